@@ -1,0 +1,25 @@
+"""Influence of training examples on predictions, from hundreds of small models trained at once on random subsets."""
+
+from jaxinfl.devices import use_every_core
+
+use_every_core()
+
+from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset  # noqa: E402 - JAX must not have started before
+from jaxinfl.store import Ensemble, RunDirectoryError  # noqa: E402
+from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out  # noqa: E402
+from jaxinfl.training import ModelKeys, Recipe, RunPlan, train_ensemble  # noqa: E402
+
+__all__ = [
+    "Dataset",
+    "DatasetUnavailable",
+    "Ensemble",
+    "ModelKeys",
+    "Recipe",
+    "RunDirectoryError",
+    "RunPlan",
+    "check_coverage",
+    "draw_subsets",
+    "leave_one_out",
+    "load_dataset",
+    "train_ensemble",
+]

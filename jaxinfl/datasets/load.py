@@ -1,0 +1,106 @@
+"""`load_dataset`: one name for data that is embedded, in a file, in a folder, or in TensorFlow Datasets."""
+
+import os
+from pathlib import Path
+
+from jaxinfl.datasets.dataset import Dataset
+from jaxinfl.datasets.digits import load_digits
+from jaxinfl.datasets.folder import load_folder
+from jaxinfl.datasets.images import resize_arrays
+from jaxinfl.datasets.npz import load_npz
+
+
+def load_dataset(
+    name: str | os.PathLike,
+    data_dir: str | os.PathLike | None = None,
+    *,
+    image_size: int | None = None,
+    splits: tuple[str, str] | None = None,
+) -> Dataset:
+    """Load a data set whole into memory. The order of the examples is always the same.
+
+    Args:
+      name: the first of these that fits:
+        - "digits": 1437 + 360 handwritten digits, 8 x 8 x 1, embedded, no download.
+        - a path that ends in .npz: arrays x_train, y_train, x_test, y_test and optionally class_names.
+        - a folder: images root/train/<class>/* and root/test/<class>/*. A `str` without "/" is taken for one when
+          it holds train or test; write "./name" to insist.
+        - any image classification data set of TensorFlow Datasets ("cifar10", "dtd", "cifar10:3.0.2",
+          "cifar10_corrupted/fog_1"): read, and downloaded and prepared first if need be. Needs the packages
+          tensorflow-datasets and array-record, not TensorFlow itself.
+      data_dir: where prepared TensorFlow Datasets lie; None: their default, `TFDS_DATA_DIR` or
+        ~/tensorflow_datasets. The other kinds need none.
+      image_size: side in pixels. Every image has its shorter side scaled to it (bilinear) and is cut square around
+        its center. None: images that all have one size are kept as they are, others brought to 224.
+      splits: the TensorFlow Datasets splits to train and test on, ("train[:80%]", "validation") for instance.
+        None: "train" and "test"; with "validation" added to the training set for dtd and oxford_flowers102.
+
+    Returns:
+      The data. Images are gray (1 channel) if all are, else RGB; an .npz file keeps its channels.
+      Memory: about that of the arrays.
+
+    Raises:
+      TypeError: an argument or an array has a wrong type.
+      ValueError: an unknown name or split, or content that is damaged or not image classification.
+      FileNotFoundError: a file or folder does not exist.
+      DatasetUnavailable: not prepared, and could not be downloaded or prepared. Within seconds when there is no network.
+    """
+    if not isinstance(name, (str, os.PathLike)):
+        raise TypeError(f"name is {name!r}. Taken: a string or a path.")
+    _check_image_size(image_size)
+    kind = _kind(name)
+    if splits is not None:
+        _check_splits(splits, kind)
+    if kind == "folder":
+        return load_folder(name, image_size)
+    if kind == "tfds":
+        # Imported here: only this branch touches TensorFlow Datasets.
+        from jaxinfl.datasets.tfds import load_tfds
+
+        return load_tfds(os.fspath(name), data_dir, image_size=image_size, splits=splits)
+    dataset = load_digits() if kind == "digits" else load_npz(name)
+    return dataset if image_size is None else _resized(dataset, image_size)
+
+
+def _kind(name: str | os.PathLike) -> str:
+    if isinstance(name, str) and name == "digits":
+        return "digits"
+    path = Path(name).expanduser()
+    if path.suffix.lower() == ".npz":
+        return "npz"
+    looks_like_path = isinstance(name, os.PathLike) or name.startswith((".", "/", "~")) or path.is_absolute()
+    if looks_like_path or (path / "train").is_dir() or (path / "test").is_dir():
+        return "folder"
+    return "tfds"
+
+
+def _check_image_size(image_size: int | None) -> None:
+    if image_size is None:
+        return
+    if isinstance(image_size, bool) or not isinstance(image_size, int):
+        raise TypeError(f"image_size is {image_size!r}. Taken: a positive integer, in pixels, or None.")
+    if image_size < 1:
+        raise ValueError(f"image_size is {image_size}. Taken: a positive integer, in pixels, or None.")
+
+
+def _check_splits(splits: tuple[str, str], kind: str) -> None:
+    if isinstance(splits, str) or len(splits) != 2 or not all(isinstance(split, str) for split in splits):
+        raise TypeError(f"splits is {splits!r}. Taken: two strings, (training split, test split).")
+    if kind != "tfds":
+        raise ValueError(
+            f"splits is {splits!r}, but only TensorFlow Datasets have named splits. Leave it out: digits, .npz files and "
+            "image folders say themselves what is for training and what for testing."
+        )
+
+
+def _resized(dataset: Dataset, image_size: int) -> Dataset:
+    if dataset.image_shape[:2] == (image_size, image_size):
+        return dataset
+    return Dataset(
+        train_images=resize_arrays(dataset.train_images, image_size),
+        train_labels=dataset.train_labels,
+        test_images=resize_arrays(dataset.test_images, image_size),
+        test_labels=dataset.test_labels,
+        class_names=dataset.class_names,
+        name=dataset.name,
+    )

@@ -1,0 +1,41 @@
+"""One virtual CPU device a core, so that models sharded over devices use the whole machine."""
+
+import os
+
+import jax
+
+_COUNT_FLAG = "xla_force_host_platform_device_count"
+
+
+def use_every_core() -> None:
+    """Give JAX one CPU device a core; called when jaxinfl is imported, which must be before JAX starts its backends.
+
+    Measured on 2 cores: two devices with a model each train 1.6 times as many models as one device with two threads
+    (DESIGN: 30,300 against 18,400 an hour), because layers of small models are too small to split.
+    A choice of the user (JAX_NUM_CPU_DEVICES, `jax_num_cpu_devices`, XLA_FLAGS) stands. Other platforms do not care.
+    """
+    if jax.config.jax_num_cpu_devices != -1 or _COUNT_FLAG in os.environ.get("XLA_FLAGS", ""):
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", num_cores())
+    except RuntimeError:
+        # JAX is running already. `train_ensemble` says so when it finds fewer devices than cores.
+        pass
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def unused_cores() -> int:
+    """Cores without a CPU device, for no reason that the user gave."""
+    chosen = jax.config.jax_num_cpu_devices != -1 or _COUNT_FLAG in os.environ.get("XLA_FLAGS", "")
+    return 0 if chosen or jax.default_backend() != "cpu" else num_cores() - jax.device_count()
+
+
+def describe(devices: tuple[jax.Device, ...]) -> str:
+    """For people: number and kind."""
+    return f"{len(devices)} x {devices[0].device_kind}"

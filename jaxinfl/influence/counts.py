@@ -1,0 +1,167 @@
+"""Exact joint counts: how many models were trained on example i and are right on example j.
+
+Everything else in this package that is made of 0-1 scores follows from these integers and from row and column totals.
+Two kernels give the same integers:
+
+- `bits`, for CPUs. The models are the bits of words: one AND and one population count serve 64 models. XLA turns the
+  sum over words, written out, into a single fused loop that is vectorized along the test examples and split over the
+  cores. At 2000 models x 4096 train x 10000 test on 2 cores (Zen 4), against 3.3 s for two masked NumPy matrix products:
+
+  | words | AVX-512 VPOPCNTDQ | AVX2 only |
+  | --- | --- | --- |
+  | uint8 (XLA does not vectorize it) | 4.3 - 5.7 s, one core | |
+  | uint32 | 0.12 - 0.15 s | 0.24 s |
+  | uint64 | 0.11 s | 0.17 s |
+
+  The loop must not sit inside `lax.map` or `lax.scan`: XLA:CPU runs what is in a while loop on one core (0.21 s). So
+  tiles are a Python loop over one compiled function, and JAX's asynchronous dispatch hides its cost.
+- `gemm`, for accelerators: int8 matrix units with int32 sums, exact whatever the number of models.
+"""
+
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Int8, Int32, UInt32, UInt64
+
+from jaxinfl.influence.checks import check_correct, check_masks
+
+Method = Literal["auto", "bits", "gemm"]
+
+# Examples packed along the model axis, in chunks of it: uint64 [words, examples] for bits, int8 [models, examples] for
+# gemm. The dtype says which kernel a chunk is for.
+Chunk = UInt64[Array, "depth examples"] | Int8[Array, "depth examples"]
+Packed = tuple[Chunk, ...]
+
+# Words summed in one fused loop. The words of all test examples are read again for each row, so they had better stay in
+# cache: 782 words (50,000 models) in one loop ran 3.5 times slower per word than 32, and took 3 s to compile.
+_WORDS_PER_CHUNK = 64
+
+
+def joint_counts(masks: ArrayLike, correct: ArrayLike, *, method: Method = "auto") -> Int32[Array, "train test"]:
+    """Number of models that were trained on example i and are right on example j, exactly.
+
+    Args:
+      masks: bool [models, train], NumPy or JAX; `masks[t, i]` says whether model t was trained on example i.
+      correct: bool [models, test]; `correct[t, j]` says whether model t is right on test example j.
+      method: "bits" (population counts), "gemm" (int8 matrix product), or "auto": bits on a CPU, else gemm.
+
+    Returns:
+      int32 [train, test] counts of models. Memory: the result, and one bit (bits) or byte (gemm) for every input value.
+
+    Raises:
+      TypeError: an input is not bool.
+      ValueError: an input is not 2-D, is empty, the numbers of models differ, or `method` is unknown.
+
+    Source: step 3 of the algorithm of Feldman and Zhang (2020); Section 2.3 of the paper.
+    """
+    masks = check_masks(masks)
+    correct = check_correct(correct, len(masks))
+    train, _ = pack_models(masks, method)
+    test, _ = pack_models(correct, method)
+    counts: Int32[Array, "train test"]
+    counts = with_words(_add_last_chunk, leading_counts(train, test), train[-1], test[-1])
+    return counts
+
+
+def pack_models(flags: Bool[np.ndarray, "models examples"], method: Method) -> tuple[Packed, Int32[Array, " examples"]]:
+    """Flags ready for the kernels, and how many models each example is flagged by.
+
+    Done once for all tiles: `tile_of` cuts rows from the result.
+    """
+    if method not in ("auto", "bits", "gemm"):
+        raise ValueError(f'method is {method!r}, but takes "auto", "bits" or "gemm".')
+    if method == "gemm" or (method == "auto" and jax.default_backend() != "cpu"):
+        packed, totals = _pack_bytes(flags)
+        return packed, totals
+    words = -(-len(flags) // 64)
+    num_chunks = -(-words // _WORDS_PER_CHUNK)
+    packed, totals = with_words(_pack_bits, flags, num_chunks=num_chunks, words=-(-words // num_chunks))
+    return packed, totals
+
+
+def with_words(kernel: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call a jitted `kernel` that reads packed words, with 64-bit types on for the call.
+
+    JAX has them off by default, and they are worth it: uint32 words cost 1.4 times the time under AVX2, which counts
+    bits in 64-bit lanes.
+    """
+    with jax.enable_x64(True):
+        return kernel(*args, **kwargs)
+
+
+def tile_of(chunk: Chunk, start: Int32[Array, ""], rows: int) -> Chunk:
+    """Columns `start` to `start + rows` of one chunk."""
+    return jax.lax.dynamic_slice_in_dim(chunk, start, rows, axis=1)
+
+
+def leading_counts(
+    train: Packed, test: Packed, start: int = 0, rows: int | None = None
+) -> Int32[Array, "rows test"] | None:
+    """Counts over every chunk but the last, or None where there is only one.
+
+    The last chunk is left to the caller's own kernel, which fuses it with what it computes from the counts.
+    """
+    counts = None
+    for train_chunk, test_chunk in zip(train[:-1], test[:-1], strict=True):
+        counts = with_words(
+            _add_chunk, counts, train_chunk, test_chunk, np.int32(start), rows=rows or train_chunk.shape[1]
+        )
+    return counts
+
+
+def add_counts(counts: Int32[Array, "rows test"] | None, train: Chunk, test: Chunk) -> Int32[Array, "rows test"]:
+    """`counts` of the models before, if any, plus those of one chunk of models."""
+    kernel = _count_bytes if train.dtype == jnp.int8 else _count_bits
+    return kernel(train, test) if counts is None else counts + kernel(train, test)
+
+
+_add_last_chunk = jax.jit(add_counts)
+
+
+@partial(jax.jit, static_argnames="rows")
+def _add_chunk(
+    counts: Int32[Array, "rows test"] | None, train: Chunk, test: Chunk, start: Int32[Array, ""], *, rows: int
+) -> Int32[Array, "rows test"]:
+    return add_counts(counts, tile_of(train, start, rows), test)
+
+
+def _count_bits(train: UInt64[Array, "words rows"], test: UInt64[Array, "words test"]) -> Int32[Array, "rows test"]:
+    def common(word: int) -> UInt64[Array, "rows test"]:
+        return jax.lax.population_count(train[word][:, None] & test[word][None, :])
+
+    # Written out: `jnp.sum(..., axis=0)` is a reduction, which XLA:CPU does not vectorize.
+    counts = common(0)
+    for word in range(1, len(train)):
+        counts = counts + common(word)
+    return counts.astype(jnp.int32)
+
+
+def _count_bytes(train: Int8[Array, "models rows"], test: Int8[Array, "models test"]) -> Int32[Array, "rows test"]:
+    # int8 rather than bf16 with float32 sums: exact by definition, not by how a matrix unit happens to accumulate.
+    over_models = (((0,), (0,)), ((), ()))
+    return jax.lax.dot_general(train, test, over_models, preferred_element_type=jnp.int32)
+
+
+@partial(jax.jit, static_argnames=("num_chunks", "words"))
+def _pack_bits(
+    flags: Bool[Array, "models examples"], *, num_chunks: int, words: int
+) -> tuple[Packed, Int32[Array, " examples"]]:
+    models, examples = flags.shape
+    padded = jnp.pad(flags, ((0, num_chunks * words * 64 - models), (0, 0)))
+    bits = padded.reshape(num_chunks * words * 2, 32, examples).astype(jnp.uint32)
+    shifts = jnp.arange(32, dtype=jnp.uint32)[None, :, None]
+    # First 32 bits, then pairs: shifting and adding uint64 from the start takes 10 times as long.
+    halves: UInt32[Array, "halves examples"] = jnp.sum(bits << shifts, axis=1, dtype=jnp.uint32)
+    totals = jnp.sum(jax.lax.population_count(halves), axis=0, dtype=jnp.uint32).astype(jnp.int32)
+    low, high = halves[0::2].astype(jnp.uint64), halves[1::2].astype(jnp.uint64)
+    packed = (low | (high << jnp.uint64(32))).reshape(num_chunks, words, examples)
+    return tuple(packed[chunk] for chunk in range(num_chunks)), totals
+
+
+@jax.jit
+def _pack_bytes(flags: Bool[Array, "models examples"]) -> tuple[Packed, Int32[Array, " examples"]]:
+    return (flags.astype(jnp.int8),), jnp.sum(flags, axis=0, dtype=jnp.int32)

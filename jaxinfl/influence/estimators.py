@@ -1,0 +1,121 @@
+"""Influence and memorization: the mean score with an example minus the mean score without it."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float32, Int, Int32
+
+from jaxinfl.influence.checks import check_masks, check_score
+from jaxinfl.influence.fixed_point import FixedPoint, in_units, to_fixed_point
+from jaxinfl.influence.tiles import default_rows, difference_of_means, make_tiles, starts
+
+# Training examples whose digits are held at once, 16 MB at 1000 models.
+_COLUMNS = 2048
+
+
+def influence(masks: ArrayLike, score: ArrayLike) -> Float32[Array, "train test"]:
+    """Mean score on example j of the models that were trained on example i, minus that of the models that were not.
+
+    Args:
+      masks: bool [models, train], NumPy or JAX; `masks[t, i]` says whether model t was trained on example i.
+      score: [models, test], model t's score on test example j: bool (right or wrong), or float, computed with as
+        float32. Its unit is the unit of the result: 0-1 correctness gives a difference of probabilities.
+
+    Returns:
+      float32 [train, test]. NaN where the example is in no subset or in all of them (with one model: everywhere), for
+      then one of the means is over nothing; no epsilon turns it into a number.
+      Bool scores: exact counts, then `right_in / num_in - right_out / num_out` in float32.
+      Float scores: exact sums of the scores rounded to 2**-27 of the column's range, divided in the same way; within
+      2**-21 of the column's range (highest minus lowest score) of the result in exact arithmetic.
+      Memory: the result, plus 2 bits (bool) or 8 bytes (float) for every value of `score`, and one tile.
+
+    Raises:
+      TypeError: `masks` is not bool, or `score` neither bool nor float.
+      ValueError: an input is not 2-D or is empty, the numbers of models differ, or a score is NaN or inf.
+
+    Values are checked on the host, so this is not to be called under `jax.jit`; it compiles what it needs.
+
+    Source: Feldman and Zhang (2020), the subsampled influence estimator; Eqn. 2 and Section 2.3 of the paper.
+    """
+    masks = check_masks(masks)
+    score = check_score(score, len(masks))
+    num_train, num_test = masks.shape[1], score.shape[1]
+    tiles = make_tiles(masks, score, default_rows(num_train, num_test))
+    result = jnp.empty((num_train, num_test), jnp.float32)
+    for start in starts(num_train, tiles.rows):
+        result = _write(result, tiles.tile(start)[: num_train - start], start)
+    return result
+
+
+def memorization(masks: ArrayLike, train_score: ArrayLike) -> Float32[np.ndarray, " train"]:
+    """Influence of each training example on itself: the diagonal of `influence(masks, train_score)`, bit for bit.
+
+    Args:
+      masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
+      train_score: [models, train], bool or float: model t's score on training example i.
+
+    Returns:
+      float32 [train], in the unit of `train_score`; NaN where the example is in no subset or in all of them. Accuracy as
+      for `influence`. Takes O(models * train) time and, beyond the inputs, O(models) memory.
+
+    Raises:
+      TypeError: `masks` is not bool, or `train_score` neither bool nor float.
+      ValueError: an input is not 2-D or is empty, their shapes differ, or a score is NaN or inf.
+
+    Source: Feldman and Zhang (2020), the subsampled memorization estimator; Appendix E of the paper.
+    """
+    masks = check_masks(masks)
+    num_models, num_train = masks.shape
+    train_score = check_score(train_score, num_models, "train_score", num_columns=num_train)
+    result = np.empty(num_train, np.float32)
+    for start in range(0, num_train, _COLUMNS):
+        block = slice(start, start + _COLUMNS)
+        if train_score.dtype == np.bool_:
+            result[block] = _memorization_of_counts(masks[:, block], train_score[:, block])
+        else:
+            result[block] = _memorization_of_digits(masks[:, block], to_fixed_point(train_score[:, block]))
+    return result
+
+
+def memorized(memorization: Float32[np.ndarray, " train"], minimum: float | None) -> Int[np.ndarray, " kept"]:
+    """Indices of the training examples whose memorization is above `minimum`: the condition of Appendix E.
+
+    NaN is not above anything; a `minimum` of None keeps every example.
+    """
+    return np.arange(memorization.size) if minimum is None else np.flatnonzero(memorization > minimum)
+
+
+@jax.jit
+def _memorization_of_counts(
+    masks: Bool[Array, "models train"], correct: Bool[Array, "models train"]
+) -> Float32[Array, " train"]:
+    right_in = jnp.sum(masks & correct, axis=0, dtype=jnp.int32)
+    right_out = jnp.sum(~masks & correct, axis=0, dtype=jnp.int32)
+    return _difference(masks, right_in.astype(jnp.float32), right_out.astype(jnp.float32))
+
+
+@jax.jit
+def _memorization_of_digits(masks: Bool[Array, "models train"], score: FixedPoint) -> Float32[Array, " train"]:
+    digits = score.digits.astype(jnp.int32)
+    both = jnp.concatenate([masks, masks], axis=1)
+    sum_in: Int32[Array, " digits"] = jnp.sum(jnp.where(both, digits, 0), axis=0, dtype=jnp.int32)
+    sum_out: Int32[Array, " digits"] = jnp.sum(jnp.where(both, 0, digits), axis=0, dtype=jnp.int32)
+    return _difference(masks, in_units(sum_in[None, :])[0], in_units(sum_out[None, :])[0]) * score.unit
+
+
+def _difference(
+    masks: Bool[Array, "models train"], sum_in: Float32[Array, " train"], sum_out: Float32[Array, " train"]
+) -> Float32[Array, " train"]:
+    num_in = jnp.sum(masks, axis=0, dtype=jnp.int32)
+    return difference_of_means(sum_in[:, None], sum_out[:, None], num_in, jnp.int32(len(masks)))[:, 0]
+
+
+# Donated: written in place, so that the result exists once.
+@partial(jax.jit, donate_argnums=0)
+def _write(
+    result: Float32[Array, "train test"], tile: Float32[Array, "rows test"], start: Int32[Array, ""] | int
+) -> Float32[Array, "train test"]:
+    return jax.lax.dynamic_update_slice_in_dim(result, tile, start, axis=0)

@@ -1,0 +1,158 @@
+"""Self-consistency of influence estimates: the IOU of two estimates from disjoint sets of t models, for growing t."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float, Float64, Int
+
+from jaxinfl.influence.checks import (
+    check_masks,
+    check_min_memorization,
+    check_positive,
+    check_score,
+    check_thresholds,
+)
+from jaxinfl.influence.estimators import memorization, memorized
+from jaxinfl.influence.overlap import Score, streamed_iou
+
+_FIRST_NUM_MODELS = 25
+
+
+@dataclass(frozen=True, eq=False)
+class IOUCurve:
+    """IOU of two estimates from disjoint sets of models: the left panel of Figure 1.
+
+    The repeats draw their models from one pool. They share models, the more so the larger `num_models` is: with
+    `2 * num_models` near the size of the pool every repeat uses nearly all of it, and `std` then understates how far
+    the IOU of fresh ensembles would spread.
+    """
+
+    thresholds: Float64[np.ndarray, " thresholds"]
+    """In the unit of the score."""
+    num_models: Int[np.ndarray, " sizes"]
+    """Models in each of the two estimates."""
+    values: Float64[np.ndarray, "sizes repeats thresholds"]
+    """IOU of each split; NaN where no pair reaches the threshold in either estimate."""
+    num_examples: int
+    """Training examples that take part: those above the memorization condition."""
+
+    @property
+    def mean(self) -> Float64[np.ndarray, "sizes thresholds"]:
+        """Mean over the repeats that are not NaN; NaN where all are."""
+        number = self._number
+        return _ratio(np.nansum(self.values, axis=1), number, number > 0)
+
+    @property
+    def std(self) -> Float64[np.ndarray, "sizes thresholds"]:
+        """Sample standard deviation (ddof=1) over the repeats that are not NaN; NaN where fewer than two are left."""
+        number = self._number
+        squares = np.nansum((self.values - self.mean[:, None, :]) ** 2, axis=1)
+        return _ratio(squares, number - 1, number > 1) ** 0.5
+
+    @property
+    def _number(self) -> Int[np.ndarray, "sizes thresholds"]:
+        return (~np.isnan(self.values)).sum(axis=1)
+
+
+def iou_curve(
+    masks: ArrayLike,
+    train_score: ArrayLike,
+    test_score: ArrayLike,
+    *,
+    num_models: ArrayLike | Sequence[Any] | None = None,
+    thresholds: ArrayLike | Sequence[Any] | None = None,
+    repeats: int = 10,
+    seed: int = 0,
+    min_memorization: float | None = 0.25,
+) -> IOUCurve:
+    """How well influence from t models agrees with influence from t other models, by threshold.
+
+    Each repeat puts the models of the pool in one random order. For each t, the first t and the next t models of that
+    order give two estimates, and their IOU is taken over the training examples that the pool as a whole memorizes.
+
+    Args:
+      masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
+      train_score: [models, train], bool or float; decides, by memorization, which training examples take part.
+      test_score: [models, test], bool or float; its unit is that of the influence and of the thresholds.
+      num_models: the sizes t; by default 25, 50, 100, ... as long as 2 t models are in the pool.
+      thresholds: scalar or 1-D; by default 0.05, 0.075, ..., 1, the range of Figure 1 without thresholds so low that
+        every pair's noise reaches them.
+      repeats: random orders of the models.
+      seed: repeat r is drawn from `np.random.default_rng((seed, r))`: more repeats keep those before.
+      min_memorization: only training examples whose memorization, estimated from all models of the pool, is above this
+        take part (Appendix E). None: all take part.
+
+    Returns:
+      `IOUCurve`. Its repeats share models, so its spread understates the true one where 2 t is near the pool.
+      Memory beyond the inputs: a copy of the masks, 2 bits (bool) or 8 bytes (float) for every test score, and a few
+      arrays of 4 million values; never train x test.
+
+    Raises:
+      TypeError: `masks` is not bool, a score neither bool nor float, a size or `repeats` not an int.
+      ValueError: shapes do not fit, scores are NaN or inf, 2 t exceeds the pool, thresholds are empty or NaN, or no
+        example is above `min_memorization`.
+
+    Source: Figure 1 (left) of Section 3, and Appendix E of the paper; Feldman and Zhang (2020).
+    """
+    masks = check_masks(masks)
+    test_score = check_score(test_score, len(masks), "test_score")
+    sizes = _check_sizes(num_models, len(masks))
+    limits = check_thresholds(np.arange(2, 41) / 40 if thresholds is None else thresholds)
+    repeats = check_positive(repeats, "repeats")
+    check_min_memorization(min_memorization)
+    examples = _examples_above(memorization(masks, train_score), min_memorization)
+    kept = masks[:, examples]
+    values = np.empty((len(sizes), repeats, limits.size))
+    for repeat in range(repeats):
+        order = np.random.default_rng((seed, repeat)).permutation(len(masks))
+        for row, size in enumerate(sizes):
+            values[row, repeat] = _iou_of_halves(kept, test_score, order[: 2 * size], limits)
+    return IOUCurve(limits, np.array(sizes), values, examples.size)
+
+
+def _iou_of_halves(
+    masks: np.ndarray, score: Score, models: Int[np.ndarray, " models"], thresholds: Float[np.ndarray, " thresholds"]
+) -> Float64[np.ndarray, " thresholds"]:
+    first, second = np.split(models, 2)
+    return streamed_iou(masks[first], score[first], masks[second], score[second], thresholds)
+
+
+def _check_sizes(num_models: ArrayLike | Sequence[Any] | None, pool: int) -> list[int]:
+    if num_models is None:
+        if pool < 2 * _FIRST_NUM_MODELS:
+            raise ValueError(
+                f"the pool has {pool} models, but the default num_models starts with two sets of {_FIRST_NUM_MODELS}; "
+                "train more models or pass num_models."
+            )
+        doublings = int(np.log2(pool / (2 * _FIRST_NUM_MODELS)))
+        return [_FIRST_NUM_MODELS * 2**doubling for doubling in range(doublings + 1)]
+    sizes = [check_positive(size, "num_models") for size in np.atleast_1d(np.asarray(num_models)).ravel()]
+    if not sizes:
+        raise ValueError("num_models is empty; pass at least one number of models.")
+    for size in sizes:
+        if 2 * size > pool:
+            raise ValueError(
+                f"num_models holds {size}, and two disjoint sets of that many need {2 * size} models, "
+                f"but the pool has {pool}."
+            )
+    return sizes
+
+
+def _examples_above(memorization: np.ndarray, minimum: float | None) -> Int[np.ndarray, " examples"]:
+    examples = memorized(memorization, minimum)
+    if examples.size == 0:
+        known = memorization[~np.isnan(memorization)]
+        highest = f"the highest is {known.max():.3g}" if known.size else "all of it is NaN"
+        raise ValueError(
+            f"none of {memorization.size} training examples has a memorization above {minimum} ({highest}). "
+            "Lower min_memorization, or pass None to take every example."
+        )
+    return examples
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, defined: np.ndarray) -> np.ndarray:
+    ratio = np.full(numerator.shape, np.nan)
+    return np.divide(numerator, denominator, out=ratio, where=defined)

@@ -1,0 +1,102 @@
+"""The most influential pairs of a training and a test example, without the matrix of all pairs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float32, Int
+
+from jaxinfl.influence.checks import check_masks, check_min_memorization, check_positive, check_score
+from jaxinfl.influence.estimators import memorization, memorized
+from jaxinfl.influence.tiles import default_rows, make_tiles, starts
+
+
+@dataclass(frozen=True, eq=False)
+class TopPairs:
+    """Pairs of examples by falling influence; equal ones by rising train and then test index."""
+
+    train_index: Int[np.ndarray, " pairs"]
+    test_index: Int[np.ndarray, " pairs"]
+    influence: Float32[np.ndarray, " pairs"]
+    """Of the training on the test example, in the unit of `test_score`."""
+    memorization: Float32[np.ndarray, " pairs"]
+    """Of the training example, in the unit of `train_score`."""
+
+
+def top_pairs(
+    masks: ArrayLike,
+    train_score: ArrayLike,
+    test_score: ArrayLike,
+    k: int = 100,
+    min_memorization: float | None = 0.25,
+    *,
+    tile: int | None = None,
+) -> TopPairs:
+    """The `k` pairs of highest influence: the first rows of the sorted `influence(masks, test_score)`, streamed.
+
+    Args:
+      masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
+      train_score: [models, train], bool or float; gives the memorization.
+      test_score: [models, test], bool or float; gives the influence.
+      k: number of pairs.
+      min_memorization: only training examples whose memorization is above this take part (Appendix E). None: all.
+      tile: training examples at a time; None takes about 4 million pairs at a time. The result does not depend on it.
+
+    Returns:
+      `TopPairs` of `k` rows, or of fewer where fewer pairs exist (none, if no example is above `min_memorization`).
+      Pairs of undefined influence (NaN) never appear. Memory beyond the inputs: the masks of the examples that take
+      part, 2 bits (bool) or 8 bytes (float) for every test score, a few tiles, and O(k).
+
+    Raises:
+      TypeError: `masks` is not bool, a score neither bool nor float, `k` or `tile` not an int.
+      ValueError: shapes do not fit, a score is NaN or inf, `k` or `tile` is below 1.
+
+    Source: Feldman and Zhang (2020), their figures of influential pairs; Section 2.3.1 and Appendix E of the paper.
+    """
+    masks = check_masks(masks)
+    test_score = check_score(test_score, len(masks), "test_score")
+    k = check_positive(k, "k")
+    check_min_memorization(min_memorization)
+    if tile is not None:
+        tile = check_positive(tile, "tile")
+    own = memorization(masks, train_score)
+    examples = memorized(own, min_memorization)
+    num_test = test_score.shape[1]
+    if examples.size == 0:
+        pairs, values = np.zeros(0, np.intp), np.zeros(0, np.float32)
+    else:
+        rows = default_rows(examples.size, num_test) if tile is None else min(tile, examples.size)
+        tiles = make_tiles(masks[:, examples], test_score, rows)
+        pairs, values = _largest((tiles.tile(start) for start in starts(examples.size, rows)), k)
+    train, test = np.divmod(pairs, num_test)
+    return TopPairs(examples[train], test, values, own[examples[train]])
+
+
+def _largest(tiles: Iterable[Array], k: int) -> tuple[Int[np.ndarray, " pairs"], Float32[np.ndarray, " pairs"]]:
+    """Flat indices and values of the `k` largest values of stacked tiles, equal ones by rising index, without NaN."""
+    indices, values = np.zeros(0, np.intp), np.zeros(0, np.float32)
+    first = 0
+    for tile in _one_ahead(tiles):
+        block = np.asarray(tile).ravel()
+        # Once k are found, a later pair has to beat the last of them: an equal one comes after it. NaN beats nothing.
+        found = np.flatnonzero(block > (values[-1] if values.size == k else -np.inf))
+        if found.size > k:
+            candidates = block[found]
+            found = found[candidates >= np.partition(candidates, -k)[-k]]
+        indices, values = np.concatenate([indices, first + found]), np.concatenate([values, block[found]])
+        order = np.argsort(-values, kind="stable")[:k]
+        indices, values = indices[order], values[order]
+        first += block.size
+    return indices, values
+
+
+def _one_ahead(tiles: Iterable[Array]) -> Iterable[Array]:
+    """The same tiles, each handed out after the next one is dispatched, so that device and host work side by side."""
+    waiting: Array | None = None
+    for tile in tiles:
+        if waiting is not None:
+            yield waiting
+        waiting = tile
+    if waiting is not None:
+        yield waiting

@@ -1,0 +1,60 @@
+"""Models as pairs of pure functions; the registered names and what `train_ensemble(model=...)` makes of its argument."""
+
+from collections.abc import Callable
+from functools import partial
+
+from flax import nnx
+
+from jaxinfl.models.mlp import MLP
+from jaxinfl.models.model import Model, ModuleFactory, Variables, check_factory, model_from_nnx
+from jaxinfl.models.small_cnn import SmallCNN
+from jaxinfl.models.small_inception import SmallInception
+
+REGISTRY: dict[str, Callable[..., nnx.Module]] = {
+    "mlp": MLP,
+    "small_cnn": SmallCNN,
+    "small_inception": SmallInception,
+}
+"""Registered architectures: `REGISTRY[name](image_shape, num_classes, rngs=rngs)` is an NNX module."""
+
+
+def build_model(
+    model: str | ModuleFactory | Model, *, image_shape: tuple[int, int, int], num_classes: int
+) -> Model:
+    """The `Model` for images of one shape.
+
+    Args:
+      model: a name in `REGISTRY`, a callable `rngs -> nnx.Module`, or a finished `Model`.
+      image_shape: (h, w, c).
+      num_classes: number of classes.
+
+    Raises:
+      ValueError: an unknown name; images that the architecture cannot take; logits of the wrong shape.
+      TypeError: neither name nor callable.
+    """
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, str):
+        if model not in REGISTRY:
+            raise ValueError(
+                f"model {model!r} is not registered. Registered are {', '.join(sorted(REGISTRY))}; "
+                "any callable `rngs -> flax.nnx.Module` is taken too."
+            )
+        module = REGISTRY[model]
+        factory = lambda rngs: module(image_shape, num_classes, rngs=rngs)  # noqa: E731 - nnx passes one positional
+        return model_from_nnx(factory, image_shape=image_shape, num_classes=num_classes, name=model)
+    check_factory(model)
+    return model_from_nnx(model, image_shape=image_shape, num_classes=num_classes)
+
+
+__all__ = [
+    "MLP",
+    "REGISTRY",
+    "Model",
+    "ModuleFactory",
+    "SmallCNN",
+    "SmallInception",
+    "Variables",
+    "build_model",
+    "model_from_nnx",
+]

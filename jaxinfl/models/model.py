@@ -1,0 +1,205 @@
+"""A model as a pair of pure functions, made from any Flax NNX module. NNX stays inside this folder."""
+
+import hashlib
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from jaxinfl.models.conv import conv_general_dilated
+from jaxinfl.models.norm import MaskedBatchNorm, batch_mask
+
+ModuleFactory = Callable[[nnx.Rngs], nnx.Module]
+
+
+class Variables(NamedTuple):
+    """All numbers of one model."""
+
+    params: PyTree[Array]
+    """What the optimizer changes."""
+    stats: PyTree[Array]
+    """What the forward pass changes: batch norm's running mean and variance."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One architecture as pure functions, for images of one shape and a number of classes.
+
+    Attributes:
+      name: the registered name, or the qualified name of the user's callable.
+      init: `init(key) -> Variables`.
+      apply: `apply(variables, images, train=..., mask=..., key=...) -> (logits, stats)`. `images` are normalized floats
+        [batch, h, w, c] in the compute dtype, `mask` bool [batch] leaves padding out of batch norm, `key` drives
+        dropout; logits are float32 [batch, classes].
+      num_params: number of trainable parameters.
+      fingerprint: hash of the parameters' names and shapes and of the computation itself.
+    """
+
+    name: str
+    init: Callable[[PRNGKeyArray], Variables]
+    apply: Callable[..., tuple[Float[Array, "batch classes"], PyTree[Array]]]
+    num_params: int
+    fingerprint: str = field(repr=False)
+
+
+def model_from_nnx(
+    factory: ModuleFactory, *, image_shape: tuple[int, int, int], num_classes: int, name: str | None = None
+) -> Model:
+    """A `Model` from a callable that builds a Flax NNX module.
+
+    The module is used as it is, but for two things: each `nnx.Conv` gets jaxinfl's convolution (`models/conv.py`),
+    and each `nnx.BatchNorm` leaves padding out (`models/norm.py`).
+
+    Args:
+      factory: `rngs -> nnx.Module`; the module maps float images [batch, h, w, c] to logits [batch, classes].
+      image_shape: (h, w, c).
+      num_classes: number of logits that the module must return.
+      name: recorded in a run; by default the qualified name of `factory`.
+
+    Raises:
+      TypeError: `factory` is not callable with one argument, or does not return an `nnx.Module`.
+      ValueError: the module's output for a batch of images is not [batch, num_classes].
+    """
+    name = name or f"{getattr(factory, '__module__', '')}.{getattr(factory, '__qualname__', type(factory).__name__)}"
+    definition = _Definition.from_factory(factory, name)
+
+    def init(key: PRNGKeyArray) -> Variables:
+        _, params, _, stats = _split(_build(factory, key, name))
+        return Variables(nnx.to_pure_dict(params), nnx.to_pure_dict(stats))
+
+    def apply(
+        variables: Variables,
+        images: Float[Array, "batch h w c"],
+        *,
+        train: bool,
+        mask: Bool[Array, " batch"] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "batch classes"], PyTree[Array]]:
+        module = definition.merge(variables, train=train, key=key)
+        with batch_mask(mask):
+            logits = module(images)
+        stats = nnx.to_pure_dict(_split(module)[3])
+        return logits.astype(jnp.float32), jax.tree.map(lambda new, old: new.astype(old.dtype), stats, variables.stats)
+
+    variables = jax.eval_shape(init, jax.random.key(0))
+    _check_output(definition, variables, image_shape, num_classes, name)
+    return Model(
+        name=name,
+        init=init,
+        apply=apply,
+        num_params=sum(leaf.size for leaf in jax.tree.leaves(variables.params)),
+        fingerprint=_fingerprint(apply, variables, image_shape),
+    )
+
+
+@dataclass(frozen=True)
+class _Definition:
+    """The static side of a module: its graph in both modes and the shapes of its state."""
+
+    train: Any
+    evaluate: Any
+    params: Any
+    rngs: Any
+    stats: Any
+
+    @classmethod
+    def from_factory(cls, factory: ModuleFactory, name: str) -> "_Definition":
+        module = nnx.eval_shape(lambda: _build(factory, jax.random.key(0), name))
+        module.train()
+        train, params, rngs, stats = _split(module)
+        module.eval()
+        return cls(train, _split(module)[0], params, rngs, stats)
+
+    def merge(self, variables: Variables, *, train: bool, key: PRNGKeyArray | None) -> Any:
+        """The module holding these variables, its dropout driven by `key`."""
+        key = jax.random.key(0) if key is None else key
+        leaves, structure = jax.tree.flatten(self.rngs)
+        fresh = [
+            jax.random.fold_in(key, i)
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else jnp.zeros(leaf.shape, leaf.dtype)
+            for i, leaf in enumerate(leaves)
+        ]
+        return nnx.merge(
+            self.train if train else self.evaluate,
+            _filled(self.params, variables.params),
+            jax.tree.unflatten(structure, fresh),
+            _filled(self.stats, variables.stats),
+            copy=True,
+        )
+
+
+def _build(factory: ModuleFactory, key: PRNGKeyArray, name: str) -> nnx.Module:
+    module = factory(nnx.Rngs(key))
+    if not isinstance(module, nnx.Module):
+        raise TypeError(
+            f"model {name} returned {type(module).__name__}; a model is a registered name or a callable "
+            "`rngs -> flax.nnx.Module`."
+        )
+    for _, part in nnx.iter_modules(module):
+        if isinstance(part, nnx.Conv) and part.conv_general_dilated is jax.lax.conv_general_dilated:
+            part.conv_general_dilated = conv_general_dilated
+        elif type(part) is nnx.BatchNorm:
+            part.__class__ = MaskedBatchNorm
+    return module
+
+
+def _split(module: nnx.Module) -> tuple[Any, Any, Any, Any]:
+    return nnx.split(module, nnx.Param, nnx.RngState, ...)
+
+
+def _filled(abstract: Any, values: PyTree[Array]) -> Any:
+    state = jax.tree.map(lambda leaf: leaf, abstract)  # a copy: the next line writes in place
+    nnx.replace_by_pure_dict(state, values)
+    return state
+
+
+def _check_output(
+    definition: _Definition, variables: Variables, image_shape: tuple[int, int, int], num_classes: int, name: str
+) -> None:
+    batch = 2
+
+    def forward(variables: Variables, images: Array) -> Any:
+        return definition.merge(variables, train=True, key=None)(images)
+
+    logits = jax.eval_shape(forward, variables, jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32))
+    got = getattr(logits, "shape", type(logits).__name__)
+    if got != (batch, num_classes):
+        raise ValueError(
+            f"model {name} maps images of shape {(batch, *image_shape)} to {got}; "
+            f"it must return one logit a class: {(batch, num_classes)}."
+        )
+
+
+def _fingerprint(apply: Callable[..., Any], variables: Variables, image_shape: tuple[int, int, int]) -> str:
+    """Hash of the forward pass as a jaxpr: names and shapes of parameters alone would not tell ReLU from GELU."""
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    text = str(jax.make_jaxpr(lambda v, x: apply(v, x, train=True))(variables, images))
+    text = re.sub(r" at 0x[0-9a-f]+", "", text) + str(jax.tree.map(lambda leaf: leaf.shape, variables))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_factory(model: object) -> None:
+    """Raise `TypeError` unless `model` can be called as `rngs -> nnx.Module`."""
+    if not callable(model):
+        raise TypeError(
+            f"model is {model!r}; it takes a registered name or a callable `rngs -> flax.nnx.Module`."
+        )
+    try:
+        inspect.signature(model).bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"model {model!r} cannot be called with one argument ({error}); "
+            "it takes a callable `rngs -> flax.nnx.Module`, for example `lambda rngs: MyNet(rngs=rngs)`."
+        ) from None
+    except ValueError:  # a builtin without a signature: calling it will tell
+        pass
+
+
+__all__ = ["Model", "ModuleFactory", "Variables", "check_factory", "model_from_nnx"]

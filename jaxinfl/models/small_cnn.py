@@ -1,0 +1,49 @@
+"""Three 3x3 convolutions with batch norm: the smallest network that memorizes, for images from 8x8 up."""
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+
+class SmallCNN(nnx.Module):
+    """3x3 convolutions (padding 1), batch norm (epsilon 1e-5, momentum 0.9), ReLU; global mean; linear head.
+
+    By default 16-32-64 channels under 16 pixels a side and 32-64-128 from there, with strides 1-2-2.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        *,
+        widths: tuple[int, ...] | None = None,
+        strides: tuple[int, ...] = (1, 2, 2),
+        batch_norm: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        height, width, channels = image_shape
+        if min(height, width) < 8:
+            raise ValueError(f"small_cnn takes images of at least 8x8 pixels; these have {height}x{width}.")
+        if widths is None:
+            widths = (16, 32, 64) if min(height, width) < 16 else (32, 64, 128)
+        inputs = (channels, *widths[:-1])
+        self.convs = nnx.List(
+            [
+                nnx.Conv(i, o, (3, 3), strides=s, padding=1, use_bias=not batch_norm, rngs=rngs)
+                for i, o, s in zip(inputs, widths, strides, strict=True)
+            ]
+        )
+        # Flax's momentum weighs the old value: 0.9 here is 0.1 in PyTorch.
+        self.norms = nnx.List(
+            [nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs) for width in widths if batch_norm]
+        )
+        self.head = nnx.Linear(widths[-1], num_classes, rngs=rngs)
+
+    def __call__(self, images: Float[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
+        x = images
+        for i, conv in enumerate(self.convs):
+            x = conv(x)
+            if self.norms:
+                x = self.norms[i](x)
+            x = jax.nn.relu(x)
+        return self.head(x.mean(axis=(1, 2)))

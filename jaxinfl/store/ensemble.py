@@ -1,0 +1,131 @@
+"""What the models of a run said, as arrays."""
+
+import os
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.special import expit
+
+from jaxinfl.store.run import ABSENT, DIVERGED, RunStore
+
+
+class Ensemble:
+    """The finished models of a run: `train_ensemble` returns it, `Ensemble.open` reads it again.
+
+    Arrays are read when first asked for, checked against their checksums, and kept. Their rows are the finished
+    models, in the order of the run's masks; `model_index` gives the row of each in a run that is not complete.
+
+    Attributes:
+      masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
+      train_labels, test_labels: int32 [train], [test].
+      train_prediction, test_prediction: predicted class, int16 or int32 [models, train] and [models, test]; -1 for
+        models that diverged.
+      train_margin, test_margin: float32, log(p_y / (1 - p_y)) of the true class y, natural log; NaN for models that
+        diverged.
+      train_correct, test_correct: bool, prediction equals label.
+      train_probability, test_probability: float32, softmax probability of the true class.
+      diverged: bool [models]; leave these models out of an estimate.
+    """
+
+    def __init__(self, store: RunStore):
+        self._store = store
+        status = store.status()
+        self.model_index: Int[np.ndarray, " models"] = np.flatnonzero(status != ABSENT)
+        self.diverged: Bool[np.ndarray, " models"] = status[self.model_index] == DIVERGED
+
+    @classmethod
+    def open(cls, run_dir: str | os.PathLike[str]) -> "Ensemble":
+        """The run in a directory made by `train_ensemble(..., run_dir=run_dir)`, complete or not.
+
+        Raises:
+          RunDirectoryError: there is no run; it is damaged; a newer jaxinfl made it.
+        """
+        return cls(RunStore.open(run_dir, writable=False))
+
+    @property
+    def num_models(self) -> int:
+        """Finished models."""
+        return len(self.model_index)
+
+    @property
+    def complete(self) -> bool:
+        """Every model of the run is finished."""
+        return self.num_models == self._store.num_models
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """How the run was made: data, model, recipe, execution, versions, command."""
+        return self._store.attributes
+
+    @cached_property
+    def masks(self) -> Bool[np.ndarray, "models train"]:
+        return self._store.read_input("masks")[self.model_index]
+
+    @cached_property
+    def key_data(self) -> np.ndarray:
+        """Keys for initialization, order and augmentation: uint32 [models, 3, words]."""
+        return self._store.read_input("key_data")[self.model_index]
+
+    @cached_property
+    def train_labels(self) -> Int[np.ndarray, " train"]:
+        return self._store.read_input("train_labels")
+
+    @cached_property
+    def test_labels(self) -> Int[np.ndarray, " test"]:
+        return self._store.read_input("test_labels")
+
+    @cached_property
+    def train_prediction(self) -> Int[np.ndarray, "models train"]:
+        return self._store.read_rows("train_prediction", self.model_index)
+
+    @cached_property
+    def test_prediction(self) -> Int[np.ndarray, "models test"]:
+        return self._store.read_rows("test_prediction", self.model_index)
+
+    @cached_property
+    def train_margin(self) -> Float[np.ndarray, "models train"]:
+        return self._store.read_rows("train_margin", self.model_index)
+
+    @cached_property
+    def test_margin(self) -> Float[np.ndarray, "models test"]:
+        return self._store.read_rows("test_margin", self.model_index)
+
+    @property
+    def train_correct(self) -> Bool[np.ndarray, "models train"]:
+        return self.train_prediction == self.train_labels[None, :]
+
+    @property
+    def test_correct(self) -> Bool[np.ndarray, "models test"]:
+        return self.test_prediction == self.test_labels[None, :]
+
+    @property
+    def train_probability(self) -> Float[np.ndarray, "models train"]:
+        return expit(self.train_margin)
+
+    @property
+    def test_probability(self) -> Float[np.ndarray, "models test"]:
+        return expit(self.test_margin)
+
+    def __len__(self) -> int:
+        return self.num_models
+
+    def __repr__(self) -> str:
+        about = self.attributes
+        identity = about["identity"]
+        lines = [
+            f"Ensemble of {self.num_models} of {self._store.num_models} models of {identity['model']['name']} "
+            f"on {identity['data']['name']} ({identity['data']['num_train']} train, {identity['data']['num_test']} test)",
+            f"  in       {self._store.path or 'memory'}",
+            f"  recipe   {', '.join(f'{name}={value}' for name, value in identity['recipe'].items())}",
+            f"  device   {about['execution']['device']}",
+            f"  versions {', '.join(f'{name} {version}' for name, version in about['versions'].items())}",
+            f"  command  {about['command']}",
+        ]
+        if self.diverged.any():
+            lines.insert(1, f"  {self.diverged.sum()} models diverged")
+        return "\n".join(lines)
+
+
+__all__ = ["Ensemble"]

@@ -1,0 +1,53 @@
+"""What makes two runs the same run: going on with another one's models would mix two experiments."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxinfl.store.run import RunDirectoryError
+
+_REMEDY = "Use another run_dir, or delete this one to start anew."
+
+
+def check_same_run(recorded: Mapping[str, Any], given: Mapping[str, Any], path: Path | None) -> None:
+    """Raise `RunDirectoryError` naming the field in which two identities differ.
+
+    Args:
+      recorded: identity of the run in the directory: nested JSON values.
+      given: identity of the run that was asked for; fields that only one side has count as different.
+      path: the run directory, for the message.
+    """
+    difference = _first_difference(recorded, given, ())
+    if difference is None:
+        return
+    field, old, new = difference
+    what = field[0] if len(field) == 1 else f"{field[0]} ({'.'.join(field[1:])})"
+    raise RunDirectoryError(
+        f"{path} was made with another {what}: {_short(old)} there, {_short(new)} now. {_REMEDY}"
+    )
+
+
+def _first_difference(
+    old: Any, new: Any, field: tuple[str, ...]
+) -> tuple[tuple[str, ...], Any, Any] | None:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in dict.fromkeys([*old, *new]):
+            difference = _first_difference(old.get(name), new.get(name), (*field, name))
+            if difference is not None:
+                return difference
+        return None
+    return None if _plain(old) == _plain(new) else (field, old, new)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples come back from JSON as lists."""
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    is_hash = isinstance(value, str) and len(value) == 64
+    return text[:13] + "...'" if is_hash else text
+
+
+__all__ = ["check_same_run"]

@@ -1,0 +1,105 @@
+"""How a run lies in Zarr: its arrays, their chunks and codecs, and the checksums that tell damage."""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from jaxtyping import Shaped, UInt32
+from zarr.abc.store import Store
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+
+@dataclass(frozen=True)
+class RowArray:
+    """One array of a run with a row a model."""
+
+    shape: tuple[int, ...]
+    """Of one row."""
+    dtype: str
+    axes: tuple[str, ...]
+    """Names of the row's dimensions, for xarray."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything that is known about a run before its first model is trained."""
+
+    attributes: Mapping[str, Any]
+    """JSON values that describe the run."""
+    inputs: Mapping[str, tuple[np.ndarray, tuple[str, ...]]]
+    """Arrays that are known beforehand, with the names of their dimensions."""
+    row_arrays: Mapping[str, RowArray]
+    """What the models fill, a row each."""
+    num_models: int
+    shard_size: int
+    """Models that are written together: the rows of a chunk."""
+
+
+def lay_out(store: Store, layout: Layout, format_version: int) -> zarr.Group:
+    """Make the group of a run, its inputs written and its rows absent."""
+    record = dict(layout.attributes) | {
+        "format": format_version,
+        "num_models": layout.num_models,
+        "shard_size": layout.shard_size,
+        "inputs": {name: digest(values) for name, (values, _) in layout.inputs.items()},
+        "row_arrays": {name: asdict(spec) for name, spec in layout.row_arrays.items()},
+    }
+    record["digest"] = attributes_digest(record)
+    group = zarr.create_group(store, attributes=record)
+    for name, (values, axes) in layout.inputs.items():
+        per_model = axes[0] == "model"
+        _create(group, name, values.shape, values.dtype, axes, layout.shard_size if per_model else None)[...] = values
+    rows = dict(layout.row_arrays)
+    rows["row_checksum"] = RowArray((len(layout.row_arrays),), "uint32", ("array",))
+    rows["status"] = RowArray((), "uint8", ())
+    for name, spec in rows.items():
+        shape = (layout.num_models, *spec.shape)
+        _create(group, name, shape, np.dtype(spec.dtype), ("model", *spec.axes), layout.shard_size)
+    return group
+
+
+def _create(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    axes: tuple[str, ...],
+    chunk_rows: int | None,
+) -> zarr.Array:
+    chunks = shape if chunk_rows is None else (min(chunk_rows, shape[0]), *shape[1:])
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        dimension_names=axes,
+        # The checksum comes last: it covers the bytes as they lie on disk.
+        compressors=[ZstdCodec(level=1), Crc32cCodec()],
+        fill_value=0,
+        # Without this a chunk of zeros is not written, and nobody could tell it from a lost one.
+        config={"write_empty_chunks": True},
+    )
+
+
+def row_checksums(values: Shaped[np.ndarray, "rows ..."]) -> UInt32[np.ndarray, " rows"]:
+    """CRC-32 of the bytes of each row."""
+    contiguous = np.ascontiguousarray(values)
+    return np.array([zlib.crc32(row.tobytes()) for row in contiguous], np.uint32)
+
+
+def digest(values: np.ndarray) -> str:
+    """SHA-256 of an array's dtype, shape and bytes."""
+    content = hashlib.sha256(f"{values.dtype.str} {values.shape} ".encode())
+    content.update(np.ascontiguousarray(values).tobytes())
+    return content.hexdigest()
+
+
+def attributes_digest(attributes: Mapping[str, Any]) -> str:
+    """SHA-256 of JSON values, whatever the order of their keys and without the digest itself."""
+    content = {name: value for name, value in attributes.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

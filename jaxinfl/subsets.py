@@ -1,0 +1,157 @@
+"""Random subsets of the training set: which model is trained on what."""
+
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Int
+
+Design = Literal["uniform", "balanced", "complementary"]
+
+
+def draw_subsets(
+    num_models: int, num_train: int, ratio: float = 0.7, seed: int = 0, design: Design = "uniform"
+) -> Bool[np.ndarray, "models train"]:
+    """One random subset of `int(ratio * num_train)` examples a model, drawn without replacement.
+
+    More models with the same seed continue the list: the first rows stay what they were.
+
+    Args:
+      num_models: number of subsets; even for "complementary".
+      num_train: size of the training set.
+      ratio: share of the training set in each subset, above 0 and at most 1. The paper and Feldman and Zhang take 0.7.
+      seed: of the subsets alone; the models' randomness comes from their keys.
+      design: "uniform": independent subsets (the paper, Section 2.3). "balanced": each subset has the same
+        distribution, but after any number of models every example has been in equally many, give or take one.
+        "complementary": rows 2k and 2k + 1 split the training set (ratio 0.5; of an odd one the second half is
+        the larger by one).
+
+    Returns:
+      Bool [models, train]; `masks[t, i]` says whether model t is trained on example i.
+
+    Raises:
+      ValueError: a number out of its range; a subset that would be empty; an unknown design.
+    """
+    _check_draw(num_models, num_train, ratio, design)
+    size = int(ratio * num_train)
+    masks = np.zeros((num_models, num_train), bool)
+    if design == "balanced":
+        for row, chosen in zip(masks, _deal(num_models, num_train, size, seed), strict=True):
+            row[chosen] = True
+    elif design == "complementary":
+        for pair in range(num_models // 2):
+            masks[2 * pair, _generator(seed, pair).permutation(num_train)[:size]] = True
+        masks[1::2] = ~masks[::2]
+    else:
+        for model, row in enumerate(masks):
+            row[_generator(seed, model).permutation(num_train)[:size]] = True
+    return masks
+
+
+def leave_one_out(num_train: int, dropped: Iterable[int], repeats: int) -> Bool[np.ndarray, "models train"]:
+    """Subsets that leave out one example each, as Equation 1 asks: q comes from these, p from models on everything.
+
+    Args:
+      num_train: size of the training set.
+      dropped: the examples to leave out, one after another.
+      repeats: models for each of them.
+
+    Returns:
+      Bool [len(dropped) * repeats, train]; rows k * repeats to (k + 1) * repeats leave out `dropped[k]`. For the
+      models on everything take `np.ones((models, num_train), bool)`; both sorts may stand in one ensemble.
+
+    Raises:
+      ValueError: an example outside the training set or named twice; repeats below 1.
+    """
+    _check_count("num_train", num_train, low=2)
+    _check_count("repeats", repeats)
+    examples = np.asarray(list(dropped))
+    if examples.size == 0 or examples.ndim != 1 or not np.issubdtype(examples.dtype, np.integer):
+        raise ValueError(f"dropped is {dropped!r}; it takes the indices of one or more training examples.")
+    outside = examples[(examples < 0) | (examples >= num_train)]
+    if outside.size:
+        raise ValueError(f"dropped names example {outside[0]}; the training set has examples 0 to {num_train - 1}.")
+    if len(np.unique(examples)) < len(examples):
+        raise ValueError(f"dropped names an example twice: {examples.tolist()}. Use repeats for more models each.")
+    masks = np.ones((len(examples) * repeats, num_train), bool)
+    masks[np.arange(len(masks)), np.repeat(examples, repeats)] = False
+    return masks
+
+
+def check_coverage(masks: ArrayLike) -> None:
+    """Raise `ValueError` unless every example is in some subset and out of another.
+
+    Runs on the host: values are unknown while tracing, so a jitted kernel cannot raise on them.
+
+    Args:
+      masks: bool [models, train].
+    """
+    seen = check_masks(masks)
+    num_in = seen.sum(axis=0)
+    uncovered = np.flatnonzero((num_in == 0) | (num_in == len(seen)))
+    if uncovered.size:
+        raise ValueError(
+            f"{uncovered.size} of {num_in.size} training examples are in none or all of the {len(seen)} "
+            f"subsets (first: {uncovered[:5].tolist()}), so their influence is undefined. "
+            "Use more models, or a ratio nearer 0.5."
+        )
+
+
+def check_masks(masks: ArrayLike) -> Bool[np.ndarray, "models train"]:
+    """`masks` as a NumPy array, or a clear refusal of anything but bool [models, train]."""
+    array = np.asarray(masks)
+    if array.dtype != np.bool_:
+        raise TypeError(
+            f"masks has dtype {array.dtype}; it takes bool [models, train], for example from draw_subsets. "
+            "Numbers 0 and 1 become a mask by `masks == 1`, indices by setting rows of np.zeros(..., bool)."
+        )
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"masks has shape {array.shape}; it takes [models, train], with at least one of each.")
+    return array
+
+
+def _generator(seed: int, row: int) -> np.random.Generator:
+    """A generator of its own for each row, so that a row does not depend on how many come before or after."""
+    return np.random.default_rng([seed, row])
+
+
+def _deal(num_models: int, num_train: int, size: int, seed: int) -> Iterable[Int[np.ndarray, " size"]]:
+    """Subsets dealt from a shuffled deck of all examples; a new deck is opened when the old one runs out."""
+    rng = _generator(seed, 0)
+    deck = rng.permutation(num_train)
+    for _ in range(num_models):
+        if size <= len(deck):
+            yield deck[:size]
+            deck = deck[size:]
+            continue
+        # The subset takes the rest of the old deck and completes itself from the new one, with examples it lacks.
+        fresh = rng.permutation(num_train)
+        lacking = fresh[~np.isin(fresh, deck)][: size - len(deck)]
+        yield np.concatenate([deck, lacking])
+        deck = rng.permutation(fresh[~np.isin(fresh, lacking)])
+
+
+def _check_draw(num_models: int, num_train: int, ratio: float, design: str) -> None:
+    _check_count("num_models", num_models)
+    _check_count("num_train", num_train)
+    if design not in get_args(Design):
+        raise ValueError(f"design is {design!r}; it takes one of {', '.join(map(repr, get_args(Design)))}.")
+    if not 0 < ratio <= 1:
+        raise ValueError(f"ratio is {ratio}; it takes a share of the training set above 0 and at most 1.")
+    if int(ratio * num_train) < 1:
+        raise ValueError(
+            f"ratio {ratio} of {num_train} training examples is an empty subset. Use a ratio of at least {1 / num_train:.3g}."
+        )
+    if design == "complementary" and ratio != 0.5:
+        raise ValueError(f"design 'complementary' splits the training set in halves: ratio is {ratio}; set it to 0.5.")
+    if design == "complementary" and num_models % 2:
+        raise ValueError(f"design 'complementary' draws pairs: num_models is {num_models}; make it even.")
+
+
+def _check_count(name: str, value: int, low: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+        raise ValueError(f"{name} is {value!r}; it takes a whole number from {low} up.")
+
+
+__all__ = ["Design", "check_coverage", "check_masks", "draw_subsets", "leave_one_out"]

@@ -1,0 +1,65 @@
+"""What `train_ensemble` refuses, before anything is compiled."""
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Bool
+
+from jaxinfl.datasets import Dataset
+from jaxinfl.subsets import check_masks
+from jaxinfl.training.keys import ModelKeys
+from jaxinfl.training.recipe import Recipe
+
+
+def check_subsets(masks: ArrayLike, data: Dataset) -> Bool[np.ndarray, "models train"]:
+    """The masks as an array, if they fit the data set and no subset is empty."""
+    if not isinstance(data, Dataset):
+        raise TypeError(
+            f"data is {type(data).__name__}; it takes a jaxinfl.Dataset, from load_dataset or made from arrays."
+        )
+    checked = check_masks(masks)
+    if checked.shape[1] != data.num_train:
+        raise ValueError(
+            f"masks has {checked.shape[1]} columns, but {data.name} has {data.num_train} training examples; "
+            f"it takes one column an example: draw_subsets({len(checked)}, {data.num_train})."
+        )
+    empty = np.flatnonzero(~checked.any(axis=1))
+    if empty.size:
+        raise ValueError(
+            f"masks: {empty.size} subsets are empty (first: {empty[:5].tolist()}); every model needs an example."
+        )
+    return checked
+
+
+def check_keys(keys: ArrayLike | ModelKeys, num_models: int) -> ModelKeys:
+    """The keys by source of randomness, if there is one a model."""
+    split = ModelKeys.split(keys)
+    if len(split) != num_models:
+        raise ValueError(
+            f"keys has {len(split)} keys for {num_models} models; it takes one a model: "
+            f"jax.random.split(jax.random.key(0), {num_models})."
+        )
+    return split
+
+
+def check_recipe(recipe: Recipe, data: Dataset) -> None:
+    """Raise unless the recipe fits the images."""
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe is {type(recipe).__name__}; it takes a jaxinfl.Recipe.")
+    height, width, channels = data.image_shape
+    if not isinstance(recipe.normalization, str) and len(recipe.normalization[0]) != channels:
+        raise ValueError(
+            f"recipe: normalization names {len(recipe.normalization[0])} channels; {data.name} has {channels}."
+        )
+    if recipe.crop_padding >= min(height, width):
+        raise ValueError(
+            f"recipe: crop_padding is {recipe.crop_padding}, as large as the images ({height}x{width}); "
+            "a crop could miss the image. The usual value is 1/8 of the side."
+        )
+
+
+def check_shard_size(shard_size: int | None) -> None:
+    """Raise unless it is None or a number of models."""
+    if shard_size is None:
+        return
+    if isinstance(shard_size, bool) or not isinstance(shard_size, (int, np.integer)) or shard_size < 1:
+        raise ValueError(f"shard_size is {shard_size!r}; it takes a whole number of models from 1 up.")

@@ -1,0 +1,177 @@
+"""train_ensemble: many models, each on its own subset with its own keys, into one run."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Bool
+
+from jaxinfl import provenance
+from jaxinfl.datasets import Dataset
+from jaxinfl.models import Model, ModuleFactory, build_model
+from jaxinfl.models.conv import ConvLowering
+from jaxinfl.store import ABSENT, Ensemble, Layout, RowArray, RunStore, check_same_run
+from jaxinfl.store.layout import digest
+from jaxinfl.store.run import check_free
+from jaxinfl.training.arguments import check_keys, check_subsets, check_recipe, check_shard_size
+from jaxinfl.training.execution import choose_execution
+from jaxinfl.training.keys import ModelKeys
+from jaxinfl.training.plan import RunPlan
+from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.trainer import Trainer
+
+
+def train_ensemble(
+    masks: ArrayLike,
+    keys: ArrayLike | ModelKeys,
+    *,
+    data: Dataset,
+    model: str | ModuleFactory | Model = "small_cnn",
+    recipe: Recipe | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    shard_size: int | None = None,
+    width: int | None = None,
+    conv: ConvLowering | None = None,
+    progress: bool = True,
+    on_plan: Callable[[RunPlan], None] | None = None,
+) -> Ensemble:
+    """Train one model on each subset and keep what each says about every training and test example.
+
+    A model is a function of its own mask row and keys, the recipe and the data alone: an excluded example is never
+    read, every included one is seen exactly once an epoch, and neighbours, position and shards do not matter (to the
+    bit, on one kind of device, at one `width` and `conv`). The models are spread over all devices of JAX.
+
+    Args:
+      masks: bool [models, train]; `masks[t, i]` says whether model t is trained on example i. Subset sizes may differ.
+      keys: one key a model, `jax.random.split(jax.random.key(0), models)`, or `ModelKeys` to hold sources of
+        randomness fixed.
+      data: the data set.
+      model: a registered name ("mlp", "small_cnn"), or a callable `rngs -> flax.nnx.Module` whose module maps images
+        [batch, h, w, c] to logits [batch, classes].
+      recipe: how each model is trained; `Recipe()` by default.
+      run_dir: where finished models are kept, a shard at a time. Called again with the same arguments, training goes
+        on where it stopped; interrupted at any moment, finished shards stay. None keeps everything in memory.
+      shard_size: models written together; by default what takes some 15 seconds. A run that exists keeps its own.
+      width: models trained at once on a device (vmap); by default 1 on a CPU and 32 elsewhere.
+      conv: lowering of convolutions, "patches" or "stock"; by default the fast one of the platform.
+      progress: show a bar, if standard error is a terminal.
+      on_plan: called with the run's size, estimated time and disk before training starts (not when nothing is left).
+
+    Returns:
+      The finished ensemble.
+
+    Raises:
+      TypeError, ValueError: arguments that do not fit; before anything is compiled.
+      RunDirectoryError: `run_dir` is damaged, foreign, or was made with other data, masks, keys, model or recipe.
+      KeyboardInterrupt: passed on; finished shards are kept.
+    """
+    recipe = Recipe() if recipe is None else recipe
+    subsets = check_subsets(masks, data)
+    model_keys = check_keys(keys, len(subsets))
+    check_recipe(recipe, data)
+    check_shard_size(shard_size)
+    built = build_model(model, image_shape=data.image_shape, num_classes=data.num_classes)
+    identity = _identity(subsets, model_keys, data, built, recipe)
+    store = _existing_run(run_dir, identity)
+    if store is not None:
+        if (store.status() != ABSENT).all():
+            return Ensemble(store)
+        # Width and lowering decide the last bits, so a run goes on with those it was started with.
+        width = width or store.attributes["execution"]["width"]
+        conv = conv or store.attributes["execution"]["conv"]
+    execution = choose_execution(built, recipe, data, width=width, conv=conv)
+    trainer = Trainer(subsets, model_keys, data=data, model=built, recipe=recipe, execution=execution)
+    finished = 0 if store is None else int((store.status() != ABSENT).sum())
+    plan = trainer.plan(finished)
+    if on_plan is not None:
+        on_plan(plan)
+    if store is None:
+        description = _description(identity, plan)
+        shard_size = shard_size or trainer.shard_size(plan)
+        store = RunStore.create(run_dir, _layout(subsets, model_keys, data, description, shard_size))
+    try:
+        trainer.train(store, plan, shown=progress)
+    except KeyboardInterrupt:
+        if store.path is not None:
+            finished = int((store.status() != ABSENT).sum())
+            print(
+                f"\nInterrupted: {finished} of {len(subsets)} models are finished and kept in {store.path}; "
+                "the same call goes on from there.",
+                file=sys.stderr,
+            )
+        raise
+    return Ensemble(store)
+
+
+def _existing_run(run_dir: str | os.PathLike[str] | None, identity: dict[str, Any]) -> RunStore | None:
+    if run_dir is None or not os.path.isdir(run_dir) or not os.listdir(run_dir):
+        if run_dir is not None and os.path.exists(run_dir):
+            check_free(Path(run_dir))
+        return None
+    store = RunStore.open(run_dir)
+    check_same_run(store.attributes["identity"], identity, store.path)
+    return store
+
+
+def _identity(
+    masks: Bool[np.ndarray, "models train"], keys: ModelKeys, data: Dataset, model: Model, recipe: Recipe
+) -> dict[str, Any]:
+    """What must be the same for a run to go on; the first difference is named in this order."""
+    return {
+        "data": {
+            "name": data.name,
+            "num_train": data.num_train,
+            "num_test": data.num_test,
+            "num_classes": data.num_classes,
+            "fingerprint": data.fingerprint,
+        },
+        "masks": digest(masks),
+        "keys": digest(keys.data()),
+        "model": {"name": model.name, "num_params": model.num_params, "fingerprint": model.fingerprint},
+        "recipe": recipe.to_dict(),
+    }
+
+
+def _description(identity: dict[str, Any], plan: RunPlan) -> dict[str, Any]:
+    return {
+        "identity": identity,
+        "execution": {"device": plan.device, **dataclasses.asdict(plan.execution)},
+        "versions": provenance.versions(),
+        "command": provenance.command(),
+        "git_commit": provenance.git_commit(),
+    }
+
+
+def _layout(
+    masks: Bool[np.ndarray, "models train"],
+    keys: ModelKeys,
+    data: Dataset,
+    description: dict[str, Any],
+    shard_size: int,
+) -> Layout:
+    # Class numbers, and -1 for models that diverged.
+    label_type = "int16" if data.num_classes < 2**15 else "int32"
+    row_arrays = {}
+    for split, examples in (("train", data.num_train), ("test", data.num_test)):
+        row_arrays[f"{split}_prediction"] = RowArray((examples,), label_type, (split,))
+        row_arrays[f"{split}_margin"] = RowArray((examples,), "float32", (split,))
+    return Layout(
+        attributes=description,
+        inputs={
+            "masks": (masks, ("model", "train")),
+            "key_data": (keys.data(), ("model", "source", "word")),
+            "train_labels": (data.train_labels, ("train",)),
+            "test_labels": (data.test_labels, ("test",)),
+        },
+        row_arrays=row_arrays,
+        num_models=len(masks),
+        shard_size=shard_size,
+    )
+
+
+__all__ = ["train_ensemble"]

@@ -1,0 +1,74 @@
+"""The random keys of an ensemble: one a model for each source of randomness."""
+
+from dataclasses import dataclass, fields
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+
+@dataclass(frozen=True, eq=False)
+class ModelKeys:
+    """Keys of every model, by source of randomness; hold a source fixed by giving all models one key (Appendix C).
+
+    Each field is an array of keys [models], as `jax.random.split(jax.random.key(seed), models)` returns it.
+    """
+
+    init: jax.Array
+    """Initial weights."""
+    order: jax.Array
+    """Order of the examples in each epoch."""
+    augment: jax.Array
+    """Crops, flips, dropout."""
+
+    def __post_init__(self) -> None:
+        for source in fields(self):
+            object.__setattr__(self, source.name, _as_keys(getattr(self, source.name), f"keys.{source.name}"))
+        lengths = {source.name: len(getattr(self, source.name)) for source in fields(self)}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"keys: the sources have different numbers of keys, {lengths}; each takes one a model.")
+
+    def __len__(self) -> int:
+        return len(self.init)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> "ModelKeys":
+        return ModelKeys(self.init[rows], self.order[rows], self.augment[rows])
+
+    @classmethod
+    def split(cls, keys: "ArrayLike | ModelKeys") -> "ModelKeys":
+        """The three keys of each model, from one key a model; a `ModelKeys` is returned as it is."""
+        if isinstance(keys, cls):
+            return keys
+        init, order, augment = jax.vmap(lambda key: jax.random.split(key, 3))(_as_keys(keys, "keys")).T
+        return cls(init, order, augment)
+
+    def data(self) -> np.ndarray:
+        """The keys as plain numbers, uint32 [models, 3, words]: what a run directory keeps."""
+        parts = [jax.random.key_data(getattr(self, source.name)) for source in fields(self)]
+        return np.stack([np.asarray(part) for part in parts], axis=1)
+
+
+def _as_keys(keys: ArrayLike, name: str) -> jax.Array:
+    """Typed keys [models]; raw uint32 [models, 2] of `jax.random.PRNGKey` are taken too."""
+    if not isinstance(keys, (jax.Array, np.ndarray)):
+        raise TypeError(
+            f"{name} is {type(keys).__name__}; it takes an array of keys, one a model: "
+            "jax.random.split(jax.random.key(0), num_models)."
+        )
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        if keys.dtype != np.uint32 or keys.ndim != 2:
+            raise TypeError(
+                f"{name} has dtype {keys.dtype} and shape {keys.shape}; it takes one key a model: "
+                "jax.random.split(jax.random.key(0), num_models)."
+            )
+        keys = jax.random.wrap_key_data(jnp.asarray(keys))
+    if keys.ndim != 1:
+        raise ValueError(
+            f"{name} has shape {keys.shape}; it takes one key a model, shape [models]: "
+            "jax.random.split(jax.random.key(0), num_models)."
+        )
+    return jnp.asarray(keys)
+
+
+__all__ = ["ModelKeys"]

@@ -1,0 +1,111 @@
+"""The three compiled programs of an ensemble: one model's functions mapped over the models of a group and the devices.
+
+A group is what one call trains: `devices * lanes * width` models. Each device takes its lanes one after another, and
+`width` models of a lane at once (vmap). On a CPU width 1 is right: one model's working set stays in the cache, and
+one virtual device a core keeps the cores apart. On a GPU many narrow models together fill the machine.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool
+
+from jaxinfl.datasets import Dataset
+from jaxinfl.models import Model
+from jaxinfl.models.conv import conv_lowering
+from jaxinfl.training.execution import Execution
+from jaxinfl.training.keys import ModelKeys
+from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.step import DeviceData, Keys, Scores, State, advance, evaluate, start
+
+EVALUATION_BATCH = 512
+"""Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Compiled functions of one group; arrays of models lie split over the devices."""
+
+    execution: Execution
+    start: Callable[[DeviceData, Array, Keys], State]
+    advance: Callable[[DeviceData, State, Array, Keys, Array, Array], State]
+    evaluate: Callable[[DeviceData, State, Array, Array], Scores]
+    """The last argument bounds the batches, for timing."""
+    models_axis: NamedSharding
+    replicated: NamedSharding
+
+    def place(self, masks: Bool[np.ndarray, "models train"], keys: ModelKeys) -> tuple[Array, Keys]:
+        """Masks and keys of up to one group on the devices, filled up with empty subsets (which cost nothing)."""
+        missing = self.execution.group - len(masks)
+        rows = np.concatenate([np.arange(len(masks)), np.zeros(missing, int)])
+        filled = np.concatenate([masks, np.zeros((missing, masks.shape[1]), bool)])
+        chosen = keys[rows]
+        return jax.device_put((filled, Keys(chosen.init, chosen.order, chosen.augment)), self.models_axis)
+
+    def place_data(self, data: Dataset) -> DeviceData:
+        """The data set on every device."""
+        pixels_axes = (1, 2)
+        scaled = [data.train_images.mean(pixels_axes, dtype=np.float64) / 255]
+        # In pieces: a float copy of a large training set would not fit in memory.
+        pieces = np.array_split(data.train_images, -(-data.num_train // 4096))
+        scaled.append(np.concatenate([np.square(piece / 255.0).mean(pixels_axes) for piece in pieces]))
+        images = np.concatenate([data.train_images, data.test_images])
+        labels = np.concatenate([data.train_labels, data.test_labels])
+        device_data = DeviceData(images, labels, *(part.astype(np.float32) for part in scaled))
+        return jax.device_put(device_data, self.replicated)
+
+
+# Cached: a second call of `train_ensemble` in one process compiles nothing again.
+@lru_cache(maxsize=16)
+def build_programs(model: Model, recipe: Recipe, execution: Execution, devices: tuple[jax.Device, ...]) -> Programs:
+    """Programs for a model and recipe; compiled at their first call, once for all groups of a run."""
+    mesh = Mesh(np.asarray(devices), ("models",))
+    each, whole = PartitionSpec("models"), PartitionSpec()
+
+    def over_models(function: Callable[..., Any], *arrays: Any) -> Any:
+        # width 1 without vmap: a vmapped GEMM over one model is a batched GEMM, which XLA's CPU code runs slower.
+        # The context reaches the trace, which happens inside `lax.map`.
+        with conv_lowering(execution.conv):
+            if execution.width == 1:
+                return jax.lax.map(lambda xs: function(*xs), arrays)
+            return jax.lax.map(lambda xs: function(*xs), arrays, batch_size=execution.width)
+
+    def start_group(data: DeviceData, masks: Array, keys: Keys) -> State:
+        return over_models(partial(start, model, recipe, data), masks, keys)
+
+    def advance_group(
+        data: DeviceData, states: State, masks: Array, keys: Keys, first: Array, last: Array
+    ) -> State:
+        def one(state: State, mask: Array, keys: Keys) -> State:
+            return advance(model, recipe, data, state, mask, keys, (first, last))
+
+        return over_models(one, states, masks, keys)
+
+    def evaluate_group(data: DeviceData, states: State, masks: Array, most: Array) -> Scores:
+        batch_size = min(EVALUATION_BATCH, len(data.images))
+
+        def one(state: State, mask: Array) -> Scores:
+            batches = jnp.where(mask.any(), jnp.minimum(-(-len(data.images) // batch_size), most), 0)
+            return evaluate(model, recipe, data, state, batches, batch_size)
+
+        return over_models(one, states, masks)
+
+    def compiled(function: Callable[..., Any], in_specs: tuple[PartitionSpec, ...], **options: Any) -> Any:
+        # check_vma is off: no value crosses the models axis, and the check rejects loops that carry a constant start.
+        mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=each, check_vma=False)
+        return jax.jit(mapped, **options)
+
+    return Programs(
+        execution,
+        compiled(start_group, (whole, each, each)),
+        compiled(advance_group, (whole, each, each, each, whole, whole), donate_argnums=1),
+        compiled(evaluate_group, (whole, each, each, whole)),
+        NamedSharding(mesh, each),
+        NamedSharding(mesh, whole),
+    )

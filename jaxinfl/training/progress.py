@@ -1,0 +1,49 @@
+"""A progress bar for a run: models done, models per hour, accuracy, time left."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class TrainingProgress:
+    """Shown on standard error when that is a terminal; silent otherwise, so that logs stay readable."""
+
+    def __init__(self, num_models: int, finished: int, *, shown: bool = True):
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.completed:.0f}/{task.total:.0f} models"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[accuracy]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
+            disable=not (shown and console.is_terminal),
+        )
+        self._task = self._bar.add_task("", total=num_models, completed=finished, rate="", accuracy="")
+        self._begun = time.perf_counter()
+        self._done = 0.0
+        self._correct = self._scored = 0
+
+    def __enter__(self) -> "TrainingProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, models: float) -> None:
+        """Count work done, in models; a fraction for a part of their epochs."""
+        self._done += models
+        rate = self._done / (time.perf_counter() - self._begun) * 3600
+        self._bar.update(self._task, advance=models, rate=f"{rate:,.0f} models/h")
+
+    def score(self, correct: int, predictions: int) -> None:
+        """Count test predictions of finished models."""
+        self._correct += correct
+        self._scored += predictions
+        self._bar.update(self._task, accuracy=f"test accuracy {self._correct / self._scored:.1%}")

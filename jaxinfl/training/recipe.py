@@ -1,0 +1,118 @@
+"""Recipe: everything that decides how one model is trained, in one frozen, hashable object."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Optimizer = Literal["sgd", "adamw"]
+Schedule = Literal["step", "cosine", "linear", "constant"]
+Dtype = Literal["float32", "bfloat16"]
+Normalization = Literal["subset", "none"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is trained. Two equal recipes give equal models from equal subsets and keys."""
+
+    epochs: int = 20
+    """Passes over the subset; every included example is seen exactly once in each."""
+    batch_size: int = 64
+    """Examples a step; the last batch of an epoch holds what is left."""
+    optimizer: Optimizer = "sgd"
+    """"sgd" with momentum, or "adamw" (betas 0.9 and 0.999, epsilon 1e-8)."""
+    learning_rate: float = 0.1
+    """Peak learning rate."""
+    momentum: float = 0.9
+    """Momentum of SGD; without effect for AdamW."""
+    nesterov: bool = False
+    """Nesterov's momentum in place of the heavy ball (SGD)."""
+    schedule: Schedule = "cosine"
+    """Learning rate over the run: "cosine" or "linear" to 0, "constant", or "step" (see `milestones`)."""
+    milestones: tuple[float, ...] = ()
+    """Epochs from which on the learning rate is multiplied by `decay_factor` once more ("step" only)."""
+    decay_factor: float = 0.1
+    """See `milestones`."""
+    warmup_epochs: float = 0.0
+    """Linear warm-up from 0; the schedule's remainder follows over what is left of the epochs."""
+    weight_decay: float = 5e-4
+    """Of every parameter, biases and batch norm included, as in PyTorch: added to the gradient before momentum (SGD),
+    or decoupled and multiplied by the learning rate (AdamW)."""
+    label_smoothing: float = 0.0
+    """Share of the target's mass spread evenly over all classes."""
+    crop_padding: int = 0
+    """Random crops of the original size from images padded with this many black pixels a side."""
+    flip: bool = False
+    """Mirror each image with probability 1/2."""
+    normalization: Normalization | tuple[tuple[float, ...], tuple[float, ...]] = "subset"
+    """"subset": by each model's own subset's mean and standard deviation a channel (those of the whole training set
+    would let an excluded example move weights); "none": pixels / 255; or ((means), (standard deviations)) of
+    pixels / 255, one number a channel."""
+    compute_dtype: Dtype = "float32"
+    """Of activations and gradients; parameters, batch norm's statistics and logits stay float32."""
+
+    def __post_init__(self) -> None:
+        for name, low, high, takes in _RANGES:
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            whole = takes == "a whole number"
+            if not number or not math.isfinite(value) or not low <= value <= high or (whole and value != int(value)):
+                raise ValueError(f"recipe: {name} is {value!r}; it takes {takes} from {low} to {high}.")
+        for name, kind in (("optimizer", Optimizer), ("schedule", Schedule), ("compute_dtype", Dtype)):
+            if getattr(self, name) not in get_args(kind):
+                choices = ", ".join(map(repr, get_args(kind)))
+                raise ValueError(f"recipe: {name} is {getattr(self, name)!r}; it takes one of {choices}.")
+        self._check_schedule()
+        self._check_normalization()
+
+    def _check_schedule(self) -> None:
+        # Lists (from JSON, from a user) would make the frozen object unhashable.
+        object.__setattr__(self, "milestones", tuple(float(m) for m in self.milestones))
+        if (self.schedule == "step") != bool(self.milestones):
+            raise ValueError(
+                f"recipe: schedule is {self.schedule!r} and milestones are {self.milestones}; "
+                'milestones go with schedule="step", which needs at least one.'
+            )
+        if list(self.milestones) != sorted(set(self.milestones)) or any(m <= 0 for m in self.milestones):
+            raise ValueError(f"recipe: milestones are {self.milestones}; they take rising epochs above 0.")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"recipe: warmup_epochs is {self.warmup_epochs}, more than the {self.epochs} epochs.")
+
+    def _check_normalization(self) -> None:
+        if isinstance(self.normalization, str):
+            if self.normalization not in get_args(Normalization):
+                raise ValueError(
+                    f'recipe: normalization is {self.normalization!r}; it takes "subset", "none" or '
+                    "((means), (standard deviations))."
+                )
+            return
+        means, deviations = (tuple(float(v) for v in part) for part in self.normalization)
+        if len(means) != len(deviations) or not all(d > 0 for d in deviations):
+            raise ValueError(
+                f"recipe: normalization is {self.normalization!r}; it takes as many means as positive "
+                "standard deviations, of pixels scaled to 0..1."
+            )
+        object.__setattr__(self, "normalization", (means, deviations))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
+        """The recipe that `to_dict` described, also after a way through JSON."""
+        return cls(**values)
+
+
+_UNBOUNDED = 10**9
+_RANGES: tuple[tuple[str, float, float, str], ...] = (
+    ("epochs", 0, _UNBOUNDED, "a whole number"),
+    ("batch_size", 1, _UNBOUNDED, "a whole number"),
+    ("learning_rate", 0.0, 1e6, "a number"),
+    ("momentum", 0.0, 1.0, "a number"),
+    ("decay_factor", 0.0, 1.0, "a number"),
+    ("warmup_epochs", 0.0, _UNBOUNDED, "a number"),
+    ("weight_decay", 0.0, 1e6, "a number"),
+    ("label_smoothing", 0.0, 1.0, "a number"),
+    ("crop_padding", 0, 1024, "a whole number"),
+)

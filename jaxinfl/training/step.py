@@ -1,0 +1,207 @@
+"""ONE model as pure functions of its subset and its keys: start, train some epochs, evaluate.
+
+`ensemble.py` maps these over models. Nothing here knows of other models, devices or files.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
+
+from jaxinfl.models import Model, Variables
+from jaxinfl.training.augment import take_batch
+from jaxinfl.training.optimizer import learning_rate, make_optimizer
+from jaxinfl.training.recipe import Recipe
+
+
+class DeviceData(NamedTuple):
+    """The data set as it lies on a device; training examples first."""
+
+    images: UInt8[Array, "examples h w c"]
+    labels: Int[Array, " examples"]
+    pixel_mean: Float[Array, "train c"]
+    """Mean of pixels / 255 of each training image."""
+    pixel_square: Float[Array, "train c"]
+    """Mean of (pixels / 255)^2 of each training image."""
+
+
+class Keys(NamedTuple):
+    """The three keys of one model."""
+
+    init: PRNGKeyArray
+    order: PRNGKeyArray
+    augment: PRNGKeyArray
+
+
+class State(NamedTuple):
+    """What one model carries from epoch to epoch."""
+
+    variables: Variables
+    optimizer: PyTree[Array]
+    pixel_mean: Float[Array, " c"]
+    pixel_std: Float[Array, " c"]
+    loss: Float[Array, ""]
+    """Mean training loss of the last epoch."""
+
+
+class Scores(NamedTuple):
+    """What one model says about every example, training examples first."""
+
+    prediction: Int[Array, " examples"]
+    margin: Float[Array, " examples"]
+    """log(p_y / (1 - p_y)) of the true class y, natural log."""
+    diverged: Bool[Array, ""]
+    """Some logit or the last epoch's loss is not finite."""
+
+
+def start(model: Model, recipe: Recipe, data: DeviceData, mask: Bool[Array, " train"], keys: Keys) -> State:
+    """The untrained model."""
+    variables = model.init(keys.init)
+    mean, std = _pixel_statistics(recipe, data, mask)
+    return State(variables, make_optimizer(recipe).init(variables.params), mean, std, jnp.float32(0))
+
+
+def advance(
+    model: Model,
+    recipe: Recipe,
+    data: DeviceData,
+    state: State,
+    mask: Bool[Array, " train"],
+    keys: Keys,
+    epochs: tuple[Int[Array, ""], Int[Array, ""]],
+) -> State:
+    """The model after the epochs `epochs[0] <= epoch < epochs[1]`, counted from 0.
+
+    Each epoch is a function of the state, the keys and the epoch's number, so that training in several calls gives
+    the same bits as in one. The number of steps follows from the model's own subset: an empty mask takes none.
+    """
+    size = jnp.sum(mask, dtype=jnp.int32)
+    steps = -(-size // recipe.batch_size)
+
+    def epoch(number: Array, state: State) -> State:
+        order = _epoch_order(jax.random.fold_in(keys.order, number), mask, recipe.batch_size)
+        augment = jax.random.fold_in(keys.augment, number)
+
+        def step(i: Array, state: State) -> State:
+            position = i * recipe.batch_size
+            index = lax.dynamic_slice_in_dim(order, position, recipe.batch_size)
+            counted = position + jnp.arange(recipe.batch_size, dtype=jnp.int32) < size
+            # Padding repeats an included example: an excluded one is not even read.
+            index = jnp.where(counted, index, order[0])
+            rate = learning_rate(recipe, number + i.astype(jnp.float32) / steps.astype(jnp.float32))
+            return _update(model, recipe, data, state, index, counted, jax.random.fold_in(augment, i), rate)
+
+        state = lax.fori_loop(0, steps, step, state._replace(loss=jnp.float32(0)))
+        return state._replace(loss=state.loss / jnp.maximum(size, 1).astype(jnp.float32))
+
+    return lax.fori_loop(*epochs, epoch, state)
+
+
+def evaluate(model: Model, recipe: Recipe, data: DeviceData, state: State, batches: Array, batch_size: int) -> Scores:
+    """The model's prediction and margin on every training and test example, in evaluation mode.
+
+    `batches` is the number of batches to go through (0 skips a model that only fills up a group).
+    """
+    total = len(data.images)
+
+    def batch(i: Array, scores: Scores) -> Scores:
+        # The last batch overlaps the one before instead of being padded: same shape, same numbers written twice.
+        first = jnp.minimum(i * batch_size, total - batch_size)
+        images = lax.dynamic_slice_in_dim(data.images, first, batch_size)
+        labels = lax.dynamic_slice_in_dim(data.labels, first, batch_size)
+        variables = _cast(state.variables, recipe)
+        logits, _ = model.apply(variables, _normalized(recipe, state, images), train=False)
+        prediction = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        return Scores(
+            lax.dynamic_update_slice_in_dim(scores.prediction, prediction, first, 0),
+            lax.dynamic_update_slice_in_dim(scores.margin, margin(logits, labels), first, 0),
+            scores.diverged | ~jnp.all(jnp.isfinite(logits)),
+        )
+
+    blank = Scores(jnp.zeros(total, jnp.int32), jnp.zeros(total, jnp.float32), ~jnp.isfinite(state.loss))
+    return lax.fori_loop(0, batches, batch, blank)
+
+
+def margin(
+    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+) -> Float[Array, " batch"]:
+    """log(p_y / (1 - p_y)) = z_y - logsumexp of the other logits: no probability near 1 is ever rounded."""
+    true = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    own = jnp.sum(jnp.where(true, logits, 0), axis=-1)
+    return own - jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=-1)
+
+
+def _update(
+    model: Model,
+    recipe: Recipe,
+    data: DeviceData,
+    state: State,
+    index: Int[Array, " batch"],
+    counted: Bool[Array, " batch"],
+    key: PRNGKeyArray,
+    rate: Float[Array, ""],
+) -> State:
+    """One optimizer step on the examples at `index` that are `counted`; adds their losses to `state.loss`."""
+    augment_key, dropout_key = jax.random.split(key)
+    images = _normalized(recipe, state, take_batch(data.images, index, augment_key, recipe))
+    labels = data.labels.at[index].get(mode="promise_in_bounds")
+    count = jnp.sum(counted, dtype=jnp.float32)
+
+    def loss(params: PyTree[Array]) -> tuple[Array, tuple[Array, PyTree[Array]]]:
+        variables = _cast(Variables(params, state.variables.stats), recipe)
+        logits, stats = model.apply(variables, images, train=True, mask=counted, key=dropout_key)
+        # One-hot targets: the gradient of an indexed loss is a scatter, which XLA runs one element at a time on CPUs.
+        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing)
+        each = optax.softmax_cross_entropy(logits, targets)
+        total = jnp.sum(jnp.where(counted, each, 0))
+        return total / count, (total, stats)
+
+    grads, (total, stats) = jax.grad(loss, has_aux=True)(state.variables.params)
+    direction, optimizer = make_optimizer(recipe).update(grads, state.optimizer, state.variables.params)
+    params = jax.tree.map(lambda p, d: p - rate * d, state.variables.params, direction)
+    return state._replace(variables=Variables(params, stats), optimizer=optimizer, loss=state.loss + total)
+
+
+def _epoch_order(key: PRNGKeyArray, mask: Bool[Array, " train"], batch_size: int) -> Int[Array, " padded"]:
+    """A random order of the included examples, the excluded behind them, filled up to whole batches.
+
+    One sort by (excluded, random bits, index). An example's bits depend on the key and its own index alone, so that
+    models with and without an example, given one key, see the others in the same order.
+    """
+    num_train = mask.shape[0]
+    index = jnp.arange(num_train, dtype=jnp.int32)
+    _, _, order = lax.sort((~mask, jax.random.bits(key, (num_train,)), index), num_keys=3)
+    return jnp.pad(order, (0, -num_train % batch_size))
+
+
+def _pixel_statistics(
+    recipe: Recipe, data: DeviceData, mask: Bool[Array, " train"]
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    channels = data.images.shape[-1]
+    if recipe.normalization == "none":
+        return jnp.zeros(channels), jnp.ones(channels)
+    if recipe.normalization != "subset":
+        mean, std = recipe.normalization
+        return jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    weight = mask.astype(jnp.float32)[:, None] / jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
+    mean = jnp.sum(jnp.where(mask[:, None], data.pixel_mean, 0) * weight, axis=0)
+    square = jnp.sum(jnp.where(mask[:, None], data.pixel_square, 0) * weight, axis=0)
+    deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
+    # A constant channel has nothing to scale; 1/255 is the smallest step between two pixels.
+    return mean, jnp.maximum(deviation, 1 / 255)
+
+
+def _normalized(recipe: Recipe, state: State, images: UInt8[Array, "batch h w c"]) -> Float[Array, "batch h w c"]:
+    pixels = images.astype(jnp.float32) / 255
+    return ((pixels - state.pixel_mean[None, None, None]) / state.pixel_std[None, None, None]).astype(
+        recipe.compute_dtype
+    )
+
+
+def _cast(variables: Variables, recipe: Recipe) -> Variables:
+    """Parameters in the compute dtype; gradients reach the float32 originals through the cast."""
+    params: Any = jax.tree.map(lambda p: p.astype(recipe.compute_dtype), variables.params)
+    return Variables(params, variables.stats)

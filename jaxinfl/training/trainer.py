@@ -1,0 +1,133 @@
+"""The host's side of a run: which models go into which call, and what comes back into the store."""
+
+import warnings
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool
+
+from jaxinfl import devices
+from jaxinfl.datasets import Dataset
+from jaxinfl.models import Model
+from jaxinfl.store import ABSENT, RunStore
+from jaxinfl.training.execution import Execution
+from jaxinfl.training.keys import ModelKeys
+from jaxinfl.training.plan import RunPlan, plan_run, time_programs
+from jaxinfl.training.programs import build_programs
+from jaxinfl.training.progress import TrainingProgress
+from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.step import Scores
+
+CALL_SECONDS = 5.0
+"""A call into compiled code lasts about so long at most: until it returns, Ctrl-C waits and the bar stands still."""
+SHARD_SECONDS = 10.0
+"""A shard takes about so long at least, so that writing it (some 20 ms) does not show."""
+
+
+class Trainer:
+    """One run on the devices of this process."""
+
+    def __init__(
+        self,
+        masks: Bool[np.ndarray, "models train"],
+        keys: ModelKeys,
+        *,
+        data: Dataset,
+        model: Model,
+        recipe: Recipe,
+        execution: Execution,
+    ):
+        if devices.unused_cores() > 0:
+            warnings.warn(
+                f"JAX was started before jaxinfl was imported and has {jax.device_count()} CPU device(s) for "
+                f"{devices.num_cores()} cores. Import jaxinfl first, or set JAX_NUM_CPU_DEVICES, to use them all.",
+                stacklevel=3,
+            )
+        self._masks, self._keys, self._data, self._model, self._recipe = masks, keys, data, model, recipe
+        self._devices = tuple(jax.devices())
+        self._programs = build_programs(model, recipe, execution, self._devices)
+        self._device_data = self._programs.place_data(data)
+
+    def plan(self, finished: int) -> RunPlan:
+        """Compile, time a few steps, and say what the rest of the run will cost."""
+        return plan_run(
+            time_programs(self._programs, self._device_data, self._recipe),
+            programs=self._programs,
+            masks=self._masks,
+            finished=finished,
+            data=self._data,
+            model=self._model,
+            recipe=self._recipe,
+            device=devices.describe(self._devices),
+        )
+
+    def shard_size(self, plan: RunPlan) -> int:
+        """Models written together: whole calls that last some seconds, not more than a few hundred models."""
+        group = plan.execution.group
+        calls = SHARD_SECONDS / (plan.seconds_per_model * group)
+        return group * int(np.clip(calls, 1, max(1, 256 // group)))
+
+    def train(self, store: RunStore, plan: RunPlan, *, shown: bool) -> None:
+        """Train the models that the store lacks, shard by shard."""
+        epochs_per_call = max(1, int(CALL_SECONDS / max(plan.seconds_per_epoch, 1e-9)))
+        with TrainingProgress(plan.num_models, plan.finished, shown=shown) as bar:
+            for shard in store.shards():
+                if (store.status()[shard] != ABSENT).all():
+                    continue
+                scores = list(self._train_rows(shard, epochs_per_call, bar))
+                rows, diverged = self._rows(scores)
+                store.write(shard, rows, diverged)
+
+    def _train_rows(self, rows: slice, epochs_per_call: int, bar: TrainingProgress) -> Iterator[Scores]:
+        """Scores of the models in `rows`, group by group.
+
+        The next group is on its way before the results of the last are taken, so that the devices never wait.
+        """
+        group = self._programs.execution.group
+        waiting: tuple[Scores, int] | None = None
+        for first in range(rows.start, rows.stop, group):
+            chunk = slice(first, min(first + group, rows.stop))
+            started = self._start_group(chunk, epochs_per_call, bar), chunk.stop - chunk.start
+            if waiting is not None:
+                yield self._collect(*waiting, epochs_per_call, bar)
+            waiting = started
+        if waiting is not None:
+            yield self._collect(*waiting, epochs_per_call, bar)
+
+    def _start_group(self, chunk: slice, epochs_per_call: int, bar: TrainingProgress) -> Scores:
+        masks, keys = self._programs.place(self._masks[chunk], self._keys[chunk])
+        states = self._programs.start(self._device_data, masks, keys)
+        calls = range(0, self._recipe.epochs, epochs_per_call)
+        models = chunk.stop - chunk.start
+        for first in calls:
+            last = min(first + epochs_per_call, self._recipe.epochs)
+            states = self._programs.advance(self._device_data, states, masks, keys, jnp.int32(first), jnp.int32(last))
+            if len(calls) > 1:
+                jax.block_until_ready(states)
+                bar.advance(models * (last - first) / self._recipe.epochs)
+        return self._programs.evaluate(self._device_data, states, masks, jnp.int32(np.iinfo(np.int32).max))
+
+    def _collect(self, scores: Scores, models: int, epochs_per_call: int, bar: TrainingProgress) -> Scores:
+        on_host = Scores(*(np.asarray(part)[:models] for part in jax.device_get(scores)))
+        if self._recipe.epochs <= epochs_per_call:
+            bar.advance(models)
+        correct = on_host.prediction[:, self._data.num_train :] == self._data.test_labels[None]
+        bar.score(int(correct.sum()), correct.size)
+        return on_host
+
+    def _rows(self, groups: list[Scores]) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " rows"]]:
+        """What the store keeps of a shard."""
+        prediction, margin, diverged = (np.concatenate(parts) for parts in zip(*groups, strict=True))
+        # A diverged model predicts nothing: argmax over NaN would look like class 0.
+        prediction = np.where(diverged[:, None], -1, prediction)
+        margin = np.where(diverged[:, None], np.float32(np.nan), margin)
+        num_train = self._data.num_train
+        rows = {
+            "train_prediction": prediction[:, :num_train],
+            "train_margin": margin[:, :num_train],
+            "test_prediction": prediction[:, num_train:],
+            "test_margin": margin[:, num_train:],
+        }
+        return rows, diverged
