@@ -5,6 +5,15 @@ from jaxinfl.devices import use_every_core
 use_every_core()
 
 from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset  # noqa: E402 - JAX must not have started before
+from jaxinfl.influence import (  # noqa: E402
+    influence,
+    iou,
+    iou_curve,
+    iou_of_models,
+    memorization,
+    top_pairs,
+)
+from jaxinfl.statistics import agreement  # noqa: E402
 from jaxinfl.store import Ensemble, RunDirectoryError  # noqa: E402
 from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out  # noqa: E402
 from jaxinfl.training import ModelKeys, Recipe, RunPlan, train_ensemble  # noqa: E402
@@ -17,9 +26,16 @@ __all__ = [
     "Recipe",
     "RunDirectoryError",
     "RunPlan",
+    "agreement",
     "check_coverage",
     "draw_subsets",
+    "influence",
+    "iou",
+    "iou_curve",
+    "iou_of_models",
     "leave_one_out",
     "load_dataset",
+    "memorization",
+    "top_pairs",
     "train_ensemble",
 ]

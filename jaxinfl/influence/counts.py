@@ -33,7 +33,7 @@ Method = Literal["auto", "bits", "gemm"]
 
 # Examples packed along the model axis, in chunks of it: uint64 [words, examples] for bits, int8 [models, examples] for
 # gemm. The dtype says which kernel a chunk is for.
-Chunk = UInt64[Array, "depth examples"] | Int8[Array, "depth examples"]
+Chunk = UInt64[Array, "_ _"] | Int8[Array, "_ _"]
 Packed = tuple[Chunk, ...]
 
 # Words summed in one fused loop. The words of all test examples are read again for each row, so they had better stay in

@@ -1,7 +1,7 @@
 """Models as pairs of pure functions; the registered names and what `train_ensemble(model=...)` makes of its argument."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache
 
 from flax import nnx
 
@@ -40,11 +40,19 @@ def build_model(
                 f"model {model!r} is not registered. Registered are {', '.join(sorted(REGISTRY))}; "
                 "any callable `rngs -> flax.nnx.Module` is taken too."
             )
-        module = REGISTRY[model]
-        factory = lambda rngs: module(image_shape, num_classes, rngs=rngs)  # noqa: E731 - nnx passes one positional
-        return model_from_nnx(factory, image_shape=image_shape, num_classes=num_classes, name=model)
+        return _registered(model, tuple(image_shape), num_classes)
     check_factory(model)
     return model_from_nnx(model, image_shape=image_shape, num_classes=num_classes)
+
+
+# Cached, so that a second ensemble in one process finds the programs compiled for the first. A user's callable is not:
+# what it closes over may have changed.
+@lru_cache
+def _registered(name: str, image_shape: tuple[int, int, int], num_classes: int) -> Model:
+    def factory(rngs: nnx.Rngs) -> nnx.Module:
+        return REGISTRY[name](image_shape, num_classes, rngs=rngs)
+
+    return model_from_nnx(factory, image_shape=image_shape, num_classes=num_classes, name=name)
 
 
 __all__ = [

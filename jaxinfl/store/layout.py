@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -60,7 +61,10 @@ def lay_out(store: Store, layout: Layout, format_version: int) -> zarr.Group:
     for name, spec in rows.items():
         shape = (layout.num_models, *spec.shape)
         _create(group, name, shape, np.dtype(spec.dtype), ("model", *spec.axes), layout.shard_size)
-    return group
+    with warnings.catch_warnings():
+        # One read opens everything, and xarray expects it; Zarr warns that version 3 does not specify it yet.
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part", category=UserWarning)
+        return zarr.consolidate_metadata(store)
 
 
 def _create(

@@ -1,0 +1,67 @@
+"""Results on disk: one directory with results.json and figures, each number with its n and spread."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def measured(values: Any) -> dict[str, Any]:
+    """Mean, spread and number of repeated measurements, as results.json keeps every number.
+
+    Args:
+      values: one-dimensional; NaN marks a repeat in which the quantity is undefined.
+
+    Returns:
+      `mean` and `std` (sample standard deviation; null for fewer than two values) over the `n` defined values.
+    """
+    defined = np.asarray(values, np.float64).ravel()
+    defined = defined[~np.isnan(defined)]
+    return {
+        "mean": float(defined.mean()) if defined.size else None,
+        "std": float(defined.std(ddof=1)) if defined.size > 1 else None,
+        "n": int(defined.size),
+    }
+
+
+def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
+    """Write `results.json`, replaced as a whole; NaN and infinity become null, arrays lists, dataclasses objects."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "results.json"
+    draft = path.with_suffix(".json.draft")
+    draft.write_text(json.dumps(_plain(results), indent=1, allow_nan=False) + "\n")
+    os.replace(draft, path)
+    return path
+
+
+def save_figure(figure: Figure, directory: Path, name: str) -> list[Path]:
+    """Save a figure as `name.png` (200 dots an inch) and `name.svg`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = [directory / f"{name}.{kind}" for kind in ("png", "svg")]
+    for path in paths:
+        figure.savefig(path, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return paths
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value

@@ -1,0 +1,70 @@
+"""What the kernels compute, as slow float64 loops over plain Python numbers that share no code with them."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def joint_counts(masks: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """[train, test] number of models trained on i and right on j."""
+    counts = np.zeros((masks.shape[1], correct.shape[1]), int)
+    for model in range(len(masks)):
+        for i in range(masks.shape[1]):
+            for j in range(correct.shape[1]):
+                if masks[model, i] and correct[model, j]:
+                    counts[i, j] += 1
+    return counts
+
+
+def difference_of_means(members: Sequence[bool], score: Sequence[float]) -> float:
+    """Mean score of the members minus mean score of the others; NaN where there are none of either."""
+    inside = [float(value) for member, value in zip(members, score, strict=True) if member]
+    outside = [float(value) for member, value in zip(members, score, strict=True) if not member]
+    if not inside or not outside:
+        return math.nan
+    return math.fsum(inside) / len(inside) - math.fsum(outside) / len(outside)
+
+
+def influence(masks: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """[train, test] by definition: Section 2.3 of the paper, step 3."""
+    return np.array([[difference_of_means(column, values) for values in score.T] for column in masks.T])
+
+
+def memorization(masks: np.ndarray, train_score: np.ndarray) -> np.ndarray:
+    """[train] by definition: influence of an example on itself."""
+    columns = zip(masks.T, train_score.T, strict=True)
+    return np.array([difference_of_means(column, values) for column, values in columns])
+
+
+def iou(influence_a: np.ndarray, influence_b: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+    """[thresholds] by definition: sets of pairs, Section 2.3.1."""
+    curve = []
+    for threshold in thresholds:
+        chosen_a, chosen_b = set(), set()
+        for pair in np.ndindex(influence_a.shape):
+            a, b = float(influence_a[pair]), float(influence_b[pair])
+            if math.isnan(a) or math.isnan(b):
+                continue
+            if a >= threshold:
+                chosen_a.add(pair)
+            if b >= threshold:
+                chosen_b.add(pair)
+        union = chosen_a | chosen_b
+        curve.append(len(chosen_a & chosen_b) / len(union) if union else math.nan)
+    return np.array(curve)
+
+
+def top_pairs(
+    masks: np.ndarray, train_score: np.ndarray, test_score: np.ndarray, k: int, min_memorization: float | None
+) -> list[tuple[float, int, int]]:
+    """(influence, train, test) of the k most influential pairs, equal ones by rising indices."""
+    own, everything = memorization(masks, train_score), influence(masks, test_score)
+    pairs = []
+    for i in range(everything.shape[0]):
+        if min_memorization is not None and not own[i] > min_memorization:
+            continue
+        for j in range(everything.shape[1]):
+            if not math.isnan(everything[i, j]):
+                pairs.append((float(everything[i, j]), i, j))
+    return sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))[:k]

@@ -1,0 +1,109 @@
+"""Joint counts: both kernels against the definition, their lowering, their errors."""
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxinfl.influence import counts, joint_counts
+from tests import reference
+
+MODELS = [1, 2, 31, 32, 33, 63, 64, 65, 127, 130]
+
+
+def draw(models: int, train: int, test: int, ratio: float = 0.7, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.random((models, train)) < ratio, rng.random((models, test)) < 0.5
+
+
+@pytest.mark.parametrize("method", ["auto", "bits", "gemm"])
+@pytest.mark.parametrize("models", MODELS)
+def test_equals_definition(models, method):
+    masks, correct = draw(models, 5, 4)
+    result = joint_counts(masks, correct, method=method)
+    assert result.dtype == jnp.int32
+    np.testing.assert_array_equal(result, reference.joint_counts(masks, correct))
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    models=st.sampled_from(MODELS),
+    ratio=st.sampled_from([0.0, 0.02, 0.5, 0.98, 1.0]),
+    right=st.sampled_from([0.0, 0.02, 0.5, 0.98, 1.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_bits_equal_gemm_and_numpy(models, ratio, right, seed):
+    rng = np.random.default_rng(seed)
+    masks, correct = rng.random((models, 5)) < ratio, rng.random((models, 4)) < right
+    bits = joint_counts(masks, correct, method="bits")
+    np.testing.assert_array_equal(bits, masks.T.astype(int) @ correct.astype(int))
+    np.testing.assert_array_equal(bits, joint_counts(masks, correct, method="gemm"))
+
+
+@pytest.mark.parametrize("models", [4096, 4097, 8300])
+def test_more_models_than_one_chunk_of_words(models):
+    masks, correct = draw(models, 3, 6)
+    expected = masks.T.astype(int) @ correct.astype(int)
+    np.testing.assert_array_equal(joint_counts(masks, correct, method="bits"), expected)
+    np.testing.assert_array_equal(joint_counts(masks, correct, method="gemm"), expected)
+
+
+def test_chunks_waste_less_than_a_word_each():
+    packed, _ = counts.pack_models(np.ones((65 * 64, 2), bool), "bits")
+    assert [chunk.shape for chunk in packed] == [(33, 2), (33, 2)]
+
+
+@pytest.mark.parametrize("method", ["bits", "gemm"])
+def test_totals_are_the_number_of_flags(method):
+    masks, _ = draw(130, 9, 1)
+    _, totals = counts.pack_models(masks, method)
+    np.testing.assert_array_equal(totals, masks.sum(axis=0))
+
+
+def test_takes_jax_arrays_and_leaves_64_bit_types_off():
+    masks, correct = draw(70, 5, 4)
+    result = joint_counts(jnp.asarray(masks), jnp.asarray(correct))
+    np.testing.assert_array_equal(result, joint_counts(masks, correct))
+    assert jnp.arange(2).dtype == jnp.int32
+
+
+@pytest.mark.parametrize("method", ["bits", "gemm"])
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_tile_kernel_lowers(method, platform):
+    masks, correct = draw(100, 8, 6)
+    (train,), _ = counts.pack_models(masks, method)
+    (test,), _ = counts.pack_models(correct, method)
+    with jax.enable_x64(True):
+        kernel = jax.export.export(counts._add_last_chunk, platforms=[platform])
+        text = kernel(None, train, test).mlir_module()
+    # Exact by its types: 64-bit words, or 8-bit factors with 32-bit sums.
+    expected = "stablehlo.popcnt" if method == "bits" else "(tensor<100x8xi8>, tensor<100x6xi8>) -> tensor<8x6xi32>"
+    assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("masks", "correct", "error", "message"),
+    [
+        (np.zeros((3, 2)), np.zeros((3, 2), bool), TypeError, r"masks has dtype float64, but takes bool"),
+        (np.zeros((3, 2), bool), np.zeros((3, 2), int), TypeError, r"correct has dtype int64.*correct.astype\(bool\)"),
+        (np.zeros(3, bool), np.zeros((3, 2), bool), ValueError, r"masks has shape \(3,\), but takes 2 dimensions"),
+        (np.zeros((3, 2), bool), np.zeros((3, 2, 1), bool), ValueError, r"correct has shape \(3, 2, 1\)"),
+        (np.zeros((3, 2), bool), np.zeros((4, 2), bool), ValueError, r"correct has 4 rows, but masks has 3"),
+        (np.zeros((0, 2), bool), np.zeros((0, 2), bool), ValueError, r"masks has shape \(0, 2\): it is empty"),
+        (np.zeros((3, 2), bool), np.zeros((3, 0), bool), ValueError, r"correct has shape \(3, 0\): it is empty"),
+    ],
+)
+def test_rejects(masks, correct, error, message):
+    with pytest.raises(error, match=message):
+        joint_counts(masks, correct)
+
+
+def test_rejects_an_unknown_method():
+    masks, correct = draw(3, 2, 2)
+    with pytest.raises(ValueError, match="method is 'magic', but takes"):
+        counts.pack_models.__wrapped__(masks, "magic") if hasattr(counts.pack_models, "__wrapped__") else joint_counts(
+            masks, correct, method="magic"
+        )
