@@ -68,3 +68,35 @@ def top_pairs(
             if not math.isnan(everything[i, j]):
                 pairs.append((float(everything[i, j]), i, j))
     return sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))[:k]
+
+
+def margin(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """log(p_y / (1 - p_y)) in float64, by the softmax's numerators scaled by the largest."""
+    result = []
+    for row, label in zip(logits.astype(np.float64), labels, strict=True):
+        others = [value for k, value in enumerate(row) if k != label]
+        top = max(others)
+        result.append(row[label] - top - math.log(sum(math.exp(value - top) for value in others)))
+    return np.array(result)
+
+
+def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME: as many outputs as strides fit, the odd pixel of padding behind."""
+    total = max((math.ceil(size / stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def convolution(
+    images: np.ndarray, kernel: np.ndarray, strides: tuple[int, int], padding: Sequence[tuple[int, int]]
+) -> np.ndarray:
+    """Cross-correlation, images [batch, h, w, c], kernel [kh, kw, c, features]."""
+    padded = np.pad(images.astype(np.float64), ((0, 0), *padding, (0, 0)))
+    kh, kw = kernel.shape[:2]
+    rows = range(0, padded.shape[1] - kh + 1, strides[0])
+    columns = range(0, padded.shape[2] - kw + 1, strides[1])
+    out = np.zeros((len(images), len(rows), len(columns), kernel.shape[-1]))
+    for y, row in enumerate(rows):
+        for x, column in enumerate(columns):
+            window = padded[:, row : row + kh, column : column + kw]
+            out[:, y, x] = np.einsum("bijc,ijco->bo", window, kernel.astype(np.float64))
+    return out

@@ -43,6 +43,17 @@ def test_influence_equals_definition(models, floats):
     assert_within(result, reference.influence(masks, score), tolerance(score))
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 7), (300, 1), (5, 400), (300, 7)])
+def test_counts_are_divided_and_not_multiplied_by_reciprocals(rows, columns):
+    # XLA rewrites x / broadcast(y) for some shapes and not for others, unless it is kept from it.
+    rng = np.random.default_rng(1)
+    masks, score = rng.random((200, rows)) < 0.7, rng.random((200, columns)) < 0.5
+    right_in = (masks.T.astype(int) @ score).astype(np.float32)
+    num_in = masks.sum(axis=0, dtype=np.float32)[:, None]
+    expected = right_in / num_in - (score.sum(axis=0, dtype=np.float32) - right_in) / (200 - num_in)
+    np.testing.assert_array_equal(influence(masks, score), expected)
+
+
 @settings(deadline=None, max_examples=50)
 @given(
     models=st.sampled_from([1, 2, 33, 65]),

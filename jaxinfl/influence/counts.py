@@ -64,7 +64,7 @@ def joint_counts(masks: ArrayLike, correct: ArrayLike, *, method: Method = "auto
     test, _ = pack_models(correct, method)
     counts: Int32[Array, "train test"]
     counts = with_words(_add_last_chunk, leading_counts(train, test), train[-1], test[-1])
-    return counts
+    return counts.block_until_ready()  # JAX may be reading the caller's own NumPy arrays
 
 
 def pack_models(flags: Bool[np.ndarray, "models examples"], method: Method) -> tuple[Packed, Int32[Array, " examples"]]:

@@ -9,11 +9,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float32, Int, Int32
 
 from jaxinfl.influence.checks import check_masks, check_score
-from jaxinfl.influence.fixed_point import FixedPoint, in_units, to_fixed_point
+from jaxinfl.influence.counts import pack_models
+from jaxinfl.influence.fixed_point import FixedPoint, in_units, own_sums, to_fixed_point
 from jaxinfl.influence.tiles import default_rows, difference_of_means, make_tiles, starts
 
-# Training examples whose digits are held at once, 16 MB at 1000 models.
-_COLUMNS = 2048
+# Training examples whose digits are held at once, 32 MB at 1000 models.
+_COLUMNS = 4096
 
 
 def influence(masks: ArrayLike, score: ArrayLike) -> Float32[Array, "train test"]:
@@ -30,7 +31,7 @@ def influence(masks: ArrayLike, score: ArrayLike) -> Float32[Array, "train test"
       Bool scores: exact counts, then `right_in / num_in - right_out / num_out` in float32.
       Float scores: exact sums of the scores rounded to 2**-27 of the column's range, divided in the same way; within
       2**-21 of the column's range (highest minus lowest score) of the result in exact arithmetic.
-      Memory: the result, plus 2 bits (bool) or 8 bytes (float) for every value of `score`, and one tile.
+      Memory: the result, one tile of 4 million pairs, a copy of `masks`, and 1 byte (bool) or 16 (float) for every score.
 
     Raises:
       TypeError: `masks` is not bool, or `score` neither bool nor float.
@@ -47,7 +48,7 @@ def influence(masks: ArrayLike, score: ArrayLike) -> Float32[Array, "train test"
     result = jnp.empty((num_train, num_test), jnp.float32)
     for start in starts(num_train, tiles.rows):
         result = _write(result, tiles.tile(start)[: num_train - start], start)
-    return result
+    return result.block_until_ready()  # JAX may be reading the caller's own NumPy arrays
 
 
 def memorization(masks: ArrayLike, train_score: ArrayLike) -> Float32[np.ndarray, " train"]:
@@ -59,7 +60,7 @@ def memorization(masks: ArrayLike, train_score: ArrayLike) -> Float32[np.ndarray
 
     Returns:
       float32 [train], in the unit of `train_score`; NaN where the example is in no subset or in all of them. Accuracy as
-      for `influence`. Takes O(models * train) time and, beyond the inputs, O(models) memory.
+      for `influence`. Takes O(models * train) time; memory beyond the inputs: about 80 kB a model.
 
     Raises:
       TypeError: `masks` is not bool, or `train_score` neither bool nor float.
@@ -88,29 +89,41 @@ def memorized(memorization: Float32[np.ndarray, " train"], minimum: float | None
     return np.arange(memorization.size) if minimum is None else np.flatnonzero(memorization > minimum)
 
 
-@jax.jit
 def _memorization_of_counts(
-    masks: Bool[Array, "models train"], correct: Bool[Array, "models train"]
+    masks: Bool[np.ndarray, "models train"], correct: Bool[np.ndarray, "models train"]
 ) -> Float32[Array, " train"]:
-    right_in = jnp.sum(masks & correct, axis=0, dtype=jnp.int32)
-    right_out = jnp.sum(~masks & correct, axis=0, dtype=jnp.int32)
-    return _difference(masks, right_in.astype(jnp.float32), right_out.astype(jnp.float32))
+    # Packing counts flags 15 times as fast as `jnp.sum(..., axis=0)`, which XLA:CPU does not vectorize.
+    num_in, num_right, right_in = (pack_models(flags, "auto")[1] for flags in (masks, correct, masks & correct))
+    return _difference_of_counts(right_in, num_right - right_in, num_in, np.int32(len(masks)))
+
+
+def _memorization_of_digits(masks: Bool[np.ndarray, "models train"], score: FixedPoint) -> Float32[Array, " train"]:
+    _, num_in = pack_models(masks, "auto")
+    sum_in = own_sums(masks, score.digits)
+    return _difference_of_digits(sum_in, score.totals - sum_in, num_in, np.int32(len(masks)), score.unit)
 
 
 @jax.jit
-def _memorization_of_digits(masks: Bool[Array, "models train"], score: FixedPoint) -> Float32[Array, " train"]:
-    digits = score.digits.astype(jnp.int32)
-    both = jnp.concatenate([masks, masks], axis=1)
-    sum_in: Int32[Array, " digits"] = jnp.sum(jnp.where(both, digits, 0), axis=0, dtype=jnp.int32)
-    sum_out: Int32[Array, " digits"] = jnp.sum(jnp.where(both, 0, digits), axis=0, dtype=jnp.int32)
-    return _difference(masks, in_units(sum_in[None, :])[0], in_units(sum_out[None, :])[0]) * score.unit
-
-
-def _difference(
-    masks: Bool[Array, "models train"], sum_in: Float32[Array, " train"], sum_out: Float32[Array, " train"]
+def _difference_of_counts(
+    right_in: Int32[Array, " train"],
+    right_out: Int32[Array, " train"],
+    num_in: Int32[Array, " train"],
+    num_models: Int32[Array, ""],
 ) -> Float32[Array, " train"]:
-    num_in = jnp.sum(masks, axis=0, dtype=jnp.int32)
-    return difference_of_means(sum_in[:, None], sum_out[:, None], num_in, jnp.int32(len(masks)))[:, 0]
+    sum_in, sum_out = right_in.astype(jnp.float32)[:, None], right_out.astype(jnp.float32)[:, None]
+    return difference_of_means(sum_in, sum_out, num_in, num_models)[:, 0]
+
+
+@jax.jit
+def _difference_of_digits(
+    sum_in: Int32[Array, " digits"],
+    sum_out: Int32[Array, " digits"],
+    num_in: Int32[Array, " train"],
+    num_models: Int32[Array, ""],
+    unit: Float32[Array, " train"],
+) -> Float32[Array, " train"]:
+    inside, outside = in_units(sum_in[None, :]).T, in_units(sum_out[None, :]).T
+    return difference_of_means(inside, outside, num_in, num_models)[:, 0] * unit
 
 
 # Donated: written in place, so that the result exists once.

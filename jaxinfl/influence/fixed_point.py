@@ -25,26 +25,45 @@ DigitSums = Float32[Array, "rows digits"] | Int32[Array, "rows digits"]
 
 
 class FixedPoint(NamedTuple):
-    """Scores as integers: column `j` holds the high digits of test example j, column `test + j` the low ones."""
+    """Scores as integers: column `j` holds the high digits of example j, column `examples + j` the low ones."""
 
     digits: Float32[Array, "models digits"]
-    totals: DigitSums  # over all models, one row
-    unit: Float32[Array, " test"]  # what one step of a high digit is worth, a power of two
+    totals: Int32[Array, " digits"]  # over all models
+    unit: Float32[Array, " examples"]  # what 1 in a high digit is worth: a power of two
 
 
-def to_fixed_point(score: Float32[np.ndarray, "models test"]) -> FixedPoint:
-    """Centre, scale and round each column of `score` (finite)."""
-    if len(score) > _MAX_MODELS:
-        raise ValueError(f"score has {len(score)} models; exact sums of float scores take at most {_MAX_MODELS}.")
+def to_fixed_point(score: Float32[np.ndarray, "models examples"]) -> FixedPoint:
+    """Centre, scale and round each column of `score` (finite).
+
+    On the host, where frexp and ldexp are exact and a column's sum is vectorized: 6 ns a score, against 27 in XLA:CPU.
+    """
+    models, examples = score.shape
+    if models > _MAX_MODELS:
+        raise ValueError(f"score has {models} models; exact sums of float scores take at most {_MAX_MODELS}.")
     lowest, highest = score.min(axis=0), score.max(axis=0)
     # Any constant leaves the influence alone; the middle of the range makes the largest digit smallest.
     centre = lowest / 2 + highest / 2
-    # On the host, where frexp and ldexp are exact. The floor keeps 1 / unit finite.
+    # The floor keeps the scale finite.
     exponent = np.maximum(np.frexp(np.maximum(highest - centre, centre - lowest))[1], -100) - _DIGIT_BITS
-    one = np.float32(1)
-    digits = _round_digits(jnp.asarray(score), jnp.asarray(centre), jnp.asarray(np.ldexp(one, -exponent)))
-    everyone = jnp.ones((len(score), 1), bool)
-    return FixedPoint(digits, sum_digits(everyone, digits), jnp.asarray(np.ldexp(one, exponent)))
+    digits = np.empty((models, 2 * examples), np.float32)
+    high, low = digits[:, :examples], digits[:, examples:]
+    np.subtract(score, centre, out=low)
+    low *= np.ldexp(np.float32(1), -exponent)
+    np.rint(low, out=high)
+    low -= high
+    low *= np.float32(2**_DIGIT_BITS)
+    np.rint(low, out=low)
+    totals = digits.sum(axis=0, dtype=np.float64).astype(np.int32)
+    return FixedPoint(*map(jnp.asarray, (digits, totals, np.ldexp(np.float32(1), exponent))))
+
+
+def own_sums(
+    members: Bool[np.ndarray, "models examples"], digits: Float32[Array, "models digits"]
+) -> Int32[np.ndarray, " digits"]:
+    """Exact sums of each example's own digits over the models that were trained on it; on the host, as above."""
+    pairs = np.asarray(digits).reshape(len(digits), 2, members.shape[1])
+    sums = np.einsum("me,mpe->pe", members, pairs, dtype=np.float64)
+    return sums.ravel().astype(np.int32)
 
 
 def sum_digits(members: Bool[Array, "models rows"], digits: Float32[Array, "models digits"]) -> DigitSums:
@@ -64,17 +83,8 @@ def sum_digits(members: Bool[Array, "models rows"], digits: Float32[Array, "mode
     return sums
 
 
-def in_units(sums: DigitSums) -> Float32[Array, "rows test"]:
+def in_units(sums: DigitSums) -> Float32[Array, "rows examples"]:
     """Sums of scores from sums of digits, in `unit` and about the centre; rounded once."""
     high, low = jnp.split(sums, 2, axis=1)
     # The product is exact, so a fused multiply-add gives the same bits.
     return high.astype(jnp.float32) + low.astype(jnp.float32) * 2.0**-_DIGIT_BITS
-
-
-@jax.jit
-def _round_digits(
-    score: Float32[Array, "models test"], centre: Float32[Array, " test"], scale: Float32[Array, " test"]
-) -> Float32[Array, "models digits"]:
-    scaled = (score - centre[None, :]) * scale[None, :]
-    high = jnp.round(scaled)
-    return jnp.concatenate([high, jnp.round((scaled - high) * 2.0**_DIGIT_BITS)], axis=1)

@@ -20,8 +20,6 @@ from jaxinfl.influence.tiles import default_rows, make_tiles, starts
 # (thresholds + 1)^2 bins fit uint16 and the cache. More thresholds take several passes over a tile.
 _THRESHOLDS_PER_PASS = 63
 
-Score = Bool[np.ndarray, "models test"] | Float32[np.ndarray, "models test"]
-
 
 def iou(
     influence_a: ArrayLike, influence_b: ArrayLike, thresholds: ArrayLike | Sequence[Any]
@@ -87,8 +85,8 @@ def iou_of_models(
       tile: training examples at a time; None takes about 4 million pairs at a time.
 
     Returns:
-      float64 [thresholds], NaN where both sets are empty; as `iou`. Memory beyond the inputs: 2 bits (bool) or 8 bytes
-      (float) for every score, the masks of `examples`, and a few arrays of `tile * test` values.
+      float64 [thresholds], NaN where both sets are empty; as `iou`. Memory beyond the inputs: two copies of the masks
+      of `examples`, 1 byte (bool) or 16 (float) for every score, and a few arrays of `tile * test` values.
 
     Raises:
       TypeError, ValueError: as `influence` and `iou`; also where the two sides have different numbers of training or
@@ -113,9 +111,9 @@ def iou_of_models(
 
 def streamed_iou(
     masks_a: Bool[np.ndarray, "models train"],
-    score_a: Score,
+    score_a: Bool[np.ndarray, "models test"] | Float32[np.ndarray, "models test"],
     masks_b: Bool[np.ndarray, "others train"],
-    score_b: Score,
+    score_b: Bool[np.ndarray, "others test"] | Float32[np.ndarray, "others test"],
     thresholds: Float[np.ndarray, " thresholds"],
     tile: int | None = None,
 ) -> Float[np.ndarray, " thresholds"]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float32, Float64, Int
 
 from jaxinfl.influence.checks import (
     check_masks,
@@ -16,7 +16,7 @@ from jaxinfl.influence.checks import (
     check_thresholds,
 )
 from jaxinfl.influence.estimators import memorization, memorized
-from jaxinfl.influence.overlap import Score, streamed_iou
+from jaxinfl.influence.overlap import streamed_iou
 
 _FIRST_NUM_MODELS = 25
 
@@ -70,30 +70,28 @@ def iou_curve(
 ) -> IOUCurve:
     """How well influence from t models agrees with influence from t other models, by threshold.
 
-    Each repeat puts the models of the pool in one random order. For each t, the first t and the next t models of that
-    order give two estimates, and their IOU is taken over the training examples that the pool as a whole memorizes.
+    Each repeat puts the pool in one random order. For each t, its first t and its next t models give two estimates,
+    and their IOU is taken over the training examples that the pool as a whole memorizes.
 
     Args:
       masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
-      train_score: [models, train], bool or float; decides, by memorization, which training examples take part.
+      train_score: [models, train], bool or float; its memorization decides which training examples take part.
       test_score: [models, test], bool or float; its unit is that of the influence and of the thresholds.
       num_models: the sizes t; by default 25, 50, 100, ... as long as 2 t models are in the pool.
-      thresholds: scalar or 1-D; by default 0.05, 0.075, ..., 1, the range of Figure 1 without thresholds so low that
-        every pair's noise reaches them.
+      thresholds: scalar or 1-D; by default 0.05, 0.075, ..., 1: Figure 1 without what the noise of all pairs reaches.
       repeats: random orders of the models.
       seed: repeat r is drawn from `np.random.default_rng((seed, r))`: more repeats keep those before.
-      min_memorization: only training examples whose memorization, estimated from all models of the pool, is above this
-        take part (Appendix E). None: all take part.
+      min_memorization: only training examples whose memorization, estimated from the whole pool, is above this take
+        part (Appendix E). None: all.
 
     Returns:
       `IOUCurve`. Its repeats share models, so its spread understates the true one where 2 t is near the pool.
-      Memory beyond the inputs: a copy of the masks, 2 bits (bool) or 8 bytes (float) for every test score, and a few
+      Memory beyond the inputs: two copies of the masks, 1 byte (bool) or 16 (float) for every test score, and a few
       arrays of 4 million values; never train x test.
 
     Raises:
-      TypeError: `masks` is not bool, a score neither bool nor float, a size or `repeats` not an int.
-      ValueError: shapes do not fit, scores are NaN or inf, 2 t exceeds the pool, thresholds are empty or NaN, or no
-        example is above `min_memorization`.
+      TypeError, ValueError: as `influence` and `iou`; also where a size or `repeats` is not a positive int, 2 t exceeds
+        the pool, or no example is above `min_memorization`.
 
     Source: Figure 1 (left) of Section 3, and Appendix E of the paper; Feldman and Zhang (2020).
     """
@@ -114,7 +112,10 @@ def iou_curve(
 
 
 def _iou_of_halves(
-    masks: np.ndarray, score: Score, models: Int[np.ndarray, " models"], thresholds: Float[np.ndarray, " thresholds"]
+    masks: Bool[np.ndarray, "pool train"],
+    score: Bool[np.ndarray, "pool test"] | Float32[np.ndarray, "pool test"],
+    models: Int[np.ndarray, " models"],
+    thresholds: Float[np.ndarray, " thresholds"],
 ) -> Float64[np.ndarray, " thresholds"]:
     first, second = np.split(models, 2)
     return streamed_iou(masks[first], score[first], masks[second], score[second], thresholds)

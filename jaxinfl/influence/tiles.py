@@ -103,8 +103,14 @@ def difference_of_means(
     num_models: Int32[Array, ""],
 ) -> Float32[Array, "rows test"]:
     """Mean over the models with the example minus that over the models without; NaN where either has no model (0 / 0)."""
-    num_out = num_models - num_in
-    return sum_in / num_in.astype(jnp.float32)[:, None] - sum_out / num_out.astype(jnp.float32)[:, None]
+
+    def mean(total: Float32[Array, "rows test"], number: Int32[Array, " rows"]) -> Float32[Array, "rows test"]:
+        # The barrier hides that the divisor is one value a row: XLA would multiply by its reciprocal for most shapes, and
+        # divide for others, and a quarter of the quotients would depend on the shape in their last bit.
+        spread = jnp.broadcast_to(number.astype(jnp.float32)[:, None], total.shape)
+        return total / jax.lax.optimization_barrier(spread)
+
+    return mean(sum_in, num_in) - mean(sum_out, num_models - num_in)
 
 
 @partial(jax.jit, static_argnames="rows")
@@ -132,7 +138,7 @@ def _influence_of_counts(
 @jax.jit
 def _influence_of_digits(masks: Bool[Array, "models rows"], score: FixedPoint) -> Float32[Array, "rows test"]:
     sum_in: DigitSums = sum_digits(masks, score.digits)
-    sum_out: DigitSums = score.totals - sum_in
+    sum_out: DigitSums = score.totals.astype(sum_in.dtype)[None, :] - sum_in
     num_in = jnp.sum(masks, axis=0, dtype=jnp.int32)
     difference = difference_of_means(in_units(sum_in), in_units(sum_out), num_in, jnp.int32(len(masks)))
     return difference * score.unit[None, :]

@@ -45,8 +45,8 @@ def top_pairs(
 
     Returns:
       `TopPairs` of `k` rows, or of fewer where fewer pairs exist (none, if no example is above `min_memorization`).
-      Pairs of undefined influence (NaN) never appear. Memory beyond the inputs: the masks of the examples that take
-      part, 2 bits (bool) or 8 bytes (float) for every test score, a few tiles, and O(k).
+      Pairs of undefined influence (NaN) never appear. Memory beyond the inputs: two copies of the masks of
+      the examples that take part, 1 byte (bool) or 16 (float) for every test score, a few tiles, and O(k).
 
     Raises:
       TypeError: `masks` is not bool, a score neither bool nor float, `k` or `tile` not an int.

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 
 ConvLowering = Literal["patches", "stock"]
 
-_lowering: contextvars.ContextVar[ConvLowering] = contextvars.ContextVar("jaxinfl_conv_lowering", default="patches")
+_lowering: contextvars.ContextVar[str] = contextvars.ContextVar("jaxinfl_conv_lowering", default="patches")
 
 
 def default_lowering(platform: str) -> ConvLowering:
@@ -37,7 +37,7 @@ def default_lowering(platform: str) -> ConvLowering:
 
 
 @contextlib.contextmanager
-def conv_lowering(lowering: ConvLowering) -> Iterator[None]:
+def conv_lowering(lowering: str) -> Iterator[None]:
     """Trace the convolutions inside this block with the given lowering."""
     if lowering not in get_args(ConvLowering):
         raise ValueError(f"conv lowering {lowering!r} is unknown; choose one of {', '.join(get_args(ConvLowering))}.")

@@ -6,11 +6,13 @@ the loss alone, batch norm would still average over it, and an example outside t
 
 import contextlib
 import contextvars
+import math
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 _batch_mask: contextvars.ContextVar[Array | None] = contextvars.ContextVar("jaxinfl_batch_mask", default=None)
 
@@ -28,18 +30,43 @@ def batch_mask(mask: Bool[Array, " batch"] | None) -> Iterator[None]:
 class MaskedBatchNorm(nnx.BatchNorm):
     """`nnx.BatchNorm` that reads the mask of the current batch; `jaxinfl.models.model` puts it in its place.
 
-    Same parameters, statistics and definition: biased variance, running averages with weight `1 - momentum`.
+    Same parameters, statistics and definition: biased variance, running averages with weight `1 - momentum`. Computed
+    in float32; the result has the input's dtype, so that a bfloat16 network stays one.
     """
 
-    def __call__(
-        self, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None
-    ) -> Array:
+    def __call__(self, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None) -> Array:
+        if self.axis not in (-1, x.ndim - 1) or self.axis_name is not None or mask is not None:
+            return super().__call__(x, use_running_average, mask=mask)
         averaged = self.use_running_average if use_running_average is None else use_running_average
-        current = _batch_mask.get()
-        if mask is None and current is not None and not averaged:
-            mask = current.reshape((-1,) + (1,) * (x.ndim - 1))
-            mask = jnp.broadcast_to(mask, x.shape)
-        return super().__call__(x, use_running_average, mask=mask)
+        values = x.astype(jnp.float32)
+        if averaged:
+            mean, variance = self.mean[...], self.var[...]
+        else:
+            mean, variance = _moments(values, _batch_mask.get())
+            self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
+            self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * variance
+        factor = jax.lax.rsqrt(variance + self.epsilon)
+        if self.scale is not None:
+            factor = factor * self.scale[...].astype(jnp.float32)
+        offset = -mean * factor
+        if self.bias is not None:
+            offset = offset + self.bias[...].astype(jnp.float32)
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        return (values * factor.reshape(shape) + offset.reshape(shape)).astype(x.dtype)
+
+
+def _moments(
+    x: Float[Array, "batch *rest c"], mask: Bool[Array, " batch"] | None
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Mean and biased variance of each channel over the counted examples and all positions."""
+    axes = tuple(range(x.ndim - 1))
+    if mask is None:
+        return jnp.mean(x, axes), jnp.var(x, axes)
+    counted = mask.reshape((-1,) + (1,) * (x.ndim - 1))
+    number = jnp.sum(mask, dtype=jnp.float32) * math.prod(x.shape[1:-1])
+    mean = jnp.sum(jnp.where(counted, x, 0), axes) / number
+    centred = jnp.where(counted, x - mean.reshape((1,) * (x.ndim - 1) + (-1,)), 0)
+    return mean, jnp.sum(centred * centred, axes) / number
 
 
 __all__ = ["MaskedBatchNorm", "batch_mask"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 from zarr.storage import LocalStore, MemoryStore
 
 from jaxinfl.store.layout import Layout, RowArray, attributes_digest, digest, lay_out, row_checksums
@@ -87,7 +87,7 @@ class RunStore:
     def shard_size(self) -> int:
         return int(self.attributes["shard_size"])
 
-    def status(self) -> Int[np.ndarray, " models"]:
+    def status(self) -> UInt8[np.ndarray, " models"]:
         """ABSENT, COMPLETE or DIVERGED for every model."""
         return self._read("status", slice(None))
 

@@ -51,7 +51,7 @@ def choose_execution(
         width = 1 if platform == "cpu" else GPU_WIDTH
     if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1:
         raise ValueError(f"width is {width!r}; it takes a whole number of models from 1 up.")
-    per_model = 3 * forward_flops(model, data) * data.num_train * recipe.epochs
+    per_model = 3 * forward_flops(model, data) * data.num_train * max(recipe.epochs, 1)
     lanes = int(np.clip(CALL_FLOPS / (per_model * width), 1, 16)) if platform == "cpu" else 1
     return Execution(platform, jax.device_count(), lanes, int(width), conv or default_lowering(platform))
 

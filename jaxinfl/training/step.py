@@ -91,7 +91,8 @@ def advance(
             counted = position + jnp.arange(recipe.batch_size, dtype=jnp.int32) < size
             # Padding repeats an included example: an excluded one is not even read.
             index = jnp.where(counted, index, order[0])
-            rate = learning_rate(recipe, number + i.astype(jnp.float32) / steps.astype(jnp.float32))
+            passed = number.astype(jnp.float32) + i.astype(jnp.float32) / steps.astype(jnp.float32)
+            rate = learning_rate(recipe, passed)
             return _update(model, recipe, data, state, index, counted, jax.random.fold_in(augment, i), rate)
 
         state = lax.fori_loop(0, steps, step, state._replace(loss=jnp.float32(0)))

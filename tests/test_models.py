@@ -1,0 +1,214 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxinfl.models import MLP, SmallCNN, Variables, build_model, model_from_nnx
+from jaxinfl.models.conv import conv_general_dilated, conv_lowering
+from tests import reference
+
+SHAPE = (8, 8, 1)
+
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+@given(
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(1, 3),
+    st.sampled_from([(1, 1), (3, 3), (2, 3), (5, 1)]),
+    st.sampled_from([(1, 1), (2, 2), (1, 2)]),
+    st.sampled_from(["SAME", "VALID", ((1, 1), (1, 1)), ((0, 2), (1, 0))]),
+)
+@settings(max_examples=60, deadline=None)
+def test_patches_equal_the_definition_forwards_and_backwards(height, width, channels, window, strides, padding):
+    rng = np.random.default_rng(0)
+    images, direction = rng.standard_normal((2, 2, height, width, channels)).astype(np.float32)
+    kernel, kernel_direction = rng.standard_normal((2, *window, channels, 4)).astype(np.float32)
+    sizes = zip((height, width), window, strides, strict=True)
+    pairs = {"SAME": [reference.same_padding(*size) for size in sizes], "VALID": [(0, 0), (0, 0)]}.get(padding, padding)
+
+    def convolve(images, kernel):
+        return conv_general_dilated(images, kernel, strides, padding, dimension_numbers=NHWC)
+
+    expected = reference.convolution(images, kernel, strides, pairs)
+    if 0 in expected.shape:
+        with pytest.raises(ValueError, match="does not fit"):
+            convolve(jnp.asarray(images), jnp.asarray(kernel))
+        return
+    got, pullback = jax.vjp(convolve, jnp.asarray(images), jnp.asarray(kernel))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+    # A convolution is linear in each argument: its derivative in a direction is the convolution of the direction.
+    back = rng.standard_normal(got.shape).astype(np.float32)
+    by_images, by_kernel = pullback(back)
+    tolerance = {"rtol": 1e-3, "atol": 1e-2}
+    along = np.sum(back * reference.convolution(direction, kernel, strides, pairs))
+    np.testing.assert_allclose(np.sum(by_images * direction), along, **tolerance)
+    along = np.sum(back * reference.convolution(images, kernel_direction, strides, pairs))
+    np.testing.assert_allclose(np.sum(by_kernel * kernel_direction), along, **tolerance)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_patches_equal_stock_convolution_and_its_gradients(stride):
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.standard_normal((2, 8, 8, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((3, 3, 3, 4)), jnp.float32)
+
+    def loss(lowering, images, kernel):
+        with conv_lowering(lowering):
+            out = conv_general_dilated(images, kernel, (stride, stride), "SAME", dimension_numbers=NHWC)
+        return jnp.sum(jnp.sin(out))
+
+    got, expected = (jax.value_and_grad(loss, (1, 2))(lowering, images, kernel) for lowering in ("patches", "stock"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, expected)
+
+
+def test_what_a_gemm_does_not_cover_goes_to_the_stock_convolution():
+    images, kernel = jnp.ones((1, 6, 6, 4)), jnp.ones((3, 3, 2, 4))
+    got = conv_general_dilated(
+        images, kernel, (1, 1), "SAME", dimension_numbers=NHWC, feature_group_count=2
+    )
+    assert got.shape == (1, 6, 6, 4) and float(got[0, 3, 3, 0]) == 18
+
+
+def test_unknown_lowering():
+    with pytest.raises(ValueError, match="'fft' is unknown; choose one of patches, stock"), conv_lowering("fft"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "parameters"),
+    [
+        ("mlp", (28, 28, 1), 10, 784 * 512 + 512 + 512 * 256 + 256 + 256 * 10 + 10),
+        ("small_cnn", (8, 8, 1), 10, 9 * (16 + 16 * 32 + 32 * 64) + 2 * (16 + 32 + 64) + 64 * 10 + 10),
+        ("small_cnn", (32, 32, 3), 10, 9 * (3 * 32 + 32 * 64 + 64 * 128) + 2 * (32 + 64 + 128) + 128 * 10 + 10),
+        ("small_inception", (32, 32, 3), 10, 1_895_786),
+        ("small_inception", (32, 32, 3), 100, 1_926_116),
+    ],
+)
+def test_parameter_counts(name, shape, classes, parameters):
+    assert build_model(name, image_shape=shape, num_classes=classes).num_params == parameters
+
+
+def test_small_images_are_refused():
+    with pytest.raises(ValueError, match="at least 8x8 pixels; these have 7x8"):
+        build_model("small_cnn", image_shape=(7, 8, 1), num_classes=10)
+
+
+class PlainNet(nnx.Module):
+    """What a user might write: nothing of jaxinfl in it."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.conv = nnx.Conv(1, 4, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+        self.head = nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x):
+        x = nnx.relu(self.norm(self.conv(x)))
+        return self.head(self.drop(x.mean(axis=(1, 2))))
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return build_model(PlainNet, image_shape=SHAPE, num_classes=3)
+
+
+def images(batch, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal((batch, *SHAPE)), jnp.float32)
+
+
+def test_padding_changes_neither_logits_nor_statistics(plain):
+    variables, key = plain.init(jax.random.key(0)), jax.random.key(1)
+    alone, stats = plain.apply(variables, images(5), train=True, key=key)
+    padded = jnp.concatenate([images(5), 1e6 * jnp.ones((3, *SHAPE))])
+    mask = jnp.arange(8) < 5
+    # Evaluation mode has no dropout, whose draws would depend on the batch's size.
+    with_padding, padded_stats = plain.apply(variables, padded, train=True, mask=mask, key=key)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), stats, padded_stats)
+    assert not np.allclose(padded_stats["norm"]["mean"], variables.stats["norm"]["mean"])
+    assert with_padding.shape == (8, 3) and alone.shape == (5, 3)
+
+
+def test_gradients_do_not_see_the_padding(plain):
+    variables = plain.init(jax.random.key(0))
+
+    def gradient(batch, mask):
+        def loss(params):
+            logits, _ = plain.apply(Variables(params, variables.stats), batch, train=True, mask=mask, key=jax.random.key(1))
+            return jnp.sum(jnp.where(mask[:, None], logits**2, 0))
+
+        return jax.grad(loss)(variables.params)
+
+    mask = jnp.arange(8) < 5
+    one, other = (gradient(jnp.concatenate([images(5), images(3, seed)]), mask) for seed in (1, 2))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_dropout_follows_the_key_and_rests_in_evaluation(plain):
+    variables = plain.init(jax.random.key(0))
+
+    def logits(train, seed):
+        return np.asarray(plain.apply(variables, images(4), train=train, key=jax.random.key(seed))[0])
+
+    assert (logits(True, 1) == logits(True, 1)).all() and (logits(True, 1) != logits(True, 2)).any()
+    assert (logits(False, 1) == logits(False, 2)).all()
+
+
+def test_plain_modules_get_the_fast_convolution(plain):
+    def traced(lowering):
+        variables = plain.init(jax.random.key(0))
+        with conv_lowering(lowering):
+            return str(jax.make_jaxpr(lambda v: plain.apply(v, images(2), train=False))(variables))
+
+    assert "conv_general_dilated" in traced("stock") and "conv_general_dilated" not in traced("patches")
+
+
+def test_batch_norm_equals_flax():
+    """Without padding, ours is Flax's own."""
+    ours = model_from_nnx(PlainNet, image_shape=SHAPE, num_classes=3)
+    module = PlainNet(nnx.Rngs(jax.random.key(0)))
+    module.eval()
+    np.testing.assert_allclose(
+        ours.apply(ours.init(jax.random.key(0)), images(4), train=False)[0], module(images(4)), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_init_depends_on_the_key_alone(plain):
+    same = [plain.init(jax.random.key(seed)).params["head"]["kernel"] for seed in (0, 0, 1)]
+    assert (same[0] == same[1]).all() and (same[0] != same[2]).any()
+
+
+def test_fingerprint_tells_architectures_apart():
+    def fingerprint(factory):
+        return build_model(factory, image_shape=SHAPE, num_classes=3).fingerprint
+
+    class Gelu(PlainNet):
+        def __call__(self, x):
+            return self.head(nnx.gelu(self.norm(self.conv(x))).mean(axis=(1, 2)))
+
+    assert fingerprint(PlainNet) == fingerprint(PlainNet)
+    assert fingerprint(PlainNet) != fingerprint(Gelu)
+    assert fingerprint(lambda rngs: MLP(SHAPE, 3, widths=(5,), rngs=rngs)) != fingerprint(
+        lambda rngs: MLP(SHAPE, 3, widths=(6,), rngs=rngs)
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        ("resnet1001", ValueError, "'resnet1001' is not registered. Registered are mlp, small_cnn"),
+        (3, TypeError, "takes a registered name or a callable"),
+        (lambda: None, TypeError, "cannot be called with one argument"),
+        (lambda rngs: 3, TypeError, "returned int"),
+        (lambda rngs: SmallCNN(SHAPE, 4, rngs=rngs), ValueError, r"\(2, 4\); it must return one logit a class: \(2, 3\)"),
+        (lambda rngs: nnx.Linear(1, 3, rngs=rngs), ValueError, r"to \(2, 8, 8, 3\)"),
+    ],
+)
+def test_refusals(model, error, message):
+    with pytest.raises(error, match=message):
+        build_model(model, image_shape=SHAPE, num_classes=3)

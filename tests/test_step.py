@@ -1,0 +1,87 @@
+"""One model: what it reads, in which order, and what it says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxinfl import Recipe
+from jaxinfl.models import Variables, build_model
+from jaxinfl.training import step
+from tests import reference
+
+KEYS = step.Keys(*jax.random.split(jax.random.key(0), 3))
+
+
+def seen_by(mask, batch_size, epochs, monkeypatch):
+    """How often each example is counted, and how often it is read at all."""
+    num_train = len(mask)
+
+    def count(model, recipe, data, state, index, counted, key, rate):
+        params = state.variables.params
+        tally = {
+            "counted": params["counted"].at[index].add(counted.astype(jnp.int32)),
+            "read": params["read"].at[index].add(1),
+        }
+        return state._replace(variables=Variables(tally, ()))
+
+    monkeypatch.setattr(step, "_update", count)
+    zeros = {name: jnp.zeros(num_train, jnp.int32) for name in ("counted", "read")}
+    blank = jnp.zeros(1)
+    model = build_model("mlp", image_shape=(1, 1, 1), num_classes=2)
+    data = step.DeviceData(
+        jnp.zeros((num_train, 1, 1, 1), jnp.uint8), jnp.zeros(num_train, jnp.int32), *jnp.zeros((2, num_train, 1))
+    )
+    state = step.State(Variables(zeros, ()), (), blank, blank, jnp.float32(0))
+    recipe = Recipe(batch_size=batch_size, epochs=max(epochs, 1), schedule="constant")
+    state = step.advance(model, recipe, data, state, jnp.asarray(mask), KEYS, (jnp.int32(0), jnp.int32(epochs)))
+    return state.variables.params
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 30, 64])
+@pytest.mark.parametrize("size", [1, 7, 8, 29, 30])
+def test_every_included_example_is_seen_exactly_once_an_epoch(size, batch_size, monkeypatch):
+    """Rule 2, the last partial batch too; and an excluded example is never even read (rule 1)."""
+    mask = np.random.default_rng(size).permutation(30) < size
+    tally = seen_by(mask, batch_size, 3, monkeypatch)
+    np.testing.assert_array_equal(tally["counted"], 3 * mask)
+    assert not np.asarray(tally["read"])[~mask].any()
+
+
+def test_an_empty_subset_takes_no_step(monkeypatch):
+    assert not np.asarray(seen_by(np.zeros(10, bool), 4, 2, monkeypatch)["read"]).any()
+
+
+def test_order_is_random_and_shared_with_the_model_that_lacks_an_example():
+    mask = np.ones(20, bool)
+    order = np.asarray(step._epoch_order(jax.random.key(3), jnp.asarray(mask), 8))
+    assert sorted(order[:20]) == list(range(20)) and list(order[:20]) != list(range(20))
+    assert (order != np.asarray(step._epoch_order(jax.random.key(4), jnp.asarray(mask), 8))).any()
+    without = step._epoch_order(jax.random.key(3), jnp.asarray(mask).at[5].set(False), 8)
+    assert list(np.asarray(without)[:19]) == [i for i in order[:20] if i != 5]
+
+
+def test_every_order_is_equally_likely():
+    keys = jax.random.split(jax.random.key(0), 6000)
+    orders = jax.vmap(lambda key: step._epoch_order(key, jnp.ones(3, bool), 3))(keys)
+    counts = np.unique(np.asarray(orders), axis=0, return_counts=True)[1]
+    assert len(counts) == 6
+    assert np.abs(counts / 6000 - 1 / 6).max() < 5 * np.sqrt(5 / 36 / 6000)
+
+
+@given(st.integers(2, 6), st.floats(0.1, 300), st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_margin_equals_its_definition(classes, scale, seed):
+    rng = np.random.default_rng(seed)
+    logits = (rng.standard_normal((5, classes)) * scale).astype(np.float32)
+    labels = rng.integers(0, classes, 5)
+    got = step.margin(jnp.asarray(logits), jnp.asarray(labels))
+    expected = reference.margin(logits, labels)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4 * max(1, scale / 10))
+
+
+def test_margin_of_certainty_is_finite():
+    got = step.margin(jnp.array([[200.0, -200.0, 0.0]] * 2), jnp.array([0, 1]))
+    np.testing.assert_allclose(got, [200, -400], rtol=1e-6)
