@@ -47,4 +47,7 @@ def _from_library_check(error: BaseException) -> bool:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").split(".")[0] in ("jaxinfl", "experiments")
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").split(".")[0] in (
+        "jaxinfl",
+        "experiments",
+    )

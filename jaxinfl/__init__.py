@@ -4,8 +4,8 @@ from jaxinfl.devices import use_every_core
 
 use_every_core()
 
-from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset  # noqa: E402 - JAX must not have started before
-from jaxinfl.influence import (  # noqa: E402
+from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
+from jaxinfl.influence import (
     influence,
     iou,
     iou_curve,
@@ -13,10 +13,10 @@ from jaxinfl.influence import (  # noqa: E402
     memorization,
     top_pairs,
 )
-from jaxinfl.statistics import agreement  # noqa: E402
-from jaxinfl.store import Ensemble, RunDirectoryError  # noqa: E402
-from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out  # noqa: E402
-from jaxinfl.training import ModelKeys, Recipe, RunPlan, train_ensemble  # noqa: E402
+from jaxinfl.statistics import agreement
+from jaxinfl.store import Ensemble, RunDirectoryError
+from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out
+from jaxinfl.training import ModelKeys, Recipe, RunPlan, train_ensemble
 
 __all__ = [
     "Dataset",

@@ -14,7 +14,7 @@ def use_every_core() -> None:
     (DESIGN: 30,300 against 18,400 an hour), because layers of small models are too small to split.
     A choice of the user (JAX_NUM_CPU_DEVICES, `jax_num_cpu_devices`, XLA_FLAGS) stands. Other platforms do not care.
     """
-    if jax.config.jax_num_cpu_devices != -1 or _COUNT_FLAG in os.environ.get("XLA_FLAGS", ""):
+    if _chosen_by_user():
         return
     try:
         jax.config.update("jax_num_cpu_devices", num_cores())
@@ -32,8 +32,12 @@ def num_cores() -> int:
 
 def unused_cores() -> int:
     """Cores without a CPU device, for no reason that the user gave."""
-    chosen = jax.config.jax_num_cpu_devices != -1 or _COUNT_FLAG in os.environ.get("XLA_FLAGS", "")
-    return 0 if chosen or jax.default_backend() != "cpu" else num_cores() - jax.device_count()
+    return 0 if _chosen_by_user() or jax.default_backend() != "cpu" else num_cores() - jax.device_count()
+
+
+def _chosen_by_user() -> bool:
+    configured: int = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
+    return configured != -1 or _COUNT_FLAG in os.environ.get("XLA_FLAGS", "")
 
 
 def describe(devices: tuple[jax.Device, ...]) -> str:

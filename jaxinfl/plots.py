@@ -1,6 +1,7 @@
 """Figures from arrays: each function returns a matplotlib figure and touches no file."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -28,13 +29,14 @@ SEEN_COLOUR, OTHER_COLOUR = "#c8442f", "#4a4a4a"
 
 def consistency_figure(
     thresholds: Float[np.ndarray, " thresholds"],
-    num_models: Sequence[int],
+    num_models: Sequence[int] | Int[np.ndarray, " sizes"],
     curves: Float[np.ndarray, "sizes repeats thresholds"],
     same_subsets: dict[int, Float[np.ndarray, "repeats thresholds"]],
+    num_pairs: Int[np.ndarray, " thresholds"],
     *,
     title: str,
 ) -> Figure:
-    """Figure 1: IOU over the influence threshold.
+    """Figure 1: IOU over the influence threshold, and below it on how many pairs it rests.
 
     Args:
       thresholds: of influence.
@@ -42,27 +44,35 @@ def consistency_figure(
       curves: IOU between estimates from disjoint subsets (left); NaN where no pair reaches the threshold.
       same_subsets: number of models an estimate -> IOU between estimates from the same subsets with other seeds
         (right), beside which the left panel's curve of that size is repeated.
+      num_pairs: pairs whose influence, estimated from all models, reaches the threshold.
       title: of the figure: data set, model, condition.
     """
+    colours = matplotlib.colormaps["viridis_r"](np.linspace(0.1, 0.95, len(num_models)))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 3.9), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
-        colours = matplotlib.colormaps["viridis_r"](np.linspace(0.12, 0.95, len(num_models)))
+        figure = Figure(figsize=(10, 4.6), layout="constrained")
+        panels = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(4, 1))
+        (left, right), below = panels
         for size, values, colour in zip(num_models, curves, colours, strict=True):
-            _band(left, thresholds, values, colour, f"{size} models")
-        for size, values in same_subsets.items():
-            colour = colours[list(num_models).index(size)]
-            _band(right, thresholds, values, colour, f"{size} models, same subsets")
-            other = curves[list(num_models).index(size)]
-            _band(right, thresholds, other, colour, f"{size} models, other subsets", style=":")
+            _band(left, thresholds, values, colour, f"{size}")
+            if size in same_subsets:
+                _band(right, thresholds, same_subsets[size], colour, f"{size}, same subsets")
+                _band(right, thresholds, values, colour, f"{size}, different subsets", style=":")
         left.set_title("Different subsets")
         right.set_title("Same subsets, different seeds")
         left.set_ylabel("IOU of two estimates")
         for axes in (left, right):
+            axes.axhline(0.7, color="#9a9a9a", linewidth=0.8, linestyle="--", zorder=0)
+            axes.set_ylim(-0.02, 1.02)
+            axes.legend(title="models an estimate", loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+        # Beyond the last pair there is nothing to agree on but noise.
+        some = thresholds[num_pairs > 0]
+        below[0].set_xlim(0, 1.08 * max(some.max() if some.size else 1.0, 0.1))
+        for axes in below:
+            axes.fill_between(thresholds, np.maximum(num_pairs, 0.5), 0.5, step="mid", color="#b9c4cc", linewidth=0)
+            axes.set_yscale("log")
+            axes.set_ylim(0.5, max(2 * num_pairs.max(), 2))
             axes.set_xlabel("Influence threshold")
-            axes.set_ylim(-0.03, 1.03)
-            axes.set_xlim(0, max(_last_defined(thresholds, curves), 0.1))
-            axes.legend(loc="upper right" if axes is right else "best", fontsize=8)
+        below[0].set_ylabel("pairs")
         figure.suptitle(title, fontsize=10)
     return figure
 
@@ -84,15 +94,9 @@ def _band(
     mean, spread = part.mean(axis=0).filled(np.nan), part.std(axis=0).filled(0.0)
     axes.plot(thresholds[shown], mean, style, color=colour, label=label, linewidth=1.6)
     if style == "-":
-        axes.fill_between(thresholds[shown], mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
-
-
-def _last_defined(
-    thresholds: Float[np.ndarray, " thresholds"], curves: Float[np.ndarray, "sizes repeats thresholds"]
-) -> float:
-    """Threshold up to which some curve is drawn."""
-    shown = (np.isfinite(curves).mean(axis=1) >= 0.5).any(axis=0)
-    return float(thresholds[shown][-1]) if shown.any() else 1.0
+        # An IOU lies in 0..1; a mean plus a deviation need not.
+        low, high = np.clip(mean - spread, 0, 1), np.clip(mean + spread, 0, 1)
+        axes.fill_between(thresholds[shown], low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def pairs_gallery(
@@ -109,26 +113,30 @@ def pairs_gallery(
     columns: int = 3,
 ) -> Figure:
     """Pairs of a training example and a test example, most influential first, each with its labels and scores."""
-    rows = -(-len(influence) // columns)
+    rows = max(1, -(-len(influence) // columns))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.9 * columns, 1.85 * rows + 0.5), layout="constrained")
-        cells = np.atleast_1d(figure.subfigures(rows, columns, wspace=0.02, hspace=0.02)).ravel()
-        for pair, cell in enumerate(cells[: len(influence)]):
+        grid: Any = figure.subfigures(rows, columns, squeeze=False, wspace=0.02, hspace=0.02)
+        for pair, cell in enumerate(grid.ravel()[: len(influence)]):
             left, right = cell.subplots(1, 2)
             _image(left, train_images[pair], f"train {train_index[pair]}: {train_labels[pair]}", SEEN_COLOUR)
             _image(right, test_images[pair], f"test {test_index[pair]}: {test_labels[pair]}", OTHER_COLOUR)
             cell.suptitle(
-                f"influence {influence[pair]:.2f}, memorization {memorization[pair]:.2f}", fontsize=8.5, y=0.04, va="bottom"
+                f"influence {influence[pair]:.2f}, memorization {memorization[pair]:.2f}",
+                fontsize=8.5,
+                y=0.04,
+                va="bottom",
             )
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(title if len(influence) else f"{title}: no pair has a defined influence", fontsize=10)
     return figure
 
 
 def _image(axes: Axes, image: UInt8[np.ndarray, "h w c"], title: str, colour: str) -> None:
     # Grey images: the ink of digits is bright, and dark on light prints better.
-    shown = 255 - image[..., 0] if image.shape[-1] == 1 else image[..., :3]
+    shown = 255 - image[..., 0] if image.shape[-1] < 3 else image[..., :3]
     axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axes.set_title(title, fontsize=8, color=colour, fontweight="normal", pad=3)
+    # A class may be named "$".
+    axes.set_title(title, fontsize=8, color=colour, fontweight="normal", pad=3, parse_math=False)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)

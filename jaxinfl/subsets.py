@@ -98,17 +98,29 @@ def check_coverage(masks: ArrayLike) -> None:
         )
 
 
-def check_masks(masks: ArrayLike) -> Bool[np.ndarray, "models train"]:
-    """`masks` as a NumPy array, or a clear refusal of anything but bool [models, train]."""
-    array = np.asarray(masks)
+def check_masks(masks: ArrayLike, name: str = "masks") -> Bool[np.ndarray, "models train"]:
+    """`masks` as a NumPy array, or an error that says what is wrong with it."""
+    return check_bool_matrix(masks, name, "[models, train], True where the model was trained on the example")
+
+
+def check_bool_matrix(value: ArrayLike, name: str, meaning: str) -> Bool[np.ndarray, "_ _"]:
+    """`value` as a NumPy array, if it is bool, two-dimensional and not empty."""
+    array = np.asarray(value)
     if array.dtype != np.bool_:
         raise TypeError(
-            f"masks has dtype {array.dtype}; it takes bool [models, train], for example from draw_subsets. "
-            "Numbers 0 and 1 become a mask by `masks == 1`, indices by setting rows of np.zeros(..., bool)."
+            f"{name} has dtype {array.dtype}, but takes bool {meaning}; if its values are 0 and 1, "
+            f"pass {name}.astype(bool)."
         )
-    if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"masks has shape {array.shape}; it takes [models, train], with at least one of each.")
+    check_matrix(array, name, meaning)
     return array
+
+
+def check_matrix(array: np.ndarray, name: str, meaning: str) -> None:
+    """Raise `ValueError` unless `array` is two-dimensional and not empty."""
+    if array.ndim != 2:
+        raise ValueError(f"{name} has shape {array.shape}, but takes 2 dimensions, {meaning}.")
+    if 0 in array.shape:
+        raise ValueError(f"{name} has shape {array.shape}: it is empty, but takes at least one model and one example.")
 
 
 def _generator(seed: int, row: int) -> np.random.Generator:

@@ -14,7 +14,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
-def make_data(num_train: int = 40, num_test: int = 12, side: int = 8, channels: int = 1, seed: int = 0) -> jaxinfl.Dataset:
+def make_data(
+    num_train: int = 40, num_test: int = 12, side: int = 8, channels: int = 1, seed: int = 0
+) -> jaxinfl.Dataset:
     """Random images of three classes; the class brightens a third of the rows, so that there is something to learn."""
     rng = np.random.default_rng(seed)
 

@@ -6,7 +6,18 @@ from pathlib import Path
 import jaxinfl
 
 # provenance and devices know nothing of the stages. The store knows nothing of training, which writes into it.
-ORDER = ["provenance", "devices", "datasets", "subsets", "models", "store", "training", "influence", "statistics", "plots"]
+ORDER = [
+    "provenance",
+    "devices",
+    "datasets",
+    "subsets",
+    "models",
+    "store",
+    "training",
+    "influence",
+    "statistics",
+    "plots",
+]
 ORDER += ["report"]
 ROOT = Path(jaxinfl.__file__).parent
 

@@ -27,7 +27,9 @@ def every_view(image, padding, flip):
 
 def test_no_augmentation_is_a_gather():
     index = jnp.array([3, 3, 0])
-    np.testing.assert_array_equal(take_batch(jnp.asarray(IMAGES), index, jax.random.key(0), Recipe()), IMAGES[[3, 3, 0]])
+    np.testing.assert_array_equal(
+        take_batch(jnp.asarray(IMAGES), index, jax.random.key(0), Recipe()), IMAGES[[3, 3, 0]]
+    )
 
 
 @pytest.mark.parametrize(("padding", "flip"), [(2, True), (2, False), (0, True)])

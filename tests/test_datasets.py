@@ -355,7 +355,7 @@ def test_npz_member_that_is_not_an_array(tmp_path, npz_arrays):
     np.savez(tmp_path / "a.npz", **npz_arrays)
     with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
         archive.writestr("x_test.npy", b"hello, world, this is not an array")
-    with pytest.raises(ValueError, match="x_test in .* is not a readable array"):
+    with pytest.raises(ValueError, match=r"x_test in .* is not a readable array"):
         load_dataset(tmp_path / "a.npz")
 
 
@@ -754,20 +754,20 @@ def test_tfds_data_prepared_in_another_format(tmp_path):
     load_dataset("jaxinfl_tiny", tmp_path)
     path = tmp_path / "jaxinfl_tiny" / "1.0.0" / "dataset_info.json"
     path.write_text(path.read_text().replace("array_record", "tfrecord"))
-    with pytest.raises(ValueError, match="jaxinfl_tiny is prepared in .* in a format that TensorFlow must read"):
+    with pytest.raises(ValueError, match=r"jaxinfl_tiny is prepared in .* in a format that TensorFlow must read"):
         load_dataset("jaxinfl_tiny", tmp_path)
 
 
 def test_tfds_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(
-        DatasetUnavailable, match="'cifar10' is neither digits.*pip install tensorflow-datasets array-record"
+        DatasetUnavailable, match=r"'cifar10' is neither digits.*pip install tensorflow-datasets array-record"
     ):
         load_dataset("cifar10")
 
 
 def test_tfds_preparation_that_fails(tmp_path):
-    with pytest.raises(DatasetUnavailable, match="jaxinfl_broken could not be .*OSError: the disk is on fire"):
+    with pytest.raises(DatasetUnavailable, match=r"jaxinfl_broken could not be .*OSError: the disk is on fire"):
         load_dataset("jaxinfl_broken", tmp_path)
 
 

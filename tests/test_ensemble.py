@@ -178,7 +178,9 @@ def test_nothing_is_traced_again_between_shards(toy):
 
 
 def test_bfloat16_trains(toy):
-    runs = train(np.ones((2, 40), bool), keys_of(2), toy, recipe=Recipe(epochs=12, batch_size=8, compute_dtype="bfloat16"))
+    runs = train(
+        np.ones((2, 40), bool), keys_of(2), toy, recipe=Recipe(epochs=12, batch_size=8, compute_dtype="bfloat16")
+    )
     assert runs.test_correct.mean() > 0.8 and runs.test_margin.dtype == np.float32
 
 
@@ -208,7 +210,9 @@ def test_interrupted_and_continued_equals_uninterrupted(toy, base, tmp_path, mon
     assert not partial.complete and list(partial.model_index) == [0, 1]
     assert_same(partial, base, other_rows=slice(0, 2))
 
-    monkeypatch.setattr(RunStore, "write", lambda store, shard, *rest: (written.append(shard), write(store, shard, *rest)))
+    monkeypatch.setattr(
+        RunStore, "write", lambda store, shard, *rest: (written.append(shard), write(store, shard, *rest))
+    )
     runs = train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run")
     assert [(shard.start, shard.stop) for shard in written] == [(0, 2), (2, 4), (4, 6)]
     assert_same(runs, base)
@@ -237,7 +241,7 @@ def test_the_plan_is_announced(toy, tmp_path):
 
 def test_the_run_says_how_it_was_made(toy, tmp_path):
     text = repr(train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run"))
-    for word in ("6 of 6 models", "tiny_cnn", "on toy (40 train, 12 test)", "epochs=2", "jax 0.", "pytest", "2 x cpu"):
+    for word in ("6 of 6 models", "tiny_cnn", "toy: 40 train, 12 test", "epochs=2", "jax 0.", "pytest", "2 x cpu"):
         assert word in text
 
 
@@ -262,7 +266,7 @@ def test_another_run_is_refused_by_name(toy, tmp_path, change, message):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"masks": subsets().astype(float)}, TypeError, "masks has dtype float64; it takes bool"),
+        ({"masks": subsets().astype(float)}, TypeError, "masks has dtype float64, but takes bool"),
         ({"masks": subsets()[0]}, ValueError, r"masks has shape \(40,\)"),
         ({"masks": np.zeros((0, 40), bool)}, ValueError, r"masks has shape \(0, 40\)"),
         ({"masks": subsets()[:, :30]}, ValueError, "masks has 30 columns, but toy has 40 training examples"),

@@ -69,9 +69,7 @@ def test_patches_equal_stock_convolution_and_its_gradients(stride):
 
 def test_what_a_gemm_does_not_cover_goes_to_the_stock_convolution():
     images, kernel = jnp.ones((1, 6, 6, 4)), jnp.ones((3, 3, 2, 4))
-    got = conv_general_dilated(
-        images, kernel, (1, 1), "SAME", dimension_numbers=NHWC, feature_group_count=2
-    )
+    got = conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=NHWC, feature_group_count=2)
     assert got.shape == (1, 6, 6, 4) and float(got[0, 3, 3, 0]) == 18
 
 
@@ -139,7 +137,9 @@ def test_gradients_do_not_see_the_padding(plain):
 
     def gradient(batch, mask):
         def loss(params):
-            logits, _ = plain.apply(Variables(params, variables.stats), batch, train=True, mask=mask, key=jax.random.key(1))
+            logits, _ = plain.apply(
+                Variables(params, variables.stats), batch, train=True, mask=mask, key=jax.random.key(1)
+            )
             return jnp.sum(jnp.where(mask[:, None], logits**2, 0))
 
         return jax.grad(loss)(variables.params)
@@ -205,7 +205,11 @@ def test_fingerprint_tells_architectures_apart():
         (3, TypeError, "takes a registered name or a callable"),
         (lambda: None, TypeError, "cannot be called with one argument"),
         (lambda rngs: 3, TypeError, "returned int"),
-        (lambda rngs: SmallCNN(SHAPE, 4, rngs=rngs), ValueError, r"\(2, 4\); it must return one logit a class: \(2, 3\)"),
+        (
+            lambda rngs: SmallCNN(SHAPE, 4, rngs=rngs),
+            ValueError,
+            r"\(2, 4\); it must return one logit a class: \(2, 3\)",
+        ),
         (lambda rngs: nnx.Linear(1, 3, rngs=rngs), ValueError, r"to \(2, 8, 8, 3\)"),
     ],
 )

@@ -104,7 +104,7 @@ def test_every_damaged_or_missing_file_is_found(run):
             else:
                 # A lost status only makes its models absent, and a description that the group repeats is not needed.
                 lost_status = file.parts[0] == "status" and file.name != "zarr.json" and harm is Path.unlink
-                assert lost_status and not ensemble.complete or file.name == "zarr.json", (file, harm)
+                assert (lost_status and not ensemble.complete) or file.name == "zarr.json", (file, harm)
                 assert not lost_status or ensemble.num_models < MODELS
                 for name in layout().row_arrays if file.name == "zarr.json" else ():
                     np.testing.assert_array_equal(getattr(ensemble, name), getattr(Ensemble.open(run), name))
@@ -123,7 +123,7 @@ def truncate(path: Path) -> None:
 
 def test_damage_is_named_by_models(run):
     flip(run / "test_margin" / "c" / "1" / "0")
-    with pytest.raises(RunDirectoryError, match="test_margin in .* is damaged for models 3 to 5"):
+    with pytest.raises(RunDirectoryError, match=r"test_margin in .* is damaged for models 3 to 5"):
         _ = Ensemble.open(run).test_margin
     (run / "train_margin" / "c" / "2" / "0").unlink()
     with pytest.raises(RunDirectoryError, match=r"train_margin in .* 1 models \(first: \[6\]\)"):
@@ -180,7 +180,7 @@ def test_a_newer_format_is_refused(run):
     description = json.loads((run / "zarr.json").read_text())
     description["attributes"]["format"] = 99
     (run / "zarr.json").write_text(json.dumps(description))
-    with pytest.raises(RunDirectoryError, match="format 99; this jaxinfl reads formats up to 1. Upgrade"):
+    with pytest.raises(RunDirectoryError, match=r"format 99; this jaxinfl reads formats up to 1\. Upgrade"):
         Ensemble.open(run)
 
 

@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 from jaxinfl import check_coverage, draw_subsets, leave_one_out
 
 
-@given(st.integers(1, 30), st.integers(2, 60), st.floats(0.05, 1.0), st.integers(0, 5), st.sampled_from(["uniform", "balanced"]))
+@given(
+    st.integers(1, 30),
+    st.integers(2, 60),
+    st.floats(0.05, 1.0),
+    st.integers(0, 5),
+    st.sampled_from(["uniform", "balanced"]),
+)
 def test_size_is_the_integer_part_of_the_share(num_models, num_train, ratio, seed, design):
     size = int(ratio * num_train)
     if size == 0:
@@ -35,9 +41,7 @@ def test_complementary_pairs_split_the_set(num_train):
 
 @pytest.mark.parametrize(("design", "ratio"), [("uniform", 0.7), ("balanced", 0.7), ("complementary", 0.5)])
 def test_more_models_continue_the_list(design, ratio):
-    np.testing.assert_array_equal(
-        draw_subsets(40, 30, ratio, 3, design)[:20], draw_subsets(20, 30, ratio, 3, design)
-    )
+    np.testing.assert_array_equal(draw_subsets(40, 30, ratio, 3, design)[:20], draw_subsets(20, 30, ratio, 3, design))
     assert (draw_subsets(40, 30, ratio, 3, design) != draw_subsets(40, 30, ratio, 4, design)).any()
 
 
@@ -60,7 +64,9 @@ def test_leave_one_out():
 
 def test_check_coverage():
     check_coverage(draw_subsets(30, 20))
-    with pytest.raises(ValueError, match=r"1 of 3 training examples are in none or all of the 2 subsets \(first: \[1\]\)"):
+    with pytest.raises(
+        ValueError, match=r"1 of 3 training examples are in none or all of the 2 subsets \(first: \[1\]\)"
+    ):
         check_coverage(np.array([[True, True, False], [False, True, True]]))
 
 
@@ -85,7 +91,13 @@ def test_refusals(arguments, message):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((5, [5], 1), "example 5"), ((5, [-1], 1), "example -1"), ((5, [1, 1], 1), "twice"), ((5, [], 1), "one or more"), ((5, [1], 0), "repeats")],
+    [
+        ((5, [5], 1), "example 5"),
+        ((5, [-1], 1), "example -1"),
+        ((5, [1, 1], 1), "twice"),
+        ((5, [], 1), "one or more"),
+        ((5, [1], 0), "repeats"),
+    ],
 )
 def test_leave_one_out_refusals(arguments, message):
     with pytest.raises(ValueError, match=message):

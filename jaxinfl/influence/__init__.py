@@ -6,13 +6,14 @@ project implements, its IOU self-consistency that of Section 2.3.1 and Appendix 
 
 from jaxinfl.influence.counts import joint_counts
 from jaxinfl.influence.estimators import influence, memorization
-from jaxinfl.influence.overlap import iou, iou_of_models
+from jaxinfl.influence.overlap import count_pairs, iou, iou_of_models
 from jaxinfl.influence.self_consistency import IOUCurve, iou_curve
 from jaxinfl.influence.top_pairs import TopPairs, top_pairs
 
 __all__ = [
     "IOUCurve",
     "TopPairs",
+    "count_pairs",
     "influence",
     "iou",
     "iou_curve",

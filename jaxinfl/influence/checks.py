@@ -8,15 +8,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float32, Int
 
-
-def check_masks(masks: ArrayLike, name: str = "masks") -> Bool[np.ndarray, "models train"]:
-    """`masks` as a NumPy array, or an error that says what is wrong with it."""
-    return _check_bool_matrix(masks, name, "[models, train], True where the model was trained on the example")
+from jaxinfl.subsets import check_bool_matrix, check_matrix
 
 
 def check_correct(correct: ArrayLike, num_models: int, name: str = "correct") -> Bool[np.ndarray, "models test"]:
     """`correct` as a NumPy array with one row for each of `num_models` models, or an error."""
-    checked = _check_bool_matrix(correct, name, "[models, test], True where the model is right on the example")
+    checked = check_bool_matrix(correct, name, "[models, test], True where the model is right on the example")
     _check_rows(checked, num_models, name)
     return checked
 
@@ -39,7 +36,7 @@ def check_score(
             f"{name} has dtype {array.dtype}, but takes bool (right or wrong) or float (a probability, a margin); "
             f"if its values are 0 and 1, pass {name}.astype(bool)."
         )
-    _check_matrix(array, name, "[models, test]" if num_columns is None else "[models, train]")
+    check_matrix(array, name, "[models, test]" if num_columns is None else "[models, train]")
     _check_rows(array, num_models, name, masks_name)
     if num_columns is not None and array.shape[1] != num_columns:
         raise ValueError(
@@ -110,24 +107,6 @@ def check_min_memorization(min_memorization: float | None) -> None:
     """Raise unless `min_memorization` is None or a number other than NaN."""
     if min_memorization is not None and np.isnan(min_memorization):
         raise ValueError("min_memorization is NaN, and nothing is > NaN; pass None to switch the condition off.")
-
-
-def _check_bool_matrix(value: ArrayLike, name: str, meaning: str) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype != np.bool_:
-        raise TypeError(
-            f"{name} has dtype {array.dtype}, but takes bool {meaning}; if its values are 0 and 1, "
-            f"pass {name}.astype(bool)."
-        )
-    _check_matrix(array, name, meaning)
-    return array
-
-
-def _check_matrix(array: np.ndarray, name: str, meaning: str) -> None:
-    if array.ndim != 2:
-        raise ValueError(f"{name} has shape {array.shape}, but takes 2 dimensions, {meaning}.")
-    if 0 in array.shape:
-        raise ValueError(f"{name} has shape {array.shape}: it is empty, but takes at least one model and one example.")
 
 
 def _check_rows(array: np.ndarray, num_models: int, name: str, masks_name: str = "masks") -> None:

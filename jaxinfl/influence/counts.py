@@ -27,7 +27,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int8, Int32, UInt32, UInt64
 
-from jaxinfl.influence.checks import check_correct, check_masks
+from jaxinfl.influence.checks import check_correct
+from jaxinfl.subsets import check_masks
 
 Method = Literal["auto", "bits", "gemm"]
 

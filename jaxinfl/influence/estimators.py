@@ -8,10 +8,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float32, Int, Int32
 
-from jaxinfl.influence.checks import check_masks, check_score
+from jaxinfl.influence.checks import check_score
 from jaxinfl.influence.counts import pack_models
 from jaxinfl.influence.fixed_point import FixedPoint, in_units, own_sums, to_fixed_point
 from jaxinfl.influence.tiles import default_rows, difference_of_means, make_tiles, starts
+from jaxinfl.subsets import check_masks
 
 # Training examples whose digits are held at once, 32 MB at 1000 models.
 _COLUMNS = 4096

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Float32, UInt16
+from jaxtyping import Array, Bool, Float, Float32, Int64, UInt16
 
-from jaxinfl.influence.checks import check_examples, check_masks, check_positive, check_score, check_thresholds
+from jaxinfl.influence.checks import check_examples, check_positive, check_score, check_thresholds
 from jaxinfl.influence.tiles import default_rows, make_tiles, starts
+from jaxinfl.subsets import check_masks
 
 # (thresholds + 1)^2 bins fit uint16 and the cache. More thresholds take several passes over a tile.
 _THRESHOLDS_PER_PASS = 63
@@ -124,9 +125,49 @@ def streamed_iou(
     return _iou_of_tiles(((tiles_a.tile(start), tiles_b.tile(start)) for start in starts(num_train, rows)), thresholds)
 
 
+def count_pairs(
+    masks: ArrayLike,
+    score: ArrayLike,
+    thresholds: ArrayLike | Sequence[Any],
+    *,
+    examples: ArrayLike | Sequence[Any] | None = None,
+) -> Int64[np.ndarray, " thresholds"]:
+    """Number of pairs (i, j) whose influence is at least a threshold: how many pairs an IOU rests on.
+
+    Args:
+      masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
+      score: bool or float [models, test].
+      thresholds: a scalar or 1-D, as for `iou`.
+      examples: the training examples whose pairs count: indices, or a bool mask [train]; None takes all.
+
+    Returns:
+      int64 [thresholds]. Pairs of undefined influence (NaN) are not counted. Memory: as `iou_of_models`.
+
+    Raises:
+      TypeError, ValueError: as `iou_of_models`.
+    """
+    masks = check_masks(masks)
+    score = check_score(score, len(masks))
+    limits = check_thresholds(thresholds)
+    kept = check_examples(examples, masks.shape[1])
+    masks = masks if kept is None else masks[:, kept]
+    rows = default_rows(masks.shape[1], score.shape[1])
+    tiles = make_tiles(masks, score, rows)
+    both = ((tile, tile) for tile in map(tiles.tile, starts(masks.shape[1], rows)))
+    return _overlap_of_tiles(both, limits)[1]
+
+
 def _iou_of_tiles(
     tiles: Iterable[tuple[Array, Array]], thresholds: Float[np.ndarray, " thresholds"]
 ) -> Float[np.ndarray, " thresholds"]:
+    intersection, union = _overlap_of_tiles(tiles, thresholds)
+    return np.divide(intersection, union, out=np.full(union.shape, np.nan), where=union > 0)
+
+
+def _overlap_of_tiles(
+    tiles: Iterable[tuple[Array, Array]], thresholds: Float[np.ndarray, " thresholds"]
+) -> tuple[Int64[np.ndarray, " thresholds"], Int64[np.ndarray, " thresholds"]]:
+    """Pairs in the intersection and in the union, for each threshold in the order given."""
     order = np.argsort(thresholds, kind="stable")
     passes = -(-thresholds.size // _THRESHOLDS_PER_PASS)
     # Filled up with NaN, which no estimate reaches, so that each pass is the same compiled function.
@@ -151,11 +192,12 @@ def _iou_of_tiles(
         tally(waiting)
 
     tables = histograms.reshape(passes, bins, bins)
-    union, intersection = _at_least(tables.sum(axis=2)), _at_least(tables.sum(axis=1))
-    result = np.full(thresholds.size, np.nan)
-    ratio = np.divide(intersection, union, out=np.full(union.shape, np.nan), where=union > 0)
-    result[order] = ratio.ravel()[: thresholds.size]
-    return result
+    counts = np.empty((2, thresholds.size), np.int64)
+    for row, axis in zip(
+        counts, (1, 2), strict=True
+    ):  # the lower estimate decides the intersection, the higher the union
+        row[order] = _at_least(tables.sum(axis=axis)).ravel()[: thresholds.size]
+    return counts[0], counts[1]
 
 
 def _at_least(histogram: np.ndarray) -> np.ndarray:

@@ -8,15 +8,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float32, Float64, Int
 
-from jaxinfl.influence.checks import (
-    check_masks,
-    check_min_memorization,
-    check_positive,
-    check_score,
-    check_thresholds,
-)
+from jaxinfl.influence.checks import check_min_memorization, check_positive, check_score, check_thresholds
 from jaxinfl.influence.estimators import memorization, memorized
 from jaxinfl.influence.overlap import streamed_iou
+from jaxinfl.subsets import check_masks
 
 _FIRST_NUM_MODELS = 25
 

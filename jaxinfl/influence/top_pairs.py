@@ -7,9 +7,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float32, Int
 
-from jaxinfl.influence.checks import check_masks, check_min_memorization, check_positive, check_score
+from jaxinfl.influence.checks import check_min_memorization, check_positive, check_score
 from jaxinfl.influence.estimators import memorization, memorized
 from jaxinfl.influence.tiles import default_rows, make_tiles, starts
+from jaxinfl.subsets import check_masks
 
 
 @dataclass(frozen=True, eq=False)

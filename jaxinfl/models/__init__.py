@@ -1,7 +1,7 @@
 """Models as pairs of pure functions; the registered names and what `train_ensemble(model=...)` makes of its argument."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from flax import nnx
 
@@ -12,15 +12,14 @@ from jaxinfl.models.small_inception import SmallInception
 
 REGISTRY: dict[str, Callable[..., nnx.Module]] = {
     "mlp": MLP,
+    "small_mlp": partial(MLP, widths=(128,)),
     "small_cnn": SmallCNN,
     "small_inception": SmallInception,
 }
 """Registered architectures: `REGISTRY[name](image_shape, num_classes, rngs=rngs)` is an NNX module."""
 
 
-def build_model(
-    model: str | ModuleFactory | Model, *, image_shape: tuple[int, int, int], num_classes: int
-) -> Model:
+def build_model(model: str | ModuleFactory | Model, *, image_shape: tuple[int, int, int], num_classes: int) -> Model:
     """The `Model` for images of one shape.
 
     Args:

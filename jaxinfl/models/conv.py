@@ -20,7 +20,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -80,7 +79,7 @@ def conv_general_dilated(
         )
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
-    return _conv_by_patches(lhs, rhs, tuple(window_strides), tuple(padding), options.get("precision"))
+    return _conv_by_patches(lhs, rhs, (window_strides[0], window_strides[1]), tuple(padding), options.get("precision"))
 
 
 def _conv_by_patches(
@@ -109,8 +108,7 @@ def extract_patches(
     """
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
     out_h, out_w = (
-        (size - extent) // stride + 1
-        for size, extent, stride in zip(padded.shape[1:3], window, strides, strict=True)
+        (size - extent) // stride + 1 for size, extent, stride in zip(padded.shape[1:3], window, strides, strict=True)
     )
     if min(out_h, out_w) < 1:
         raise ValueError(

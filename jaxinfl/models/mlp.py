@@ -1,5 +1,6 @@
 """Fully connected network; with widths (512, 256) Feldman and Zhang's (2020) network for MNIST."""
 
+import itertools
 import math
 
 import jax
@@ -11,12 +12,15 @@ class MLP(nnx.Module):
     """Flattened pixels, hidden layers with ReLU, one logit a class."""
 
     def __init__(
-        self, image_shape: tuple[int, int, int], num_classes: int, *, widths: tuple[int, ...] = (512, 256), rngs: nnx.Rngs
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        *,
+        widths: tuple[int, ...] = (512, 256),
+        rngs: nnx.Rngs,
     ):
         sizes = (math.prod(image_shape), *widths)
-        self.hidden = nnx.List(
-            [nnx.Linear(size, width, rngs=rngs) for size, width in zip(sizes[:-1], sizes[1:], strict=True)]
-        )
+        self.hidden = nnx.List([nnx.Linear(size, width, rngs=rngs) for size, width in itertools.pairwise(sizes)])
         self.head = nnx.Linear(sizes[-1], num_classes, rngs=rngs)
 
     def __call__(self, images: Float[Array, "batch h w c"]) -> Float[Array, "batch classes"]:

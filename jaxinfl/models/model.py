@@ -151,7 +151,9 @@ def _build(factory: ModuleFactory, key: PRNGKeyArray, name: str) -> nnx.Module:
 
 
 def _split(module: nnx.Module) -> tuple[Any, Any, Any, Any]:
-    return nnx.split(module, nnx.Param, nnx.RngState, ...)
+    parts: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
+    graph, params, rngs, stats = parts
+    return graph, params, rngs, stats
 
 
 def _filled(abstract: Any, values: PyTree[Array]) -> Any:
@@ -188,9 +190,7 @@ def _fingerprint(apply: Callable[..., Any], variables: Variables, image_shape: t
 def check_factory(model: object) -> None:
     """Raise `TypeError` unless `model` can be called as `rngs -> nnx.Module`."""
     if not callable(model):
-        raise TypeError(
-            f"model is {model!r}; it takes a registered name or a callable `rngs -> flax.nnx.Module`."
-        )
+        raise TypeError(f"model is {model!r}; it takes a registered name or a callable `rngs -> flax.nnx.Module`.")
     try:
         inspect.signature(model).bind(None)
     except TypeError as error:

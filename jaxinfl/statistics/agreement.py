@@ -27,6 +27,8 @@ def agreement(predictions: ArrayLike) -> Float[np.ndarray, "models models"]:
             "such as Ensemble.test_prediction."
         )
     if classes.ndim != 2 or 0 in classes.shape:
-        raise ValueError(f"predictions has shape {classes.shape}; it takes [models, examples], with one of each at least.")
+        raise ValueError(
+            f"predictions has shape {classes.shape}; it takes [models, examples], with one of each at least."
+        )
     # A model at a time: all pairs at once would need models^2 * examples bytes.
     return np.stack([(classes == one[None]).mean(axis=1) for one in classes])

@@ -114,9 +114,10 @@ class Ensemble:
     def __repr__(self) -> str:
         about = self.attributes
         identity = about["identity"]
+        data, model = identity["data"], identity["model"]
         lines = [
-            f"Ensemble of {self.num_models} of {self._store.num_models} models of {identity['model']['name']} "
-            f"on {identity['data']['name']} ({identity['data']['num_train']} train, {identity['data']['num_test']} test)",
+            f"Ensemble of {self.num_models} of {self._store.num_models} models of {model['name']}",
+            f"  data     {data['name']}: {data['num_train']} train, {data['num_test']} test",
             f"  in       {self._store.path or 'memory'}",
             f"  recipe   {', '.join(f'{name}={value}' for name, value in identity['recipe'].items())}",
             f"  device   {about['execution']['device']}",

@@ -22,14 +22,10 @@ def check_same_run(recorded: Mapping[str, Any], given: Mapping[str, Any], path: 
         return
     field, old, new = difference
     what = field[0] if len(field) == 1 else f"{field[0]} ({'.'.join(field[1:])})"
-    raise RunDirectoryError(
-        f"{path} was made with another {what}: {_short(old)} there, {_short(new)} now. {_REMEDY}"
-    )
+    raise RunDirectoryError(f"{path} was made with another {what}: {_short(old)} there, {_short(new)} now. {_REMEDY}")
 
 
-def _first_difference(
-    old: Any, new: Any, field: tuple[str, ...]
-) -> tuple[tuple[str, ...], Any, Any] | None:
+def _first_difference(old: Any, new: Any, field: tuple[str, ...]) -> tuple[tuple[str, ...], Any, Any] | None:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in dict.fromkeys([*old, *new]):
             difference = _first_difference(old.get(name), new.get(name), (*field, name))

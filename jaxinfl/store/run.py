@@ -70,8 +70,7 @@ class RunStore:
         path = Path(path)
         if not (path / "zarr.json").is_file():
             raise RunDirectoryError(
-                f"{path} is no run directory: it has no zarr.json. "
-                "`train_ensemble(..., run_dir=...)` makes one."
+                f"{path} is no run directory: it has no zarr.json. `train_ensemble(..., run_dir=...)` makes one."
             )
         try:
             group = zarr.open_group(path, mode="r+" if writable else "r")
@@ -178,7 +177,7 @@ def check_free(path: Path) -> None:
 
 def _checked_attributes(group: zarr.Group, path: Path | None) -> dict[str, Any]:
     where = path or "memory"
-    attributes = dict(group.attrs)
+    attributes: dict[str, Any] = dict(group.attrs)
     if "format" not in attributes or "digest" not in attributes:
         raise RunDirectoryError(f"{where} is a Zarr group, but no jaxinfl run.")
     if attributes["format"] > FORMAT:

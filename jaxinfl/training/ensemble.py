@@ -18,7 +18,7 @@ from jaxinfl.models.conv import ConvLowering
 from jaxinfl.store import ABSENT, Ensemble, Layout, RowArray, RunStore, check_same_run
 from jaxinfl.store.layout import digest
 from jaxinfl.store.run import check_free
-from jaxinfl.training.arguments import check_keys, check_subsets, check_recipe, check_shard_size
+from jaxinfl.training.arguments import check_keys, check_recipe, check_shard_size, check_subsets
 from jaxinfl.training.execution import choose_execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.plan import RunPlan

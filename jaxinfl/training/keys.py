@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,7 @@ class ModelKeys:
         return ModelKeys(self.init[rows], self.order[rows], self.augment[rows])
 
     @classmethod
-    def split(cls, keys: "ArrayLike | ModelKeys") -> "ModelKeys":
+    def split(cls, keys: object) -> "ModelKeys":
         """The three keys of each model, from one key a model; a `ModelKeys` is returned as it is."""
         if isinstance(keys, cls):
             return keys
@@ -49,26 +48,27 @@ class ModelKeys:
         return np.stack([np.asarray(part) for part in parts], axis=1)
 
 
-def _as_keys(keys: ArrayLike, name: str) -> jax.Array:
+def _as_keys(keys: object, name: str) -> jax.Array:
     """Typed keys [models]; raw uint32 [models, 2] of `jax.random.PRNGKey` are taken too."""
     if not isinstance(keys, (jax.Array, np.ndarray)):
         raise TypeError(
             f"{name} is {type(keys).__name__}; it takes an array of keys, one a model: "
             "jax.random.split(jax.random.key(0), num_models)."
         )
-    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
-        if keys.dtype != np.uint32 or keys.ndim != 2:
+    array: jax.Array | np.ndarray = keys
+    if not jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        if array.dtype != np.uint32 or array.ndim != 2:
             raise TypeError(
-                f"{name} has dtype {keys.dtype} and shape {keys.shape}; it takes one key a model: "
+                f"{name} has dtype {array.dtype} and shape {array.shape}; it takes one key a model: "
                 "jax.random.split(jax.random.key(0), num_models)."
             )
-        keys = jax.random.wrap_key_data(jnp.asarray(keys))
-    if keys.ndim != 1:
+        array = jax.random.wrap_key_data(jnp.asarray(array))
+    if array.ndim != 1:
         raise ValueError(
-            f"{name} has shape {keys.shape}; it takes one key a model, shape [models]: "
+            f"{name} has shape {array.shape}; it takes one key a model, shape [models]: "
             "jax.random.split(jax.random.key(0), num_models)."
         )
-    return jnp.asarray(keys)
+    return jnp.asarray(array)
 
 
 __all__ = ["ModelKeys"]

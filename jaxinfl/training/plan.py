@@ -48,15 +48,16 @@ class RunPlan:
         """One line for each thing that a user wants to know before waiting."""
         remaining = self.num_models - self.finished
         done = f" ({self.finished} are finished, {remaining} to go)" if self.finished else ""
+        execution = self.execution
+        how = f"{execution.lanes * execution.width} models a device and call, {execution.width} at once"
+        rate = f"{3600 / self.seconds_per_model:,.0f} models per hour"
+        schedule = f"learning rate {self.recipe.learning_rate:g} {self.recipe.schedule}"
         return "\n".join(
             [
                 f"models     {self.num_models} x {self.model}, {self.num_params:,} parameters each{done}",
-                f"recipe     {self.recipe.epochs} epochs, batch {self.recipe.batch_size}, {self.recipe.optimizer}, "
-                f"learning rate {self.recipe.learning_rate:g} {self.recipe.schedule}",
-                f"device     {self.device}; {self.execution.lanes * self.execution.width} models a device and call, "
-                f"{self.execution.width} at once, convolutions by {self.execution.conv}",
-                f"time       about {format_seconds(self.seconds)} ({3600 / self.seconds_per_model:,.0f} models per hour, "
-                f"from timed steps; compiled in {self.compile_seconds:.0f} s)",
+                f"recipe     {self.recipe.epochs} epochs, batch {self.recipe.batch_size}, {self.recipe.optimizer}, {schedule}",
+                f"device     {self.device}; {how}, convolutions by {execution.conv}",
+                f"time       about {format_seconds(self.seconds)} ({rate} by timed steps; compiled in {self.compile_seconds:.0f} s)",
                 f"disk       at most {format_bytes(self.disk_bytes)}",
             ]
         )
@@ -79,7 +80,7 @@ def time_programs(programs: Programs, data: DeviceData, recipe: Recipe) -> Timin
     group = programs.execution.group
     keys = ModelKeys.split(jax.random.split(jax.random.key(0), group))
 
-    def run(num_examples: int) -> float:
+    def run(num_examples: int) -> tuple[float, float]:
         """Seconds of one epoch on so many examples, then of one evaluation batch."""
         masks: Bool[np.ndarray, "models train"] = np.zeros((group, num_train), bool)
         masks[:, :num_examples] = True

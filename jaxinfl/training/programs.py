@@ -57,8 +57,8 @@ class Programs:
         scaled.append(np.concatenate([np.square(piece / 255.0).mean(pixels_axes) for piece in pieces]))
         images = np.concatenate([data.train_images, data.test_images])
         labels = np.concatenate([data.train_labels, data.test_labels])
-        device_data = DeviceData(images, labels, *(part.astype(np.float32) for part in scaled))
-        return jax.device_put(device_data, self.replicated)
+        arrays = (images, labels, *(part.astype(np.float32) for part in scaled))
+        return DeviceData(*jax.device_put(arrays, self.replicated))
 
 
 # Cached: a second call of `train_ensemble` in one process compiles nothing again.
@@ -79,9 +79,7 @@ def build_programs(model: Model, recipe: Recipe, execution: Execution, devices: 
     def start_group(data: DeviceData, masks: Array, keys: Keys) -> State:
         return over_models(partial(start, model, recipe, data), masks, keys)
 
-    def advance_group(
-        data: DeviceData, states: State, masks: Array, keys: Keys, first: Array, last: Array
-    ) -> State:
+    def advance_group(data: DeviceData, states: State, masks: Array, keys: Keys, first: Array, last: Array) -> State:
         def one(state: State, mask: Array, keys: Keys) -> State:
             return advance(model, recipe, data, state, mask, keys, (first, last))
 

@@ -126,9 +126,7 @@ def evaluate(model: Model, recipe: Recipe, data: DeviceData, state: State, batch
     return lax.fori_loop(0, batches, batch, blank)
 
 
-def margin(
-    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
-) -> Float[Array, " batch"]:
+def margin(logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]) -> Float[Array, " batch"]:
     """log(p_y / (1 - p_y)) = z_y - logsumexp of the other logits: no probability near 1 is ever rounded."""
     true = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     own = jnp.sum(jnp.where(true, logits, 0), axis=-1)
@@ -185,8 +183,8 @@ def _pixel_statistics(
     if recipe.normalization == "none":
         return jnp.zeros(channels), jnp.ones(channels)
     if recipe.normalization != "subset":
-        mean, std = recipe.normalization
-        return jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+        means, deviations = recipe.normalization
+        return jnp.asarray(means, jnp.float32), jnp.asarray(deviations, jnp.float32)
     weight = mask.astype(jnp.float32)[:, None] / jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
     mean = jnp.sum(jnp.where(mask[:, None], data.pixel_mean, 0) * weight, axis=0)
     square = jnp.sum(jnp.where(mask[:, None], data.pixel_square, 0) * weight, axis=0)

@@ -1,0 +1,83 @@
+"""Exact joint counts and influence at 2000 models x 4096 train x 10000 test.
+
+    python -m benchmarks.influence_kernel           about 1 minute on 2 cores
+    python -m benchmarks.influence_kernel --quick   seconds, for tests
+
+jaxinfl's counts and influence against the published NumPy formula (two masked matrix products) and one float32 GEMM of
+the same size in JAX, which is the least that any formula with floating-point matrices must do. In turns, in one run.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import jaxinfl
+from benchmarks.compare import interleaved, report
+from jaxinfl.influence import joint_counts
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options."""
+
+    models: int = 2000
+    train: int = 4096
+    test: int = 10_000
+    rounds: int = 5
+    quick: bool = False
+    """A small problem, to see that it runs."""
+    out: Path = Path("results/benchmarks")
+    """Folder of the JSON file."""
+
+
+def published_influence(masks: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """Feldman and Zhang's published formula: two masked means by float32 matrix products; [test, train]."""
+    seen, score = masks.astype(np.float32), correct.T.astype(np.float32)
+
+    def mean(members: np.ndarray) -> np.ndarray:
+        return (score @ members) / np.maximum(members.sum(0, keepdims=True), 1e-10)
+
+    return mean(seen) - mean(1 - seen)
+
+
+def main(config: Config) -> Path:
+    """Measure and report; returns the JSON file."""
+    if config.quick:
+        config = dataclasses.replace(config, models=100, train=64, test=50, rounds=1)
+    rng = np.random.default_rng(0)
+    masks = rng.random((config.models, config.train)) < 0.7
+    correct = rng.random((config.models, config.test)) < rng.random(config.test)
+    np.testing.assert_allclose(jaxinfl.influence(masks, correct), published_influence(masks, correct).T, atol=1e-5)
+    seen, score = jnp.asarray(masks, jnp.float32), jnp.asarray(correct, jnp.float32)
+    gemm = jax.jit(lambda a, b: a.T @ b)
+    contenders = {
+        "joint_counts": _timed(lambda: joint_counts(masks, correct)),
+        "influence": _timed(lambda: jaxinfl.influence(masks, correct)),
+        "one float32 GEMM (JAX)": _timed(lambda: gemm(seen, score)),
+        "published formula (NumPy)": _timed(lambda: published_influence(masks, correct)),
+    }
+    measured = interleaved(contenders, config.rounds)
+    title = f"{config.models} models x {config.train} train x {config.test} test"
+    return report(
+        "influence_kernel", title, "seconds", measured, ours="influence", higher_is_better=False, out=config.out
+    )
+
+
+def _timed(function: Callable[[], object]) -> Callable[[], float]:
+    def measure() -> float:
+        begun = time.perf_counter()
+        jax.block_until_ready(function())
+        return time.perf_counter() - begun
+
+    return measure
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=(__doc__ or "").split("\n\n")[0]))

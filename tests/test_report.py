@@ -1,0 +1,67 @@
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from jaxinfl import plots
+from jaxinfl.report import measured, save_figure, write_results
+
+
+def test_measured_by_hand():
+    assert measured([1.0, 2.0, math.nan, 6.0]) == {"mean": 3.0, "std": pytest.approx(math.sqrt(7)), "n": 3}
+    assert measured([2.0]) == {"mean": 2.0, "std": None, "n": 1}
+    assert measured([math.nan]) == {"mean": None, "std": None, "n": 0}
+
+
+@dataclass
+class Part:
+    path: Path
+    sizes: tuple[int, ...]
+
+
+def test_results_are_plain_json(tmp_path):
+    results = {"part": Part(Path("a/b"), (1, 2)), "curve": np.array([0.5, np.nan]), 7: np.int64(3), "inf": math.inf}
+    written = json.loads(write_results(tmp_path / "new", results).read_text())
+    assert written == {"part": {"path": "a/b", "sizes": [1, 2]}, "curve": [0.5, None], "7": 3, "inf": None}
+
+
+def curves(rng):
+    values = np.sort(rng.random((2, 5, 8)), axis=-1)[..., ::-1].copy()
+    values[0, :, 6:] = np.nan
+    return values
+
+
+def test_figures_are_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    thresholds = np.linspace(0.1, 0.8, 8)
+    figure = plots.consistency_figure(
+        thresholds, [25, 50], curves(rng), {50: curves(rng)[1]}, np.arange(8)[::-1] * 3, title="toy"
+    )
+    left, right = figure.axes[:2]
+    assert [len(axes.get_lines()) for axes in (left, right)] == [3, 3]  # the mark at 0.7 is one
+    labels = [text.get_text() for text in right.get_legend().get_texts()]
+    assert labels == ["50, same subsets", "50, different subsets"]
+    np.testing.assert_allclose(left.get_lines()[0].get_xdata(), thresholds[:6])
+    paths = save_figure(figure, tmp_path, "figure")
+    assert [path.name for path in paths] == ["figure.png", "figure.svg"]
+    assert matplotlib.image.imread(paths[0]).std() > 0.05
+
+
+@pytest.mark.parametrize(("pairs", "channels"), [(1, 1), (4, 3)])
+def test_gallery(tmp_path, pairs, channels):
+    images = np.random.default_rng(0).integers(0, 256, (2, pairs, 8, 8, channels), dtype=np.uint8)
+    scores, index = np.linspace(0.9, 0.5, pairs), np.arange(pairs)
+    names = ["a$b", "<c>", "d", "e"][:pairs]
+    figure = plots.pairs_gallery(*images, names, names, scores, scores, index, index, title="toy")
+    save_figure(figure, tmp_path, "gallery")
+    assert sum(len(axes.get_images()) for axes in figure.axes) == 2 * pairs
+
+
+def test_no_pairs_no_pictures(tmp_path):
+    empty, none = np.zeros((0, 8, 8, 1), np.uint8), np.zeros(0)
+    figure = plots.pairs_gallery(empty, empty, [], [], none, none, none.astype(int), none.astype(int), title="toy")
+    save_figure(figure, tmp_path, "gallery")
