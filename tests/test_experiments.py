@@ -68,7 +68,7 @@ def test_other_data_by_option(tmp_path):
     )
     done = run(
         "experiments.cifar100_subsets", "--preset", "tiny", "--data", str(tmp_path / "toy.npz"),
-        "--recipe.crop-padding", "1", "--recipe.flip", "--out", str(tmp_path / "out"),
+        "--recipe.crop-padding", "1", "--recipe.flip", "--min-memorization=-1", "--out", str(tmp_path / "out"),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "60 train, 20 test, 3 classes" in done.stdout
