@@ -47,7 +47,6 @@ def _from_library_check(error: BaseException) -> bool:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").split(".")[0] in (
-        "jaxinfl",
-        "experiments",
-    )
+    module = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    # An experiment run by `python -m` is called __main__.
+    return module.split(".")[0] in ("jaxinfl", "experiments", "__main__")
