@@ -131,7 +131,8 @@ def main(config: Config) -> Path:
     """Train or read the models, compare, write the results; returns their directory."""
     _check(config)
     data = jaxinfl.load_dataset(config.data, config.data_dir)
-    out = config.out or Path("results/cifar100_subsets") / f"{config.preset}-{Path(data.name).stem}"
+    names = dict.fromkeys([config.preset, Path(data.name).stem])  # "digits" on digits is named once
+    out = config.out or Path("results/cifar100_subsets") / "-".join(names)
     console.print("[bold]Figure 1[/bold]: how many models does a self-consistent influence estimate take?")
     console.print(f"data       {data.name}: {data.num_train} train, {data.num_test} test, {data.num_classes} classes")
     first, again = _train(config, data, out)
