@@ -28,6 +28,7 @@ from experiments.command_line import console, parse, run
 from jaxinfl import Dataset, Ensemble, Recipe, RunPlan, plots, provenance
 from jaxinfl.influence import IOUCurve, TopPairs, count_pairs
 from jaxinfl.report import measured, save_figure, write_results
+from jaxinfl.statistics import PairUncertainty, pair_uncertainty
 
 HEADLINE_THRESHOLD = 0.2
 """The influence at which the summary compares; the paper's gallery and Feldman and Zhang's start near 0.15."""
@@ -123,6 +124,7 @@ class Findings:
     num_pairs: Int[np.ndarray, " thresholds"]
     """Pairs at or above each threshold, by all models."""
     pairs: TopPairs
+    uncertainty: PairUncertainty
     test_accuracy: Float[np.ndarray, " models"]
     diverged: int
 
@@ -197,31 +199,34 @@ def _analyse(config: Config, first: Ensemble, again: Ensemble) -> Findings:
         masks,
         train,
         test,
-        num_models=list(config.sizes),
+        num_models=[size for size in config.sizes if 2 * size <= len(masks)],
         repeats=config.repeats,
         seed=config.seed,
         min_memorization=config.min_memorization,
     )
     examples = np.flatnonzero(jaxinfl.memorization(masks, train) > config.min_memorization)
+    healthy = np.flatnonzero(~first.diverged[: config.num_repeated] & ~again.diverged)
     same = {
-        size: _same_subsets(config, first, again, size, curve.thresholds, examples) for size in config.same_subset_sizes
+        size: _same_subsets(first, again, healthy, size, curve.thresholds, examples)
+        for size in config.same_subset_sizes
+        if size <= len(healthy)
     }
     pairs = jaxinfl.top_pairs(masks, train, test, k=12, min_memorization=config.min_memorization)
     num_pairs = count_pairs(masks, test, curve.thresholds, examples=examples)
-    return Findings(curve, same, num_pairs, pairs, test.mean(axis=1), int((~usable).sum()))
+    uncertainty = pair_uncertainty(masks, test, pairs.train_index, pairs.test_index)
+    return Findings(curve, same, num_pairs, pairs, uncertainty, test.mean(axis=1), int((~usable).sum()))
 
 
 def _same_subsets(
-    config: Config,
     first: Ensemble,
     again: Ensemble,
+    healthy: Int[np.ndarray, " models"],
     size: int,
     thresholds: Float[np.ndarray, " thresholds"],
     examples: np.ndarray,
 ) -> Float[np.ndarray, "repeats thresholds"]:
     """IOU between estimates from the same subsets, for disjoint sets of `size` subsets."""
-    usable = np.flatnonzero(~first.diverged[: config.num_repeated] & ~again.diverged)
-    parts = [usable[k : k + size] for k in range(0, len(usable) - size + 1, size)]
+    parts = [healthy[k : k + size] for k in range(0, len(healthy) - size + 1, size)]
     masks, one, other = first.masks, first.test_correct, again.test_correct
     return np.stack(
         [
@@ -284,7 +289,7 @@ def _numbers(findings: Findings) -> dict[str, Any]:
         "iou_same_subsets": {
             size: [measured(column) for column in values.T] for size, values in findings.same_subsets.items()
         },
-        "top_pairs": dataclasses.asdict(findings.pairs),
+        "top_pairs": dataclasses.asdict(findings.pairs) | findings.uncertainty._asdict(),
     }
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from jaxinfl import agreement
+from jaxinfl.statistics import pair_uncertainty
 
 
 def test_agreement_by_hand():
@@ -20,3 +21,26 @@ def test_agreement_by_hand():
 def test_refusals(predictions, error, message):
     with pytest.raises(error, match=message):
         agreement(predictions)
+
+
+def test_pair_uncertainty_is_the_spread_of_influence_over_ensembles():
+    """Over many ensembles the influence spreads as much as its standard error says."""
+    rng = np.random.default_rng(0)
+    estimates, errors = [], []
+    pair = np.zeros(1, int)
+    for _ in range(2000):
+        masks = rng.random((60, 1)) < 0.7
+        score = rng.random((60, 1)) < np.where(masks, 0.8, 0.5)
+        estimates.append(score[masks[:, 0]].mean() - score[~masks[:, 0]].mean())
+        uncertainty = pair_uncertainty(masks, score, pair, pair)
+        errors.append(uncertainty.standard_error[0])
+        assert uncertainty.num_in[0] == masks.sum() and uncertainty.num_out[0] == 60 - masks.sum()
+    assert np.std(estimates) == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.05)
+
+
+def test_pair_uncertainty_by_hand():
+    masks = np.array([[True, True], [True, False], [False, False], [False, False]])
+    score = np.array([[1.0], [0.0], [0.5], [0.5]])
+    uncertainty = pair_uncertainty(masks, score, np.array([0, 1]), np.array([0, 0]))
+    # In: variance 1/2 over 2 models; out: none. The other example is in one subset only.
+    np.testing.assert_allclose(uncertainty.standard_error, [0.5, np.nan])

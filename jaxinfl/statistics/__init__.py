@@ -1,5 +1,6 @@
 """Statistics on plain arrays."""
 
 from jaxinfl.statistics.agreement import agreement
+from jaxinfl.statistics.uncertainty import PairUncertainty, pair_uncertainty
 
-__all__ = ["agreement"]
+__all__ = ["PairUncertainty", "agreement", "pair_uncertainty"]

@@ -1,0 +1,54 @@
+"""How far an estimated influence may be off."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+class PairUncertainty(NamedTuple):
+    """For some pairs of a training and a test example."""
+
+    standard_error: Float[np.ndarray, " pairs"]
+    """Of the influence, in its unit; NaN where fewer than two models are on either side."""
+    num_in: Int[np.ndarray, " pairs"]
+    """Models trained on the training example."""
+    num_out: Int[np.ndarray, " pairs"]
+    """Models trained without it."""
+
+
+def pair_uncertainty(
+    masks: Bool[np.ndarray, "models train"],
+    score: Bool[np.ndarray, "models test"] | Float[np.ndarray, "models test"],
+    train_index: Int[np.ndarray, " pairs"],
+    test_index: Int[np.ndarray, " pairs"],
+) -> PairUncertainty:
+    """Standard error of the influence of some pairs, and the numbers of models behind it.
+
+    Args:
+      masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
+      score: bool or float [models, test].
+      train_index, test_index: the pairs, [pairs] each.
+
+    Returns:
+      sqrt(var_in / num_in + var_out / num_out) with sample variances: the models are independent given their subsets,
+      and nothing is pooled (Welch, 1947). It is 0 where all models of each side agree, which says that the models were
+      too few to disagree, not that the influence is known.
+    """
+    seen = masks[:, train_index]
+    values = score[:, test_index].astype(np.float64)
+    num_in = seen.sum(axis=0)
+    squares = [_squared_error(values, members) for members in (seen, ~seen)]
+    return PairUncertainty(np.sqrt(squares[0] + squares[1]), num_in, len(masks) - num_in)
+
+
+def _squared_error(
+    values: Float[np.ndarray, "models pairs"], members: Bool[np.ndarray, "models pairs"]
+) -> Float[np.ndarray, " pairs"]:
+    """Squared standard error of the mean over the members."""
+    number = members.sum(axis=0)
+    enough = number >= 2
+    safe = np.where(enough, number, 2)
+    mean = np.where(members, values, 0).sum(axis=0) / safe
+    variance = np.where(members, (values - mean) ** 2, 0).sum(axis=0) / (safe - 1)
+    return np.where(enough, variance / safe, np.nan)
