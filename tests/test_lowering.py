@@ -1,0 +1,50 @@
+"""The compiled programs and kernels lower for CUDA, on a machine that has none."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxinfl import Recipe
+from jaxinfl.models import REGISTRY, build_model
+from jaxinfl.training.execution import GPU_WIDTH, Execution
+from jaxinfl.training.programs import Programs, build_programs
+from jaxinfl.training.step import DeviceData, Keys
+
+SHAPES = {"small_inception": (32, 32, 3)}
+NUM_TRAIN, NUM_TEST, CLASSES = 96, 32, 10
+
+
+def abstract_arguments(programs: Programs, shape: tuple[int, ...]) -> tuple[DeviceData, jax.ShapeDtypeStruct, Keys]:
+    """Shapes of what one call takes."""
+    models, examples = programs.execution.group, NUM_TRAIN + NUM_TEST
+    key = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), models))
+    data = DeviceData(
+        jax.ShapeDtypeStruct((examples, *shape), jnp.uint8),
+        jax.ShapeDtypeStruct((examples,), jnp.int32),
+        jax.ShapeDtypeStruct((NUM_TRAIN, shape[-1]), jnp.float32),
+        jax.ShapeDtypeStruct((NUM_TRAIN, shape[-1]), jnp.float32),
+    )
+    return data, jax.ShapeDtypeStruct((models, NUM_TRAIN), np.bool_), Keys(key, key, key)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_training_and_evaluation_lower_for_cuda(name, dtype):
+    shape = SHAPES.get(name, (8, 8, 1))
+    model = build_model(name, image_shape=shape, num_classes=CLASSES)
+    recipe = Recipe(compute_dtype=dtype, crop_padding=1, flip=True)
+    execution = Execution("gpu", num_devices=1, lanes=1, width=GPU_WIDTH, conv="patches")
+    programs = build_programs(model, recipe, execution, (jax.devices()[0],))
+    data, masks, keys = abstract_arguments(programs, shape)
+    states = jax.eval_shape(programs.start, data, masks, keys)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    for program, arguments in (
+        (programs.start, (data, masks, keys)),
+        (programs.advance, (data, states, masks, keys, number, number)),
+        (programs.evaluate, (data, states, masks, number)),
+    ):
+        lowered = jax.export.export(program, platforms=["cuda"])(*arguments).mlir_module()
+        # Batched matrix products, not grouped convolutions.
+        assert "stablehlo.convolution" not in lowered
+        assert program is programs.start or "stablehlo.dot_general" in lowered
