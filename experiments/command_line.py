@@ -8,6 +8,7 @@ from typing import TypeVar
 import tyro
 from rich.console import Console
 
+from experiments.compilation_cache import use_compilation_cache
 from jaxinfl import DatasetUnavailable, RunDirectoryError
 from jaxinfl.provenance import command
 
@@ -29,6 +30,7 @@ def parse(presets: Mapping[str, Config], argv: Sequence[str] | None, *, default:
 
 def run(main: Callable[[Config], object], config: Config) -> int:
     """Run an experiment: 0 when it is done, 2 for what the user can mend, 130 for an interrupt."""
+    use_compilation_cache()
     try:
         main(config)
     except (DatasetUnavailable, RunDirectoryError, FileNotFoundError, ValueError, TypeError) as error:

@@ -13,10 +13,36 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """A home of their own for the compiled programs of these tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
     )
+
+
+def test_compiled_programs_are_kept(tmp_path, cache):
+    """A second process finds them, and its models have the same bits."""
+    import jaxinfl
+
+    def start(name: str) -> list[str]:
+        out = tmp_path / name
+        done = run("experiments.cifar100_subsets", "--preset", "tiny", "--model", "small_cnn", "--out", str(out))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return sorted(path.name for path in cache.rglob("*-cache"))
+
+    kept = start("first")
+    assert any("advance_group" in file for file in kept)
+    assert start("second") == kept
+    one, other = (jaxinfl.Ensemble.open(tmp_path / name / "models") for name in ("first", "second"))
+    assert (one.test_margin == other.test_margin).all()
 
 
 def test_figure_1_end_to_end_and_again(tmp_path):
