@@ -227,6 +227,24 @@ def test_a_finished_run_is_read_and_not_trained(toy, tmp_path, monkeypatch):
     assert not plans
 
 
+def test_the_same_data_under_another_name_goes_on(toy, tmp_path):
+    runs = train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run")
+    renamed = jaxinfl.Dataset(
+        train_images=toy.train_images,
+        train_labels=toy.train_labels,
+        test_images=toy.test_images,
+        test_labels=toy.test_labels,
+        name="moved",
+    )
+    assert_same(train(subsets(), keys_of(6), renamed, run_dir=tmp_path / "run"), runs)
+
+
+def test_a_foreign_directory_is_refused(toy, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunDirectoryError, match="is not empty and holds no jaxinfl run"):
+        train(subsets(), keys_of(6), toy, run_dir=tmp_path)
+
+
 def test_the_plan_is_announced(toy, tmp_path):
     plans = []
     train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", on_plan=plans.append)

@@ -18,9 +18,10 @@ def layout() -> Layout:
     rng = np.random.default_rng(0)
     return Layout(
         attributes={
+            "data_name": "d",
             "identity": {
                 "model": {"name": "m"},
-                "data": {"name": "d", "num_train": TRAIN, "num_test": TEST},
+                "data": {"num_train": TRAIN, "num_test": TEST},
                 "recipe": {"epochs": 1},
             },
             "execution": {"device": "none"},

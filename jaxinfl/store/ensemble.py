@@ -117,7 +117,7 @@ class Ensemble:
         data, model = identity["data"], identity["model"]
         lines = [
             f"Ensemble of {self.num_models} of {self._store.num_models} models of {model['name']}",
-            f"  data     {data['name']}: {data['num_train']} train, {data['num_test']} test",
+            f"  data     {about['data_name']}: {data['num_train']} train, {data['num_test']} test",
             f"  in       {self._store.path or 'memory'}",
             f"  recipe   {', '.join(f'{name}={value}' for name, value in identity['recipe'].items())}",
             f"  device   {about['execution']['device']}",

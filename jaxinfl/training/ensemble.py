@@ -91,7 +91,7 @@ def train_ensemble(
     if on_plan is not None:
         on_plan(plan)
     if store is None:
-        description = _description(identity, plan)
+        description = _description(identity, data, plan)
         shard_size = shard_size or trainer.shard_size(plan)
         store = RunStore.create(run_dir, _layout(subsets, model_keys, data, description, shard_size))
     try:
@@ -109,9 +109,10 @@ def train_ensemble(
 
 
 def _existing_run(run_dir: str | os.PathLike[str] | None, identity: dict[str, Any]) -> RunStore | None:
-    if run_dir is None or not os.path.isdir(run_dir) or not os.listdir(run_dir):
-        if run_dir is not None and os.path.exists(run_dir):
-            check_free(Path(run_dir))
+    if run_dir is None:
+        return None
+    if not (Path(run_dir) / "zarr.json").is_file():
+        check_free(Path(run_dir))
         return None
     store = RunStore.open(run_dir)
     check_same_run(store.attributes["identity"], identity, store.path)
@@ -124,7 +125,6 @@ def _identity(
     """What must be the same for a run to go on; the first difference is named in this order."""
     return {
         "data": {
-            "name": data.name,
             "num_train": data.num_train,
             "num_test": data.num_test,
             "num_classes": data.num_classes,
@@ -137,8 +137,9 @@ def _identity(
     }
 
 
-def _description(identity: dict[str, Any], plan: RunPlan) -> dict[str, Any]:
+def _description(identity: dict[str, Any], data: Dataset, plan: RunPlan) -> dict[str, Any]:
     return {
+        "data_name": data.name,  # no part of the identity: the same content may be found under another path
         "identity": identity,
         "execution": {"device": plan.device, **dataclasses.asdict(plan.execution)},
         "versions": provenance.versions(),
