@@ -1,5 +1,5 @@
 # make demo: influence scores of real images in a few minutes.   make test: lint, types and all tests.
-# Needs nothing but Python 3.11 or newer with venv; choose another interpreter by `make demo PYTHON=python3.13`.
+# Needs nothing but Python 3.11 or newer with venv; choose another interpreter by `make clean demo PYTHON=python3.13`.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -18,8 +18,8 @@ lint: .venv/installed-test
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "jaxinfl needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) -V`. Try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
-	$(PYTHON) -m venv .venv
+		{ echo "jaxinfl needs Python 3.11 or newer as $(PYTHON). Try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing jaxinfl and what it needs into .venv (once; some minutes, about 1 GB) ..."

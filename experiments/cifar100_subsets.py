@@ -12,26 +12,22 @@ Figures: figure1 (left: different subsets; right: same subsets, different seeds)
 pairs), as PNG and SVG. Expected on digits at influence 0.2: IOU near 0.1 for 50 models, 0.5 for 400, 0.75 for 1600.
 """
 
-import dataclasses
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
-from rich.table import Table
 
 import jaxinfl
-from experiments.command_line import console, parse, run
-from jaxinfl import Dataset, Ensemble, Recipe, RunPlan, plots, provenance
-from jaxinfl.influence import IOUCurve, TopPairs, count_pairs
-from jaxinfl.report import measured, save_figure, write_results
-from jaxinfl.statistics import PairUncertainty, pair_uncertainty
-
-HEADLINE_THRESHOLD = 0.2
-"""The influence at which the summary compares; the paper's gallery and Feldman and Zhang's start near 0.15."""
+from experiments.cifar100_report import Findings, summarize, write
+from experiments.command_line import Mistake, console, mistakes, parse, run
+from jaxinfl import Dataset, Ensemble, Recipe, RunPlan
+from jaxinfl.influence import count_pairs
+from jaxinfl.statistics import pair_uncertainty
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,8 @@ class Config:
     """"digits", a TFDS name such as cifar100, an .npz file, or an image folder."""
     data_dir: str | None = None
     """Where TFDS keeps prepared data sets."""
+    image_size: int | None = None
+    """Resize images to this many pixels a side; needed for nothing but images of varying size (default then: 224)."""
     model: str = "small_mlp"
     """Registered name of the architecture."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
@@ -55,13 +53,13 @@ class Config:
     ratio: float = 0.7
     """Size of a subset as a share of the training set."""
     sizes: tuple[int, ...] = (25, 50, 100, 200, 400, 800, 1600)
-    """Models an estimate (t), one a curve."""
+    """Models per estimate (t), one a curve."""
     same_subset_sizes: tuple[int, ...] = (50, 400)
-    """Models an estimate for the comparison on the same subsets."""
+    """Models per estimate for the comparison on the same subsets."""
     repeats: int = 20
     """Random splits of the models into disjoint sets."""
-    min_memorization: float = 0.25
-    """Only training examples memorized more than this are compared (Appendix E)."""
+    min_memorization: float | None = 0.25
+    """Only training examples memorized more than this are compared (Appendix E); None compares all."""
     seed: int = 0
     """Of subsets, keys and splits."""
     out: Path | None = None
@@ -77,7 +75,7 @@ PRESETS = {
         sizes=(6, 12),
         same_subset_sizes=(6,),
         repeats=3,
-        min_memorization=0.0,
+        min_memorization=None,
     ),
     "digits": Config(),
     "cifar10_12k": Config(
@@ -113,77 +111,91 @@ PRESETS = {
 }
 
 
-@dataclass(frozen=True)
-class Findings:
-    """Everything that the figures and results.json are made from."""
-
-    curve: IOUCurve
-    """Different subsets."""
-    same_subsets: dict[int, Float[np.ndarray, "repeats thresholds"]]
-    """Same subsets, other seeds."""
-    num_pairs: Int[np.ndarray, " thresholds"]
-    """Pairs at or above each threshold, by all models."""
-    pairs: TopPairs
-    uncertainty: PairUncertainty
-    test_accuracy: Float[np.ndarray, " models"]
-    diverged: int
-
-
 def main(config: Config) -> Path:
     """Train or read the models, compare, write the results; returns their directory."""
-    _check(config)
-    data = jaxinfl.load_dataset(config.data, config.data_dir)
-    names = dict.fromkeys([config.preset, Path(data.name).stem])  # "digits" on digits is named once
-    out = config.out or Path("results/cifar100_subsets") / "-".join(names)
+    check(config)
+    with mistakes():
+        data = jaxinfl.load_dataset(config.data, config.data_dir, image_size=config.image_size)
+    out = config.out or Path("results/cifar100_subsets") / _folder(config.preset, data.name)
+    out.mkdir(parents=True, exist_ok=True)
+    height, width, channels = data.image_shape
     console.print("[bold]Figure 1[/bold]: how many models does a self-consistent influence estimate take?")
-    console.print(f"data       {data.name}: {data.num_train} train, {data.num_test} test, {data.num_classes} classes")
+    console.print(
+        f"data       {data.name}: {data.num_train} train, {data.num_test} test, {data.num_classes} classes, "
+        f"{height}x{width}x{channels}\n"
+        f"ensembles  {config.num_models} models on subsets of {config.ratio:.0%}, then {config.num_repeated} on the first "
+        "of these subsets with other seeds",
+        markup=False,
+    )
     first, again = _train(config, data, out)
     console.print("Comparing estimates ...")
     findings = _analyse(config, first, again)
-    files = _write(config, data, out, findings, first)
-    _summarize(config, data, findings)
+    about = f"{data.name}, {config.model}"
+    files = write(findings, data, out, about=about, config=config, device=first.attributes["execution"]["device"])
+    summarize(findings, data)
     console.print(f"\nResults in {out}:", *(path.name for path in files), "and the models in models/ and repeated/")
     return out
 
 
-def _check(config: Config) -> None:
+def check(config: Config) -> None:
+    """Raise `Mistake` for what would only be found after hours of training."""
     if not config.data:
-        raise ValueError(f"--data is missing: the preset {config.preset} takes an .npz file of colour images.")
-    if 2 * max(config.sizes) > config.num_models:
-        raise ValueError(
-            f"--sizes names {max(config.sizes)} models an estimate; two disjoint estimates need --num-models "
-            f"{2 * max(config.sizes)}, not {config.num_models}."
+        raise Mistake("--data is missing: name a data set, an .npz file or an image folder.")
+    for option, sizes in (("--sizes", config.sizes), ("--same-subset-sizes", config.same_subset_sizes)):
+        if not sizes or min(sizes) < 1 or list(sizes) != sorted(set(sizes)):
+            raise Mistake(f"{option} is {' '.join(map(str, sizes)) or 'empty'}; it takes rising numbers of models.")
+    if 2 * config.sizes[-1] > config.num_models:
+        raise Mistake(
+            f"--sizes names {config.sizes[-1]} models per estimate; two disjoint estimates need --num-models "
+            f"{2 * config.sizes[-1]}, not {config.num_models}."
         )
-    if max(config.same_subset_sizes) > config.num_repeated:
-        raise ValueError(
-            f"--same-subset-sizes names {max(config.same_subset_sizes)} models, but only --num-repeated "
+    if config.same_subset_sizes[-1] > config.num_repeated:
+        raise Mistake(
+            f"--same-subset-sizes names {config.same_subset_sizes[-1]} models, but only --num-repeated "
             f"{config.num_repeated} are trained a second time."
         )
     if not set(config.same_subset_sizes) <= set(config.sizes):
-        raise ValueError("--same-subset-sizes takes sizes that --sizes names too: the figure compares both.")
+        raise Mistake("--same-subset-sizes takes sizes that --sizes names too: the figure compares both.")
     if config.num_repeated > config.num_models:
-        raise ValueError(f"--num-repeated is {config.num_repeated}, more than --num-models {config.num_models}.")
+        raise Mistake(f"--num-repeated is {config.num_repeated}, more than --num-models {config.num_models}.")
+    if config.repeats < 1:
+        raise Mistake(f"--repeats is {config.repeats}; it takes a whole number from 1 up.")
+    if not 0 <= config.seed < 2**32:
+        raise Mistake(f"--seed is {config.seed}; it takes a whole number from 0 to {2**32 - 1}.")
+
+
+def _folder(preset: str, data: str) -> str:
+    """Name of the results' folder: "digits" on digits is named once."""
+    return re.sub(r"[^\w.-]", "_", "-".join(dict.fromkeys([preset, data])))
 
 
 def _train(config: Config, data: Dataset, out: Path) -> tuple[Ensemble, Ensemble]:
     """Models on subsets of their own, and once more on the first of these subsets."""
-    masks = jaxinfl.draw_subsets(config.num_models, data.num_train, config.ratio, config.seed)
-    jaxinfl.check_coverage(masks)
+    with mistakes():
+        masks = jaxinfl.draw_subsets(config.num_models, data.num_train, config.ratio, config.seed)
+    num_in = masks.sum(axis=0)
+    undefined = int(((num_in == 0) | (num_in == len(masks))).sum())
+    if undefined:
+        console.print(
+            f"[yellow]{undefined} of {data.num_train} training examples are in none or all of the subsets; their "
+            "influence is undefined, and they take no part. More models would leave none.[/yellow]"
+        )
     key, again = jax.random.split(jax.random.key(config.seed))
 
     def train(title: str, models: int, key: jax.Array, directory: str) -> Ensemble:
         def announce(plan: RunPlan) -> None:
             console.print(f"\n[bold]{title}[/bold]\n{plan.describe()}")
 
-        return jaxinfl.train_ensemble(
-            masks[:models],
-            jax.random.split(key, models),
-            data=data,
-            model=config.model,
-            recipe=config.recipe,
-            run_dir=out / directory,
-            on_plan=announce,
-        )
+        with mistakes():
+            return jaxinfl.train_ensemble(
+                masks[:models],
+                jax.random.split(key, models),
+                data=data,
+                model=config.model,
+                recipe=config.recipe,
+                run_dir=out / directory,
+                on_plan=announce,
+            )
 
     first = train(f"{config.num_models} models, each on its own subset", config.num_models, key, "models")
     repeated = f"{config.num_repeated} models on the same subsets as the first, with other seeds"
@@ -193,28 +205,44 @@ def _train(config: Config, data: Dataset, out: Path) -> tuple[Ensemble, Ensemble
 def _analyse(config: Config, first: Ensemble, again: Ensemble) -> Findings:
     usable = ~first.diverged
     if not usable.all():
-        console.print(f"[yellow]{(~usable).sum()} diverged models are left out.[/yellow]")
+        console.print(f"[yellow]{(~usable).sum()} of {len(usable)} models diverged and are left out.[/yellow]")
+    sizes = [size for size in config.sizes if 2 * size <= usable.sum()]
+    if not sizes:
+        raise Mistake(
+            f"{(~usable).sum()} of {len(usable)} models diverged: too few are left for two estimates of "
+            f"{config.sizes[0]} models. Lower --recipe.learning-rate (it is {config.recipe.learning_rate:g})."
+        )
     masks, train, test = first.masks[usable], first.train_correct[usable], first.test_correct[usable]
-    curve = jaxinfl.iou_curve(
-        masks,
-        train,
-        test,
-        num_models=[size for size in config.sizes if 2 * size <= len(masks)],
-        repeats=config.repeats,
-        seed=config.seed,
-        min_memorization=config.min_memorization,
-    )
-    examples = np.flatnonzero(jaxinfl.memorization(masks, train) > config.min_memorization)
+    with mistakes():
+        curve = jaxinfl.iou_curve(
+            masks,
+            train,
+            test,
+            num_models=sizes,
+            repeats=config.repeats,
+            seed=config.seed,
+            min_memorization=config.min_memorization,
+        )
+    memorization = jaxinfl.memorization(masks, train)
+    condition = -np.inf if config.min_memorization is None else config.min_memorization
+    examples = np.flatnonzero(memorization > condition)
     healthy = np.flatnonzero(~first.diverged[: config.num_repeated] & ~again.diverged)
     same = {
         size: _same_subsets(first, again, healthy, size, curve.thresholds, examples)
         for size in config.same_subset_sizes
-        if size <= len(healthy)
+        if size <= len(healthy) and size in sizes
     }
     pairs = jaxinfl.top_pairs(masks, train, test, k=12, min_memorization=config.min_memorization)
-    num_pairs = count_pairs(masks, test, curve.thresholds, examples=examples)
-    uncertainty = pair_uncertainty(masks, test, pairs.train_index, pairs.test_index)
-    return Findings(curve, same, num_pairs, pairs, uncertainty, test.mean(axis=1), int((~usable).sum()))
+    return Findings(
+        curve=curve,
+        same_subsets=same,
+        num_pairs=count_pairs(masks, test, curve.thresholds, examples=examples),
+        pairs=pairs,
+        uncertainty=pair_uncertainty(masks, test, pairs.train_index, pairs.test_index),
+        test_accuracy=test.mean(axis=1),
+        diverged=int((~usable).sum()),
+        min_memorization=config.min_memorization,
+    )
 
 
 def _same_subsets(
@@ -223,7 +251,7 @@ def _same_subsets(
     healthy: Int[np.ndarray, " models"],
     size: int,
     thresholds: Float[np.ndarray, " thresholds"],
-    examples: np.ndarray,
+    examples: Int[np.ndarray, " examples"],
 ) -> Float[np.ndarray, "repeats thresholds"]:
     """IOU between estimates from the same subsets, for disjoint sets of `size` subsets."""
     parts = [healthy[k : k + size] for k in range(0, len(healthy) - size + 1, size)]
@@ -236,116 +264,12 @@ def _same_subsets(
     )
 
 
-def _write(config: Config, data: Dataset, out: Path, findings: Findings, first: Ensemble) -> list[Path]:
-    curve, pairs = findings.curve, findings.pairs
-    title = (
-        f"{data.name}, {config.model}: influence on {data.num_test} test examples of the {curve.num_examples} "
-        f"training examples memorized more than {config.min_memorization:g}"
-    )
-    consistency = plots.consistency_figure(
-        curve.thresholds, curve.num_models, curve.values, findings.same_subsets, findings.num_pairs, title=title
-    )
-    names = data.class_names
-    gallery = plots.pairs_gallery(
-        data.train_images[pairs.train_index],
-        data.test_images[pairs.test_index],
-        [names[label] for label in data.train_labels[pairs.train_index]],
-        [names[label] for label in data.test_labels[pairs.test_index]],
-        pairs.influence,
-        pairs.memorization,
-        pairs.train_index,
-        pairs.test_index,
-        title=f"The most influential training examples of {data.name}, from {first.num_models - findings.diverged} models",
-    )
-    results = {
-        "experiment": "cifar100_subsets",
-        "config": config,
-        "data": {"name": data.name, "fingerprint": data.fingerprint},
-        "versions": provenance.versions(),
-        "git_commit": provenance.git_commit(),
-        "command": provenance.command(),
-        "device": first.attributes["execution"]["device"],
-        "results": _numbers(findings),
-    }
-    return [
-        write_results(out, results),
-        *save_figure(consistency, out, "figure1"),
-        *save_figure(gallery, out, "gallery"),
-    ]
-
-
-def _numbers(findings: Findings) -> dict[str, Any]:
-    curve = findings.curve
-    return {
-        "test_accuracy": measured(findings.test_accuracy),
-        "diverged_models": findings.diverged,
-        "memorized_examples": curve.num_examples,
-        "thresholds": curve.thresholds,
-        "pairs_at_threshold": findings.num_pairs,
-        "iou_different_subsets": {
-            size: [measured(column) for column in values.T]
-            for size, values in zip(curve.num_models, curve.values, strict=True)
-        },
-        "iou_same_subsets": {
-            size: [measured(column) for column in values.T] for size, values in findings.same_subsets.items()
-        },
-        "top_pairs": dataclasses.asdict(findings.pairs) | findings.uncertainty._asdict(),
-    }
-
-
-def _summarize(config: Config, data: Dataset, findings: Findings) -> None:
-    curve = findings.curve
-    at = int(np.abs(curve.thresholds - HEADLINE_THRESHOLD).argmin())
-    pairs = int(findings.num_pairs[at])
-    title = f"IOU of two estimates at influence {curve.thresholds[at]:.2f} ({pairs} pairs reach it by all models)"
-    table = Table(title=title, title_justify="left")
-    for heading in ("models", "different subsets", "same subsets, other seeds"):
-        table.add_column(heading, justify="right")
-    for size, values in zip(curve.num_models, curve.values, strict=True):
-        same = findings.same_subsets.get(size)
-        table.add_row(str(size), _spread(values[:, at]), "" if same is None else _spread(same[:, at]))
-    console.print()
-    console.print(table)
-    console.print(
-        f"test accuracy {_spread(findings.test_accuracy, percent=True)}; {curve.num_examples} of {data.num_train} training "
-        f"examples are memorized more than {config.min_memorization:g}."
-    )
-    console.print(_main_finding(curve, findings.same_subsets, at))
-
-
-def _main_finding(curve: IOUCurve, same: dict[int, np.ndarray], at: int) -> str:
-    """The answer to the question of the paper's title, in words."""
-    means = curve.mean[:, at]
-    enough = [size for size, mean in zip(curve.num_models, means, strict=True) if mean >= 0.7]
-    threshold = f"{curve.thresholds[at]:.2f}"
-    if enough:
-        answer = f"about {enough[0]} models give estimates that agree (IOU 0.7 or more) at influence {threshold}"
-    else:
-        answer = (
-            f"even {curve.num_models[-1]} models do not give estimates that agree (IOU {means[-1]:.2f}, below 0.7) "
-            f"at influence {threshold}"
-        )
-    text = f"[bold]Finding:[/bold] {answer}."
-    for size, values in same.items():
-        other = means[list(curve.num_models).index(size)]
-        mine = measured(values[:, at])["mean"]
-        if mine is not None and np.isfinite(other):
-            text += (
-                f" With {size} models on the same subsets, where only the seeds differ, IOU is {mine:.2f} "
-                f"against {other:.2f} on different ones."
-            )
-    return text + " The paper: 200-400 models on CIFAR-100, and hardly more agreement on the same subsets."
-
-
-def _spread(values: np.ndarray, *, percent: bool = False) -> str:
-    number = measured(values)
-    if number["mean"] is None:
-        return "no pairs"
-    scale, unit = (100, "%") if percent else (1, "")
-    spread = "" if number["std"] is None else f" ± {number['std'] * scale:.2f}"
-    return f"{number['mean'] * scale:.2f}{spread}{unit} (n={number['n']})"
-
-
 if __name__ == "__main__":
-    chosen = parse(PRESETS, None, default="digits", description=(__doc__ or "").split("\n\n")[0])
+    chosen = parse(
+        PRESETS,
+        None,
+        program="experiments.cifar100_subsets",
+        default="digits",
+        description=(__doc__ or "").split("\n\n")[0],
+    )
     sys.exit(run(main, chosen))

@@ -22,22 +22,26 @@ def versions() -> dict[str, str]:
 
 
 def command() -> str:
-    """The command line of this process, as it can be typed again."""
-    return shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
+    """The command line of this process, as it can be typed again in the same folder."""
+    executable = Path(sys.executable)
+    below = executable.is_relative_to(Path.cwd())
+    name = str(executable.relative_to(Path.cwd())) if below else executable.name
+    return shlex.join([name, *sys.orig_argv[1:]])
 
 
 def git_commit() -> str | None:
     """Commit of the jaxinfl that runs, with a + where files were changed; None outside a checkout."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve()
+    # An installed jaxinfl may lie inside another project's checkout, whose commit says nothing about it.
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return None
+    return _git(here.parent, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints, or None where it fails or is not there."""
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip() or None
+    return done.stdout.strip() or None

@@ -33,7 +33,7 @@ def draw_subsets(
     Raises:
       ValueError: a number out of its range; a subset that would be empty; an unknown design.
     """
-    _check_draw(num_models, num_train, ratio, design)
+    _check_draw(num_models, num_train, ratio, seed, design)
     size = int(ratio * num_train)
     masks = np.zeros((num_models, num_train), bool)
     if design == "balanced":
@@ -144,9 +144,12 @@ def _deal(num_models: int, num_train: int, size: int, seed: int) -> Iterable[Int
         deck = rng.permutation(fresh[~np.isin(fresh, lacking)])
 
 
-def _check_draw(num_models: int, num_train: int, ratio: float, design: str) -> None:
+def _check_draw(num_models: int, num_train: int, ratio: float, seed: int, design: str) -> None:
     _check_count("num_models", num_models)
     _check_count("num_train", num_train)
+    _check_count("seed", seed, low=0)
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float, np.floating, np.integer)):
+        raise TypeError(f"ratio is {ratio!r}; it takes a share of the training set above 0 and at most 1.")
     if design not in get_args(Design):
         raise ValueError(f"design is {design!r}; it takes one of {', '.join(map(repr, get_args(Design)))}.")
     if not 0 < ratio <= 1:

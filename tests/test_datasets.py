@@ -859,3 +859,16 @@ def test_probe_tells_a_host_from_a_broken_proxy(monkeypatch, status, failure):
     response.status_code = status
     monkeypatch.setattr(requests, "head", lambda url, **options: response)
     assert download._probe("https://a.invalid/x", 1.0) == failure
+
+
+def test_npz_mistakes_name_the_file_and_its_keys(tmp_path):
+    images, labels = np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 0, 1])
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels[:3], x_test=images, y_test=labels)
+    with pytest.raises(ValueError, match=r"a\.npz: x_train holds 4 examples and y_train 3"):
+        load_dataset(tmp_path / "a.npz")
+
+
+def test_channels_first_is_refused_with_the_remedy():
+    images, labels = np.zeros((4, 3, 12, 12), np.uint8), np.array([0, 1, 0, 1])
+    with pytest.raises(ValueError, match=r"looks like channels first.*transpose\(0, 2, 3, 1\)"):
+        Dataset(train_images=images, train_labels=labels, test_images=images, test_labels=labels)

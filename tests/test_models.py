@@ -1,3 +1,8 @@
+import os
+import pty
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -196,6 +201,23 @@ def test_fingerprint_tells_architectures_apart():
     assert fingerprint(lambda rngs: MLP(SHAPE, 3, widths=(5,), rngs=rngs)) != fingerprint(
         lambda rngs: MLP(SHAPE, 3, widths=(6,), rngs=rngs)
     )
+
+
+def test_fingerprint_is_the_same_on_a_terminal(tmp_path):
+    """JAX colours what it prints there; a run begun on a terminal must go on from a batch job."""
+    code = (
+        "import sys; from jaxinfl.models import build_model; "
+        "open(sys.argv[1], 'w').write(build_model('small_mlp', image_shape=(8, 8, 1), num_classes=3).fingerprint)"
+    )
+    ours, terminal = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm-256color"}
+    for name, stdout in (("terminal", terminal), ("pipe", subprocess.PIPE)):
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / name)], stdout=stdout, env=environment, check=True, timeout=120
+        )
+    os.close(terminal)
+    os.close(ours)
+    assert (tmp_path / "terminal").read_text() == (tmp_path / "pipe").read_text()
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_adamw_is_optax():
 
 
 def test_way_through_json():
-    recipe = Recipe(schedule="step", milestones=(3, 5), normalization=((0.5,), (0.2,)))
+    recipe = Recipe(schedule="step", milestones=(3, 5), normalization=((0.5, 0.2), (0.4, 0.3)))
     again = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
     assert again == recipe and hash(again) == hash(recipe)
 
@@ -94,7 +94,8 @@ def test_way_through_json():
         ({"warmup_epochs": 30.0}, "more than the 20 epochs"),
         ({"compute_dtype": "float16"}, "compute_dtype is 'float16'"),
         ({"normalization": "dataset"}, "normalization is 'dataset'"),
-        ({"normalization": ((0.5,), (0.0,))}, "positive"),
+        ({"normalization": ((0.5, 0.0),)}, "deviation above 0"),
+        ({"normalization": (0.5, 0.2)}, "for each channel"),
     ],
 )
 def test_refusals(options, message):

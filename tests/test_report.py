@@ -43,25 +43,28 @@ def test_figures_are_drawn(tmp_path):
     )
     left, right = figure.axes[:2]
     assert [len(axes.get_lines()) for axes in (left, right)] == [3, 3]  # the mark at 0.7 is one
-    labels = [text.get_text() for text in right.get_legend().get_texts()]
-    assert labels == ["50, same subsets", "50, different subsets"]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["25", "50", "different subsets again"]
     np.testing.assert_allclose(left.get_lines()[0].get_xdata(), thresholds[:6])
     paths = save_figure(figure, tmp_path, "figure")
     assert [path.name for path in paths] == ["figure.png", "figure.svg"]
     assert matplotlib.image.imread(paths[0]).std() > 0.05
+    drawn = paths[1].read_bytes()
+    assert b"<text" in drawn
+    save_figure(figure, tmp_path, "figure")
+    assert paths[1].read_bytes() == drawn
 
 
 @pytest.mark.parametrize(("pairs", "channels"), [(1, 1), (4, 3)])
 def test_gallery(tmp_path, pairs, channels):
     images = np.random.default_rng(0).integers(0, 256, (2, pairs, 8, 8, channels), dtype=np.uint8)
-    scores, index = np.linspace(0.9, 0.5, pairs), np.arange(pairs)
-    names = ["a$b", "<c>", "d", "e"][:pairs]
-    figure = plots.pairs_gallery(*images, names, names, scores, scores, index, index, title="toy")
+    names = ["a$b", "<c>", "d", "pneumothorax of the left upper lobe"][:pairs]
+    figure = plots.pairs_gallery(*images, names, names, names, title="toy")
     save_figure(figure, tmp_path, "gallery")
     assert sum(len(axes.get_images()) for axes in figure.axes) == 2 * pairs
 
 
 def test_no_pairs_no_pictures(tmp_path):
-    empty, none = np.zeros((0, 8, 8, 1), np.uint8), np.zeros(0)
-    figure = plots.pairs_gallery(empty, empty, [], [], none, none, none.astype(int), none.astype(int), title="toy")
+    empty = np.zeros((0, 8, 8, 1), np.uint8)
+    figure = plots.pairs_gallery(empty, empty, [], [], [], title="toy")
     save_figure(figure, tmp_path, "gallery")

@@ -16,6 +16,7 @@ def test_agreement_by_hand():
         (np.zeros((2, 3)), TypeError, "dtype float64"),
         (np.zeros(3, int), ValueError, r"shape \(3,\)"),
         (np.zeros((2, 0), int), ValueError, r"shape \(2, 0\)"),
+        (np.array([[0, 1], [-1, -1]]), ValueError, r"1 models \(first: \[1\]\): models that diverged"),
     ],
 )
 def test_refusals(predictions, error, message):

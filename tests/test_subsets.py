@@ -79,6 +79,7 @@ def test_check_coverage():
         ((3, 10, 0.0), "ratio is 0.0"),
         ((3, 10, float("nan")), "ratio is nan"),
         ((3, 10, 0.05), "empty subset"),
+        ((3, 10, 0.7, -1), "seed is -1"),
         ((3, 10, 0.7, 0, "complementary"), "set it to 0.5"),
         ((3, 10, 0.5, 0, "complementary"), "make it even"),
         ((3, 10, 0.7, 0, "striped"), "design is 'striped'"),

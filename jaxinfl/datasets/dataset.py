@@ -155,6 +155,11 @@ def _as_images(field: str, value: ArrayLike) -> UInt8[np.ndarray, "n height widt
         )
     if images.size == 0:
         raise ValueError(f"{field} is empty, shape {images.shape}. Give at least one image of at least one pixel.")
+    if images.ndim == 4 and images.shape[1] in (1, 3, 4) and images.shape[3] > 4:
+        raise ValueError(
+            f"{field} has shape {images.shape}, which looks like channels first. Taken: {expected}. "
+            "Bring the channels to the end: images.transpose(0, 2, 3, 1)."
+        )
     return images[..., None] if images.ndim == 3 else images
 
 
@@ -169,7 +174,8 @@ def _as_labels(field: str, value: ArrayLike) -> np.ndarray:
     if labels.size == 0:
         raise ValueError(f"{field} is empty, shape {labels.shape}. Give at least one example.")
     if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"{field} has dtype {labels.dtype}. Taken: {expected}. Convert with .astype(np.int32).")
+        remedy = "np.unique(labels, return_inverse=True)[1]" if labels.dtype.kind in "SU" else ".astype(np.int32)"
+        raise TypeError(f"{field} has dtype {labels.dtype}. Taken: {expected}. Convert with {remedy}.")
     if labels.min() < 0:
         raise ValueError(
             f"{field} contains the negative label {labels.min()} at example {int(labels.argmin())}. Taken: labels from 0 "

@@ -45,14 +45,25 @@ def load_npz(path: str | os.PathLike) -> Dataset:
                 arrays[key] = archive[key]
     except _READ_ERRORS as error:
         raise _unreadable(path, error) from error
-    return Dataset(
-        train_images=arrays["x_train"],
-        train_labels=arrays["y_train"],
-        test_images=arrays["x_test"],
-        test_labels=arrays["y_test"],
-        class_names=_class_names(path, arrays.get("class_names")),
-        name=path.stem,
-    )
+    class_names = _class_names(path, arrays.get("class_names"))
+    try:
+        return Dataset(
+            train_images=arrays["x_train"],
+            train_labels=arrays["y_train"],
+            test_images=arrays["x_test"],
+            test_labels=arrays["y_test"],
+            class_names=class_names,
+            name=path.stem,
+        )
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {_in_keys_of_the_file(str(error))}") from None
+
+
+def _in_keys_of_the_file(message: str) -> str:
+    """A message about a `Dataset`'s fields, about the keys that they came from."""
+    for split in ("train", "test"):
+        message = message.replace(f"{split}_images", f"x_{split}").replace(f"{split}_labels", f"y_{split}")
+    return message
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:

@@ -182,7 +182,9 @@ def _check_output(
 def _fingerprint(apply: Callable[..., Any], variables: Variables, image_shape: tuple[int, int, int]) -> str:
     """Hash of the forward pass as a jaxpr: names and shapes of parameters alone would not tell ReLU from GELU."""
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
-    text = str(jax.make_jaxpr(lambda v, x: apply(v, x, train=True))(variables, images))
+    traced = jax.make_jaxpr(lambda v, x: apply(v, x, train=True))(variables, images)
+    # `str` would colour it on a terminal, and a run begun there could not go on elsewhere.
+    text = traced.pretty_print(use_color=False, source_info=False)
     text = re.sub(r" at 0x[0-9a-f]+", "", text) + str(jax.tree.map(lambda leaf: leaf.shape, variables))
     return hashlib.sha256(text.encode()).hexdigest()
 

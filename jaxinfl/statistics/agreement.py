@@ -16,7 +16,7 @@ def agreement(predictions: ArrayLike) -> Float[np.ndarray, "models models"]:
 
     Raises:
       TypeError: predictions that are not whole numbers.
-      ValueError: not two-dimensional, or empty.
+      ValueError: not two-dimensional, empty, or of models that diverged (-1).
 
     Source: Section 2.2 of the paper, Agreement(h1, h2, s).
     """
@@ -29,6 +29,12 @@ def agreement(predictions: ArrayLike) -> Float[np.ndarray, "models models"]:
     if classes.ndim != 2 or 0 in classes.shape:
         raise ValueError(
             f"predictions has shape {classes.shape}; it takes [models, examples], with one of each at least."
+        )
+    silent = np.flatnonzero((classes < 0).any(axis=1))
+    if silent.size:
+        raise ValueError(
+            f"predictions holds negative classes for {silent.size} models (first: {silent[:5].tolist()}): models that "
+            "diverged predict nothing. Leave them out: predictions[~ensemble.diverged]."
         )
     # A model at a time: all pairs at once would need models^2 * examples bytes.
     return np.stack([(classes == one[None]).mean(axis=1) for one in classes])

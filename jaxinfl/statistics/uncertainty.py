@@ -3,7 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
+
+from jaxinfl.subsets import check_masks
 
 
 class PairUncertainty(NamedTuple):
@@ -18,8 +21,8 @@ class PairUncertainty(NamedTuple):
 
 
 def pair_uncertainty(
-    masks: Bool[np.ndarray, "models train"],
-    score: Bool[np.ndarray, "models test"] | Float[np.ndarray, "models test"],
+    masks: ArrayLike,
+    score: ArrayLike,
     train_index: Int[np.ndarray, " pairs"],
     test_index: Int[np.ndarray, " pairs"],
 ) -> PairUncertainty:
@@ -33,13 +36,20 @@ def pair_uncertainty(
     Returns:
       sqrt(var_in / num_in + var_out / num_out) with sample variances: the models are independent given their subsets,
       and nothing is pooled (Welch, 1947). It is 0 where all models of each side agree, which says that the models were
-      too few to disagree, not that the influence is known.
+      too few to disagree, not that the influence is known. Nor does it know of selection: of many pairs, those with the
+      highest estimates are overestimated.
+
+    Raises:
+      TypeError, ValueError: masks that are not bool [models, train], a score with another number of models.
     """
-    seen = masks[:, train_index]
-    values = score[:, test_index].astype(np.float64)
+    checked, scores = check_masks(masks), np.asarray(score)
+    if scores.ndim != 2 or len(scores) != len(checked):
+        raise ValueError(f"score has shape {scores.shape}; it takes one row for each of the {len(checked)} models.")
+    seen = checked[:, train_index]
+    values = scores[:, test_index].astype(np.float64)
     num_in = seen.sum(axis=0)
     squares = [_squared_error(values, members) for members in (seen, ~seen)]
-    return PairUncertainty(np.sqrt(squares[0] + squares[1]), num_in, len(masks) - num_in)
+    return PairUncertainty(np.sqrt(squares[0] + squares[1]), num_in, len(checked) - num_in)
 
 
 def _squared_error(

@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxinfl.store.run import RunDirectoryError
 
+_HASH_LENGTH = 64
 _REMEDY = "Use another run_dir, or delete this one to start anew."
 
 
@@ -22,7 +23,9 @@ def check_same_run(recorded: Mapping[str, Any], given: Mapping[str, Any], path: 
         return
     field, old, new = difference
     what = field[0] if len(field) == 1 else f"{field[0]} ({'.'.join(field[1:])})"
-    raise RunDirectoryError(f"{path} was made with another {what}: {_short(old)} there, {_short(new)} now. {_REMEDY}")
+    # A hash tells a reader nothing.
+    values = "" if isinstance(old, str) and len(old) == _HASH_LENGTH else f": {old!r} there, {new!r} now"
+    raise RunDirectoryError(f"{path} belongs to another run: it differs in {what}{values}. {_REMEDY}")
 
 
 def _first_difference(old: Any, new: Any, field: tuple[str, ...]) -> tuple[tuple[str, ...], Any, Any] | None:
@@ -38,12 +41,6 @@ def _first_difference(old: Any, new: Any, field: tuple[str, ...]) -> tuple[tuple
 def _plain(value: Any) -> Any:
     """Tuples come back from JSON as lists."""
     return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    is_hash = isinstance(value, str) and len(value) == 64
-    return text[:13] + "...'" if is_hash else text
 
 
 __all__ = ["check_same_run"]

@@ -46,9 +46,9 @@ def check_recipe(recipe: Recipe, data: Dataset) -> None:
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe is {type(recipe).__name__}; it takes a jaxinfl.Recipe.")
     height, width, channels = data.image_shape
-    if not isinstance(recipe.normalization, str) and len(recipe.normalization[0]) != channels:
+    if not isinstance(recipe.normalization, str) and len(recipe.normalization) != channels:
         raise ValueError(
-            f"recipe: normalization names {len(recipe.normalization[0])} channels; {data.name} has {channels}."
+            f"recipe: normalization names {len(recipe.normalization)} channels; {data.name} has {channels}."
         )
     if recipe.crop_padding >= min(height, width):
         raise ValueError(

@@ -44,10 +44,10 @@ class Recipe:
     """Random crops of the original size from images padded with this many black pixels a side."""
     flip: bool = False
     """Mirror each image with probability 1/2."""
-    normalization: Normalization | tuple[tuple[float, ...], tuple[float, ...]] = "subset"
+    normalization: Normalization | tuple[tuple[float, float], ...] = "subset"
     """"subset": by each model's own subset's mean and standard deviation a channel (those of the whole training set
-    would let an excluded example move weights); "none": pixels / 255; or ((means), (standard deviations)) of
-    pixels / 255, one number a channel."""
+    would let an excluded example move weights); "none": pixels / 255; or (mean, standard deviation) of pixels / 255 for
+    each channel."""
     compute_dtype: Dtype = "float32"
     """Of activations and gradients; parameters, batch norm's statistics and logits stay float32."""
 
@@ -83,16 +83,19 @@ class Recipe:
             if self.normalization not in get_args(Normalization):
                 raise ValueError(
                     f'recipe: normalization is {self.normalization!r}; it takes "subset", "none" or '
-                    "((means), (standard deviations))."
+                    "(mean, standard deviation) for each channel."
                 )
             return
-        means, deviations = (tuple(float(v) for v in part) for part in self.normalization)
-        if len(means) != len(deviations) or not all(d > 0 for d in deviations):
+        try:
+            pairs = tuple((float(mean), float(deviation)) for mean, deviation in self.normalization)
+        except (TypeError, ValueError):
+            pairs = ()
+        if not pairs or not all(math.isfinite(mean) and 0 < deviation < math.inf for mean, deviation in pairs):
             raise ValueError(
-                f"recipe: normalization is {self.normalization!r}; it takes as many means as positive "
-                "standard deviations, of pixels scaled to 0..1."
+                f"recipe: normalization is {self.normalization!r}; it takes (mean, standard deviation) for each channel, "
+                "of pixels scaled to 0..1, the deviation above 0."
             )
-        object.__setattr__(self, "normalization", (means, deviations))
+        object.__setattr__(self, "normalization", pairs)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -183,8 +183,8 @@ def _pixel_statistics(
     if recipe.normalization == "none":
         return jnp.zeros(channels), jnp.ones(channels)
     if recipe.normalization != "subset":
-        means, deviations = recipe.normalization
-        return jnp.asarray(means, jnp.float32), jnp.asarray(deviations, jnp.float32)
+        means, deviations = jnp.asarray(recipe.normalization, jnp.float32).T
+        return means, deviations
     weight = mask.astype(jnp.float32)[:, None] / jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
     mean = jnp.sum(jnp.where(mask[:, None], data.pixel_mean, 0) * weight, axis=0)
     square = jnp.sum(jnp.where(mask[:, None], data.pixel_square, 0) * weight, axis=0)
