@@ -5,6 +5,7 @@ import platform
 import statistics
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,22 @@ def report(
         "measured": measured,
         "median": medians,
         "machine": machine(),
-        "versions": provenance.versions(),
+        "versions": provenance.versions() | _peers(),
+        "git_commit": provenance.git_commit(),
         "command": provenance.command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     path.write_text(json.dumps(record, indent=1) + "\n")
     console.print(f"written to {path}")
     return path
+
+
+def _peers() -> dict[str, str]:
+    """Version of PyTorch, where it is installed."""
+    try:
+        return {"torch": metadata.version("torch")}
+    except metadata.PackageNotFoundError:
+        return {}
 
 
 def machine() -> dict[str, Any]:

@@ -6,7 +6,7 @@
 jaxinfl (whole `train_ensemble` calls, evaluation of all examples included) against the trainer that anyone would write
 first (the same step under `jax.vmap` with `lax.conv`) and against PyTorch training one model after another (its best
 of four settings: one process with all cores or a process a core, both memory formats; training steps only). All in one
-run and in turns; compile time apart. On a GPU the same command prints models per GPU-hour.
+run and in turns; compile time apart. On a GPU the same command runs there: with one, models per hour is per GPU-hour.
 """
 
 import dataclasses
@@ -81,7 +81,7 @@ def main(config: Config) -> Path:
 
 
 def _ours(config: Config, data: Dataset, model: Model) -> float:
-    """Models per hour of a whole call. Its set-up (timing of a step, store) is left out, as the opponents' is."""
+    """Models per hour of a whole call, from the moment when it is compiled and about to start."""
     masks = jaxinfl.draw_subsets(config.models, data.num_train)
     begun: list[float] = []
     jaxinfl.train_ensemble(

@@ -183,11 +183,15 @@ def _train(config: Config, data: Dataset, out: Path) -> tuple[Ensemble, Ensemble
     key, again = jax.random.split(jax.random.key(config.seed))
 
     def train(title: str, models: int, key: jax.Array, directory: str) -> Ensemble:
-        def announce(plan: RunPlan) -> None:
-            console.print(f"\n[bold]{title}[/bold]\n{plan.describe()}")
+        plans: list[RunPlan] = []
 
+        def announce(plan: RunPlan) -> None:
+            plans.append(plan)
+            console.print(plan.describe(), markup=False)
+
+        console.print(f"\n[bold]{title}[/bold]")
         with mistakes():
-            return jaxinfl.train_ensemble(
+            runs = jaxinfl.train_ensemble(
                 masks[:models],
                 jax.random.split(key, models),
                 data=data,
@@ -196,6 +200,9 @@ def _train(config: Config, data: Dataset, out: Path) -> tuple[Ensemble, Ensemble
                 run_dir=out / directory,
                 on_plan=announce,
             )
+        if not plans:
+            console.print(f"read from {out / directory}, where they were finished before", markup=False)
+        return runs
 
     first = train(f"{config.num_models} models, each on its own subset", config.num_models, key, "models")
     repeated = f"{config.num_repeated} models on the same subsets as the first, with other seeds"

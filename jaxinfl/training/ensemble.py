@@ -97,15 +97,19 @@ def train_ensemble(
     try:
         trainer.train(store, plan, shown=progress)
     except KeyboardInterrupt:
-        if store.path is not None:
-            finished = int((store.status() != ABSENT).sum())
-            print(
-                f"\nInterrupted: {finished} of {len(subsets)} models are finished and kept in {store.path}; "
-                "the same call goes on from there.",
-                file=sys.stderr,
-            )
+        _say_what_is_kept(store)
         raise
     return Ensemble(store)
+
+
+def _say_what_is_kept(store: RunStore) -> None:
+    if store.path is not None:
+        finished = int((store.status() != ABSENT).sum())
+        print(
+            f"\nInterrupted: {finished} of {store.num_models} models are finished and kept in {store.path}; "
+            "the same call goes on from there.",
+            file=sys.stderr,
+        )
 
 
 def _existing_run(run_dir: str | os.PathLike[str] | None, identity: dict[str, Any]) -> RunStore | None:
