@@ -170,11 +170,13 @@ def test_nothing_is_traced_again_between_shards(toy):
 
     model = build_model(Counting, image_shape=(8, 8, 1), num_classes=3)
     recipe = Recipe(epochs=1, batch_size=8)
-    train(subsets(2), keys_of(2), toy, model=model, recipe=recipe)
-    after_one_shard = len(traces)
-    train(subsets(40), keys_of(40), toy, model=model, recipe=recipe, shard_size=4)
-    # Counting FLOPs for the choice of execution traces the forward pass once more; nothing else may.
-    assert len(traces) <= after_one_shard + 1
+    when_compiled = []
+
+    def note(plan):
+        when_compiled.append(len(traces))
+
+    train(subsets(40), keys_of(40), toy, model=model, recipe=recipe, shard_size=4, on_plan=note)
+    assert when_compiled == [len(traces)] and len(traces) > 0
 
 
 def test_bfloat16_trains(toy):
@@ -225,6 +227,53 @@ def test_a_finished_run_is_read_and_not_trained(toy, tmp_path, monkeypatch):
     plans = []
     assert_same(train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", on_plan=plans.append), runs)
     assert not plans
+
+
+def test_width_and_lowering_of_a_run_stay(toy, tmp_path, monkeypatch):
+    write, written = RunStore.write, []
+
+    def write_one(store, shard, rows, diverged):
+        if written:
+            raise KeyboardInterrupt
+        written.append(shard)
+        write(store, shard, rows, diverged)
+
+    monkeypatch.setattr(RunStore, "write", write_one)
+    with pytest.raises(KeyboardInterrupt):
+        train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", shard_size=2, width=4)
+    monkeypatch.undo()
+    for change in ({"width": 1}, {"conv": "stock"}):
+        with pytest.raises(RunDirectoryError, match=f"differs in {next(iter(change))}"):
+            train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", **change)
+    runs = train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run")
+    assert_same(runs, train(subsets(), keys_of(6), toy, width=4))
+
+
+def test_a_run_in_an_empty_directory_that_is_there(toy, base, tmp_path, monkeypatch):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "scratch")
+    assert_same(train(subsets(), keys_of(6), toy, run_dir=tmp_path / "link"), base)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert_same(train(subsets(), keys_of(6), toy, run_dir="."), base)
+    assert_same(Ensemble.open(tmp_path / "here"), base)
+
+
+def test_a_finished_model_for_other_classes_is_refused(toy):
+    other = build_model("small_mlp", image_shape=(8, 8, 1), num_classes=10)
+    with pytest.raises(ValueError, match=r"to \(2, 10\) in training; it must return one logit a class: \(2, 3\)"):
+        train(subsets(), keys_of(6), toy, model=other)
+
+
+def test_with_64_bits_and_low_precision_parameters(toy):
+    def half(rngs):
+        return nnx.Sequential(lambda x: x.reshape(len(x), -1), nnx.Linear(64, 3, param_dtype=jnp.bfloat16, rngs=rngs))
+
+    with jax.enable_x64(True):
+        runs = train(subsets(), keys_of(6), toy)
+    assert np.isfinite(runs.test_margin).all() and runs.test_margin.dtype == np.float32
+    with jax.numpy_dtype_promotion("standard"):  # inside Flax and Optax, bfloat16 meets float32
+        assert np.isfinite(train(subsets(), keys_of(6), toy, model=half).test_margin).all()
 
 
 def test_the_same_data_under_another_name_goes_on(toy, tmp_path):
@@ -293,6 +342,7 @@ def test_another_run_is_refused_by_name(toy, tmp_path, change, message):
         ({"keys": jax.random.key(0)}, ValueError, r"keys has shape \(\)"),
         ({"keys": np.arange(6)}, TypeError, "keys has dtype int64"),
         ({"keys": 3}, TypeError, "keys is int"),
+        ({"keys": jax.random.split(jax.random.key(0, impl="rbg"), 6)}, ValueError, "takes threefry2x32"),
         ({"data": "digits"}, TypeError, "data is str; it takes a jaxinfl.Dataset"),
         ({"recipe": {"epochs": 3}}, TypeError, "recipe is dict"),
         ({"recipe": Recipe(crop_padding=8)}, ValueError, "crop_padding is 8, as large as the images"),

@@ -203,6 +203,60 @@ def test_fingerprint_tells_architectures_apart():
     )
 
 
+def test_fingerprint_covers_initialization_and_captured_arrays():
+    def fingerprint(initializer, constant):
+        class Net(nnx.Module):
+            def __init__(self, rngs: nnx.Rngs):
+                self.head = nnx.Linear(64, 3, kernel_init=initializer, rngs=rngs)
+
+            def __call__(self, x):
+                return self.head(x.reshape(len(x), -1) * constant)
+
+        return build_model(Net, image_shape=SHAPE, num_classes=3).fingerprint
+
+    lecun, zeros = nnx.initializers.lecun_normal(), nnx.initializers.zeros_init()
+    ones, halves = np.full((1, 64), 1.0, np.float32), np.full((1, 64), 0.5, np.float32)
+    assert fingerprint(lecun, ones) == fingerprint(lecun, ones)
+    assert len({fingerprint(lecun, ones), fingerprint(zeros, ones), fingerprint(lecun, halves)}) == 3
+
+
+@pytest.mark.parametrize("axis", [-1, 3, 1])
+def test_padding_stays_out_of_batch_norm_on_any_axis(axis):
+    class Net(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs):
+            self.norm = nnx.BatchNorm(8 if axis == 1 else 1, axis=axis, rngs=rngs)
+            self.head = nnx.Linear(64, 3, rngs=rngs)
+
+        def __call__(self, x):
+            return self.head(self.norm(x).reshape(len(x), -1))
+
+    model = build_model(Net, image_shape=SHAPE, num_classes=3)
+    variables, mask = model.init(jax.random.key(0)), jnp.arange(8) < 5
+    alone = model.apply(variables, images(5), train=True)[0]
+    padded = jnp.concatenate([images(5), 1e3 * jnp.ones((3, *SHAPE))])
+    np.testing.assert_allclose(
+        model.apply(variables, padded, train=True, mask=mask)[0][:5], alone, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_batch_norms_that_padding_would_leak_into_are_refused():
+    class Custom(nnx.BatchNorm):
+        pass
+
+    class Net(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs, kind=Custom, merge=False):
+            self.norm, self.head, self.merge = kind(1, rngs=rngs), nnx.Linear(64, 3, rngs=rngs), merge
+
+        def __call__(self, x):
+            x = self.norm(x.reshape(-1, 1)).reshape(x.shape) if self.merge else self.norm(x)
+            return self.head(x.reshape(len(x), -1))
+
+    with pytest.raises(TypeError, match=r"holds Custom, a subclass of nnx\.BatchNorm"):
+        build_model(Net, image_shape=SHAPE, num_classes=3)
+    with pytest.raises(ValueError, match="batch norm gets 128 rows in a batch of 2 images"):
+        build_model(lambda rngs: Net(rngs, nnx.BatchNorm, merge=True), image_shape=SHAPE, num_classes=3)
+
+
 def test_fingerprint_is_the_same_on_a_terminal(tmp_path):
     """JAX colours what it prints there; a run begun on a terminal must go on from a batch job."""
     code = (
@@ -230,7 +284,7 @@ def test_fingerprint_is_the_same_on_a_terminal(tmp_path):
         (
             lambda rngs: SmallCNN(SHAPE, 4, rngs=rngs),
             ValueError,
-            r"\(2, 4\); it must return one logit a class: \(2, 3\)",
+            r"\(2, 4\) in training; it must return one logit a class: \(2, 3\)",
         ),
         (lambda rngs: nnx.Linear(1, 3, rngs=rngs), ValueError, r"to \(2, 8, 8, 3\)"),
     ],

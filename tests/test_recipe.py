@@ -72,6 +72,14 @@ def test_adamw_is_optax():
         np.testing.assert_allclose(params["w"], their_params["w"], rtol=1e-6)
 
 
+def test_other_number_types_become_plain_ones():
+    """Equal recipes share compiled programs, so they must be the same to the last type."""
+    recipe = Recipe(epochs=np.int64(2), batch_size=16.0, learning_rate=np.float32(0.5), warmup_epochs=1, flip=np.True_)
+    assert recipe == Recipe(epochs=2, batch_size=16, learning_rate=0.5, warmup_epochs=1.0, flip=True)
+    kinds = [type(getattr(recipe, name)) for name in ("epochs", "batch_size", "learning_rate", "warmup_epochs", "flip")]
+    assert kinds == [int, int, float, float, bool]
+
+
 def test_way_through_json():
     recipe = Recipe(schedule="step", milestones=(3, 5), normalization=((0.5, 0.2), (0.4, 0.3)))
     again = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
@@ -91,6 +99,8 @@ def test_way_through_json():
         ({"schedule": "step"}, "needs at least one"),
         ({"milestones": (3,)}, "milestones go with"),
         ({"schedule": "step", "milestones": (5, 3)}, "rising epochs"),
+        ({"milestones": 5}, "milestones is 5"),
+        ({"nesterov": True, "momentum": 0.0}, "nesterov is a form of"),
         ({"warmup_epochs": 30.0}, "more than the 20 epochs"),
         ({"compute_dtype": "float16"}, "compute_dtype is 'float16'"),
         ({"normalization": "dataset"}, "normalization is 'dataset'"),
@@ -101,3 +111,8 @@ def test_way_through_json():
 def test_refusals(options, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**options)
+
+
+def test_flip_takes_a_truth_value():
+    with pytest.raises(TypeError, match="flip is 'no'; it takes True or False"):
+        Recipe(flip="no")

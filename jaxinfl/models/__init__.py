@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from functools import lru_cache, partial
 
+import jax
 from flax import nnx
 
 from jaxinfl.models.mlp import MLP
-from jaxinfl.models.model import Model, ModuleFactory, Variables, check_factory, model_from_nnx
+from jaxinfl.models.model import Model, ModuleFactory, Variables, check_factory, check_output, model_from_nnx
 from jaxinfl.models.small_cnn import SmallCNN
 from jaxinfl.models.small_inception import SmallInception
 
@@ -32,6 +33,8 @@ def build_model(model: str | ModuleFactory | Model, *, image_shape: tuple[int, i
       TypeError: neither name nor callable.
     """
     if isinstance(model, Model):
+        variables = jax.eval_shape(model.init, jax.random.key(0))
+        check_output(model.apply, variables, image_shape, num_classes, model.name)
         return model
     if isinstance(model, str):
         if model not in REGISTRY:

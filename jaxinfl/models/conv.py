@@ -65,7 +65,10 @@ def conv_general_dilated(
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     nhwc = lax.conv_dimension_numbers(lhs.shape, rhs.shape, ("NHWC", "HWIO", "NHWC")) if lhs.ndim == 4 else None
     dilated = any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ())))
-    if _lowering.get() == "stock" or layout != nhwc or dilated or feature_group_count != 1:
+    precision = options.pop("precision", None)
+    unusual = dilated or feature_group_count != 1 or any(value not in (None, 1) for value in options.values())
+    cropping = not isinstance(padding, str) and any(side < 0 for sides in padding for side in sides)
+    if _lowering.get() == "stock" or layout != nhwc or unusual or cropping:
         return lax.conv_general_dilated(
             lhs,
             rhs,
@@ -75,11 +78,12 @@ def conv_general_dilated(
             rhs_dilation=rhs_dilation,
             dimension_numbers=dimension_numbers,
             feature_group_count=feature_group_count,
+            precision=precision,
             **options,
         )
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
-    return _conv_by_patches(lhs, rhs, (window_strides[0], window_strides[1]), tuple(padding), options.get("precision"))
+    return _conv_by_patches(lhs, rhs, (window_strides[0], window_strides[1]), tuple(padding), precision)
 
 
 def _conv_by_patches(

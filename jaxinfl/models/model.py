@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
@@ -84,17 +85,19 @@ def model_from_nnx(
         module = definition.merge(variables, train=train, key=key)
         with batch_mask(mask):
             logits = module(images)
+        if not hasattr(logits, "astype"):
+            raise TypeError(f"model {name} returns {type(logits).__name__}; it must return logits [batch, classes].")
         stats = nnx.to_pure_dict(_split(module)[3])
         return logits.astype(jnp.float32), jax.tree.map(lambda new, old: new.astype(old.dtype), stats, variables.stats)
 
     variables = jax.eval_shape(init, jax.random.key(0))
-    _check_output(definition, variables, image_shape, num_classes, name)
+    check_output(apply, variables, image_shape, num_classes, name)
     return Model(
         name=name,
         init=init,
         apply=apply,
         num_params=sum(leaf.size for leaf in jax.tree.leaves(variables.params)),
-        fingerprint=_fingerprint(apply, variables, image_shape),
+        fingerprint=_fingerprint(init, apply, variables, image_shape),
     )
 
 
@@ -147,6 +150,11 @@ def _build(factory: ModuleFactory, key: PRNGKeyArray, name: str) -> nnx.Module:
             part.conv_general_dilated = conv_general_dilated
         elif type(part) is nnx.BatchNorm:
             part.__class__ = MaskedBatchNorm
+        elif isinstance(part, nnx.BatchNorm) and not isinstance(part, MaskedBatchNorm):
+            raise TypeError(
+                f"model {name} holds {type(part).__name__}, a subclass of nnx.BatchNorm, into whose statistics the padding "
+                "of a partial batch would leak. Use nnx.BatchNorm itself, or subclass jaxinfl.models.norm.MaskedBatchNorm."
+            )
     return module
 
 
@@ -162,31 +170,51 @@ def _filled(abstract: Any, values: PyTree[Array]) -> Any:
     return state
 
 
-def _check_output(
-    definition: _Definition, variables: Variables, image_shape: tuple[int, int, int], num_classes: int, name: str
+def check_output(
+    apply: Callable[..., Any],
+    variables: Variables,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    name: str,
 ) -> None:
+    """Raise `ValueError` unless the model returns one logit a class, in training and in evaluation."""
     batch = 2
+    images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32)
+    mask = jax.ShapeDtypeStruct((batch,), np.bool_)
+    for train in (True, False):
 
-    def forward(variables: Variables, images: Array) -> Any:
-        return definition.merge(variables, train=True, key=None)(images)
+        def forward(variables: Variables, images: Array, mask: Array, train: bool = train) -> Any:
+            return apply(variables, images, train=train, mask=mask)[0]
 
-    logits = jax.eval_shape(forward, variables, jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32))
-    got = getattr(logits, "shape", type(logits).__name__)
-    if got != (batch, num_classes):
-        raise ValueError(
-            f"model {name} maps images of shape {(batch, *image_shape)} to {got}; "
-            f"it must return one logit a class: {(batch, num_classes)}."
-        )
+        logits = jax.eval_shape(forward, variables, images, mask)
+        if logits.shape != (batch, num_classes):
+            raise ValueError(
+                f"model {name} maps images of shape {(batch, *image_shape)} to {logits.shape} in "
+                f"{'training' if train else 'evaluation'}; it must return one logit a class: {(batch, num_classes)}."
+            )
 
 
-def _fingerprint(apply: Callable[..., Any], variables: Variables, image_shape: tuple[int, int, int]) -> str:
-    """Hash of the forward pass as a jaxpr: names and shapes of parameters alone would not tell ReLU from GELU."""
+def _fingerprint(
+    init: Callable[..., Any], apply: Callable[..., Any], variables: Variables, image_shape: tuple[int, int, int]
+) -> str:
+    """Hash of what the model computes: parameter names and shapes alone would not tell ReLU from GELU.
+
+    Initialization and both modes as jaxprs, with the arrays that they close over.
+    """
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
-    traced = jax.make_jaxpr(lambda v, x: apply(v, x, train=True))(variables, images)
-    # `str` would colour it on a terminal, and a run begun there could not go on elsewhere.
-    text = traced.pretty_print(use_color=False, source_info=False)
-    text = re.sub(r" at 0x[0-9a-f]+", "", text) + str(jax.tree.map(lambda leaf: leaf.shape, variables))
-    return hashlib.sha256(text.encode()).hexdigest()
+    content = hashlib.sha256(str(jax.tree.map(lambda leaf: leaf.shape, variables)).encode())
+    for traced in (
+        jax.make_jaxpr(init)(jax.random.key(0)),
+        jax.make_jaxpr(lambda v, x: apply(v, x, train=True))(variables, images),
+        jax.make_jaxpr(lambda v, x: apply(v, x, train=False))(variables, images),
+    ):
+        # `str` would colour it on a terminal, and a run begun there could not go on elsewhere.
+        text = traced.pretty_print(use_color=False, source_info=False)
+        content.update(re.sub(r" at 0x[0-9a-f]+", "", text).encode())
+        for constant in traced.consts:
+            is_key = jnp.issubdtype(getattr(constant, "dtype", None) or np.result_type(constant), jax.dtypes.prng_key)
+            content.update(np.asarray(jax.random.key_data(constant) if is_key else constant).tobytes())
+    return content.hexdigest()
 
 
 def check_factory(model: object) -> None:

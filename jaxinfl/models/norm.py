@@ -35,14 +35,22 @@ class MaskedBatchNorm(nnx.BatchNorm):
     """
 
     def __call__(self, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None) -> Array:
-        if self.axis not in (-1, x.ndim - 1) or self.axis_name is not None or mask is not None:
-            return super().__call__(x, use_running_average, mask=mask)
         averaged = self.use_running_average if use_running_average is None else use_running_average
+        current = None if averaged else _batch_mask.get()
+        if current is not None and len(current) != len(x):
+            raise ValueError(
+                f"batch norm gets {len(x)} rows in a batch of {len(current)} images, so it cannot leave out those that "
+                "only fill the batch up. Keep the batch axis first and whole: normalize before reshaping it away."
+            )
+        if self.axis not in (-1, x.ndim - 1) or self.axis_name is not None or mask is not None:
+            if mask is None and current is not None:
+                mask = jnp.broadcast_to(current.reshape((-1,) + (1,) * (x.ndim - 1)), x.shape)
+            return super().__call__(x, use_running_average, mask=mask)
         values = x.astype(jnp.float32)
         if averaged:
             mean, variance = self.mean[...], self.var[...]
         else:
-            mean, variance = _moments(values, _batch_mask.get())
+            mean, variance = _moments(values, current)
             self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
             self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * variance
         factor = jax.lax.rsqrt(variance + self.epsilon)

@@ -47,14 +47,20 @@ class RunStore:
         """A new run in a directory that is new or empty, or in memory where `path` is None."""
         if path is None:
             return cls(lay_out(MemoryStore(), layout, FORMAT), None)
-        path = Path(path)
+        path = Path(path).resolve()
         check_free(path)
         # A run appears all at once: it is laid out beside its place and then moved there.
         draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
         draft.parent.mkdir(parents=True, exist_ok=True)
         try:
             lay_out(LocalStore(draft), layout, FORMAT)
-            os.replace(draft, path)
+            if path.is_dir():
+                # The directory stays the one it is (a mount point, the folder one stands in); zarr.json makes it a run.
+                for part in sorted(draft.iterdir(), key=lambda part: part.name == "zarr.json"):
+                    os.replace(part, path / part.name)
+                draft.rmdir()
+            else:
+                os.replace(draft, path)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
@@ -180,7 +186,7 @@ def _checked_attributes(group: zarr.Group, path: Path | None) -> dict[str, Any]:
     attributes: dict[str, Any] = dict(group.attrs)
     if "format" not in attributes or "digest" not in attributes:
         raise RunDirectoryError(f"{where} is a Zarr group, but no jaxinfl run.")
-    if attributes["format"] > FORMAT:
+    if isinstance(attributes["format"], int) and attributes["format"] > FORMAT:
         raise RunDirectoryError(
             f"{where} was made by jaxinfl {attributes.get('versions', {}).get('jaxinfl', '(newer)')} in format "
             f"{attributes['format']}; this jaxinfl reads formats up to {FORMAT}. Upgrade jaxinfl to read it."

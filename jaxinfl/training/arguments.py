@@ -1,13 +1,23 @@
 """What `train_ensemble` refuses, before anything is compiled."""
 
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool
 
 from jaxinfl.datasets import Dataset
+from jaxinfl.models.conv import ConvLowering
+from jaxinfl.store import RunDirectoryError
 from jaxinfl.subsets import check_masks
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.recipe import Recipe
+
+_log = logging.getLogger("jaxinfl")
 
 
 def check_subsets(masks: ArrayLike, data: Dataset) -> Bool[np.ndarray, "models train"]:
@@ -63,3 +73,26 @@ def check_shard_size(shard_size: int | None) -> None:
         return
     if isinstance(shard_size, bool) or not isinstance(shard_size, (int, np.integer)) or shard_size < 1:
         raise ValueError(f"shard_size is {shard_size!r}; it takes a whole number of models from 1 up.")
+
+
+def check_execution(
+    recorded: Mapping[str, Any], path: Path | None, *, width: int | None, conv: str | None
+) -> tuple[int, ConvLowering]:
+    """Width and lowering of a run that goes on: those it was started with, unless others are asked for by name."""
+    for name, given in (("width", width), ("conv", conv)):
+        if given is not None and given != recorded[name]:
+            raise RunDirectoryError(
+                f"{path} belongs to another run: it differs in {name}: {recorded[name]!r} there, {given!r} now, and the "
+                f"models would differ in their last bits. Leave {name} out, or use another run_dir."
+            )
+    if (jax.default_backend(), jax.device_count()) != (recorded["platform"], recorded["num_devices"]):
+        _log.warning(
+            "%s was started on %s device(s) of %s and goes on with %s of %s: its models differ in the last bits from those "
+            "of a run that was not moved.",
+            path,
+            recorded["num_devices"],
+            recorded["platform"],
+            jax.device_count(),
+            jax.default_backend(),
+        )
+    return recorded["width"], recorded["conv"]

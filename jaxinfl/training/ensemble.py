@@ -18,7 +18,7 @@ from jaxinfl.models.conv import ConvLowering
 from jaxinfl.store import ABSENT, Ensemble, Layout, RowArray, RunStore, check_same_run
 from jaxinfl.store.layout import digest
 from jaxinfl.store.run import check_free
-from jaxinfl.training.arguments import check_keys, check_recipe, check_shard_size, check_subsets
+from jaxinfl.training.arguments import check_execution, check_keys, check_recipe, check_shard_size, check_subsets
 from jaxinfl.training.execution import choose_execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.plan import RunPlan
@@ -44,7 +44,7 @@ def train_ensemble(
 
     A model is a function of its own mask row and keys, the recipe and the data alone: an excluded example is never
     read, every included one is seen exactly once an epoch, and neighbours, position and shards do not matter (to the
-    bit, on one kind of device, at one `width` and `conv`). The models are spread over all devices of JAX.
+    bit, on one backend and number of devices, at one `width` and `conv`). The models are spread over all devices of JAX.
 
     Args:
       masks: bool [models, train]; `masks[t, i]` says whether model t is trained on example i. Subset sizes may differ.
@@ -56,7 +56,7 @@ def train_ensemble(
       recipe: how each model is trained; `Recipe()` by default.
       run_dir: where finished models are kept, a shard at a time. Called again with the same arguments, training goes
         on where it stopped; interrupted at any moment, finished shards stay. None keeps everything in memory.
-      shard_size: models written together; by default what takes some 15 seconds. A run that exists keeps its own.
+      shard_size: models written together; by default what takes some 10 seconds. A run that exists keeps its own.
       width: models trained at once on a device (vmap); by default 1 on a CPU and 32 elsewhere.
       conv: lowering of convolutions, "patches" or "stock"; by default the fast one of the platform.
       progress: show a bar, if standard error is a terminal.
@@ -82,8 +82,7 @@ def train_ensemble(
         if (store.status() != ABSENT).all():
             return Ensemble(store)
         # Width and lowering decide the last bits, so a run goes on with those it was started with.
-        width = width or store.attributes["execution"]["width"]
-        conv = conv or store.attributes["execution"]["conv"]
+        width, conv = check_execution(store.attributes["execution"], store.path, width=width, conv=conv)
     execution = choose_execution(built, recipe, data, width=width, conv=conv)
     trainer = Trainer(subsets, model_keys, data=data, model=built, recipe=recipe, execution=execution)
     finished = 0 if store is None else int((store.status() != ABSENT).sum())

@@ -20,7 +20,8 @@ CALL_FLOPS = 2.5e10
 
 @dataclass(frozen=True)
 class Execution:
-    """How the models are run. It changes speed and memory; bits only through `width` and `conv`."""
+    """How the models are run. It changes speed and memory, and no bit but through `width`, `conv` and the last bits of
+    some sums, in which XLA's CPU code depends on the number of devices."""
 
     platform: str
     num_devices: int

@@ -63,6 +63,12 @@ def _as_keys(keys: object, name: str) -> jax.Array:
                 "jax.random.split(jax.random.key(0), num_models)."
             )
         array = jax.random.wrap_key_data(jnp.asarray(array))
+    implementation = str(jax.random.key_impl(jnp.asarray(array)))
+    if "fry" not in implementation:
+        raise ValueError(
+            f"{name} are of the implementation {implementation}; it takes threefry2x32, JAX's default: under vmap the "
+            "draws of the others depend on the neighbours. Make them by jax.random.key(seed, impl='threefry2x32')."
+        )
     if array.ndim != 1:
         raise ValueError(
             f"{name} has shape {array.shape}; it takes one key a model, shape [models]: "

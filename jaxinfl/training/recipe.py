@@ -2,8 +2,11 @@
 
 import dataclasses
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["step", "cosine", "linear", "constant"]
@@ -52,22 +55,37 @@ class Recipe:
     """Of activations and gradients; parameters, batch norm's statistics and logits stay float32."""
 
     def __post_init__(self) -> None:
-        for name, low, high, takes in _RANGES:
+        for name, low, high, kind in _RANGES:
             value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            whole = takes == "a whole number"
-            if not number or not math.isfinite(value) or not low <= value <= high or (whole and value != int(value)):
+            number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or not low <= value <= high or (kind is int and value != int(value)):
+                takes = "a whole number" if kind is int else "a number"
                 raise ValueError(f"recipe: {name} is {value!r}; it takes {takes} from {low} to {high}.")
-        for name, kind in (("optimizer", Optimizer), ("schedule", Schedule), ("compute_dtype", Dtype)):
-            if getattr(self, name) not in get_args(kind):
-                choices = ", ".join(map(repr, get_args(kind)))
-                raise ValueError(f"recipe: {name} is {getattr(self, name)!r}; it takes one of {choices}.")
+            # 2.0 and NumPy's numbers become plain ones: equal recipes must also compile to the same program.
+            object.__setattr__(self, name, kind(value))
+        for name in ("nesterov", "flip"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise TypeError(f"recipe: {name} is {getattr(self, name)!r}; it takes True or False.")
+            object.__setattr__(self, name, bool(getattr(self, name)))
+        if self.nesterov and not (self.momentum and self.optimizer == "sgd"):
+            raise ValueError(
+                "recipe: nesterov is a form of SGD's momentum; it takes optimizer='sgd' and momentum above 0."
+            )
+        for name, choices in (("optimizer", Optimizer), ("schedule", Schedule), ("compute_dtype", Dtype)):
+            if getattr(self, name) not in get_args(choices):
+                taken = ", ".join(map(repr, get_args(choices)))
+                raise ValueError(f"recipe: {name} is {getattr(self, name)!r}; it takes one of {taken}.")
         self._check_schedule()
         self._check_normalization()
 
     def _check_schedule(self) -> None:
         # Lists (from JSON, from a user) would make the frozen object unhashable.
-        object.__setattr__(self, "milestones", tuple(float(m) for m in self.milestones))
+        try:
+            object.__setattr__(self, "milestones", tuple(float(m) for m in self.milestones))
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"recipe: milestones is {self.milestones!r}; it takes epochs, as (60, 120, 160)."
+            ) from None
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError(
                 f"recipe: schedule is {self.schedule!r} and milestones are {self.milestones}; "
@@ -108,14 +126,14 @@ class Recipe:
 
 
 _UNBOUNDED = 10**9
-_RANGES: tuple[tuple[str, float, float, str], ...] = (
-    ("epochs", 0, _UNBOUNDED, "a whole number"),
-    ("batch_size", 1, _UNBOUNDED, "a whole number"),
-    ("learning_rate", 0.0, 1e6, "a number"),
-    ("momentum", 0.0, 1.0, "a number"),
-    ("decay_factor", 0.0, 1.0, "a number"),
-    ("warmup_epochs", 0.0, _UNBOUNDED, "a number"),
-    ("weight_decay", 0.0, 1e6, "a number"),
-    ("label_smoothing", 0.0, 1.0, "a number"),
-    ("crop_padding", 0, 1024, "a whole number"),
+_RANGES: tuple[tuple[str, float, float, type[int] | type[float]], ...] = (
+    ("epochs", 0, _UNBOUNDED, int),
+    ("batch_size", 1, _UNBOUNDED, int),
+    ("learning_rate", 0.0, 1e6, float),
+    ("momentum", 0.0, 1.0, float),
+    ("decay_factor", 0.0, 1.0, float),
+    ("warmup_epochs", 0.0, _UNBOUNDED, float),
+    ("weight_decay", 0.0, 1e6, float),
+    ("label_smoothing", 0.0, 1.0, float),
+    ("crop_padding", 0, 1024, int),
 )

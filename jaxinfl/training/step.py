@@ -1,6 +1,6 @@
 """ONE model as pure functions of its subset and its keys: start, train some epochs, evaluate.
 
-`ensemble.py` maps these over models. Nothing here knows of other models, devices or files.
+`programs.py` maps these over models. Nothing here knows of other models, devices or files.
 """
 
 from typing import Any, NamedTuple
@@ -153,15 +153,22 @@ def _update(
         variables = _cast(Variables(params, state.variables.stats), recipe)
         logits, stats = model.apply(variables, images, train=True, mask=counted, key=dropout_key)
         # One-hot targets: the gradient of an indexed loss is a scatter, which XLA runs one element at a time on CPUs.
-        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing)
+        targets = optax.smooth_labels(
+            jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32), recipe.label_smoothing
+        )
         each = optax.softmax_cross_entropy(logits, targets)
         total = jnp.sum(jnp.where(counted, each, 0))
         return total / count, (total, stats)
 
     grads, (total, stats) = jax.grad(loss, has_aux=True)(state.variables.params)
     direction, optimizer = make_optimizer(recipe).update(grads, state.optimizer, state.variables.params)
-    params = jax.tree.map(lambda p, d: p - rate * d, state.variables.params, direction)
+    params = jax.tree.map(lambda p, d: _stepped(p, rate, d), state.variables.params, direction)
     return state._replace(variables=Variables(params, stats), optimizer=optimizer, loss=state.loss + total)
+
+
+def _stepped(param: Array, rate: Float[Array, ""], direction: Array) -> Array:
+    """`param - rate * direction`, computed in float32 and kept in the parameter's own dtype."""
+    return (param.astype(jnp.float32) - rate * direction.astype(jnp.float32)).astype(param.dtype)
 
 
 def _epoch_order(key: PRNGKeyArray, mask: Bool[Array, " train"], batch_size: int) -> Int[Array, " padded"]:
@@ -181,7 +188,7 @@ def _pixel_statistics(
 ) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
     channels = data.images.shape[-1]
     if recipe.normalization == "none":
-        return jnp.zeros(channels), jnp.ones(channels)
+        return jnp.zeros(channels, jnp.float32), jnp.ones(channels, jnp.float32)
     if recipe.normalization != "subset":
         means, deviations = jnp.asarray(recipe.normalization, jnp.float32).T
         return means, deviations

@@ -1,6 +1,6 @@
 """The host's side of a run: which models go into which call, and what comes back into the store."""
 
-import warnings
+import logging
 from collections.abc import Iterator
 
 import jax
@@ -19,6 +19,8 @@ from jaxinfl.training.programs import build_programs
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import Scores
+
+_log = logging.getLogger("jaxinfl")
 
 CALL_SECONDS = 5.0
 """A call into compiled code lasts about so long at most: until it returns, Ctrl-C waits and the bar stands still."""
@@ -40,10 +42,11 @@ class Trainer:
         execution: Execution,
     ):
         if devices.unused_cores() > 0:
-            warnings.warn(
-                f"JAX was started before jaxinfl was imported and has {jax.device_count()} CPU device(s) for "
-                f"{devices.num_cores()} cores. Import jaxinfl first, or set JAX_NUM_CPU_DEVICES, to use them all.",
-                stacklevel=3,
+            _log.warning(
+                "JAX was started before jaxinfl was imported and has %s CPU device(s) for %s cores. "
+                "Import jaxinfl first, or set JAX_NUM_CPU_DEVICES, to use them all.",
+                jax.device_count(),
+                devices.num_cores(),
             )
         self._masks, self._keys, self._data, self._model, self._recipe = masks, keys, data, model, recipe
         self._devices = tuple(jax.devices())
