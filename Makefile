@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/python -m experiments.cifar100_subsets --preset digits
 
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
