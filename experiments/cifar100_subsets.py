@@ -27,6 +27,7 @@ from experiments.cifar100_report import Findings, summarize, write
 from experiments.command_line import Mistake, console, mistakes, parse, run
 from jaxinfl import Dataset, Ensemble, Recipe, RunPlan
 from jaxinfl.influence import count_pairs
+from jaxinfl.influence.estimators import memorized
 from jaxinfl.statistics import pair_uncertainty
 
 
@@ -230,9 +231,7 @@ def _analyse(config: Config, first: Ensemble, again: Ensemble) -> Findings:
             seed=config.seed,
             min_memorization=config.min_memorization,
         )
-    memorization = jaxinfl.memorization(masks, train)
-    condition = -np.inf if config.min_memorization is None else config.min_memorization
-    examples = np.flatnonzero(memorization > condition)
+    examples = memorized(jaxinfl.memorization(masks, train), config.min_memorization)
     healthy = np.flatnonzero(~first.diverged[: config.num_repeated] & ~again.diverged)
     same = {
         size: _same_subsets(first, again, healthy, size, curve.thresholds, examples)

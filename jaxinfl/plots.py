@@ -124,9 +124,10 @@ def _band(
     if not shown.any():
         return
     part = np.ma.masked_invalid(values[:, shown])
-    axes.plot(thresholds[shown], part.mean(axis=0).filled(np.nan), style, color=colour, label=label, linewidth=1.6)
+    mean = part.mean(axis=0).filled(np.nan)
+    axes.plot(thresholds[shown], mean, style, color=colour, label=label, linewidth=1.6)
     if style == "-" and len(values) > 1:
-        mean, spread = part.mean(axis=0).filled(np.nan), np.ma.filled(part.std(axis=0, ddof=1), 0.0)
+        spread = np.ma.filled(part.std(axis=0, ddof=1), 0.0)
         # An IOU lies in 0..1; a mean plus a deviation need not.
         low, high = np.clip(mean - spread, 0, 1), np.clip(mean + spread, 0, 1)
         axes.fill_between(thresholds[shown], low, high, color=colour, alpha=0.15, linewidth=0)

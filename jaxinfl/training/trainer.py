@@ -75,9 +75,10 @@ class Trainer:
     def train(self, store: RunStore, plan: RunPlan, *, shown: bool) -> None:
         """Train the models that the store lacks, shard by shard."""
         epochs_per_call = max(1, int(CALL_SECONDS / max(plan.seconds_per_epoch, 1e-9)))
+        status = store.status()
         with TrainingProgress(plan.num_models, plan.finished, shown=shown) as bar:
             for shard in store.shards():
-                if (store.status()[shard] != ABSENT).all():
+                if (status[shard] != ABSENT).all():
                     continue
                 scores = list(self._train_rows(shard, epochs_per_call, bar))
                 rows, diverged = self._rows(scores)
