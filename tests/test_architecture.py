@@ -11,6 +11,7 @@ ORDER = [
     "devices",
     "datasets",
     "subsets",
+    "native",
     "models",
     "store",
     "training",

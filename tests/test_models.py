@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxinfl.models import MLP, SmallCNN, Variables, build_model, model_from_nnx
-from jaxinfl.models.conv import conv_general_dilated, conv_lowering
+from jaxinfl.models.conv import conv_general_dilated
+from jaxinfl.models.lowering import conv_lowering
 from tests import reference
 
 SHAPE = (8, 8, 1)
@@ -79,7 +80,10 @@ def test_what_a_gemm_does_not_cover_goes_to_the_stock_convolution():
 
 
 def test_unknown_lowering():
-    with pytest.raises(ValueError, match="'fft' is unknown; choose one of patches, stock"), conv_lowering("fft"):
+    with (
+        pytest.raises(ValueError, match="'fft' is unknown; choose one of native, patches, stock"),
+        conv_lowering("fft"),
+    ):
         pass
 
 

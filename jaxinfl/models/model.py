@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
+from jaxinfl.models.bias import ConvWithBias
 from jaxinfl.models.conv import conv_general_dilated
 from jaxinfl.models.norm import MaskedBatchNorm, batch_mask
 
@@ -148,6 +149,8 @@ def _build(factory: ModuleFactory, key: PRNGKeyArray, name: str) -> nnx.Module:
     for _, part in nnx.iter_modules(module):
         if isinstance(part, nnx.Conv) and part.conv_general_dilated is jax.lax.conv_general_dilated:
             part.conv_general_dilated = conv_general_dilated
+            if type(part) is nnx.Conv:
+                part.__class__ = ConvWithBias
         elif type(part) is nnx.BatchNorm:
             part.__class__ = MaskedBatchNorm
         elif isinstance(part, nnx.BatchNorm) and not isinstance(part, MaskedBatchNorm):

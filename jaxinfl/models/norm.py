@@ -6,13 +6,18 @@ the loss alone, batch norm would still average over it, and an example outside t
 
 import contextlib
 import contextvars
+import functools
 import math
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Bool, Float
+
+from jaxinfl import native
+from jaxinfl.models.lowering import uses_native
 
 _batch_mask: contextvars.ContextVar[Array | None] = contextvars.ContextVar("jaxinfl_batch_mask", default=None)
 
@@ -47,34 +52,83 @@ class MaskedBatchNorm(nnx.BatchNorm):
                 mask = jnp.broadcast_to(current.reshape((-1,) + (1,) * (x.ndim - 1)), x.shape)
             return super().__call__(x, use_running_average, mask=mask)
         values = x.astype(jnp.float32)
+        scale = jnp.ones(x.shape[-1]) if self.scale is None else self.scale[...].astype(jnp.float32)
+        bias = jnp.zeros(x.shape[-1]) if self.bias is None else self.bias[...].astype(jnp.float32)
         if averaged:
-            mean, variance = self.mean[...], self.var[...]
+            result = _standardized(values, self.mean[...], self.var[...], scale, bias, self.epsilon)
         else:
-            mean, variance = _moments(values, current)
+            counted = jnp.ones(len(x), bool) if current is None else current
+            result, mean, variance = normalize(values, counted, scale, bias, self.epsilon, uses_native(x))
             self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
             self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * variance
-        factor = jax.lax.rsqrt(variance + self.epsilon)
-        if self.scale is not None:
-            factor = factor * self.scale[...].astype(jnp.float32)
-        offset = -mean * factor
-        if self.bias is not None:
-            offset = offset + self.bias[...].astype(jnp.float32)
-        shape = (1,) * (x.ndim - 1) + (-1,)
-        return (values * factor.reshape(shape) + offset.reshape(shape)).astype(x.dtype)
+        return result.astype(x.dtype)
 
 
-def _moments(
-    x: Float[Array, "batch *rest c"], mask: Bool[Array, " batch"] | None
-) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+Statistics = tuple[Float[Array, " c"], Float[Array, " c"]]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def normalize(
+    x: Float[Array, "batch *rest c"],
+    counted: Bool[Array, " batch"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    epsilon: float,
+    by_hand: bool,
+) -> tuple[Float[Array, "batch *rest c"], Float[Array, " c"], Float[Array, " c"]]:
+    """`x` with mean 0 and variance 1 a channel over the counted examples, scaled and shifted; mean and biased variance.
+
+    The gradient is written out (Ioffe and Szegedy, 2015, section 3): it needs two sums a channel, where the gradient of
+    each operation in turn takes five passes over the activations. None flows through the returned mean and variance.
+    `by_hand` takes the sums from `jaxinfl.native`.
+    """
+    mean, variance = native.channel_moments(x, counted) if by_hand else _moments(x, counted)
+    return _standardized(x, mean, variance, scale, bias, epsilon), mean, variance
+
+
+def _normalize_forward(
+    x: Array, counted: Array, scale: Array, bias: Array, epsilon: float, by_hand: bool
+) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+    result, mean, variance = normalize(x, counted, scale, bias, epsilon, by_hand)
+    return (result, mean, variance), (x, counted, scale, mean, variance)
+
+
+def _normalize_backward(
+    epsilon: float, by_hand: bool, saved: tuple[Array, ...], grads: tuple[Array, Array, Array]
+) -> tuple[Array, None, Array, Array]:
+    x, counted, scale, mean, variance = saved
+    grad, last = grads[0], (1,) * (x.ndim - 1) + (-1,)
+    if by_hand:
+        total, product = native.channel_products(grad, x, mean)
+    else:
+        axes = tuple(range(x.ndim - 1))
+        total, product = jnp.sum(grad, axes), jnp.sum(grad * (x - mean.reshape(last)), axes)
+    inverse = lax.rsqrt(variance + epsilon)
+    number = jnp.sum(counted, dtype=jnp.float32) * math.prod(x.shape[1:-1])
+    # Through mean and variance, the counted examples alone.
+    shift, slope = total / number, product * inverse**2 / number
+    common = shift.reshape(last) + slope.reshape(last) * (x - mean.reshape(last))
+    common = jnp.where(counted.reshape((-1,) + (1,) * (x.ndim - 1)), common, 0)
+    return (grad - common) * (scale * inverse).reshape(last), None, product * inverse, total
+
+
+normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+def _standardized(x: Array, mean: Array, variance: Array, scale: Array, bias: Array, epsilon: float) -> Array:
+    shape = (1,) * (x.ndim - 1) + (-1,)
+    factor = lax.rsqrt(variance + epsilon) * scale
+    return x * factor.reshape(shape) + (bias - mean * factor).reshape(shape)
+
+
+def _moments(x: Float[Array, "batch *rest c"], counted: Bool[Array, " batch"]) -> Statistics:
     """Mean and biased variance of each channel over the counted examples and all positions."""
     axes = tuple(range(x.ndim - 1))
-    if mask is None:
-        return jnp.mean(x, axes), jnp.var(x, axes)
-    counted = mask.reshape((-1,) + (1,) * (x.ndim - 1))
-    number = jnp.sum(mask, dtype=jnp.float32) * math.prod(x.shape[1:-1])
-    mean = jnp.sum(jnp.where(counted, x, 0), axes) / number
-    centred = jnp.where(counted, x - mean.reshape((1,) * (x.ndim - 1) + (-1,)), 0)
+    rows = counted.reshape((-1,) + (1,) * (x.ndim - 1))
+    number = jnp.sum(counted, dtype=jnp.float32) * math.prod(x.shape[1:-1])
+    mean = jnp.sum(jnp.where(rows, x, 0), axes) / number
+    centred = jnp.where(rows, x - mean.reshape((1,) * (x.ndim - 1) + (-1,)), 0)
     return mean, jnp.sum(centred * centred, axes) / number
 
 
-__all__ = ["MaskedBatchNorm", "batch_mask"]
+__all__ = ["MaskedBatchNorm", "batch_mask", "normalize"]

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool
 
 from jaxinfl.datasets import Dataset
-from jaxinfl.models.conv import ConvLowering
+from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.store import RunDirectoryError
 from jaxinfl.subsets import check_masks
 from jaxinfl.training.keys import ModelKeys

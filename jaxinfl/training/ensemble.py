@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from jaxinfl import provenance
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, ModuleFactory, build_model
-from jaxinfl.models.conv import ConvLowering
+from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.store import ABSENT, Ensemble, Layout, RowArray, RunStore, check_same_run
 from jaxinfl.store.layout import digest
 from jaxinfl.store.run import check_free

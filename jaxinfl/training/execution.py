@@ -1,15 +1,16 @@
 """How a run uses the machine, chosen where the user does not say."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxinfl import native
 from jaxinfl.datasets import Dataset
-from jaxinfl.models import Model
-from jaxinfl.models.conv import ConvLowering, default_lowering
+from jaxinfl.models import Model, Variables
+from jaxinfl.models.lowering import ConvLowering, conv_lowering, default_lowering
 from jaxinfl.training.recipe import Recipe
 
 GPU_WIDTH = 32
@@ -30,6 +31,8 @@ class Execution:
     width: int
     """Models that a device trains at once."""
     conv: ConvLowering
+    reason: str = field(default="", compare=False)
+    """Why convolutions are lowered so, where that is not what the platform does best."""
 
     @property
     def group(self) -> int:
@@ -48,19 +51,40 @@ def choose_execution(
     platform = jax.default_backend()
     if conv is not None and conv not in get_args(ConvLowering):
         raise ValueError(f"conv is {conv!r}; it takes one of {', '.join(map(repr, get_args(ConvLowering)))}.")
+    if conv == "native" and (platform != "cpu" or native.why_unavailable()):
+        reason = native.why_unavailable() if platform == "cpu" else f"JAX runs on {platform}"
+        raise ValueError(
+            f"conv is 'native', hand-written kernels for CPUs, which cannot be used here: {reason}. "
+            "Install a C++ compiler, or take 'patches' for a new run."
+        )
+    conv, reason = (conv, "as asked for") if conv is not None else _choose_lowering(model, data, platform)
     if width is None:
         width = 1 if platform == "cpu" else GPU_WIDTH
     if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1:
         raise ValueError(f"width is {width!r}; it takes a whole number of models from 1 up.")
     per_model = 3 * forward_flops(model, data) * data.num_train * max(recipe.epochs, 1)
     lanes = int(np.clip(CALL_FLOPS / (per_model * width), 1, 16)) if platform == "cpu" else 1
-    return Execution(platform, jax.device_count(), lanes, int(width), conv or default_lowering(platform))
+    return Execution(platform, jax.device_count(), lanes, int(width), conv, reason)
+
+
+def _choose_lowering(model: Model, data: Dataset, platform: str) -> tuple[ConvLowering, str]:
+    """The fast lowering of the platform, and why if it is not the fastest."""
+    with conv_lowering("stock"):
+        traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(*_shapes(model, data))
+    if "conv_general_dilated" not in str(traced):
+        # Nothing to convolve: no need for the hand-written kernels, which take seconds to compile, once a machine.
+        return "patches", "there are none"
+    missing = native.why_unavailable() if platform == "cpu" else None
+    return default_lowering(platform), f"no hand-written kernels: {missing}" if missing else ""
+
+
+def _shapes(model: Model, data: Dataset) -> tuple[Variables, jax.ShapeDtypeStruct]:
+    """The model's variables and one image."""
+    return jax.eval_shape(model.init, jax.random.key(0)), jax.ShapeDtypeStruct((1, *data.image_shape), jnp.float32)
 
 
 def forward_flops(model: Model, data: Dataset) -> float:
     """FLOPs of the forward pass of one image, counted on the program before any optimization (nothing is compiled)."""
-    variables = jax.eval_shape(model.init, jax.random.key(0))
-    images = jax.ShapeDtypeStruct((1, *data.image_shape), jnp.float32)
-    lowered = jax.jit(lambda v, x: model.apply(v, x, train=False)[0]).lower(variables, images)
+    lowered = jax.jit(lambda v, x: model.apply(v, x, train=False)[0]).lower(*_shapes(model, data))
     costs: Any = lowered.cost_analysis()
     return float(costs["flops"])

@@ -50,13 +50,14 @@ class RunPlan:
         done = f" ({self.finished} are finished, {remaining} to go)" if self.finished else ""
         execution = self.execution
         how = f"{execution.lanes * execution.width} models a device and call, {execution.width} at once"
+        why = f" ({execution.reason})" if execution.reason else ""
         rate = f"{3600 / self.seconds_per_model:,.0f} models per hour"
         schedule = f"learning rate {self.recipe.learning_rate:g} {self.recipe.schedule}"
         return "\n".join(
             [
                 f"models     {self.num_models} x {self.model}, {self.num_params:,} parameters each{done}",
                 f"recipe     {self.recipe.epochs} epochs, batch {self.recipe.batch_size}, {self.recipe.optimizer}, {schedule}",
-                f"device     {self.device}; {how}, convolutions by {execution.conv}",
+                f"device     {self.device}; {how}, convolutions by {execution.conv}{why}",
                 f"time       about {format_seconds(self.seconds)} ({rate} by timed steps; compiled in {self.compile_seconds:.0f} s)",
                 f"disk       at most {format_bytes(self.disk_bytes)}",
             ]

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model
-from jaxinfl.models.conv import conv_lowering
+from jaxinfl.models.lowering import conv_lowering
 from jaxinfl.training.execution import Execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.recipe import Recipe
@@ -26,6 +26,13 @@ from jaxinfl.training.step import DeviceData, Keys, Scores, State, advance, eval
 
 EVALUATION_BATCH = 512
 """Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache."""
+
+
+_COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
+    # XLA's CPU backend cuts loops into a part a core, although every core has a device and a model of its own: the parts
+    # then wait for each other's threads, and last bits depend on the number of devices.
+    "cpu": {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"},
+}
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,17 @@ class Programs:
     models_axis: NamedSharding
     replicated: NamedSharding
 
+    def positions(self, models: int) -> Int[np.ndarray, " models"]:
+        """Where the first models of a group lie: dealt to the devices in turns, so that a few do not share one."""
+        model, devices = np.arange(models), self.execution.num_devices
+        return model % devices * (self.execution.group // devices) + model // devices
+
     def place(self, masks: Bool[np.ndarray, "models train"], keys: ModelKeys) -> tuple[Array, Keys]:
-        """Masks and keys of up to one group on the devices, filled up with empty subsets (which cost nothing)."""
-        missing = self.execution.group - len(masks)
-        rows = np.concatenate([np.arange(len(masks)), np.zeros(missing, int)])
-        filled = np.concatenate([masks, np.zeros((missing, masks.shape[1]), bool)])
+        """Masks and keys of up to one group at their positions, filled up with empty subsets (which cost nothing)."""
+        positions, rows = self.positions(len(masks)), np.zeros(self.execution.group, int)
+        rows[positions] = np.arange(len(masks))
+        filled = np.zeros((self.execution.group, masks.shape[1]), bool)
+        filled[positions] = masks
         chosen = keys[rows]
         return jax.device_put((filled, Keys(chosen.init, chosen.order, chosen.augment)), self.models_axis)
 
@@ -97,7 +110,7 @@ def build_programs(model: Model, recipe: Recipe, execution: Execution, devices: 
     def compiled(function: Callable[..., Any], in_specs: tuple[PartitionSpec, ...], **options: Any) -> Any:
         # check_vma is off: no value crosses the models axis, and the check rejects loops that carry a constant start.
         mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=each, check_vma=False)
-        return jax.jit(mapped, **options)
+        return jax.jit(mapped, compiler_options=_COMPILER_OPTIONS.get(execution.platform), **options)
 
     return Programs(
         execution,

@@ -174,12 +174,14 @@ def _stepped(param: Array, rate: Float[Array, ""], direction: Array) -> Array:
 def _epoch_order(key: PRNGKeyArray, mask: Bool[Array, " train"], batch_size: int) -> Int[Array, " padded"]:
     """A random order of the included examples, the excluded behind them, filled up to whole batches.
 
-    One sort by (excluded, random bits, index). An example's bits depend on the key and its own index alone, so that
-    models with and without an example, given one key, see the others in the same order.
+    One stable sort by (excluded, 31 random bits). An example's bits depend on the key and its own index alone, so that
+    models with and without an example, given one key, see the others in the same order. In one word, because XLA's CPU
+    sort takes 1.5 times as long with two.
     """
     num_train = mask.shape[0]
-    index = jnp.arange(num_train, dtype=jnp.int32)
-    _, _, order = lax.sort((~mask, jax.random.bits(key, (num_train,)), index), num_keys=3)
+    bits = jax.random.bits(key, (num_train,), jnp.uint32)
+    rank = (bits >> jnp.uint32(1)) | jnp.where(mask, jnp.uint32(0), jnp.uint32(1 << 31))
+    _, order = lax.sort((rank, jnp.arange(num_train, dtype=jnp.int32)), num_keys=1, is_stable=True)
     return jnp.pad(order, (0, -num_train % batch_size))
 
 

@@ -114,7 +114,8 @@ class Trainer:
         return self._programs.evaluate(self._device_data, states, masks, jnp.int32(np.iinfo(np.int32).max))
 
     def _collect(self, scores: Scores, models: int, epochs_per_call: int, bar: TrainingProgress) -> Scores:
-        on_host: Scores = jax.tree.map(lambda part: np.asarray(part)[:models], jax.device_get(scores))
+        positions = self._programs.positions(models)
+        on_host: Scores = jax.tree.map(lambda part: np.asarray(part)[positions], jax.device_get(scores))
         if self._recipe.epochs <= epochs_per_call:
             bar.advance(models)
         correct = on_host.prediction[:, self._data.num_train :] == self._data.test_labels[None]

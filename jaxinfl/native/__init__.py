@@ -1,0 +1,15 @@
+"""Kernels written by hand for CPUs, where XLA's are slow; compiled on the machine that runs them, at their first use."""
+
+from jaxinfl.native.conv import conv
+from jaxinfl.native.library import NativeUnavailable, load, why_unavailable
+from jaxinfl.native.sums import channel_moments, channel_products, channel_sums
+
+__all__ = [
+    "NativeUnavailable",
+    "channel_moments",
+    "channel_products",
+    "channel_sums",
+    "conv",
+    "load",
+    "why_unavailable",
+]

@@ -1,0 +1,163 @@
+"""The C++ files beside this one as a library that XLA can call: compiled once per machine and kept.
+
+Compiled where it runs, because the kernels live from the processor's widest vectors, which a wheel for all processors
+could not use. It takes 5 s with g++ 12 on 2 cores, once; later processes load it in 30 ms.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+
+SOURCES = ("conv.cpp", "handlers.cpp", "sums.cpp")
+HEADERS = ("conv.h", "product.h", "sums.h")
+TARGETS = (
+    "jaxinfl_conv_forward",
+    "jaxinfl_conv_input_grad",
+    "jaxinfl_conv_kernel_grad",
+    "jaxinfl_channel_sums",
+    "jaxinfl_channel_moments",
+    "jaxinfl_channel_products",
+)
+# The handlers are templates of XLA's, which -O3 would take 4 s longer to compile for nothing.
+OPTIMIZATION = {"conv.cpp": "-O3", "handlers.cpp": "-O1", "sums.cpp": "-O3"}
+FLAGS = ("-std=c++17", "-fPIC", "-ffp-contract=fast", "-w")
+
+
+class NativeUnavailable(RuntimeError):
+    """The hand-written kernels cannot be used here; the message says why."""
+
+
+@functools.cache
+def load() -> None:
+    """Compile the kernels, unless that was done before, and register them with JAX's CPU backend.
+
+    Raises:
+      NativeUnavailable: no C++ compiler, or it fails; with its words.
+    """
+    path = _compiled()
+    try:
+        library = ctypes.cdll.LoadLibrary(str(path))
+    except OSError as error:  # a folder from which nothing may be run
+        raise NativeUnavailable(f"{path} cannot be loaded: {error}; set XDG_CACHE_HOME to another folder") from None
+    for name in TARGETS:
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
+
+
+def foreign_function(name: str, result: Any) -> Callable[..., Any]:
+    """The kernel `jaxinfl_<name>` as a function of JAX arrays; `result` is its shape or shapes.
+
+    Raises:
+      NativeUnavailable: see `load`.
+    """
+    load()
+    return jax.ffi.ffi_call(f"jaxinfl_{name}", result, vmap_method="sequential")
+
+
+@functools.cache
+def why_unavailable() -> str | None:
+    """None if the kernels are loaded; else the reason why they cannot be, in a few words."""
+    try:
+        load()
+    except NativeUnavailable as error:
+        return str(error)
+    return None
+
+
+def _compiled() -> Path:
+    """The library for this very compiler, processor and release of JAX."""
+    compiler = _compiler()
+    folder = resources.files(__package__)
+    sources = {name: folder.joinpath(name).read_text() for name in (*SOURCES, *HEADERS)}
+    # The predefined macros name the compiler's version and every instruction set that it takes the processor to have: a
+    # home directory may be shared by machines that do not run each other's code.
+    macros = _run([*compiler, *_target(), "-dM", "-E", "-x", "c++", os.devnull])
+    identity = repr((sources, compiler, _target(), FLAGS, macros, jax.__version__))
+    name = f"kernels-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
+    for cache in _folders():
+        try:
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _is_mine(cache):
+                continue
+            if (cache / name).is_file():
+                return cache / name
+            return _compile(compiler, sources, cache / name)
+        except OSError:  # not writable: the next folder
+            continue
+    raise NativeUnavailable("no folder to keep the compiled kernels in; set XDG_CACHE_HOME to one that is writable")
+
+
+def _folders() -> tuple[Path, Path]:
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "jaxinfl" / "native", Path(tempfile.gettempdir()) / f"jaxinfl-native-{os.getuid()}"
+
+
+def _is_mine(folder: Path) -> bool:
+    """Nobody else can put a library there for us to run, as anybody could in a folder of the system's temporary one."""
+    about = folder.lstat()
+    return stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & 0o022
+
+
+def _compile(compiler: list[str], sources: dict[str, str], library: Path) -> Path:
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        for name, text in sources.items():
+            Path(folder, name).write_text(text)
+        compiling = []
+        for name in SOURCES:
+            options = [*FLAGS, *_target(), OPTIMIZATION[name], "-I", jax.ffi.include_dir()]
+            command = [*compiler, *options, "-c", name, "-o", f"{name}.o"]
+            compiling.append(subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True))
+        errors = [process.communicate()[1] for process in compiling]
+        for process, output in zip(compiling, errors, strict=True):
+            if process.returncode:
+                raise NativeUnavailable(f"{compiler[0]} failed: {_first_error(output)}")
+        _run([*compiler, "-shared", *(f"{name}.o" for name in SOURCES), "-o", "kernels.so"], cwd=folder)
+        # In one step: another process may be compiling the same.
+        os.replace(Path(folder, "kernels.so"), library)
+    return library
+
+
+def _compiler() -> list[str]:
+    if os.name != "posix":
+        raise NativeUnavailable(f"they are not made for {platform.system()}")
+    if os.environ.get("CXX"):
+        return shlex.split(os.environ["CXX"])
+    for name in ("c++", "g++", "clang++"):
+        if found := shutil.which(name):
+            return [found]
+    raise NativeUnavailable("no C++ compiler (c++, g++ or clang++) is installed")
+
+
+def _target() -> tuple[str, ...]:
+    # On ARM, -march=native says less to some compilers than -mcpu=native.
+    return ("-mcpu=native",) if platform.machine() in ("aarch64", "arm64") else ("-march=native",)
+
+
+def _run(command: list[str], cwd: str | None = None) -> str:
+    try:
+        return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        raise NativeUnavailable(f"the C++ compiler {command[0]} is not there") from None
+    except subprocess.CalledProcessError as error:
+        raise NativeUnavailable(f"{command[0]} failed: {_first_error(error.stderr)}") from None
+
+
+def _first_error(output: str) -> str:
+    """The line of a compiler's output that says what is wrong."""
+    lines = output.strip().splitlines() or ["no output"]
+    return next((line for line in lines if "error" in line), lines[-1])
+
+
+__all__ = ["NativeUnavailable", "foreign_function", "load", "why_unavailable"]

@@ -1,0 +1,186 @@
+"""The hand-written CPU kernels against JAX's own operations, and what happens where they cannot be compiled."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxinfl import Recipe, load_dataset, native
+from jaxinfl.models import build_model
+from jaxinfl.models.lowering import default_lowering
+from jaxinfl.models.norm import normalize
+from jaxinfl.native import library
+from jaxinfl.training.execution import choose_execution
+
+needs_compiler = pytest.mark.skipif(native.why_unavailable() is not None, reason=f"{native.why_unavailable()}")
+
+
+def definition(images, kernel, strides, padding, grad=None):
+    """Convolution tap by tap in float64; with `grad`, its gradients to the images and the kernel."""
+    (rows, columns), (height, width) = strides, kernel.shape[:2]
+    padded = np.pad(np.asarray(images, np.float64), ((0, 0), *padding, (0, 0)))
+    kernel = np.asarray(kernel, np.float64)
+    out_height, out_width = (padded.shape[1] - height) // rows + 1, (padded.shape[2] - width) // columns + 1
+    result = np.zeros((len(padded), out_height, out_width, kernel.shape[3]))
+    padded_grad, kernel_grad = np.zeros_like(padded), np.zeros_like(kernel)
+    for y, x in np.ndindex(height, width):
+        window = np.s_[:, y : y + rows * (out_height - 1) + 1 : rows, x : x + columns * (out_width - 1) + 1 : columns]
+        result += padded[window] @ kernel[y, x]
+        if grad is not None:
+            padded_grad[window] += np.asarray(grad, np.float64) @ kernel[y, x].T
+            kernel_grad[y, x] = np.einsum("nhwi,nhwo->io", padded[window], np.asarray(grad, np.float64))
+    (top, _), (left, _) = padding
+    images_grad = padded_grad[:, top : top + images.shape[1], left : left + images.shape[2]]
+    return result, images_grad, kernel_grad
+
+
+def check(image_shape, kernel_shape, strides, padding):
+    images, kernel = normal(0, *image_shape), normal(1, *kernel_shape)
+    result, gradients = jax.vjp(lambda x, w: native.conv(x, w, strides, padding), images, kernel)
+    grad = normal(2, *result.shape)
+    expected = definition(images, kernel, strides, padding, grad)
+    for ours, exact in zip((result, *gradients(grad)), expected, strict=True):
+        # float32 sums of up to 10,000 products of normal numbers.
+        np.testing.assert_allclose(ours, exact, rtol=1e-4, atol=1e-5 * (1 + np.abs(exact).max()))
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+@st.composite
+def convolutions(draw):
+    """Shapes in which every branch of the kernels is met: few and many channels, windows larger than a stride and not."""
+    size = st.integers(1, 12)
+    window = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    padding = tuple(draw(st.tuples(st.integers(0, 3), st.integers(0, 3))) for _ in window)
+    height, width = (max(draw(size), extent - sum(sides)) for extent, sides in zip(window, padding, strict=True))
+    channels = st.one_of(st.integers(1, 10), st.sampled_from([16, 17, 31, 32, 33, 40]))
+    images = (draw(st.integers(1, 9)), height, width, draw(channels))
+    return images, (*window, images[-1], draw(channels)), draw(st.tuples(st.integers(1, 3), st.integers(1, 3))), padding
+
+
+@needs_compiler
+@settings(max_examples=40, deadline=None)
+@given(convolutions())
+def test_convolution_and_gradients_equal_the_definition(case):
+    check(*case)
+
+
+@needs_compiler
+def test_large_images_take_several_blocks():
+    check((3, 40, 50, 24), (3, 3, 24, 20), (1, 2), ((1, 1), (0, 2)))
+
+
+@needs_compiler
+def test_vmap_takes_members_one_by_one():
+    images, kernels = normal(0, 4, 2, 6, 6, 3), normal(1, 4, 3, 3, 3, 5)
+    padding = ((1, 1), (1, 1))
+    mapped = jax.vmap(lambda x, w: native.conv(x, w, (2, 2), padding))(images, kernels)
+    for member in range(4):
+        alone = native.conv(images[member], kernels[member], (2, 2), padding)
+        np.testing.assert_array_equal(mapped[member], alone)
+
+
+@needs_compiler
+def test_a_number_that_is_not_finite_stays_in_its_image():
+    images, kernel = normal(0, 4, 8, 8, 16), normal(1, 3, 3, 16, 16)
+    clean = native.conv(images, kernel, (1, 1), ((1, 1), (1, 1)))
+    spoiled = native.conv(images.at[2, 3, 3, 0].set(jnp.nan), kernel, (1, 1), ((1, 1), (1, 1)))
+    assert np.isnan(spoiled[2, 2:5, 2:5]).all()
+    others = np.array([0, 1, 3])
+    np.testing.assert_array_equal(spoiled[others], clean[others])
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", [(64, 8, 8, 16), (5, 3, 3, 10), (7, 130), (3, 40, 40, 1)])
+def test_channel_sums(shape):
+    x, grad = 3 + 2 * normal(0, *shape), normal(1, *shape)
+    counted = jax.random.bernoulli(jax.random.key(2), 0.7, shape[:1]).at[0].set(True)
+    axes = tuple(range(len(shape) - 1))
+    exact, exact_grad = np.asarray(x, np.float64), np.asarray(grad, np.float64)
+    np.testing.assert_allclose(native.channel_sums(x), exact.sum(axes), rtol=1e-5)
+    mean, variance = native.channel_moments(x, counted)
+    np.testing.assert_allclose(mean, exact[np.asarray(counted)].mean(axes), rtol=1e-5)
+    np.testing.assert_allclose(variance, exact[np.asarray(counted)].var(axes), rtol=1e-4)
+    sums, products = native.channel_products(grad, x, mean)
+    scale = np.sqrt(x.size / shape[-1])
+    np.testing.assert_allclose(sums, exact_grad.sum(axes), atol=1e-5 * scale)
+    expected = (exact_grad * (exact - np.asarray(mean, np.float64))).sum(axes)
+    np.testing.assert_allclose(products, expected, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("by_hand", [False, pytest.param(True, marks=needs_compiler)])
+def test_gradient_of_batch_norm_is_that_of_its_definition(by_hand):
+    x, scale, bias = 2 + normal(0, 6, 3, 3, 5), 1 + normal(1, 5), normal(2, 5)
+    counted = jnp.array([True, True, False, True, True, False])
+    weight = normal(3, *x.shape)
+
+    def definition(x, scale, bias):
+        kept = x[np.flatnonzero(counted)]
+        mean, variance = kept.mean((0, 1, 2)), kept.var((0, 1, 2))
+        shape = (1, 1, 1, 5)
+        standard = (x - mean.reshape(shape)) / jnp.sqrt(variance + 1e-5).reshape(shape)
+        return jnp.sum(weight * (standard * scale.reshape(shape) + bias.reshape(shape)))
+
+    def ours(x, scale, bias):
+        return jnp.sum(weight * normalize(x, counted, scale, bias, 1e-5, by_hand)[0])
+
+    expected = jax.value_and_grad(definition, (0, 1, 2))(x, scale, bias)
+    result = jax.value_and_grad(ours, (0, 1, 2))(x, scale, bias)
+    for mine, theirs in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-5)
+
+
+@needs_compiler
+def test_compiled_once_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = library._compiled()
+    assert first.is_relative_to(tmp_path)
+    written = first.stat().st_mtime_ns
+    assert library._compiled() == first and first.stat().st_mtime_ns == written
+    assert [path.name for path in first.parent.iterdir()] == [first.name]
+
+
+def test_no_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler --fast")
+    with pytest.raises(native.NativeUnavailable, match="no-such-compiler is not there"):
+        library._compiled()
+
+
+def test_a_compiler_that_fails(tmp_path, monkeypatch):
+    compiler = tmp_path / "compiler"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-dM*) exit 0;; esac\necho "x.cpp:1: error: boom" >&2\nexit 1\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(native.NativeUnavailable, match=r"failed: x.cpp:1: error: boom"):
+        library._compiled()
+
+
+def test_without_kernels_patches_are_taken_and_native_is_refused(monkeypatch):
+    monkeypatch.setattr(native, "why_unavailable", lambda: "no C++ compiler")
+    assert default_lowering("cpu") == "patches"
+    data = load_dataset("digits")
+    model = build_model("small_cnn", image_shape=data.image_shape, num_classes=data.num_classes)
+    chosen = choose_execution(model, Recipe(), data)
+    assert (chosen.conv, chosen.reason) == ("patches", "no hand-written kernels: no C++ compiler")
+    with pytest.raises(ValueError, match=r"conv is 'native'.*cannot be used here: no C\+\+ compiler"):
+        choose_execution(model, Recipe(), data, conv="native")
+
+
+def test_a_network_without_convolutions_compiles_no_kernels(monkeypatch):
+    monkeypatch.setattr(native, "why_unavailable", lambda: pytest.fail("the kernels were asked for"))
+    data = load_dataset("digits")
+    model = build_model("small_mlp", image_shape=data.image_shape, num_classes=data.num_classes)
+    assert choose_execution(model, Recipe(), data).conv == "patches"
+
+
+def test_a_folder_of_others_is_not_trusted(tmp_path):
+    assert library._is_mine(tmp_path)
+    tmp_path.chmod(0o777)
+    assert not library._is_mine(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert not library._is_mine(tmp_path / "link")
