@@ -1,33 +1,36 @@
 """Contenders timed in turns, so that a noisy machine is noisy for all of them."""
 
-import json
-import platform
 import statistics
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from importlib import metadata
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import jax
-from rich.console import Console
 from rich.table import Table
 
-from jaxinfl import provenance
-from jaxinfl.devices import num_cores
+from benchmarks.figures import bars
+from benchmarks.record import console, describe_machine, write
 
-console = Console(highlight=False, soft_wrap=True)
+Name = TypeVar("Name", bound=Hashable)
 
 
-def interleaved(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Call every contender once for warm-up, then `rounds` times in turns; what each returned, by name."""
-    measured: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
+def interleaved(
+    contenders: Mapping[Name, Callable[[], float]], rounds: int, *, warm_up: bool = True, brief: bool = False
+) -> dict[Name, list[float]]:
+    """Call every contender once for warm-up, then `rounds` times in turns; what each returned, by name.
+
+    Prints every value, or only a line a round where that would be too many (`brief`).
+    """
+    measured: dict[Name, list[float]] = {name: [] for name in contenders}
+    for number in range(0 if warm_up else 1, rounds + 1):
+        turn = f"round {number}" if number else "warm-up"
         for name, contender in contenders.items():
             value = contender()
             if number:
                 measured[name].append(value)
-            console.print(f"  {'round ' + str(number) if number else 'warm-up'}  {name}: {value:,.4g}", style="dim")
+            if not brief:
+                console.print(f"  {turn}  {name}: {value:,.4g}", style="dim")
+        if brief:
+            console.print(f"  {turn}  {len(contenders)} measured", style="dim")
     return measured
 
 
@@ -41,7 +44,7 @@ def report(
     higher_is_better: bool,
     out: Path,
 ) -> Path:
-    """Print the table of medians with our ratio to each contender, and write it as JSON."""
+    """Print the table of medians with our ratio to each contender; write it as JSON and as a figure."""
     medians = {contender: statistics.median(values) for contender, values in measured.items()}
     table = Table(title=title, title_justify="left")
     for heading in ("", unit, "lowest", "highest", f"{ours} is"):
@@ -51,40 +54,6 @@ def report(
         better = "" if contender == ours else f"{ratio:.2f} x as fast"
         table.add_row(contender, *(f"{value:,.4g}" for value in (medians[contender], min(values), max(values))), better)
     console.print(table)
-    console.print(
-        f"{machine()['processor']}, {num_cores()} cores; medians of {len(next(iter(measured.values())))} rounds"
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{name}.json"
-    record: dict[str, Any] = {
-        "benchmark": name,
-        "unit": unit,
-        "measured": measured,
-        "median": medians,
-        "machine": machine(),
-        "versions": provenance.versions() | _peers(),
-        "git_commit": provenance.git_commit(),
-        "command": provenance.command(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    console.print(f"written to {path}")
-    return path
-
-
-def _peers() -> dict[str, str]:
-    """Version of PyTorch, where it is installed."""
-    try:
-        return {"torch": metadata.version("torch")}
-    except metadata.PackageNotFoundError:
-        return {}
-
-
-def machine() -> dict[str, Any]:
-    """Processor, cores and what JAX computes on."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
-    return {"processor": processor, "cores": num_cores(), "device": jax.devices()[0].device_kind}
+    console.print(f"{describe_machine()}; medians, rounds: {len(measured[ours])}")
+    figure = bars(measured, ours=ours, title=title, unit=unit)
+    return write(name, {"unit": unit, "measured": measured, "median": medians}, figure, out)

@@ -1,87 +1,147 @@
-"""Models per hour: a 3-conv CNN (16-32-64, strides 1-2-2) on digits, 10 epochs, batch 64, subsets of 70%.
+"""Training steps a second of many small models, all cores together: two CNNs and two MLPs, each against what people use.
 
-    python -m benchmarks.models_per_hour            about 4 minutes on 2 cores
-    python -m benchmarks.models_per_hour --quick    seconds, for tests
+    python -m benchmarks.models_per_hour                       about 30 minutes on 2 cores
+    python -m benchmarks.models_per_hour --networks digits     about 8 minutes; this one says models per hour, too
+    python -m benchmarks.models_per_hour --quick               about a minute, most of it compilation; for tests
 
-jaxinfl (whole `train_ensemble` calls, evaluation of all examples included) against the trainer that anyone would write
-first (the same step under `jax.vmap` with `lax.conv`) and against PyTorch training one model after another (its best
-of four settings: one process with all cores or a process a core, both memory formats; training steps only). All in one
-run and in turns; compile time apart. On a GPU the same command runs there: with one, models per hour is per GPU-hour.
+jaxinfl, training only (on the digits also whole `train_ensemble` calls with evaluation of all examples), against
+- JAX as anyone would write it first, with stock layers on one device with all threads: `jax.vmap` of a whole training,
+  of a jitted step in a Python loop, and that step for one model after another;
+- PyTorch: one model after another (one process with all cores and a process a core, both memory formats), many at once
+  by `torch.func`, and dattri's helper for retraining, each only where it is installed and without evaluation;
+- one float32 GEMM, the rate that no network can exceed.
+All in one run and in turns, with new models in each measurement; compilation and warm-up apart.
+On a GPU the same command runs there: with one, models per hour is per GPU-hour.
 """
 
 import dataclasses
-import importlib.util
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tyro
-from flax import nnx
+from jaxtyping import Array
 
 import jaxinfl
-from benchmarks.compare import console, interleaved, report
-from benchmarks.pytorch_peer import PyTorchPeer
-from jaxinfl import Dataset, Recipe
+from benchmarks.compare import interleaved, report
+from benchmarks.models_per_hour_summary import (
+    GEMM,
+    OURS,
+    PATCHES,
+    PYTORCH,
+    TRAINING,
+    VMAP_STEP,
+    VMAP_TRAINING,
+    Result,
+    report_summary,
+    show_rates,
+)
+from benchmarks.networks import NETWORKS, Network, normalized_images
+from benchmarks.peers_jax import Gemm, StockTrainer, steps_per_second
+from benchmarks.peers_torch import Kind, Workers, why_missing
+from benchmarks.record import console
+from jaxinfl import Dataset
 from jaxinfl.devices import num_cores
-from jaxinfl.models import Model, SmallCNN, build_model
+from jaxinfl.models import Model, build_model
 from jaxinfl.training.execution import choose_execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.programs import build_programs
 
-RECIPE = Recipe(epochs=10, batch_size=64, weight_decay=0.0, schedule="constant")
-OURS = "jaxinfl"
+NetworkName = Literal["digits", "cifar", "mnist", "small_mlp"]
 
 
 @dataclass(frozen=True)
 class Config:
     """Options."""
 
+    networks: tuple[NetworkName, ...] = ("digits", "cifar", "mnist", "small_mlp")
+    """One table and one JSON file each."""
     rounds: int = 5
-    """Timed rounds; the table shows medians."""
-    models: int = 128
-    """Models of each of our calls."""
+    """Timed rounds; the tables show medians."""
     seconds: float = 4.0
-    """Time of each opponent in each round."""
+    """Time of each contender in each round; a slow one takes one step at least."""
+    models: int = 128
+    """Models of each whole call on the digits."""
     quick: bool = False
-    """One short round, to see that it runs."""
+    """One short round of tiny networks, to see that it runs."""
     out: Path = Path("results/benchmarks")
-    """Folder of the JSON file."""
-
-
-def three_conv_cnn(rngs: nnx.Rngs) -> SmallCNN:
-    """The network of the comparison: no batch norm, biases in the convolutions."""
-    return SmallCNN((8, 8, 1), 10, batch_norm=False, rngs=rngs)
+    """Folder of the JSON files."""
 
 
 def main(config: Config) -> Path:
-    """Measure and report; returns the JSON file."""
+    """Measure and report; returns the JSON file of the summary."""
     if config.quick:
-        config = dataclasses.replace(config, rounds=1, models=4, seconds=0.2)
-    data = jaxinfl.load_dataset("digits")
-    model = build_model(three_conv_cnn, image_shape=data.image_shape, num_classes=data.num_classes)
-    steps = RECIPE.epochs * math.ceil(int(0.7 * data.num_train) / RECIPE.batch_size)
-    contenders: dict[str, Callable[[], float]] = {
-        OURS: partial(_ours, config, data, model),
-        "jax.vmap with lax.conv": _stock_vmap(data, model, steps),
-    }
-    peers = _pytorch(config, steps)
-    contenders |= {name: measure for name, (_, measure) in peers.items()}
+        config = dataclasses.replace(config, rounds=1, seconds=0.05, models=4)
+    workers = _start_workers(config)
+    results = []
     try:
-        measured = interleaved(contenders, config.rounds)
+        for name in config.networks:
+            network = NETWORKS[name].tiny() if config.quick else NETWORKS[name]
+            results.append(_compare(config, network, workers))
     finally:
-        for peer, _ in peers.values():
-            peer.close()
-    title = f"Models per hour: 3-conv CNN on digits, {steps} steps of {RECIPE.batch_size}"
-    return report("models_per_hour", title, "models/hour", measured, ours=OURS, higher_is_better=True, out=config.out)
+        for pool in workers:
+            pool.close()
+    return report_summary(results, config.out)
 
 
-def _ours(config: Config, data: Dataset, model: Model) -> float:
-    """Models per hour of a whole call, from the moment when it is compiled and about to start."""
+def _start_workers(config: Config) -> list[Workers]:
+    """One process with all cores and a process a core; on a GPU, one process with all cores and one with one."""
+    if missing := why_missing("torch"):
+        console.print(missing)
+        return []
+    if missing := why_missing("dattri"):
+        console.print(missing)
+    cores = min(num_cores(), 2) if config.quick else num_cores()
+    settings = {(1, cores), (1, 1) if jax.default_backend() != "cpu" else (cores, 1)}
+    return [Workers(processes=processes, threads=threads) for processes, threads in sorted(settings)]
+
+
+def _compare(config: Config, network: Network, workers: list[Workers]) -> Result:
+    data = network.load()
+    measured = interleaved(contenders(config, network, data, workers), config.rounds)
+    steps = network.steps(data.num_train)
+    ours = OURS if OURS in measured else TRAINING
+    title = f"{network.description}, batch {network.batch_size}: {network.step_flops / 1e9:.3g} GFLOP a step"
+    if ours == OURS:
+        title += f", {steps} steps a model"
+    file = f"models_per_hour_{network.name}"
+    report(file, title, "steps/s", measured, ours=ours, higher_is_better=True, out=config.out)
+    result = Result(network, steps, {name: float(np.median(rates)) for name, rates in measured.items()})
+    show_rates(result)
+    return result
+
+
+def contenders(
+    config: Config, network: Network, data: Dataset, workers: list[Workers]
+) -> dict[str, Callable[[], float]]:
+    """Measurements of training steps a second, by name."""
+    model = build_model(network.module, image_shape=data.image_shape, num_classes=data.num_classes)
+    found: dict[str, Callable[[], float]] = {}
+    if network.name == "digits":
+        found[OURS] = partial(_whole_calls, config, network, data, model)
+    ours = OurTraining(network, data, model)
+    found[TRAINING] = steps_per_second(ours, config.seconds)
+    if network.strides and ours.conv != "patches":
+        found[PATCHES] = steps_per_second(OurTraining(network, data, model, conv="patches"), config.seconds)
+    # A slow step is a call of its own.
+    looped = StockTrainer(network, data, models=network.vmapped, looped=1 if network.strides else 16)
+    stepped = StockTrainer(network, data, models=network.vmapped)
+    found[f"{VMAP_TRAINING}, {network.vmapped} models"] = steps_per_second(looped, config.seconds)
+    found[f"{VMAP_STEP}, {network.vmapped} models"] = steps_per_second(stepped, config.seconds)
+    found["plain JAX, one by one"] = steps_per_second(StockTrainer(network, data), config.seconds)
+    found |= _torch(config, network, data, workers)
+    found[GEMM] = steps_per_second(Gemm(network.step_flops), config.seconds / 4)
+    return found
+
+
+def _whole_calls(config: Config, network: Network, data: Dataset, model: Model) -> float:
+    """Steps a second of a whole call, from the moment when it is compiled and about to start."""
     masks = jaxinfl.draw_subsets(config.models, data.num_train)
     begun: list[float] = []
     jaxinfl.train_ensemble(
@@ -89,50 +149,53 @@ def _ours(config: Config, data: Dataset, model: Model) -> float:
         jax.random.split(jax.random.key(0), config.models),
         data=data,
         model=model,
-        recipe=RECIPE,
+        recipe=network.recipe,
         progress=False,
         on_plan=lambda plan: begun.append(time.perf_counter()),
     )
-    return 3600 * config.models / (time.perf_counter() - begun[0])
+    return config.models * network.steps(data.num_train) / (time.perf_counter() - begun[0])
 
 
-def _stock_vmap(data: Dataset, model: Model, steps: int) -> Callable[[], float]:
-    """One device with all threads, 8 models at once; timed for one epoch, its rate taken for all."""
-    chosen = choose_execution(model, RECIPE, data)
-    execution = dataclasses.replace(chosen, num_devices=1, lanes=1, width=8, conv="stock")
-    programs = build_programs(model, RECIPE, execution, (jax.devices()[0],))
-    device_data = programs.place_data(data)
-    keys = ModelKeys.split(jax.random.split(jax.random.key(0), execution.group))
-    masks, placed_keys = programs.place(jaxinfl.draw_subsets(execution.group, data.num_train), keys)
+class OurTraining:
+    """The compiled program with which `train_ensemble` trains one group of models, without evaluation."""
 
-    def measure() -> float:
-        states = jax.block_until_ready(programs.start(device_data, masks, placed_keys))
-        begun = time.perf_counter()
-        jax.block_until_ready(programs.advance(device_data, states, masks, placed_keys, jnp.int32(0), jnp.int32(1)))
-        seconds_per_step = (time.perf_counter() - begun) / (steps / RECIPE.epochs)
-        return 3600 * execution.group / (seconds_per_step * steps)
+    def __init__(self, network: Network, data: Dataset, model: Model, *, conv: Literal["patches"] | None = None):
+        execution = choose_execution(model, network.recipe, data, conv=conv)
+        self.conv, self.steps = execution.conv, float(execution.group * network.steps(data.num_train))
+        self._programs = build_programs(model, network.recipe, execution, tuple(jax.devices()))
+        self._data = self._programs.place_data(data)
+        self._last = jnp.int32(network.epochs)
+        keys = ModelKeys.split(jax.random.split(jax.random.key(0), execution.group))
+        masks = jaxinfl.draw_subsets(execution.group, data.num_train)
+        self._masks, self._keys = self._programs.place(masks, keys)
 
-    return measure
+    def restart(self) -> None:
+        """New models, from the same keys."""
+        self._states: Any = jax.block_until_ready(self._programs.start(self._data, self._masks, self._keys))
 
-
-def _pytorch(config: Config, steps: int) -> dict[str, tuple[PyTorchPeer, Callable[[], float]]]:
-    if importlib.util.find_spec("torch") is None:
-        console.print("PyTorch is not installed: left out. To compare, pip install torch.")
-        return {}
-    cores, peers = num_cores(), {}
-    settings = {(1, cores), (1, 1) if jax.default_backend() != "cpu" else (cores, 1)}
-    for processes, threads in sorted(settings):
-        for memory_format in ("contiguous_format", "channels_last"):
-            peer = PyTorchPeer(
-                processes=processes, threads=threads, memory_format=memory_format, batch_size=RECIPE.batch_size
-            )
-            name = f"PyTorch, {processes} x {threads} threads, {memory_format.split('_')[0]}"
-            peers[name] = peer, partial(_pytorch_rate, peer, config.seconds, steps)
-    return peers
+    def run(self) -> Array:
+        """All epochs of every model of the group; a second call goes on training."""
+        self._states = self._programs.advance(
+            self._data, self._states, self._masks, self._keys, jnp.int32(0), self._last
+        )
+        return self._states.loss
 
 
-def _pytorch_rate(peer: PyTorchPeer, seconds: float, steps: int) -> float:
-    return 3600 * peer.steps_per_second(seconds) / steps
+def _torch(config: Config, network: Network, data: Dataset, workers: list[Workers]) -> dict[str, Callable[[], float]]:
+    found: dict[str, Callable[[], float]] = {}
+    formats: tuple[Kind, ...] = ("contiguous_format", "channels_last") if network.strides else ("contiguous_format",)
+    for pool in workers:
+        pool.load(network, normalized_images(data), data.train_labels)
+        for layout in formats:
+            suffix = f", {layout.split('_format')[0]}" if network.strides else ""
+            found[f"{PYTORCH}, {pool.setting}{suffix}"] = partial(pool.steps_per_second, layout, config.seconds)
+    if workers:
+        together = partial(workers[0].steps_per_second, "torch.func", config.seconds)
+        found[f"{PYTORCH}, torch.func, {network.stacked} models"] = together
+    if workers and not why_missing("dattri"):
+        for pool in workers:
+            found[f"dattri, {pool.setting}"] = partial(pool.steps_per_second, "dattri", config.seconds)
+    return found
 
 
 if __name__ == "__main__":

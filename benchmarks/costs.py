@@ -1,0 +1,150 @@
+"""Floating-point operations and memory traffic of ONE training step and one evaluation batch of one model.
+
+Nothing is trained: the programs are traced, lowered and compiled from shapes alone. One step at a time, because XLA's
+cost analysis counts the body of a loop once, whatever the number of its passes.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from jaxinfl import Recipe
+from jaxinfl.models import Model
+from jaxinfl.models.lowering import conv_lowering
+from jaxinfl.training.programs import EVALUATION_BATCH
+from jaxinfl.training.step import DeviceData, Keys, Scores, State, _update, evaluate, start
+
+Lowering = Literal["patches", "stock"]
+
+_PRODUCTS = ("dot_general", "conv_general_dilated")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A function and the shapes of what it takes."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one program, or of several in a row."""
+
+    flops: float
+    """As XLA counts the lowered float32 program, convolutions by patches; a multiplication and an addition are two."""
+    least_bytes: float
+    """Each convolution and matrix product reads its operands and writes its result once, the optimizer reads and writes
+    the state once; all that lies between is fused into these, and no patches are stored. In float32."""
+    least_bytes_bfloat16: float
+    """The same with activations in bfloat16 (`Recipe.compute_dtype`)."""
+    fused_bytes: float
+    """What the kernels of the float32 program by patches read and write, as XLA fuses it for a CPU."""
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
+
+    def __mul__(self, times: float) -> "Cost":
+        return Cost(*(times * value for value in dataclasses.astuple(self)))
+
+
+def step_cost(model: Model, recipe: Recipe, image_shape: tuple[int, int, int]) -> Cost:
+    """One optimizer step on a whole batch: forward, backward, update."""
+    _, state, _ = _shapes(model, recipe, image_shape, recipe.batch_size)
+    # Read and written once each; the gradients are read once more than the products, which write them, have counted.
+    update = 2 * _bytes(state) + _bytes(state.variables.params)
+    return _cost(lambda recipe, conv: _step(model, recipe, image_shape, conv), recipe, update)
+
+
+def evaluation_cost(model: Model, recipe: Recipe, image_shape: tuple[int, int, int]) -> Cost:
+    """The forward pass, predictions and margins of `EVALUATION_BATCH` examples."""
+    return _cost(lambda recipe, conv: _evaluation(model, recipe, image_shape, conv), recipe, 0)
+
+
+def product_bytes(jaxpr: Jaxpr) -> int:
+    """Bytes of the operands and results of all convolutions and matrix products of a traced program.
+
+    Raises:
+      ValueError: a product inside a loop whose number of passes is not known.
+    """
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in _PRODUCTS:
+            total += sum(_bytes(variable.aval) for variable in (*equation.invars, *equation.outvars))
+        inside = sum(product_bytes(inner) for inner in _inner(equation.params))
+        if inside and equation.primitive.name == "while":
+            raise ValueError(
+                "a matrix product lies in a while loop, whose number of passes is not known before it runs."
+            )
+        total += inside * equation.params.get("length", 1)
+    return total
+
+
+def _cost(program: Callable[[Recipe, Lowering], Program], recipe: Recipe, update: int) -> Cost:
+    patches = program(recipe, "patches")
+    lowered = jax.jit(patches.function).lower(*patches.arguments)
+    counted: Any = lowered.cost_analysis()
+    compiled: Any = lowered.compile().cost_analysis()
+
+    def least(dtype: Literal["float32", "bfloat16"]) -> float:
+        stock = program(dataclasses.replace(recipe, compute_dtype=dtype), "stock")
+        return update + product_bytes(jax.make_jaxpr(stock.function)(*stock.arguments).jaxpr)
+
+    return Cost(float(counted["flops"]), least("float32"), least("bfloat16"), float(compiled["bytes accessed"]))
+
+
+def _step(model: Model, recipe: Recipe, image_shape: tuple[int, int, int], conv: Lowering) -> Program:
+    data, state, key = _shapes(model, recipe, image_shape, recipe.batch_size)
+
+    # A function of its own for each lowering: JAX keeps traces by function, and the lowering is no argument.
+    def step(data: DeviceData, state: State, index: Any, counted: Any, key: Any, rate: Any) -> State:
+        with conv_lowering(conv):
+            return _update(model, recipe, data, state, index, counted, key, rate)
+
+    index, counted = (jax.ShapeDtypeStruct((recipe.batch_size,), dtype) for dtype in (jnp.int32, jnp.bool_))
+    return Program(step, (data, state, index, counted, key, jax.ShapeDtypeStruct((), jnp.float32)))
+
+
+def _evaluation(model: Model, recipe: Recipe, image_shape: tuple[int, int, int], conv: Lowering) -> Program:
+    data, state, _ = _shapes(model, recipe, image_shape, EVALUATION_BATCH)
+    once = jnp.int32(1)  # a value, not traced: the loop over batches then has a known number of passes
+
+    def evaluation(data: DeviceData, state: State) -> Scores:
+        with conv_lowering(conv):
+            return evaluate(model, recipe, data, state, once, EVALUATION_BATCH)
+
+    return Program(evaluation, (data, state))
+
+
+def _shapes(
+    model: Model, recipe: Recipe, image_shape: tuple[int, int, int], examples: int
+) -> tuple[DeviceData, State, Any]:
+    """A data set of no more examples than one program reads: a larger one would be counted as read."""
+    shape: Any = jax.ShapeDtypeStruct
+    pixels = shape((examples, image_shape[-1]), jnp.float32)
+    data = DeviceData(shape((examples, *image_shape), jnp.uint8), shape((examples,), jnp.int32), pixels, pixels)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    mask = shape((examples,), jnp.bool_)
+    state = jax.eval_shape(
+        lambda data, mask, key: start(model, recipe, data, mask, Keys(key, key, key)), data, mask, key
+    )
+    return data, state, key
+
+
+def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
+    """The programs inside an equation: of calls, loops and branches."""
+    for value in params.values():
+        for part in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(part, (ClosedJaxpr, Jaxpr)):
+                yield part.jaxpr if isinstance(part, ClosedJaxpr) else part
+
+
+def _bytes(tree: Any) -> int:
+    """Of arrays or shapes."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
