@@ -10,6 +10,9 @@ from scipy.special import expit
 
 from jaxinfl.store.run import ABSENT, DIVERGED, RunStore
 
+OVERRIDE = "override_"
+"""Prefix of the arrays that hold the models' own numbers in place of the recipe's."""
+
 
 class Ensemble:
     """The finished models of a run: `train_ensemble` returns it, `Ensemble.open` reads it again.
@@ -27,6 +30,7 @@ class Ensemble:
       train_correct, test_correct: bool, prediction equals label.
       train_probability, test_probability: float32, softmax probability of the true class.
       diverged: bool [models]; leave these models out of an estimate.
+      overrides: the models' own numbers in place of the recipe's, float32 [models] by field; empty where there are none.
     """
 
     def __init__(self, store: RunStore):
@@ -67,6 +71,11 @@ class Ensemble:
     def key_data(self) -> np.ndarray:
         """Keys for initialization, order and augmentation: uint32 [models, 3, words]."""
         return self._store.read_input("key_data")[self.model_index]
+
+    @cached_property
+    def overrides(self) -> dict[str, Float[np.ndarray, " models"]]:
+        names = [name for name in self.attributes["inputs"] if name.startswith(OVERRIDE)]
+        return {name.removeprefix(OVERRIDE): self._store.read_input(name)[self.model_index] for name in names}
 
     @cached_property
     def train_labels(self) -> Int[np.ndarray, " train"]:
@@ -124,6 +133,8 @@ class Ensemble:
             f"  versions {', '.join(f'{name} {version}' for name, version in about['versions'].items())}",
             f"  command  {about['command']}",
         ]
+        if self.overrides:
+            lines.insert(4, f"  a value for each model: {', '.join(self.overrides)}")
         if self.diverged.any():
             lines.insert(1, f"  {self.diverged.sum()} models diverged")
         return "\n".join(lines)

@@ -18,7 +18,7 @@ from jaxinfl.training.plan import RunPlan, plan_run, time_programs
 from jaxinfl.training.programs import build_programs
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.step import Scores
+from jaxinfl.training.step import Given, Scores
 
 _log = logging.getLogger("jaxinfl")
 
@@ -40,6 +40,7 @@ class Trainer:
         model: Model,
         recipe: Recipe,
         execution: Execution,
+        given: Given = Given(),  # noqa: B008 - immutable
     ):
         if devices.unused_cores() > 0:
             _log.warning(
@@ -49,6 +50,7 @@ class Trainer:
                 devices.num_cores(),
             )
         self._masks, self._keys, self._data, self._model, self._recipe = masks, keys, data, model, recipe
+        self._given = given
         self._devices = tuple(jax.devices())
         self._programs = build_programs(model, recipe, execution, self._devices)
         self._device_data = self._programs.place_data(data)
@@ -56,7 +58,7 @@ class Trainer:
     def plan(self, finished: int) -> RunPlan:
         """Compile, time a few steps, and say what the rest of the run will cost."""
         return plan_run(
-            time_programs(self._programs, self._device_data, self._recipe),
+            time_programs(self._programs, self._device_data, self._recipe, self._given),
             programs=self._programs,
             masks=self._masks,
             finished=finished,
@@ -64,6 +66,7 @@ class Trainer:
             model=self._model,
             recipe=self._recipe,
             device=devices.describe(self._devices),
+            overridden=tuple(self._given.overrides or ()),
         )
 
     def shard_size(self, plan: RunPlan) -> int:
@@ -102,7 +105,7 @@ class Trainer:
 
     def _start_group(self, chunk: slice, epochs_per_call: int, bar: TrainingProgress) -> Scores:
         masks, keys = self._programs.place(self._masks[chunk], self._keys[chunk])
-        states = self._programs.start(self._device_data, masks, keys)
+        states = self._programs.start(self._device_data, masks, keys, self._programs.place_given(self._given, chunk))
         calls = range(0, self._recipe.epochs, epochs_per_call)
         models = chunk.stop - chunk.start
         for first in calls:
