@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxinfl.store.run import RunDirectoryError
+from jaxinfl.store.errors import RunDirectoryError
 
 _HASH_LENGTH = 64
 _REMEDY = "Use another run_dir, or delete this one to start anew."

@@ -1,26 +1,37 @@
 """train_ensemble: many models, each on its own subset with its own keys, into one run."""
 
+import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool
 
 from jaxinfl import provenance
 from jaxinfl.datasets import Dataset
-from jaxinfl.models import Model, ModuleFactory, build_model
+from jaxinfl.models import Model, ModuleFactory, Variables, build_model
 from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.store import ABSENT, Ensemble, Layout, RowArray, RunStore, check_same_run
 from jaxinfl.store.ensemble import OVERRIDE
 from jaxinfl.store.layout import digest
 from jaxinfl.store.run import check_free
-from jaxinfl.training.arguments import check_execution, check_keys, check_recipe, check_shard_size, check_subsets
+from jaxinfl.store.weights import CHECKSUM, describe, weights_digest
+from jaxinfl.training.arguments import (
+    check_execution,
+    check_keys,
+    check_recipe,
+    check_shard_size,
+    check_subsets,
+    check_weights_kept,
+)
 from jaxinfl.training.execution import choose_execution
+from jaxinfl.training.initial import check_initial
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.overrides import check_overrides
 from jaxinfl.training.plan import RunPlan
@@ -41,6 +52,8 @@ def train_ensemble(
     width: int | None = None,
     conv: ConvLowering | None = None,
     overrides: Mapping[str, ArrayLike] | None = None,
+    initial: Variables | None = None,
+    keep_weights: bool = False,
     progress: bool = True,
     on_plan: Callable[[RunPlan], None] | None = None,
 ) -> Ensemble:
@@ -68,6 +81,10 @@ def train_ensemble(
         share one compiled program, in which these are numbers like any other: a model's bits are the same whatever the
         other models' values are, in any ensemble that overrides the same fields; those of the same values written in
         the recipe may differ in rounding.
+      initial: weights and batch-norm statistics to start from, [models, ...], as `Ensemble.weights()` returns them; the
+        initialization keys are then without effect. Part of what makes a run the same: other weights are another run.
+      keep_weights: keep the final weights too, for `Ensemble.weights()`: 4 bytes a parameter and model, in the run
+        directory as one Orbax checkpoint a shard. A run that exists goes on as it was started.
       progress: show a bar, if standard error is a terminal.
       on_plan: called with the run's size, estimated time and disk before training starts (not when nothing is left).
 
@@ -84,41 +101,61 @@ def train_ensemble(
     model_keys = check_keys(keys, len(subsets))
     check_recipe(recipe, data)
     check_shard_size(shard_size)
-    given = Given(overrides=check_overrides(overrides, recipe, len(subsets)) or None)
-    built = build_model(model, image_shape=data.image_shape, num_classes=data.num_classes)
+    built, given = _built(model, data, recipe, overrides, initial, len(subsets))
+    kept = {"weights": describe(jax.eval_shape(built.init, jax.random.key(0)))} if keep_weights else {}
     identity = _identity(subsets, model_keys, data, built, recipe, given)
     store = _existing_run(run_dir, identity)
     if store is not None:
+        kept = check_weights_kept(store.attributes, store.path, kept)
         if (store.status() != ABSENT).all():
             return Ensemble(store)
         # Width and lowering decide the last bits, so a run goes on with those it was started with.
         width, conv = check_execution(store.attributes["execution"], store.path, width=width, conv=conv)
     execution = choose_execution(built, recipe, data, width=width, conv=conv)
-    trainer = Trainer(subsets, model_keys, data=data, model=built, recipe=recipe, execution=execution, given=given)
+    trainer = Trainer(
+        subsets, model_keys, data=data, model=built, recipe=recipe, execution=execution, given=given, weights=bool(kept)
+    )
     finished = 0 if store is None else int((store.status() != ABSENT).sum())
     plan = trainer.plan(finished)
     if on_plan is not None:
         on_plan(plan)
     if store is None:
-        description = _description(identity, data, plan)
+        description = _description(identity, data, plan) | kept
         shard_size = shard_size or trainer.shard_size(plan)
         store = RunStore.create(run_dir, _layout(subsets, model_keys, data, description, shard_size, given))
-    try:
+    with _saying_what_is_kept(store):
         trainer.train(store, plan, shown=progress)
-    except KeyboardInterrupt:
-        _say_what_is_kept(store)
-        raise
     return Ensemble(store)
 
 
-def _say_what_is_kept(store: RunStore) -> None:
-    if store.path is not None:
+def _built(
+    model: str | ModuleFactory | Model,
+    data: Dataset,
+    recipe: Recipe,
+    overrides: Mapping[str, ArrayLike] | None,
+    initial: Variables | None,
+    num_models: int,
+) -> tuple[Model, Given]:
+    """The model for these images, and what each of the ensemble is given."""
+    numbers = check_overrides(overrides, recipe, num_models)
+    built = build_model(model, image_shape=data.image_shape, num_classes=data.num_classes)
+    return built, Given(numbers or None, check_initial(initial, built, num_models))
+
+
+@contextlib.contextmanager
+def _saying_what_is_kept(store: RunStore) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if store.path is None:
+            raise
         finished = int((store.status() != ABSENT).sum())
         print(
             f"\nInterrupted: {finished} of {store.num_models} models are finished and kept in {store.path}; "
             "the same call goes on from there.",
             file=sys.stderr,
         )
+        raise
 
 
 def _existing_run(run_dir: str | os.PathLike[str] | None, identity: dict[str, Any]) -> RunStore | None:
@@ -151,6 +188,8 @@ def _identity(
     # Only where there are any, so that runs of a time before overrides go on.
     if given.overrides:
         identity["overrides"] = {name: digest(values) for name, values in given.overrides.items()}
+    if given.initial is not None:
+        identity["initial"] = weights_digest(given.initial)
     return identity
 
 
@@ -175,7 +214,7 @@ def _layout(
 ) -> Layout:
     # Class numbers, and -1 for models that diverged.
     label_type = "int16" if data.num_classes < 2**15 else "int32"
-    row_arrays = {}
+    row_arrays: dict[str, RowArray] = {}
     for split, examples in (("train", data.num_train), ("test", data.num_test)):
         row_arrays[f"{split}_prediction"] = RowArray((examples,), label_type, (split,))
         row_arrays[f"{split}_margin"] = RowArray((examples,), "float32", (split,))
@@ -185,6 +224,8 @@ def _layout(
         "train_labels": (data.train_labels, ("train",)),
         "test_labels": (data.test_labels, ("test",)),
     }
+    if "weights" in description:
+        row_arrays[CHECKSUM] = RowArray((), "uint32", ())
     for name, values in (given.overrides or {}).items():
         inputs[OVERRIDE + name] = (values, ("model",))
     return Layout(

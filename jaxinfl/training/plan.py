@@ -127,11 +127,14 @@ def plan_run(
     recipe: Recipe,
     device: str,
     overridden: tuple[str, ...] = (),
+    keep_weights: bool = False,
 ) -> RunPlan:
     """The plan of a run from the timing of its programs."""
     steps = np.ceil(masks.sum(axis=1) / recipe.batch_size).mean()
     group_seconds = recipe.epochs * steps * timing.step + timing.evaluation
     examples = data.num_train + data.num_test
+    variables = jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))) if keep_weights else []
+    weight_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in variables)
     return RunPlan(
         num_models=len(masks),
         finished=finished,
@@ -144,7 +147,7 @@ def plan_run(
         seconds_per_model=group_seconds / programs.execution.group,
         seconds_per_epoch=steps * timing.step,
         # Predictions of 2 bytes, margins of 4, a mask byte a training example.
-        disk_bytes=len(masks) * (6 * examples + data.num_train),
+        disk_bytes=len(masks) * (6 * examples + data.num_train + weight_bytes),
         overridden=overridden,
     )
 

@@ -42,6 +42,8 @@ class Given(NamedTuple):
 
     overrides: dict[str, Any] | None = None
     """Numbers in place of the recipe's, by field."""
+    initial: Variables | None = None
+    """What to start from in place of the model's own initialization."""
 
 
 class State(NamedTuple):
@@ -76,7 +78,7 @@ def start(
     given: Given = Given(),  # noqa: B008 - immutable
 ) -> State:
     """The untrained model."""
-    variables = model.init(keys.init)
+    variables = model.init(keys.init) if given.initial is None else given.initial
     mean, std = _pixel_statistics(recipe, data, mask)
     optimizer = make_optimizer(with_overrides(recipe, given.overrides)).init(variables.params)
     return State(variables, optimizer, mean, std, jnp.float32(0), given.overrides)
