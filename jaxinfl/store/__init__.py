@@ -1,9 +1,10 @@
 """A run directory: Zarr arrays on disk, one row a model; what is complete, what is damaged."""
 
 from jaxinfl.store.ensemble import Ensemble
+from jaxinfl.store.errors import RunDirectoryError
 from jaxinfl.store.identity import check_same_run
 from jaxinfl.store.layout import Layout, RowArray
-from jaxinfl.store.run import ABSENT, COMPLETE, DIVERGED, RunDirectoryError, RunStore
+from jaxinfl.store.run import ABSENT, COMPLETE, DIVERGED, RunStore
 
 __all__ = [
     "ABSENT",

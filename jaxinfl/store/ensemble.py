@@ -1,14 +1,22 @@
 """What the models of a run said, as arrays."""
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit
 
+from jaxinfl.models import Variables
+from jaxinfl.store.errors import RunDirectoryError
 from jaxinfl.store.run import ABSENT, DIVERGED, RunStore
+from jaxinfl.store.weights import CHECKSUM, empty_leaves, rebuild
+
+OVERRIDE = "override_"
+"""Prefix of the arrays that hold the models' own numbers in place of the recipe's."""
 
 
 class Ensemble:
@@ -27,6 +35,7 @@ class Ensemble:
       train_correct, test_correct: bool, prediction equals label.
       train_probability, test_probability: float32, softmax probability of the true class.
       diverged: bool [models]; leave these models out of an estimate.
+      overrides: the models' own numbers in place of the recipe's, float32 [models] by field; empty where there are none.
     """
 
     def __init__(self, store: RunStore):
@@ -69,6 +78,11 @@ class Ensemble:
         return self._store.read_input("key_data")[self.model_index]
 
     @cached_property
+    def overrides(self) -> dict[str, Float[np.ndarray, " models"]]:
+        names = [name for name in self.attributes["inputs"] if name.startswith(OVERRIDE)]
+        return {name.removeprefix(OVERRIDE): self._store.read_input(name)[self.model_index] for name in names}
+
+    @cached_property
     def train_labels(self) -> Int[np.ndarray, " train"]:
         return self._store.read_input("train_labels")
 
@@ -91,6 +105,37 @@ class Ensemble:
     @cached_property
     def test_margin(self) -> Float[np.ndarray, "models test"]:
         return self._store.read_rows("test_margin", self.model_index)
+
+    def weights(self, models: Sequence[int] | ArrayLike | None = None) -> Variables:
+        """Final weights and batch-norm statistics of models trained with `keep_weights=True`.
+
+        Args:
+          models: rows of this ensemble; all by default.
+
+        Returns:
+          Arrays [models, ...] in the structure that the model's own variables have; `train_ensemble(initial=...)` takes
+          it. Rows of it: `jax.tree.map(lambda w: w[rows], weights)`. Memory: that of the weights, and of one more shard.
+
+        Raises:
+          IndexError: no such row.
+          RunDirectoryError: the run keeps no weights, or they are damaged or missing.
+        """
+        description = self.attributes.get("weights")
+        if description is None:
+            raise RunDirectoryError(
+                f"the run in {self._store.path or 'memory'} keeps no weights. Train it with keep_weights=True, in another "
+                "run_dir."
+            )
+        chosen = self.model_index if models is None else self.model_index[np.asarray(models, np.int64).reshape(-1)]
+        recorded = self._store.read_rows(CHECKSUM, chosen)
+        result = empty_leaves(description, len(chosen))
+        for shard in self._store.shards():
+            wanted = np.flatnonzero((chosen >= shard.start) & (chosen < shard.stop))
+            if wanted.size:
+                read = self._store.weights.read(shard, description, chosen[wanted], recorded[wanted])
+                for name, values in read.items():
+                    result[name][wanted] = values
+        return rebuild(result, description)
 
     @property
     def train_correct(self) -> Bool[np.ndarray, "models train"]:
@@ -124,6 +169,8 @@ class Ensemble:
             f"  versions {', '.join(f'{name} {version}' for name, version in about['versions'].items())}",
             f"  command  {about['command']}",
         ]
+        if self.overrides:
+            lines.insert(4, f"  a value for each model: {', '.join(self.overrides)}")
         if self.diverged.any():
             lines.insert(1, f"  {self.diverged.sum()} models diverged")
         return "\n".join(lines)

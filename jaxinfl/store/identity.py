@@ -1,10 +1,11 @@
 """What makes two runs the same run: going on with another one's models would mix two experiments."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxinfl.store.run import RunDirectoryError
+from jaxinfl.store.errors import RunDirectoryError
 
 _HASH_LENGTH = 64
 _REMEDY = "Use another run_dir, or delete this one to start anew."
@@ -24,14 +25,17 @@ def check_same_run(recorded: Mapping[str, Any], given: Mapping[str, Any], path: 
     field, old, new = difference
     what = field[0] if len(field) == 1 else f"{field[0]} ({'.'.join(field[1:])})"
     # A hash tells a reader nothing.
-    values = "" if isinstance(old, str) and len(old) == _HASH_LENGTH else f": {old!r} there, {new!r} now"
+    hashed = any(isinstance(value, str) and len(value) == _HASH_LENGTH for value in (old, new))
+    values = "" if hashed else f": {old!r} there, {new!r} now"
     raise RunDirectoryError(f"{path} belongs to another run: it differs in {what}{values}. {_REMEDY}")
 
 
 def _first_difference(old: Any, new: Any, field: tuple[str, ...]) -> tuple[tuple[str, ...], Any, Any] | None:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for name in dict.fromkeys([*old, *new]):
-            difference = _first_difference(old.get(name), new.get(name), (*field, name))
+    # A part that only one side has differs in each of its fields.
+    parts = [{} if value is None else value for value in (old, new)]
+    if all(isinstance(part, Mapping) for part in parts):
+        for name in dict.fromkeys(itertools.chain(*parts)):
+            difference = _first_difference(parts[0].get(name), parts[1].get(name), (*field, name))
             if difference is not None:
                 return difference
         return None

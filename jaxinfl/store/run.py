@@ -17,17 +17,15 @@ import zarr
 from jaxtyping import Bool, Int, UInt8
 from zarr.storage import LocalStore, MemoryStore
 
+from jaxinfl.store.errors import RunDirectoryError
 from jaxinfl.store.layout import Layout, RowArray, attributes_digest, digest, lay_out, row_checksums
+from jaxinfl.store.weights import WeightFiles
 
 FORMAT = 1
 """Raised when an older jaxinfl could not read what this one writes."""
 
 ABSENT, COMPLETE, DIVERGED = 0, 1, 2
 """Status of a model: not trained yet; trained; trained, but a loss or logit was not finite."""
-
-
-class RunDirectoryError(RuntimeError):
-    """A run directory that is damaged, foreign, or belongs to another run."""
 
 
 class RunStore:
@@ -37,6 +35,7 @@ class RunStore:
         self.group = group
         self.path = path
         self.attributes: dict[str, Any] = _checked_attributes(group, path)
+        self.weights = WeightFiles(None if path is None else path / "weights")
         self.row_arrays = {
             name: RowArray(tuple(spec["shape"]), spec["dtype"], tuple(spec["axes"]))
             for name, spec in self.attributes["row_arrays"].items()

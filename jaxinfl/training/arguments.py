@@ -75,6 +75,15 @@ def check_shard_size(shard_size: int | None) -> None:
         raise ValueError(f"shard_size is {shard_size!r}; it takes a whole number of models from 1 up.")
 
 
+def check_weights_kept(recorded: Mapping[str, Any], path: Path | None, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run that goes on says of the weights that it keeps: what it was started with."""
+    if kept and "weights" not in recorded:
+        raise RunDirectoryError(
+            f"{path} keeps no weights: it was started without keep_weights=True. Use another run_dir, or leave it out."
+        )
+    return {"weights": recorded["weights"]} if "weights" in recorded else {}
+
+
 def check_execution(
     recorded: Mapping[str, Any], path: Path | None, *, width: int | None, conv: str | None
 ) -> tuple[int, ConvLowering]:

@@ -1,28 +1,42 @@
 """train_ensemble: many models, each on its own subset with its own keys, into one run."""
 
+import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool
 
 from jaxinfl import provenance
 from jaxinfl.datasets import Dataset
-from jaxinfl.models import Model, ModuleFactory, build_model
+from jaxinfl.models import Model, ModuleFactory, Variables, build_model
 from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.store import ABSENT, Ensemble, Layout, RowArray, RunStore, check_same_run
+from jaxinfl.store.ensemble import OVERRIDE
 from jaxinfl.store.layout import digest
 from jaxinfl.store.run import check_free
-from jaxinfl.training.arguments import check_execution, check_keys, check_recipe, check_shard_size, check_subsets
+from jaxinfl.store.weights import CHECKSUM, describe, weights_digest
+from jaxinfl.training.arguments import (
+    check_execution,
+    check_keys,
+    check_recipe,
+    check_shard_size,
+    check_subsets,
+    check_weights_kept,
+)
 from jaxinfl.training.execution import choose_execution
+from jaxinfl.training.initial import check_initial
 from jaxinfl.training.keys import ModelKeys
+from jaxinfl.training.overrides import check_overrides
 from jaxinfl.training.plan import RunPlan
 from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.step import Given
 from jaxinfl.training.trainer import Trainer
 
 
@@ -37,6 +51,9 @@ def train_ensemble(
     shard_size: int | None = None,
     width: int | None = None,
     conv: ConvLowering | None = None,
+    overrides: Mapping[str, ArrayLike] | None = None,
+    initial: Variables | None = None,
+    keep_weights: bool = False,
     progress: bool = True,
     on_plan: Callable[[RunPlan], None] | None = None,
 ) -> Ensemble:
@@ -59,6 +76,15 @@ def train_ensemble(
       shard_size: models written together; by default what takes some 10 seconds. A run that exists keeps its own.
       width: models trained at once on a device (vmap); by default 1 on a CPU and 32 elsewhere.
       conv: lowering of convolutions, "patches" or "stock"; by default the fast one of the platform.
+      overrides: fields of the recipe that differ from model to model, with one value a model:
+        `{"learning_rate": [0.1, 0.2, ...]}`. Taken: learning_rate, weight_decay, momentum, label_smoothing. All models
+        share one compiled program, in which these are numbers like any other: a model's bits are the same whatever the
+        other models' values are, in any ensemble that overrides the same fields; those of the same values written in
+        the recipe may differ in rounding.
+      initial: weights and batch-norm statistics to start from, [models, ...], as `Ensemble.weights()` returns them; the
+        initialization keys are then without effect. Part of what makes a run the same: other weights are another run.
+      keep_weights: keep the final weights too, for `Ensemble.weights()`: 4 bytes a parameter and model, in the run
+        directory as one Orbax checkpoint a shard. A run that exists goes on as it was started.
       progress: show a bar, if standard error is a terminal.
       on_plan: called with the run's size, estimated time and disk before training starts (not when nothing is left).
 
@@ -75,40 +101,61 @@ def train_ensemble(
     model_keys = check_keys(keys, len(subsets))
     check_recipe(recipe, data)
     check_shard_size(shard_size)
-    built = build_model(model, image_shape=data.image_shape, num_classes=data.num_classes)
-    identity = _identity(subsets, model_keys, data, built, recipe)
+    built, given = _built(model, data, recipe, overrides, initial, len(subsets))
+    kept = {"weights": describe(jax.eval_shape(built.init, jax.random.key(0)))} if keep_weights else {}
+    identity = _identity(subsets, model_keys, data, built, recipe, given)
     store = _existing_run(run_dir, identity)
     if store is not None:
+        kept = check_weights_kept(store.attributes, store.path, kept)
         if (store.status() != ABSENT).all():
             return Ensemble(store)
         # Width and lowering decide the last bits, so a run goes on with those it was started with.
         width, conv = check_execution(store.attributes["execution"], store.path, width=width, conv=conv)
     execution = choose_execution(built, recipe, data, width=width, conv=conv)
-    trainer = Trainer(subsets, model_keys, data=data, model=built, recipe=recipe, execution=execution)
+    trainer = Trainer(
+        subsets, model_keys, data=data, model=built, recipe=recipe, execution=execution, given=given, weights=bool(kept)
+    )
     finished = 0 if store is None else int((store.status() != ABSENT).sum())
     plan = trainer.plan(finished)
     if on_plan is not None:
         on_plan(plan)
     if store is None:
-        description = _description(identity, data, plan)
+        description = _description(identity, data, plan) | kept
         shard_size = shard_size or trainer.shard_size(plan)
-        store = RunStore.create(run_dir, _layout(subsets, model_keys, data, description, shard_size))
-    try:
+        store = RunStore.create(run_dir, _layout(subsets, model_keys, data, description, shard_size, given))
+    with _saying_what_is_kept(store):
         trainer.train(store, plan, shown=progress)
-    except KeyboardInterrupt:
-        _say_what_is_kept(store)
-        raise
     return Ensemble(store)
 
 
-def _say_what_is_kept(store: RunStore) -> None:
-    if store.path is not None:
+def _built(
+    model: str | ModuleFactory | Model,
+    data: Dataset,
+    recipe: Recipe,
+    overrides: Mapping[str, ArrayLike] | None,
+    initial: Variables | None,
+    num_models: int,
+) -> tuple[Model, Given]:
+    """The model for these images, and what each of the ensemble is given."""
+    numbers = check_overrides(overrides, recipe, num_models)
+    built = build_model(model, image_shape=data.image_shape, num_classes=data.num_classes)
+    return built, Given(numbers or None, check_initial(initial, built, num_models))
+
+
+@contextlib.contextmanager
+def _saying_what_is_kept(store: RunStore) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if store.path is None:
+            raise
         finished = int((store.status() != ABSENT).sum())
         print(
             f"\nInterrupted: {finished} of {store.num_models} models are finished and kept in {store.path}; "
             "the same call goes on from there.",
             file=sys.stderr,
         )
+        raise
 
 
 def _existing_run(run_dir: str | os.PathLike[str] | None, identity: dict[str, Any]) -> RunStore | None:
@@ -123,10 +170,10 @@ def _existing_run(run_dir: str | os.PathLike[str] | None, identity: dict[str, An
 
 
 def _identity(
-    masks: Bool[np.ndarray, "models train"], keys: ModelKeys, data: Dataset, model: Model, recipe: Recipe
+    masks: Bool[np.ndarray, "models train"], keys: ModelKeys, data: Dataset, model: Model, recipe: Recipe, given: Given
 ) -> dict[str, Any]:
     """What must be the same for a run to go on; the first difference is named in this order."""
-    return {
+    identity: dict[str, Any] = {
         "data": {
             "num_train": data.num_train,
             "num_test": data.num_test,
@@ -138,6 +185,12 @@ def _identity(
         "model": {"name": model.name, "num_params": model.num_params, "fingerprint": model.fingerprint},
         "recipe": recipe.to_dict(),
     }
+    # Only where there are any, so that runs of a time before overrides go on.
+    if given.overrides:
+        identity["overrides"] = {name: digest(values) for name, values in given.overrides.items()}
+    if given.initial is not None:
+        identity["initial"] = weights_digest(given.initial)
+    return identity
 
 
 def _description(identity: dict[str, Any], data: Dataset, plan: RunPlan) -> dict[str, Any]:
@@ -157,21 +210,27 @@ def _layout(
     data: Dataset,
     description: dict[str, Any],
     shard_size: int,
+    given: Given,
 ) -> Layout:
     # Class numbers, and -1 for models that diverged.
     label_type = "int16" if data.num_classes < 2**15 else "int32"
-    row_arrays = {}
+    row_arrays: dict[str, RowArray] = {}
     for split, examples in (("train", data.num_train), ("test", data.num_test)):
         row_arrays[f"{split}_prediction"] = RowArray((examples,), label_type, (split,))
         row_arrays[f"{split}_margin"] = RowArray((examples,), "float32", (split,))
+    inputs: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
+        "masks": (masks, ("model", "train")),
+        "key_data": (keys.data(), ("model", "source", "word")),
+        "train_labels": (data.train_labels, ("train",)),
+        "test_labels": (data.test_labels, ("test",)),
+    }
+    if "weights" in description:
+        row_arrays[CHECKSUM] = RowArray((), "uint32", ())
+    for name, values in (given.overrides or {}).items():
+        inputs[OVERRIDE + name] = (values, ("model",))
     return Layout(
         attributes=description,
-        inputs={
-            "masks": (masks, ("model", "train")),
-            "key_data": (keys.data(), ("model", "source", "word")),
-            "train_labels": (data.train_labels, ("train",)),
-            "test_labels": (data.test_labels, ("test",)),
-        },
+        inputs=inputs,
         row_arrays=row_arrays,
         num_models=len(masks),
         shard_size=shard_size,

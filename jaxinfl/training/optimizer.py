@@ -1,8 +1,9 @@
 """The optimizer and the learning rate of a recipe, from Optax."""
 
+import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxinfl.training.recipe import Recipe
 
@@ -13,11 +14,38 @@ def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
     PyTorch's order for SGD: weight decay joins the gradient, then momentum, then the learning rate, so that a change
     of the learning rate does not rescale the momentum gathered before.
     """
-    decay = optax.add_decayed_weights(recipe.weight_decay) if recipe.weight_decay else optax.identity()
+    decay = _weight_decay(recipe.weight_decay) if _acts(recipe.weight_decay) else optax.identity()
     if recipe.optimizer == "adamw":
         return optax.chain(optax.scale_by_adam(), decay)
-    momentum = optax.trace(recipe.momentum, nesterov=recipe.nesterov) if recipe.momentum else optax.identity()
+    momentum = _momentum(recipe.momentum, recipe.nesterov) if _acts(recipe.momentum) else optax.identity()
     return optax.chain(decay, momentum)
+
+
+def _acts(factor: float | Float[Array, ""]) -> bool:
+    """Whether it can change anything. One that differs from model to model is traced and can, also where it is 0."""
+    return not isinstance(factor, float) or factor != 0.0
+
+
+def _plus(tree: PyTree[Array], factor: float | Float[Array, ""], other: PyTree[Array]) -> PyTree[Array]:
+    """`tree + factor * other`. The factor takes each array's dtype, traced or not, so that a bfloat16 state stays one."""
+    return jax.tree.map(lambda x, y: x + jnp.asarray(factor).astype(y.dtype) * y, tree, other)
+
+
+def _weight_decay(rate: float | Float[Array, ""]) -> optax.GradientTransformation:
+    """`optax.add_decayed_weights`."""
+    return optax.stateless(lambda grads, params: _plus(grads, rate, params))
+
+
+def _momentum(factor: float | Float[Array, ""], nesterov: bool) -> optax.GradientTransformation:
+    """`optax.trace`."""
+
+    def update(
+        grads: PyTree[Array], state: optax.TraceState, params: PyTree[Array] | None = None
+    ) -> tuple[PyTree[Array], optax.TraceState]:
+        velocity = _plus(grads, factor, state.trace)
+        return _plus(grads, factor, velocity) if nesterov else velocity, optax.TraceState(velocity)
+
+    return optax.GradientTransformation(optax.trace(0.0).init, update)
 
 
 def learning_rate(recipe: Recipe, epoch: Float[Array, ""]) -> Float[Array, ""]:

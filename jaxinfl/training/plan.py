@@ -15,7 +15,7 @@ from jaxinfl.training.execution import Execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.programs import EVALUATION_BATCH, Programs
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.step import DeviceData
+from jaxinfl.training.step import DeviceData, Given
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class RunPlan:
     """Wall-clock time of one epoch of one call, which trains `execution.group` models."""
     disk_bytes: int
     """Upper bound for the run directory; compression takes some of it away."""
+    overridden: tuple[str, ...] = ()
+    """Fields of the recipe that have a value a model in place of the recipe's."""
 
     @property
     def seconds(self) -> float:
@@ -52,7 +54,10 @@ class RunPlan:
         how = f"{execution.lanes * execution.width} models a device and call, {execution.width} at once"
         why = f" ({execution.reason})" if execution.reason else ""
         rate = f"{3600 / self.seconds_per_model:,.0f} models per hour"
-        schedule = f"learning rate {self.recipe.learning_rate:g} {self.recipe.schedule}"
+        peak = "" if "learning_rate" in self.overridden else f"{self.recipe.learning_rate:g} "
+        schedule = f"learning rate {peak}{self.recipe.schedule}"
+        if self.overridden:
+            schedule += f"; a value for each model: {', '.join(self.overridden).replace('_', ' ')}"
         return "\n".join(
             [
                 f"models     {self.num_models} x {self.model}, {self.num_params:,} parameters each{done}",
@@ -75,18 +80,22 @@ class Timing:
     """Seconds of the evaluation of a group."""
 
 
-def time_programs(programs: Programs, data: DeviceData, recipe: Recipe) -> Timing:
-    """Compile the three programs and time a step and an evaluation batch of a whole group of models."""
+def time_programs(programs: Programs, data: DeviceData, recipe: Recipe, given: Given = Given()) -> Timing:  # noqa: B008
+    """Compile the three programs and time a step and an evaluation batch of a whole group of models.
+
+    `given` is what the run gives to one model, [1, ...].
+    """
     num_train = data.pixel_mean.shape[0]
     group = programs.execution.group
     keys = ModelKeys.split(jax.random.split(jax.random.key(0), group))
+    placed_given = programs.place_given(given, slice(0, 1))
 
     def run(num_examples: int) -> tuple[float, float]:
         """Seconds of one epoch on so many examples, then of one evaluation batch."""
         masks: Bool[np.ndarray, "models train"] = np.zeros((group, num_train), bool)
         masks[:, :num_examples] = True
         placed, placed_keys = programs.place(masks, keys)
-        states = jax.block_until_ready(programs.start(data, placed, placed_keys))
+        states = jax.block_until_ready(programs.start(data, placed, placed_keys, placed_given))
         begun = time.perf_counter()
         states = programs.advance(data, states, placed, placed_keys, jnp.int32(0), jnp.int32(1))
         jax.block_until_ready(states)
@@ -117,11 +126,15 @@ def plan_run(
     model: Model,
     recipe: Recipe,
     device: str,
+    overridden: tuple[str, ...] = (),
+    keep_weights: bool = False,
 ) -> RunPlan:
     """The plan of a run from the timing of its programs."""
     steps = np.ceil(masks.sum(axis=1) / recipe.batch_size).mean()
     group_seconds = recipe.epochs * steps * timing.step + timing.evaluation
     examples = data.num_train + data.num_test
+    variables = jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))) if keep_weights else []
+    weight_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in variables)
     return RunPlan(
         num_models=len(masks),
         finished=finished,
@@ -134,7 +147,8 @@ def plan_run(
         seconds_per_model=group_seconds / programs.execution.group,
         seconds_per_epoch=steps * timing.step,
         # Predictions of 2 bytes, margins of 4, a mask byte a training example.
-        disk_bytes=len(masks) * (6 * examples + data.num_train),
+        disk_bytes=len(masks) * (6 * examples + data.num_train + weight_bytes),
+        overridden=overridden,
     )
 
 

@@ -22,7 +22,7 @@ from jaxinfl.models.lowering import conv_lowering
 from jaxinfl.training.execution import Execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.step import DeviceData, Keys, Scores, State, advance, evaluate, start
+from jaxinfl.training.step import DeviceData, Given, Keys, Scores, State, advance, evaluate, start
 
 EVALUATION_BATCH = 512
 """Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache."""
@@ -40,7 +40,8 @@ class Programs:
     """Compiled functions of one group; arrays of models lie split over the devices."""
 
     execution: Execution
-    start: Callable[[DeviceData, Array, Keys], State]
+    start: Callable[..., State]
+    """Of `(data, masks, keys)`, or `(data, masks, keys, given)` where the user sets something for each model."""
     advance: Callable[[DeviceData, State, Array, Keys, Array, Array], State]
     evaluate: Callable[[DeviceData, State, Array, Array], Scores]
     """The last argument bounds the batches, for timing."""
@@ -54,12 +55,21 @@ class Programs:
 
     def place(self, masks: Bool[np.ndarray, "models train"], keys: ModelKeys) -> tuple[Array, Keys]:
         """Masks and keys of up to one group at their positions, filled up with empty subsets (which cost nothing)."""
-        positions, rows = self.positions(len(masks)), np.zeros(self.execution.group, int)
-        rows[positions] = np.arange(len(masks))
         filled = np.zeros((self.execution.group, masks.shape[1]), bool)
-        filled[positions] = masks
-        chosen = keys[rows]
+        filled[self.positions(len(masks))] = masks
+        chosen = keys[self._rows(len(masks))]
         return jax.device_put((filled, Keys(chosen.init, chosen.order, chosen.augment)), self.models_axis)
+
+    def place_given(self, given: Given, chunk: slice) -> Given:
+        """What is given to the models of `chunk`, at most one group of all [models, ...], at their positions."""
+        rows = chunk.start + self._rows(chunk.stop - chunk.start)
+        return jax.device_put(jax.tree.map(lambda values: np.asarray(values)[rows], given), self.models_axis)
+
+    def _rows(self, models: int) -> Int[np.ndarray, " group"]:
+        """The model at each position of a group; the first one where none is."""
+        rows = np.zeros(self.execution.group, int)
+        rows[self.positions(models)] = np.arange(models)
+        return rows
 
     def place_data(self, data: Dataset) -> DeviceData:
         """The data set on every device."""
@@ -89,8 +99,8 @@ def build_programs(model: Model, recipe: Recipe, execution: Execution, devices: 
                 return jax.lax.map(lambda xs: function(*xs), arrays)
             return jax.lax.map(lambda xs: function(*xs), arrays, batch_size=execution.width)
 
-    def start_group(data: DeviceData, masks: Array, keys: Keys) -> State:
-        return over_models(partial(start, model, recipe, data), masks, keys)
+    def start_group(data: DeviceData, masks: Array, keys: Keys, given: Given) -> State:
+        return over_models(partial(start, model, recipe, data), masks, keys, given)
 
     def advance_group(data: DeviceData, states: State, masks: Array, keys: Keys, first: Array, last: Array) -> State:
         def one(state: State, mask: Array, keys: Keys) -> State:
@@ -107,16 +117,23 @@ def build_programs(model: Model, recipe: Recipe, execution: Execution, devices: 
 
         return over_models(one, states, masks)
 
-    def compiled(function: Callable[..., Any], in_specs: tuple[PartitionSpec, ...], **options: Any) -> Any:
+    def over_devices(function: Callable[..., Any], *in_specs: PartitionSpec) -> Callable[..., Any]:
         # check_vma is off: no value crosses the models axis, and the check rejects loops that carry a constant start.
-        mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=each, check_vma=False)
-        return jax.jit(mapped, compiler_options=_COMPILER_OPTIONS.get(execution.platform), **options)
+        return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=each, check_vma=False)
+
+    start_all = over_devices(start_group, whole, each, each, each)
+
+    def start_given(data: DeviceData, masks: Array, keys: Keys, given: Given = Given()) -> State:  # noqa: B008
+        return start_all(data, masks, keys, given)
+
+    def compiled(function: Callable[..., Any], **options: Any) -> Any:
+        return jax.jit(function, compiler_options=_COMPILER_OPTIONS.get(execution.platform), **options)
 
     return Programs(
         execution,
-        compiled(start_group, (whole, each, each)),
-        compiled(advance_group, (whole, each, each, each, whole, whole), donate_argnums=1),
-        compiled(evaluate_group, (whole, each, each, whole)),
+        compiled(start_given),
+        compiled(over_devices(advance_group, whole, each, each, each, whole, whole), donate_argnums=1),
+        compiled(over_devices(evaluate_group, whole, each, each, whole)),
         NamedSharding(mesh, each),
         NamedSharding(mesh, whole),
     )

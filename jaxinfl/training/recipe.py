@@ -137,3 +137,8 @@ _RANGES: tuple[tuple[str, float, float, type[int] | type[float]], ...] = (
     ("label_smoothing", 0.0, 1.0, float),
     ("crop_padding", 0, 1024, int),
 )
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """Least and greatest value of a numeric field."""
+    return next((low, high) for field, low, high, _ in _RANGES if field == name)

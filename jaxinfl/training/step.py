@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
 from jaxinfl.models import Model, Variables
 from jaxinfl.training.augment import take_batch
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
+from jaxinfl.training.overrides import with_overrides
 from jaxinfl.training.recipe import Recipe
 
 
@@ -36,6 +37,15 @@ class Keys(NamedTuple):
     augment: PRNGKeyArray
 
 
+class Given(NamedTuple):
+    """What the user sets for one model. Nothing by default, and then the compiled program has no trace of it."""
+
+    overrides: dict[str, Any] | None = None
+    """Numbers in place of the recipe's, by field."""
+    initial: Variables | None = None
+    """What to start from in place of the model's own initialization."""
+
+
 class State(NamedTuple):
     """What one model carries from epoch to epoch."""
 
@@ -45,6 +55,8 @@ class State(NamedTuple):
     pixel_std: Float[Array, " c"]
     loss: Float[Array, ""]
     """Mean training loss of the last epoch."""
+    overrides: dict[str, Any] | None = None
+    """As given."""
 
 
 class Scores(NamedTuple):
@@ -57,11 +69,19 @@ class Scores(NamedTuple):
     """Some logit or the last epoch's loss is not finite."""
 
 
-def start(model: Model, recipe: Recipe, data: DeviceData, mask: Bool[Array, " train"], keys: Keys) -> State:
+def start(
+    model: Model,
+    recipe: Recipe,
+    data: DeviceData,
+    mask: Bool[Array, " train"],
+    keys: Keys,
+    given: Given = Given(),  # noqa: B008 - immutable
+) -> State:
     """The untrained model."""
-    variables = model.init(keys.init)
+    variables = model.init(keys.init) if given.initial is None else given.initial
     mean, std = _pixel_statistics(recipe, data, mask)
-    return State(variables, make_optimizer(recipe).init(variables.params), mean, std, jnp.float32(0))
+    optimizer = make_optimizer(with_overrides(recipe, given.overrides)).init(variables.params)
+    return State(variables, optimizer, mean, std, jnp.float32(0), given.overrides)
 
 
 def advance(
@@ -78,6 +98,7 @@ def advance(
     Each epoch is a function of the state, the keys and the epoch's number, so that training in several calls gives
     the same bits as in one. The number of steps follows from the model's own subset: an empty mask takes none.
     """
+    recipe = with_overrides(recipe, state.overrides)
     size = jnp.sum(mask, dtype=jnp.int32)
     steps = -(-size // recipe.batch_size)
 

@@ -10,15 +10,16 @@ from jaxtyping import Bool
 
 from jaxinfl import devices
 from jaxinfl.datasets import Dataset
-from jaxinfl.models import Model
+from jaxinfl.models import Model, Variables
 from jaxinfl.store import ABSENT, RunStore
+from jaxinfl.store.weights import CHECKSUM, named
 from jaxinfl.training.execution import Execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.plan import RunPlan, plan_run, time_programs
 from jaxinfl.training.programs import build_programs
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.step import Scores
+from jaxinfl.training.step import Given, Scores
 
 _log = logging.getLogger("jaxinfl")
 
@@ -26,6 +27,10 @@ CALL_SECONDS = 5.0
 """A call into compiled code lasts about so long at most: until it returns, Ctrl-C waits and the bar stands still."""
 SHARD_SECONDS = 10.0
 """A shard takes about so long at least, so that writing it (some 20 ms) does not show."""
+
+
+Finished = tuple[Scores, Variables | None]
+"""What a group of models leaves behind; its weights where they are kept."""
 
 
 class Trainer:
@@ -40,7 +45,10 @@ class Trainer:
         model: Model,
         recipe: Recipe,
         execution: Execution,
+        given: Given = Given(),  # noqa: B008 - immutable
+        weights: bool = False,
     ):
+        """`weights`: keep the final weights too."""
         if devices.unused_cores() > 0:
             _log.warning(
                 "JAX was started before jaxinfl was imported and has %s CPU device(s) for %s cores. "
@@ -49,6 +57,7 @@ class Trainer:
                 devices.num_cores(),
             )
         self._masks, self._keys, self._data, self._model, self._recipe = masks, keys, data, model, recipe
+        self._given, self._keep_weights = given, weights
         self._devices = tuple(jax.devices())
         self._programs = build_programs(model, recipe, execution, self._devices)
         self._device_data = self._programs.place_data(data)
@@ -56,7 +65,7 @@ class Trainer:
     def plan(self, finished: int) -> RunPlan:
         """Compile, time a few steps, and say what the rest of the run will cost."""
         return plan_run(
-            time_programs(self._programs, self._device_data, self._recipe),
+            time_programs(self._programs, self._device_data, self._recipe, self._given),
             programs=self._programs,
             masks=self._masks,
             finished=finished,
@@ -64,6 +73,8 @@ class Trainer:
             model=self._model,
             recipe=self._recipe,
             device=devices.describe(self._devices),
+            overridden=tuple(self._given.overrides or ()),
+            keep_weights=self._keep_weights,
         )
 
     def shard_size(self, plan: RunPlan) -> int:
@@ -80,17 +91,20 @@ class Trainer:
             for shard in store.shards():
                 if (status[shard] != ABSENT).all():
                     continue
-                scores = list(self._train_rows(shard, epochs_per_call, bar))
-                rows, diverged = self._rows(scores)
+                groups = list(self._train_rows(shard, epochs_per_call, bar))
+                rows, diverged = self._rows([scores for scores, _ in groups])
+                if self._keep_weights:
+                    weights = jax.tree.map(lambda *parts: np.concatenate(parts), *(kept for _, kept in groups))
+                    rows[CHECKSUM] = store.weights.write(shard.start, named(weights))
                 store.write(shard, rows, diverged)
 
-    def _train_rows(self, rows: slice, epochs_per_call: int, bar: TrainingProgress) -> Iterator[Scores]:
-        """Scores of the models in `rows`, group by group.
+    def _train_rows(self, rows: slice, epochs_per_call: int, bar: TrainingProgress) -> Iterator[Finished]:
+        """What the models in `rows` leave behind, group by group.
 
         The next group is on its way before the results of the last are taken, so that the devices never wait.
         """
         group = self._programs.execution.group
-        waiting: tuple[Scores, int] | None = None
+        waiting: tuple[Finished, int] | None = None
         for first in range(rows.start, rows.stop, group):
             chunk = slice(first, min(first + group, rows.stop))
             started = self._start_group(chunk, epochs_per_call, bar), chunk.stop - chunk.start
@@ -100,9 +114,9 @@ class Trainer:
         if waiting is not None:
             yield self._collect(*waiting, epochs_per_call, bar)
 
-    def _start_group(self, chunk: slice, epochs_per_call: int, bar: TrainingProgress) -> Scores:
+    def _start_group(self, chunk: slice, epochs_per_call: int, bar: TrainingProgress) -> Finished:
         masks, keys = self._programs.place(self._masks[chunk], self._keys[chunk])
-        states = self._programs.start(self._device_data, masks, keys)
+        states = self._programs.start(self._device_data, masks, keys, self._programs.place_given(self._given, chunk))
         calls = range(0, self._recipe.epochs, epochs_per_call)
         models = chunk.stop - chunk.start
         for first in calls:
@@ -111,16 +125,18 @@ class Trainer:
             if len(calls) > 1:
                 jax.block_until_ready(states)
                 bar.advance(models * (last - first) / self._recipe.epochs)
-        return self._programs.evaluate(self._device_data, states, masks, jnp.int32(np.iinfo(np.int32).max))
+        scores = self._programs.evaluate(self._device_data, states, masks, jnp.int32(np.iinfo(np.int32).max))
+        return scores, states.variables if self._keep_weights else None
 
-    def _collect(self, scores: Scores, models: int, epochs_per_call: int, bar: TrainingProgress) -> Scores:
+    def _collect(self, finished: Finished, models: int, epochs_per_call: int, bar: TrainingProgress) -> Finished:
         positions = self._programs.positions(models)
-        on_host: Scores = jax.tree.map(lambda part: np.asarray(part)[positions], jax.device_get(scores))
+        on_host: Scores
+        on_host, weights = jax.tree.map(lambda part: np.asarray(part)[positions], jax.device_get(finished))
         if self._recipe.epochs <= epochs_per_call:
             bar.advance(models)
         correct = on_host.prediction[:, self._data.num_train :] == self._data.test_labels[None]
         bar.score(int(correct.sum()), correct.size)
-        return on_host
+        return on_host, weights
 
     def _rows(self, groups: list[Scores]) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " rows"]]:
         """What the store keeps of a shard."""

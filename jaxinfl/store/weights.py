@@ -1,0 +1,158 @@
+"""Final weights of the models of a run: one Orbax checkpoint a shard, each row checked against a checksum.
+
+A checkpoint appears under its name all at once (Orbax renames it when it is finished) and before its shard: a shard
+that is complete has its weights. Their checksums are rows of the run like any other, so that weights that are damaged,
+or that belong to other models, are found when they are read.
+"""
+
+import hashlib
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int, PyTree, Shaped, UInt32
+
+from jaxinfl.models import Variables
+from jaxinfl.store.errors import RunDirectoryError
+from jaxinfl.store.layout import digest
+
+CHECKSUM = "weights_checksum"
+"""The row array with a checksum of each model's weights."""
+
+Leaves = dict[str, Shaped[np.ndarray, "models ..."]]
+"""Arrays with a row a model, by name: "params.head.kernel"."""
+
+
+def describe(variables: Variables) -> list[dict[str, Any]]:
+    """JSON values from which `rebuild` makes the structure of one model's variables again.
+
+    Raises:
+      TypeError: `variables` are other than nested dictionaries of arrays.
+    """
+    found = []
+    for (part, *inner), leaf in jax.tree_util.tree_flatten_with_path(variables)[0]:
+        if not all(isinstance(step, jax.tree_util.DictKey) and isinstance(step.key, (str, int)) for step in inner):
+            raise TypeError(
+                f"the model's variables hold {jax.tree_util.keystr((part, *inner))}, but weights are kept of nested "
+                "dictionaries with names or numbers as keys, which every Flax NNX module has. Leave out keep_weights."
+            )
+        found.append(
+            {"path": [part.name, *(step.key for step in inner)], "shape": list(leaf.shape), "dtype": str(leaf.dtype)}
+        )
+    return found
+
+
+def named(variables: Variables) -> Leaves:
+    """The arrays by name."""
+    flat = jax.tree_util.tree_flatten_with_path(variables)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in flat}
+
+
+def weights_digest(variables: Variables) -> str:
+    """SHA-256 of the arrays of many models and their names."""
+    content = hashlib.sha256()
+    for name, values in sorted(named(variables).items()):
+        content.update(f"{name} {digest(values)}\n".encode())
+    return content.hexdigest()
+
+
+def empty_leaves(description: Sequence[Mapping[str, Any]], models: int) -> Leaves:
+    """Room for the arrays of so many models."""
+    return {_name(leaf["path"]): np.empty((models, *leaf["shape"]), jnp.dtype(leaf["dtype"])) for leaf in description}
+
+
+def rebuild(leaves: Mapping[str, np.ndarray], description: Sequence[Mapping[str, Any]]) -> Variables:
+    """The variables of which `named` made `leaves`."""
+    trees: dict[str, PyTree] = {part: {} for part in Variables._fields}
+    for leaf in description:
+        branch = trees
+        for key in leaf["path"][:-1]:
+            branch = branch.setdefault(key, {})
+        branch[leaf["path"][-1]] = leaves[_name(leaf["path"])]
+    return Variables(**trees)
+
+
+def _name(path: Sequence[str | int]) -> str:
+    return ".".join(map(str, path))
+
+
+def _checksums(leaves: Leaves) -> UInt32[np.ndarray, " models"]:
+    """CRC-32 of each model's arrays, one after another in the order of their names."""
+    names = sorted(leaves)
+    result = np.zeros(len(leaves[names[0]]), np.uint32)
+    for name in names:
+        for row, values in enumerate(np.ascontiguousarray(leaves[name])):
+            result[row] = zlib.crc32(values.tobytes(), int(result[row]))
+    return result
+
+
+class WeightFiles:
+    """The checkpoints of one run, in a folder; in memory where that is None."""
+
+    def __init__(self, folder: Path | None):
+        self._folder = folder
+        self._kept: dict[int, Leaves] = {}
+
+    def write(self, first: int, leaves: Leaves) -> UInt32[np.ndarray, " models"]:
+        """Keep the weights of the shard whose first model is `first`, in place of any that are there; their checksums."""
+        if self._folder is None:
+            self._kept[first] = leaves
+            return _checksums(leaves)
+        import orbax.checkpoint as ocp  # takes half a second, and few runs keep weights
+
+        path = self._path(first)
+        # What a run left that was killed: finished weights without a shard, or Orbax's unfinished ones.
+        for stale in path.parent.glob(f"{path.name}*"):
+            shutil.rmtree(stale)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path.absolute(), leaves)
+        return _checksums(leaves)
+
+    def read(
+        self,
+        shard: slice,
+        description: Sequence[Mapping[str, Any]],
+        models: Int[np.ndarray, " rows"],
+        recorded: UInt32[np.ndarray, " rows"],
+    ) -> Leaves:
+        """The weights of some models of one shard, checked against their recorded checksums.
+
+        Raises:
+          RunDirectoryError: they are missing, cannot be read, or are not those that were written.
+        """
+        whole = self._restore(shard, description)
+        leaves = {name: values[models - shard.start] for name, values in whole.items()}
+        damaged = models[_checksums(leaves) != recorded]
+        if damaged.size:
+            raise RunDirectoryError(
+                f"the weights in {self._path(shard.start)} are damaged for {damaged.size} models "
+                f"(first: {damaged[:5].tolist()})."
+            )
+        return leaves
+
+    def _restore(self, shard: slice, description: Sequence[Mapping[str, Any]]) -> Leaves:
+        if self._folder is None:
+            return self._kept[shard.start]
+        import orbax.checkpoint as ocp
+
+        path = self._path(shard.start)
+        where = f"the weights of models {shard.start} to {shard.stop - 1} in {path}"
+        if not path.is_dir():
+            raise RunDirectoryError(f"{where} are missing.")
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                restored = checkpointer.restore(path.absolute(), empty_leaves(description, shard.stop - shard.start))
+        except Exception as error:  # Orbax and TensorStore raise many types on damaged files
+            raise RunDirectoryError(f"{where} are damaged: {str(error).splitlines()[0]}") from error
+        return {name: np.asarray(values) for name, values in restored.items()}
+
+    def _path(self, first: int) -> Path:
+        return (self._folder or Path()) / f"{first:08d}"
+
+
+__all__ = ["CHECKSUM", "Leaves", "WeightFiles", "describe", "empty_leaves", "named", "rebuild", "weights_digest"]
