@@ -13,7 +13,7 @@ from jaxinfl.influence import (
     memorization,
     top_pairs,
 )
-from jaxinfl.statistics import agreement
+from jaxinfl.statistics import agreement, models_needed, models_needed_for_good
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out
 from jaxinfl.training import ModelKeys, Recipe, RunPlan, train_ensemble
@@ -36,6 +36,8 @@ __all__ = [
     "leave_one_out",
     "load_dataset",
     "memorization",
+    "models_needed",
+    "models_needed_for_good",
     "top_pairs",
     "train_ensemble",
 ]
