@@ -41,3 +41,16 @@ def check_number(value: Any, name: str) -> None:
     """Raise unless `value` is one real number."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {value!r} ({type(value).__name__}); it takes a number.")
+
+
+def check_numbers(value: Any, name: str) -> Float[np.ndarray, "*shape"]:
+    """`value` as a float64 array of finite numbers, or an error."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} has dtype {array.dtype}; it takes numbers.")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite of {array.size} values."
+        )
+    return array
