@@ -22,7 +22,7 @@ from jaxinfl.statistics import (
 )
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out
-from jaxinfl.training import ModelKeys, Recipe, RunPlan, train_ensemble
+from jaxinfl.training import ModelKeys, Recipe, RunPlan, predict, train_ensemble
 
 __all__ = [
     "Dataset",
@@ -46,6 +46,7 @@ __all__ = [
     "models_needed",
     "models_needed_for_good",
     "models_needed_sequentially",
+    "predict",
     "top_pairs",
     "train_ensemble",
 ]

@@ -4,6 +4,7 @@ from jaxinfl.plots.agreement import agreement_figure
 from jaxinfl.plots.consistency import FEW_PAIRS, consistency_figure, scores_figure
 from jaxinfl.plots.gallery import pairs_gallery
 from jaxinfl.plots.shares import shares_figure
+from jaxinfl.plots.strips import strips_figure
 from jaxinfl.plots.style import COLOURS, STYLE
 from jaxinfl.plots.sweep import sweep_figure
 
@@ -16,5 +17,6 @@ __all__ = [
     "pairs_gallery",
     "scores_figure",
     "shares_figure",
+    "strips_figure",
     "sweep_figure",
 ]

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jaxinfl.plots.style import STYLE
 
@@ -39,6 +40,6 @@ def agreement_figure(matrices: Mapping[str, Float[np.ndarray, "models models"]],
             for spine in axes.spines.values():
                 spine.set_visible(False)
             axes.tick_params(length=0)
-        figure.colorbar(image, ax=list(row), label="share of equal predictions", shrink=0.85, pad=0.02)
+        figure.colorbar(image, ax=list(row), label="share of equal predictions", pad=0.02, ticks=MaxNLocator(5))
         figure.suptitle("\n".join(textwrap.wrap(title, int(14 * width))), fontsize=10)
     return figure

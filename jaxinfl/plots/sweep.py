@@ -41,7 +41,7 @@ def sweep_figure(
         image = axes.imshow(defined, origin="lower", aspect="auto", cmap="viridis", interpolation="nearest")
         shades = np.ma.getdata(image.norm(defined))
         for (row, column), value in np.ndenumerate(accuracy):
-            _cell(axes, row, column, value, bool(diverged[row, column]), shades[row, column])
+            _cell(axes, row, column, value, bool(diverged[row, column]), float(shades[row, column]))
         row, column = chosen
         axes.add_patch(
             Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=SEEN_COLOUR, linewidth=2.4, clip_on=False)

@@ -1,6 +1,6 @@
 """Statistics on plain arrays."""
 
-from jaxinfl.statistics.agreement import agreement
+from jaxinfl.statistics.agreement import agreement, agreement_between, agreement_of_pairs
 from jaxinfl.statistics.power import models_for_influence, power_of_influence
 from jaxinfl.statistics.sample_size import models_needed, models_needed_for_good
 from jaxinfl.statistics.sequential import SequentialModels, models_needed_sequentially
@@ -10,6 +10,8 @@ __all__ = [
     "PairUncertainty",
     "SequentialModels",
     "agreement",
+    "agreement_between",
+    "agreement_of_pairs",
     "models_for_influence",
     "models_needed",
     "models_needed_for_good",

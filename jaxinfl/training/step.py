@@ -16,6 +16,7 @@ from jaxinfl.training.augment import take_batch
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
 from jaxinfl.training.overrides import with_overrides
 from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.views import Views, mean_logits
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of an auxiliary head's loss: that of the TensorFlow program in which Szegedy et al. published Inception v3 (their
@@ -126,20 +127,33 @@ def advance(
     return lax.fori_loop(*epochs, epoch, state)
 
 
-def evaluate(model: Model, recipe: Recipe, data: DeviceData, state: State, batches: Array, batch_size: int) -> Scores:
+def evaluate(
+    model: Model,
+    recipe: Recipe,
+    data: DeviceData,
+    state: State,
+    batches: Array,
+    batch_size: int,
+    views: Views = "one",
+) -> Scores:
     """The model's prediction and margin on every training and test example, in evaluation mode.
 
-    `batches` is the number of batches to go through (0 skips a model that only fills up a group).
+    `batches` is the number of batches to go through (0 skips a model that only fills up a group); logits are averaged over
+    `views` of each image.
     """
     total = len(data.images)
+    variables = _cast(state.variables, recipe)
+
+    def logits_of(images: UInt8[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
+        logits: Any = model.apply(variables, _normalized(recipe, state, images), train=False)[0]
+        return logits
 
     def batch(i: Array, scores: Scores) -> Scores:
         # The last batch overlaps the one before instead of being padded: same shape, same numbers written twice.
         first = jnp.minimum(i * batch_size, total - batch_size)
         images = lax.dynamic_slice_in_dim(data.images, first, batch_size)
         labels = lax.dynamic_slice_in_dim(data.labels, first, batch_size)
-        variables = _cast(state.variables, recipe)
-        logits, _ = model.apply(variables, _normalized(recipe, state, images), train=False)
+        logits = mean_logits(logits_of, images, views)
         prediction = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         return Scores(
             lax.dynamic_update_slice_in_dim(scores.prediction, prediction, first, 0),
