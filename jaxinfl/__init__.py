@@ -14,7 +14,9 @@ from jaxinfl.influence import (
     top_pairs,
 )
 from jaxinfl.statistics import (
+    Discoveries,
     agreement,
+    discoveries,
     models_for_influence,
     models_needed,
     models_needed_for_good,
@@ -27,6 +29,7 @@ from jaxinfl.training import ModelKeys, Recipe, RunPlan, predict, train_ensemble
 __all__ = [
     "Dataset",
     "DatasetUnavailable",
+    "Discoveries",
     "Ensemble",
     "ModelKeys",
     "Recipe",
@@ -34,6 +37,7 @@ __all__ = [
     "RunPlan",
     "agreement",
     "check_coverage",
+    "discoveries",
     "draw_subsets",
     "influence",
     "iou",
