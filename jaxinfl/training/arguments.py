@@ -86,22 +86,24 @@ def check_weights_kept(recorded: Mapping[str, Any], path: Path | None, kept: Map
 
 def check_execution(
     recorded: Mapping[str, Any], path: Path | None, *, width: int | None, conv: str | None
-) -> tuple[int, ConvLowering]:
-    """Width and lowering of a run that goes on: those it was started with, unless others are asked for by name."""
+) -> tuple[int, ConvLowering, int]:
+    """Width, lowering and devices of a run that goes on: those it was started with, as far as they are there."""
     for name, given in (("width", width), ("conv", conv)):
         if given is not None and given != recorded[name]:
             raise RunDirectoryError(
                 f"{path} belongs to another run: it differs in {name}: {recorded[name]!r} there, {given!r} now, and the "
                 f"models would differ in their last bits. Leave {name} out, or use another run_dir."
             )
-    if (jax.default_backend(), jax.device_count()) != (recorded["platform"], recorded["num_devices"]):
+    available = recorded.get("available_devices", recorded["num_devices"])
+    if (jax.default_backend(), jax.device_count()) != (recorded["platform"], available):
         _log.warning(
             "%s was started on %s device(s) of %s and goes on with %s of %s: its models differ in the last bits from those "
             "of a run that was not moved.",
             path,
-            recorded["num_devices"],
+            available,
             recorded["platform"],
             jax.device_count(),
             jax.default_backend(),
         )
-    return recorded["width"], recorded["conv"]
+        return recorded["width"], recorded["conv"], jax.device_count()
+    return recorded["width"], recorded["conv"], recorded["num_devices"]

@@ -1,5 +1,6 @@
 """FLOPs and memory of a run, from shapes alone: nothing is compiled."""
 
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -26,14 +27,16 @@ def memory_bytes(model: Model, recipe: Recipe, data: Dataset, execution: Executi
     variables = jax.eval_shape(model.init, jax.random.key(0))
     optimizer = jax.eval_shape(make_optimizer(recipe).init, variables.params)
     state = _bytes((variables, optimizer))
-    step = _bytes(variables.params) + _kept_for_backward(model, recipe, data, variables)
+    step = _bytes(variables.params) + _kept_for_backward(model, recipe, data.image_shape)
     images = data.train_images.nbytes + data.test_images.nbytes
     return images + execution.lanes * execution.width * state + execution.width * step
 
 
-def _kept_for_backward(model: Model, recipe: Recipe, data: Dataset, variables: Any) -> int:
+@lru_cache
+def _kept_for_backward(model: Model, recipe: Recipe, image_shape: tuple[int, int, int]) -> int:
     """Bytes of the activations that the gradient of one batch needs."""
-    images = jax.ShapeDtypeStruct((recipe.batch_size, *data.image_shape), recipe.compute_dtype)
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((recipe.batch_size, *image_shape), recipe.compute_dtype)
     mask = jax.ShapeDtypeStruct((recipe.batch_size,), jnp.bool_)
 
     def backward(params: Any, stats: Any, images: jax.Array, mask: jax.Array) -> Any:

@@ -32,16 +32,27 @@ class Execution:
     """Models that a device trains at once."""
     conv: ConvLowering
     reason: str = field(default="", compare=False)
-    """Why convolutions are lowered so, where that is not what the platform does best."""
+    """Why it is done so, in words."""
 
     @property
     def group(self) -> int:
         """Models of one call."""
         return self.num_devices * self.lanes * self.width
 
+    def changed(self, width: int, conv: ConvLowering, num_devices: int) -> "Execution":
+        """Another way of running the models; on CPUs with as many of them in a call, as far as that goes."""
+        lanes = max(1, self.lanes * self.width // width) if self.platform == "cpu" else self.lanes
+        return Execution(self.platform, num_devices, lanes, width, conv)
+
 
 def choose_execution(
-    model: Model, recipe: Recipe, data: Dataset, *, width: int | None = None, conv: ConvLowering | None = None
+    model: Model,
+    recipe: Recipe,
+    data: Dataset,
+    *,
+    width: int | None = None,
+    conv: ConvLowering | None = None,
+    num_devices: int | None = None,
 ) -> Execution:
     """The execution for all devices of JAX; it does not depend on the number of models, so neither do their bits.
 
@@ -57,25 +68,31 @@ def choose_execution(
             f"conv is 'native', hand-written kernels for CPUs, which cannot be used here: {reason}. "
             "Install a C++ compiler, or take 'patches' for a new run."
         )
-    conv, reason = (conv, "as asked for") if conv is not None else _choose_lowering(model, data, platform)
+    conv, reason = (conv, "as asked for") if conv is not None else default_conv(model, data, platform)
     if width is None:
         width = 1 if platform == "cpu" else GPU_WIDTH
     if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1:
         raise ValueError(f"width is {width!r}; it takes a whole number of models from 1 up.")
     per_model = 3 * forward_flops(model, data) * data.num_train * max(recipe.epochs, 1)
     lanes = int(np.clip(CALL_FLOPS / (per_model * width), 1, 16)) if platform == "cpu" else 1
-    return Execution(platform, jax.device_count(), lanes, int(width), conv, reason)
+    return Execution(platform, num_devices or jax.device_count(), lanes, int(width), conv, reason)
 
 
-def _choose_lowering(model: Model, data: Dataset, platform: str) -> tuple[ConvLowering, str]:
-    """The fast lowering of the platform, and why if it is not the fastest."""
+def default_conv(model: Model, data: Dataset, platform: str) -> tuple[ConvLowering, str]:
+    """The fast lowering of the platform, and why."""
+    if not convolves(model, data):
+        # No need for the hand-written kernels, which take seconds to compile, once a machine.
+        return "patches", "it has no convolutions"
+    missing = native.why_unavailable() if platform == "cpu" else None
+    default = default_lowering(platform)
+    return default, f"no hand-written kernels: {missing}" if missing else f"the default for {platform}"
+
+
+def convolves(model: Model, data: Dataset) -> bool:
+    """Whether there is any convolution to lower."""
     with conv_lowering("stock"):
         traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(*_shapes(model, data))
-    if "conv_general_dilated" not in str(traced):
-        # Nothing to convolve: no need for the hand-written kernels, which take seconds to compile, once a machine.
-        return "patches", "there are none"
-    missing = native.why_unavailable() if platform == "cpu" else None
-    return default_lowering(platform), f"no hand-written kernels: {missing}" if missing else ""
+    return "conv_general_dilated" in str(traced)
 
 
 def _shapes(model: Model, data: Dataset) -> tuple[Variables, jax.ShapeDtypeStruct]:
