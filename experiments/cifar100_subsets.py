@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 import jaxinfl
 from experiments.cifar100_report import Findings, summarize, write
 from experiments.command_line import Mistake, console, mistakes, parse, run
-from jaxinfl import Dataset, Ensemble, Recipe, RunPlan
+from jaxinfl import Dataset, Ensemble, Recipe, RunPlan, recipes
 from jaxinfl.influence import count_pairs
 from jaxinfl.influence.estimators import memorized
 from jaxinfl.statistics import pair_uncertainty
@@ -94,16 +94,7 @@ PRESETS = {
         preset="paper",
         data="cifar100",
         model="small_inception",
-        recipe=Recipe(
-            epochs=200,
-            batch_size=128,
-            learning_rate=0.1,
-            schedule="step",
-            milestones=(60, 120, 160),
-            weight_decay=5e-4,
-            crop_padding=4,
-            flip=True,
-        ),
+        recipe=recipes.CIFAR,
         num_models=2000,
         num_repeated=50,
         sizes=(25, 50, 100, 200, 400),

@@ -4,7 +4,7 @@ from jaxinfl.devices import use_every_core
 
 use_every_core()
 
-from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
+from jaxinfl.datasets import Dataset, DatasetUnavailable, channel_statistics, load_dataset
 from jaxinfl.influence import (
     influence,
     iou,
@@ -16,7 +16,7 @@ from jaxinfl.influence import (
 from jaxinfl.statistics import agreement
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out
-from jaxinfl.training import ModelKeys, Recipe, RunPlan, train_ensemble
+from jaxinfl.training import ModelKeys, Recipe, RunPlan, recipes, train_ensemble
 
 __all__ = [
     "Dataset",
@@ -27,6 +27,7 @@ __all__ = [
     "RunDirectoryError",
     "RunPlan",
     "agreement",
+    "channel_statistics",
     "check_coverage",
     "draw_subsets",
     "influence",
@@ -36,6 +37,7 @@ __all__ = [
     "leave_one_out",
     "load_dataset",
     "memorization",
+    "recipes",
     "top_pairs",
     "train_ensemble",
 ]

@@ -138,7 +138,7 @@ def _built(
 ) -> tuple[Model, Given]:
     """The model for these images, and what each of the ensemble is given."""
     numbers = check_overrides(overrides, recipe, num_models)
-    built = build_model(model, image_shape=data.image_shape, num_classes=data.num_classes)
+    built = build_model(model, image_shape=recipe.input_shape(data.image_shape), num_classes=data.num_classes)
     return built, Given(numbers or None, check_initial(initial, built, num_models))
 
 
