@@ -43,6 +43,9 @@ class Config:
     """Where TFDS keeps prepared data sets."""
     image_size: int | None = None
     """Resize images to this many pixels a side; needed for nothing but images of varying size (default then: 224)."""
+    splits: str | None = None
+    """Which splits of a TFDS data set train and test, "train+validation:test" for instance; by default train and test,
+    for dtd and oxford_flowers102 train+validation and test."""
     model: str = "small_mlp"
     """Registered name of the architecture."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
@@ -107,7 +110,7 @@ def main(config: Config) -> Path:
     """Train or read the models, compare, write the results; returns their directory."""
     check(config)
     with mistakes():
-        data = jaxinfl.load_dataset(config.data, config.data_dir, image_size=config.image_size)
+        data = jaxinfl.load_dataset(config.data, config.data_dir, image_size=config.image_size, splits=config.splits)
     out = config.out or Path("results/cifar100_subsets") / _folder(config.preset, data.name)
     out.mkdir(parents=True, exist_ok=True)
     height, width, channels = data.image_shape

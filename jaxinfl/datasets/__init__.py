@@ -1,4 +1,4 @@
-"""Image classification data, whole in memory: a `Dataset`, and `load_dataset` to get one."""
+"""Image classification data: a `Dataset`, and `load_dataset` to get one."""
 
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.download import DatasetUnavailable

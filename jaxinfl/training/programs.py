@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int
 
 from jaxinfl.datasets import Dataset
+from jaxinfl.datasets.dataset import joined
 from jaxinfl.models import Model
 from jaxinfl.models.lowering import conv_lowering
 from jaxinfl.training.execution import Execution
@@ -76,9 +77,9 @@ class Programs:
         pixels_axes = (1, 2)
         scaled = [data.train_images.mean(pixels_axes, dtype=np.float64) / 255]
         # In pieces: a float copy of a large training set would not fit in memory.
-        pieces = np.array_split(data.train_images, -(-data.num_train // 4096))
+        pieces = np.array_split(data.train_images, -(-data.train_images.nbytes // 2**24))
         scaled.append(np.concatenate([np.square(piece / 255.0).mean(pixels_axes) for piece in pieces]))
-        images = np.concatenate([data.train_images, data.test_images])
+        images = joined(data.train_images, data.test_images)
         labels = np.concatenate([data.train_labels, data.test_labels])
         arrays = (images, labels, *(part.astype(np.float32) for part in scaled))
         return DeviceData(*jax.device_put(arrays, self.replicated))
