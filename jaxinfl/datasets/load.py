@@ -35,8 +35,9 @@ def load_dataset(
         its center, as torchvision's Resize and CenterCrop do. None: images that all have one size are kept as they are,
         others brought to 224. For a recipe with `resized_crop` take `recipes.stored_side(resized_crop)`: 256 for 224,
         342 for 299. The center of the stored square is then what torchvision's reference evaluates, to the pixel for
-        224 and within one pixel for 299, where the two cuts round. Random crops are cut from the square in place of the original: they do not reach the ends of the longer side, and
-        a small one is enlarged from the square's pixels where the original may have had more.
+        224 and within one pixel for 299, where the two cuts round. Random crops are cut from the square in place of the
+        original: they do not reach the ends of the longer side, and a small one is enlarged from the square's pixels
+        where the original may have had more.
       splits: the TensorFlow Datasets splits to train and test on, ("train[:80%]", "validation") for instance, or both in
         one string with a colon between them, "train+validation:test", as from a command line.
         None: "train" and "test"; with "validation" added to the training set for dtd and oxford_flowers102.

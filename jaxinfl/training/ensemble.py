@@ -93,7 +93,8 @@ def train_ensemble(
 
     Raises:
       TypeError, ValueError: arguments that do not fit; before anything is compiled.
-      RunDirectoryError: `run_dir` is damaged, foreign, or was made with other data, masks, keys, model or recipe.
+      RunDirectoryError: `run_dir` is damaged, foreign, or was made with other data, masks, keys, model, recipe, overrides or
+        initial weights, or keeps no weights where they are asked for.
       KeyboardInterrupt: passed on; finished shards are kept.
     """
     recipe = Recipe() if recipe is None else recipe

@@ -13,7 +13,7 @@ from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model
 from jaxinfl.training.execution import Execution
 from jaxinfl.training.keys import ModelKeys
-from jaxinfl.training.programs import EVALUATION_BATCH, Programs
+from jaxinfl.training.programs import Programs, evaluation_batch
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import DeviceData, Given
 
@@ -55,13 +55,14 @@ class RunPlan:
         why = f" ({execution.reason})" if execution.reason else ""
         rate = f"{3600 / self.seconds_per_model:,.0f} models per hour"
         peak = "" if "learning_rate" in self.overridden else f"{self.recipe.learning_rate:g} "
+        parts = f" in parts of {self.recipe.microbatch}" if self.recipe.microbatch else ""
         schedule = f"learning rate {peak}{self.recipe.schedule}"
         if self.overridden:
             schedule += f"; a value for each model: {', '.join(self.overridden).replace('_', ' ')}"
         return "\n".join(
             [
                 f"models     {self.num_models} x {self.model}, {self.num_params:,} parameters each{done}",
-                f"recipe     {self.recipe.epochs} epochs, batch {self.recipe.batch_size}, {self.recipe.optimizer}, {schedule}",
+                f"recipe     {self.recipe.epochs} epochs, batch {self.recipe.batch_size}{parts}, {self.recipe.optimizer}, {schedule}",
                 f"device     {self.device}; {how}, convolutions by {execution.conv}{why}",
                 f"time       about {format_seconds(self.seconds)} ({rate} by timed steps; compiled in {self.compile_seconds:.0f} s)",
                 f"disk       at most {format_bytes(self.disk_bytes)}",
@@ -112,7 +113,7 @@ def time_programs(programs: Programs, data: DeviceData, recipe: Recipe, given: G
         steps = min(16, -(-num_train // recipe.batch_size))
         seconds, evaluation = run(min(num_train, steps * recipe.batch_size))
         step = seconds / steps
-    batches = -(-len(data.images) // min(EVALUATION_BATCH, len(data.images)))
+    batches = -(-len(data.images) // evaluation_batch(recipe, len(data.images)))
     return Timing(compiled - step - evaluation, step, evaluation * batches)
 
 

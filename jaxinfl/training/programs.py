@@ -29,6 +29,11 @@ EVALUATION_BATCH = 512
 """Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache."""
 
 
+def evaluation_batch(recipe: Recipe, examples: int) -> int:
+    """Examples evaluated at once: a recipe that trains in small parts does so for want of memory."""
+    return min(EVALUATION_BATCH, recipe.microbatch or EVALUATION_BATCH, examples)
+
+
 _COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
     # XLA's CPU backend cuts loops into a part a core, although every core has a device and a model of its own: the parts
     # then wait for each other's threads, and last bits depend on the number of devices.
@@ -110,7 +115,7 @@ def build_programs(model: Model, recipe: Recipe, execution: Execution, devices: 
         return over_models(one, states, masks, keys)
 
     def evaluate_group(data: DeviceData, states: State, masks: Array, most: Array) -> Scores:
-        batch_size = min(EVALUATION_BATCH, len(data.images))
+        batch_size = evaluation_batch(recipe, len(data.images))
 
         def one(state: State, mask: Array) -> Scores:
             batches = jnp.where(mask.any(), jnp.minimum(-(-len(data.images) // batch_size), most), 0)

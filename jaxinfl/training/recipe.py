@@ -26,7 +26,7 @@ class Recipe:
     """Examples that go through the network at once, a divisor of `batch_size`: the gradients of a batch's parts are added
     up before the step, so that memory grows with the part. The sum is the whole batch's gradient up to rounding, whatever
     the parts are, the last and smaller one too; batch norm, though, averages over each part, as in PyTorch, and dropout
-    draws for each. None: the whole batch."""
+    draws for each. As many are evaluated at once, at most. None: the whole batch."""
     optimizer: Optimizer = "sgd"
     """"sgd" with momentum, or "adamw" (betas 0.9 and 0.999, epsilon 1e-8)."""
     learning_rate: float = 0.1
