@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.table import Table
 
@@ -43,8 +43,9 @@ def report(
     ours: str,
     higher_is_better: bool,
     out: Path,
+    more: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Print the table of medians with our ratio to each contender; write it as JSON and as a figure."""
+    """Print the table of medians with our ratio to each contender; write it, and `more`, as JSON and as a figure."""
     medians = {contender: statistics.median(values) for contender, values in measured.items()}
     table = Table(title=title, title_justify="left")
     for heading in ("", unit, "lowest", "highest", f"{ours} is"):
@@ -56,4 +57,4 @@ def report(
     console.print(table)
     console.print(f"{describe_machine()}; medians, rounds: {len(measured[ours])}")
     figure = bars(measured, ours=ours, title=title, unit=unit)
-    return write(name, {"unit": unit, "measured": measured, "median": medians}, figure, out)
+    return write(name, {"unit": unit, "measured": measured, "median": medians, **(more or {})}, figure, out)

@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from jaxinfl.plots import STYLE
+from jaxinfl.plots import COLOURS, STYLE
 
 OURS_COLOUR, OTHER_COLOUR = "#c8442f", "#a9b4bf"
-COLOURS = ("#2f6f9f", "#c8442f", "#6a994e", "#8a6bb1", "#d9a441", "#5b7083", "#4fa3a5")
 
 
 def bars(measured: Mapping[str, Sequence[float]], *, ours: str, title: str, unit: str) -> Figure:

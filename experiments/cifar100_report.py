@@ -3,18 +3,15 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from rich.table import Table
 
-from experiments.command_line import console
-from jaxinfl import Dataset, plots, provenance
+from experiments.outcome import Outcome
+from jaxinfl import Dataset, plots
 from jaxinfl.influence import IOUCurve, TopPairs
-from jaxinfl.report import measured, save_figure, write_results
+from jaxinfl.report import Illustration, Section, Table, measured, spread
 from jaxinfl.statistics import PairUncertainty
 
 HEADLINE_THRESHOLD = 0.2
@@ -31,10 +28,16 @@ SHARED_POOL = (
 class Findings:
     """Everything that the figures and results.json are made from."""
 
+    score: str
+    """"correct" or "probability": what Figure 1 is drawn from."""
     curve: IOUCurve
     """Different subsets."""
     same_subsets: Mapping[int, Float[np.ndarray, "repeats thresholds"]]
     """Same subsets, other seeds; by models per estimate, all of them sizes of `curve`."""
+    between_scores: Mapping[str, Float[np.ndarray, "sizes repeats thresholds"]]
+    """Figure 5: as `curve`, from each score."""
+    against_all: Mapping[str, Float[np.ndarray, "sizes repeats thresholds"]]
+    """Figure 6: an estimate from each score with the 0-1 estimate of all models."""
     num_pairs: Int[np.ndarray, " thresholds"]
     """Pairs at or above each threshold, by all models."""
     pairs: TopPairs
@@ -51,48 +54,67 @@ class Findings:
             return f"all {self.curve.num_examples} training examples"
         return f"the {self.curve.num_examples} training examples memorized more than {self.min_memorization:g}"
 
+    @property
+    def headline(self) -> int:
+        """Number of the threshold at which the tables compare."""
+        return int(np.abs(self.curve.thresholds - HEADLINE_THRESHOLD).argmin())
 
-def write(findings: Findings, data: Dataset, out: Path, *, about: str, config: Any, device: str) -> list[Path]:
-    """Write results.json and both figures; returns their paths."""
-    curve, pairs, names = findings.curve, findings.pairs, data.class_names
-    consistency = plots.consistency_figure(
-        curve.thresholds,
-        curve.num_models,
-        curve.values,
-        findings.same_subsets,
-        findings.num_pairs,
-        title=f"{about}: influence of {findings.condition} on {data.num_test} test examples",
+
+def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
+    """The section, its numbers and its three figures."""
+    by = "" if findings.score == "correct" else ", by probabilities"
+    about = f"{data.name}, {model}{by}: influence of {findings.condition} on {data.num_test} test examples"
+    curve = findings.curve
+    accuracy = spread(100 * findings.test_accuracy, 1)
+    section = Section(
+        title="Figure 1, and Figures 5 and 6 of Appendix D: self-consistency of subset influence",
+        claim="Two estimates from t models each agree (IOU above 0.7) only from 200 to 400 models on, and hardly better on the "
+        "same subsets with other seeds (Section 3). Probabilities agree better with themselves than 0-1 scores, but not with "
+        "the 0-1 estimate of all models (Appendix D).",
+        setting=f"{about}; {len(findings.test_accuracy)} models, right on {accuracy} % of the test examples.",
+        finding=main_finding(findings) + " " + score_finding(findings),
+        paper="200 to 400 Inceptions on CIFAR-100 (50,000 training examples), "
+        "0.6 at best for 100, near 0 for 25; hardly more agreement on the same subsets; probabilities more self-consistent, but "
+        "0-1 scores nearer to the full 0-1 estimate from 100 to 200 models on.",
+        tables=[_consistency_table(findings), _score_table(findings)],
+        illustrations=[
+            Illustration("figure1", "Figure 1: IOU of two estimates over the influence threshold."),
+            Illustration("figures5_6", "Figures 5 and 6: 0-1 scores beside probabilities."),
+            Illustration("gallery", "The most influential pairs of a training and a test example."),
+        ],
     )
-    gallery = plots.pairs_gallery(
+    figures = {
+        "figure1": plots.consistency_figure(
+            curve.thresholds, curve.num_models, curve.values, findings.same_subsets, findings.num_pairs, title=about
+        ),
+        "figures5_6": plots.scores_figure(
+            curve.thresholds,
+            curve.num_models,
+            findings.between_scores,
+            findings.against_all,
+            findings.num_pairs,
+            title=f"{data.name}, {model}: 0-1 scores beside probabilities",
+        ),
+        "gallery": _gallery(findings, data),
+    }
+    return Outcome(section, numbers(findings), figures)
+
+
+def _gallery(findings: Findings, data: Dataset) -> Any:
+    pairs, names = findings.pairs, data.class_names
+    errors = findings.uncertainty.standard_error
+    return plots.pairs_gallery(
         data.train_images[pairs.train_index],
         data.test_images[pairs.test_index],
         [f"train {i}: {names[data.train_labels[i]]}" for i in pairs.train_index],
         [f"test {j}: {names[data.test_labels[j]]}" for j in pairs.test_index],
         [
             f"influence {value:.2f} ± {error:.2f}, memorization {memorized:.2f}"
-            for value, error, memorized in zip(
-                pairs.influence, findings.uncertainty.standard_error, pairs.memorization, strict=True
-            )
+            for value, error, memorized in zip(pairs.influence, errors, pairs.memorization, strict=True)
         ],
         title=f"The most influential pairs of {data.name}, from {len(findings.test_accuracy)} models "
         "(± standard error; the top of many is overestimated)",
     )
-    results = {
-        "experiment": "cifar100_subsets",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": config,
-        "data": {"name": data.name, "fingerprint": data.fingerprint},
-        "versions": provenance.versions(),
-        "git_commit": provenance.git_commit(),
-        "command": provenance.command(),
-        "device": device,
-        "results": numbers(findings),
-    }
-    return [
-        write_results(out, results),
-        *save_figure(consistency, out, "figure1"),
-        *save_figure(gallery, out, "gallery"),
-    ]
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
@@ -112,37 +134,72 @@ def numbers(findings: Findings) -> dict[str, Any]:
         "iou_same_subsets": {
             size: [measured(column) for column in values.T] for size, values in findings.same_subsets.items()
         },
+        "appendix_d": {
+            kind: {
+                name: {
+                    int(size): [measured(column) for column in each.T]
+                    for size, each in zip(curve.num_models, values, strict=True)
+                }
+                for name, values in panel.items()
+            }
+            for kind, panel in (("two_estimates", findings.between_scores), ("with_all_models", findings.against_all))
+        },
         "top_pairs": dataclasses.asdict(findings.pairs) | findings.uncertainty._asdict(),
     }
 
 
-def summarize(findings: Findings, data: Dataset) -> None:
-    """Print one table and the finding in words."""
-    curve = findings.curve
-    at = int(np.abs(curve.thresholds - HEADLINE_THRESHOLD).argmin())
-    reached = f"{findings.num_pairs[at]} pairs reach it by all models"
-    table = Table(
-        title=f"IOU of two estimates at influence {curve.thresholds[at]:.2f} ({reached})", title_justify="left"
-    )
-    for heading in ("models per estimate", "different subsets", "same subsets, other seeds"):
-        table.add_column(heading, justify="right")
+def _consistency_table(findings: Findings) -> Table:
+    curve, at = findings.curve, findings.headline
+    rows = []
     for size, values in zip(curve.num_models, curve.values, strict=True):
         same = findings.same_subsets.get(int(size))
-        table.add_row(str(size), _spread(values[:, at]), "" if same is None else _spread(same[:, at]))
-    console.print()
-    console.print(table)
-    console.print(f"mean ± standard deviation (n repeats). {SHARED_POOL}", style="dim")
-    console.print(
-        f"test accuracy {_spread(100 * findings.test_accuracy)} %; compared are {findings.condition} "
-        f"of {data.num_train}."
+        rows.append([str(size), spread(values[:, at], 2), "" if same is None else spread(same[:, at], 2)])
+    repeats = curve.values.shape[1]
+    return Table(
+        f"IOU of two estimates at influence {curve.thresholds[at]:.2f} ({findings.num_pairs[at]} pairs reach it by all models)",
+        ["models per estimate", "different subsets", "same subsets, other seeds"],
+        rows,
+        f"Mean ± standard deviation over {repeats} splits (same subsets: over disjoint sets of them). {SHARED_POOL}",
     )
-    console.print(f"[bold]Finding:[/bold] {main_finding(findings, at)}")
-    console.print("The paper: 200 to 400 models on CIFAR-100, and hardly more agreement on the same subsets.")
 
 
-def main_finding(findings: Findings, at: int) -> str:
-    """The answer to the question of the paper's title, in words, at threshold number `at`."""
-    curve = findings.curve
+def _score_table(findings: Findings) -> Table:
+    at = findings.headline
+    kinds = [("of two estimates", findings.between_scores), ("with all models' 0-1", findings.against_all)]
+    return Table(
+        f"IOU at influence {findings.curve.thresholds[at]:.2f} by score",
+        ["models per estimate", *(f"{kind}: {name}" for kind, panel in kinds for name in panel)],
+        [
+            [str(size), *(spread(values[row][:, at], 2) for _, panel in kinds for values in panel.values())]
+            for row, size in enumerate(findings.curve.num_models)
+        ],
+        "The estimate of all models contains those that are compared with it, as in the paper.",
+    )
+
+
+def score_finding(findings: Findings) -> str:
+    """What Appendix D asks, in words."""
+    at, sizes = findings.headline, findings.curve.num_models
+    found = []
+    for question, panel in (
+        ("agree better with each other than 0-1 scores", findings.between_scores),
+        ("are nearer to the 0-1 estimate of all models than 0-1 scores", findings.against_all),
+    ):
+        hard, soft = (_means(panel[name][:, :, at]) for name in ("0-1 scores", "probabilities"))
+        with np.errstate(invalid="ignore"):
+            better = [int(size) for size, one, other in zip(sizes, soft, hard, strict=True) if one > other]
+        where = "at no number of models" if not better else f"at {', '.join(map(str, better))} models"
+        found.append(f"{question} {where}")
+    return f"At the same threshold probabilities {' and '.join(found)} of {', '.join(map(str, sizes))}."
+
+
+def _means(values: Float[np.ndarray, "sizes repeats"]) -> list[float]:
+    return [np.nan if mean is None else mean for mean in (measured(row)["mean"] for row in values)]
+
+
+def main_finding(findings: Findings) -> str:
+    """The answer to the question of the paper's title, in words."""
+    curve, at = findings.curve, findings.headline
     means, sizes = curve.mean[:, at], [int(size) for size in curve.num_models]
     threshold, pairs = f"influence {curve.thresholds[at]:.2f}", int(findings.num_pairs[at])
     lasting = [size for k, size in enumerate(sizes) if np.all(means[k:] >= AGREED)]
@@ -164,11 +221,3 @@ def main_finding(findings: Findings, at: int) -> str:
                 f"ones it is {other:.2f}."
             )
     return answer
-
-
-def _spread(values: Float[np.ndarray, " repeats"]) -> str:
-    number = measured(values)
-    if number["mean"] is None:
-        return "no pairs"
-    spread = "" if number["std"] is None else f" ± {number['std']:.2f}"
-    return f"{number['mean']:.2f}{spread} (n={number['n']})"

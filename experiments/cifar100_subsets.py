@@ -1,19 +1,22 @@
-"""Figure 1: how many models does a self-consistent influence estimate take?
+"""Figure 1: how many models does a self-consistent influence estimate take? With Figures 5 and 6 of Appendix D.
 
 Claim (Section 3): two influence estimates from t models each, trained on different random subsets, agree (IOU above
 0.7 over a wide range of thresholds) only from t = 200 to 400 on CIFAR-100; and two sets of 50 models on the SAME
-subsets, with other seeds, agree hardly better, so that training nondeterminism is a large part of the noise.
+subsets, with other seeds, agree hardly better, so that training nondeterminism is a large part of the noise. Appendix D:
+probabilities in place of 0-1 correctness agree better with themselves, but from 100 to 200 models on worse with the 0-1
+estimate of all models.
 
     python -m experiments.cifar100_subsets --preset digits       8x8 digits, 5,600 small MLPs: about a minute, 2 cores
-    python -m experiments.cifar100_subsets --preset cifar10_12k --data cifar10.npz     32x32 colour: hours on 2 cores
+    python -m experiments.cifar100_subsets --preset cifar10_12k --data cifar10.npz     32x32 colour: half an hour, 2 cores
     python -m experiments.cifar100_subsets --preset paper        CIFAR-100, 2,000 small Inceptions: a GPU
 
-Figures: figure1 (left: different subsets; right: same subsets, different seeds) and gallery (the most influential
-pairs), as PNG and SVG. Expected on digits at influence 0.2: IOU near 0.1 for 50 models, 0.5 for 400, 0.75 for 1600.
+Figures: figure1 (left: different subsets; right: same subsets, different seeds), figures5_6 (0-1 scores beside
+probabilities) and gallery (the most influential pairs), as PNG and SVG. `--score probability` draws Figure 1 from
+probabilities. Expected on digits at influence 0.2: IOU near 0.1 for 50 models, 0.5 for 400, 0.75 for 1600.
 """
 
-import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -23,29 +26,24 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import jaxinfl
-from experiments.cifar100_report import Findings, summarize, write
-from experiments.command_line import Mistake, console, mistakes, parse, run
-from jaxinfl import Dataset, Ensemble, Recipe, RunPlan, recipes
-from jaxinfl.influence import count_pairs
+from experiments.cifar100_report import Findings, outcome
+from experiments.command_line import Mistake, Options, console, describe_data, load, mistakes, parse, run
+from experiments.ensembles import Request, carry_out
+from experiments.outcome import publish
+from jaxinfl import Dataset, Ensemble, Recipe, recipes
+from jaxinfl.influence import IOUCurve, count_pairs
 from jaxinfl.influence.estimators import memorized
 from jaxinfl.statistics import pair_uncertainty
 
+Score = Literal["correct", "probability"]
+
 
 @dataclass(frozen=True)
-class Config:
+class Config(Options):
     """Options; each preset sets them all."""
 
     preset: Literal["tiny", "digits", "cifar10_12k", "paper"] = "digits"
     """Where the defaults of the other options come from."""
-    data: str = "digits"
-    """"digits", a TFDS name such as cifar100, an .npz file, or an image folder."""
-    data_dir: str | None = None
-    """Where TFDS keeps prepared data sets."""
-    image_size: int | None = None
-    """Resize images to this many pixels a side; needed for nothing but images of varying size (default then: 224)."""
-    splits: str | None = None
-    """Which splits of a TFDS data set train and test, "train+validation:test" for instance; by default train and test,
-    for dtd and oxford_flowers102 train+validation and test."""
     model: str = "small_mlp"
     """Registered name of the architecture."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
@@ -62,12 +60,10 @@ class Config:
     """Models per estimate for the comparison on the same subsets."""
     repeats: int = 20
     """Random splits of the models into disjoint sets."""
+    score: Score = "correct"
+    """What Figure 1 is drawn from: "correct" (0-1, as in the paper) or "probability" (softmax, Appendix D)."""
     min_memorization: float | None = 0.25
-    """Only training examples memorized more than this are compared (Appendix E); None compares all."""
-    seed: int = 0
-    """Of subsets, keys and splits."""
-    out: Path | None = None
-    """Results and finished models; by default results/cifar100_subsets/PRESET-DATA."""
+    """Only training examples memorized more than this, by 0-1 scores, are compared (Appendix E); None compares all."""
 
 
 PRESETS = {
@@ -109,33 +105,18 @@ PRESETS = {
 def main(config: Config) -> Path:
     """Train or read the models, compare, write the results; returns their directory."""
     check(config)
-    with mistakes():
-        data = jaxinfl.load_dataset(config.data, config.data_dir, image_size=config.image_size, splits=config.splits)
-    out = config.out or Path("results/cifar100_subsets") / _folder(config.preset, data.name)
-    out.mkdir(parents=True, exist_ok=True)
-    height, width, channels = data.image_shape
+    data, out = load(config, "cifar100_subsets", config.preset)
     console.print("[bold]Figure 1[/bold]: how many models does a self-consistent influence estimate take?")
-    console.print(
-        f"data       {data.name}: {data.num_train} train, {data.num_test} test, {data.num_classes} classes, "
-        f"{height}x{width}x{channels}\n"
-        f"ensembles  {config.num_models} models on subsets of {config.ratio:.0%}, then {config.num_repeated} on the first "
-        "of these subsets with other seeds",
-        markup=False,
-    )
-    first, again = _train(config, data, out)
-    console.print("Comparing estimates ...")
-    findings = _analyse(config, first, again)
-    about = f"{data.name}, {config.model}"
-    files = write(findings, data, out, about=about, config=config, device=first.attributes["execution"]["device"])
-    summarize(findings, data)
-    console.print(f"\nResults in {out}:", *(path.name for path in files), "and the models in models/ and repeated/")
+    console.print(describe_data(data), markup=False)
+    runs = carry_out(requests(config, data), data, config.model, out, plan_only=config.plan)
+    console.print("\nComparing estimates ...")
+    findings = analyse(config, runs["models"], runs["repeated"])
+    publish(outcome(findings, data, config.model), "cifar100_subsets", config, data, out, runs)
     return out
 
 
 def check(config: Config) -> None:
     """Raise `Mistake` for what would only be found after hours of training."""
-    if not config.data:
-        raise Mistake("--data is missing: name a data set, an .npz file or an image folder.")
     for option, sizes in (("--sizes", config.sizes), ("--same-subset-sizes", config.same_subset_sizes)):
         if not sizes or min(sizes) < 1 or list(sizes) != sorted(set(sizes)):
             raise Mistake(f"{option} is {' '.join(map(str, sizes)) or 'empty'}; it takes rising numbers of models.")
@@ -155,16 +136,9 @@ def check(config: Config) -> None:
         raise Mistake(f"--num-repeated is {config.num_repeated}, more than --num-models {config.num_models}.")
     if config.repeats < 1:
         raise Mistake(f"--repeats is {config.repeats}; it takes a whole number from 1 up.")
-    if not 0 <= config.seed < 2**32:
-        raise Mistake(f"--seed is {config.seed}; it takes a whole number from 0 to {2**32 - 1}.")
 
 
-def _folder(preset: str, data: str) -> str:
-    """Name of the results' folder: "digits" on digits is named once."""
-    return re.sub(r"[^\w.-]", "_", "-".join(dict.fromkeys([preset, data])))
-
-
-def _train(config: Config, data: Dataset, out: Path) -> tuple[Ensemble, Ensemble]:
+def requests(config: Config, data: Dataset) -> list[Request]:
     """Models on subsets of their own, and once more on the first of these subsets."""
     with mistakes():
         masks = jaxinfl.draw_subsets(config.num_models, data.num_train, config.ratio, config.seed)
@@ -175,36 +149,32 @@ def _train(config: Config, data: Dataset, out: Path) -> tuple[Ensemble, Ensemble
             f"[yellow]{undefined} of {data.num_train} training examples are in none or all of the subsets; their "
             "influence is undefined, and they take no part. More models would leave none.[/yellow]"
         )
-    key, again = jax.random.split(jax.random.key(config.seed))
-
-    def train(title: str, models: int, key: jax.Array, directory: str) -> Ensemble:
-        plans: list[RunPlan] = []
-
-        def announce(plan: RunPlan) -> None:
-            plans.append(plan)
-            console.print(plan.describe(), markup=False)
-
-        console.print(f"\n[bold]{title}[/bold]")
-        with mistakes():
-            runs = jaxinfl.train_ensemble(
-                masks[:models],
-                jax.random.split(key, models),
-                data=data,
-                model=config.model,
-                recipe=config.recipe,
-                run_dir=out / directory,
-                on_plan=announce,
-            )
-        if not plans:
-            console.print(f"read from {out / directory}, where they were finished before", markup=False)
-        return runs
-
-    first = train(f"{config.num_models} models, each on its own subset", config.num_models, key, "models")
-    repeated = f"{config.num_repeated} models on the same subsets as the first, with other seeds"
-    return first, train(repeated, config.num_repeated, again, "repeated")
+    first, again = jax.random.split(jax.random.key(config.seed))
+    return [
+        Request(
+            "models",
+            f"{config.num_models} models, each on its own subset of {config.ratio:.0%}",
+            masks,
+            jax.random.split(first, config.num_models),
+            config.recipe,
+        ),
+        Request(
+            "repeated",
+            f"{config.num_repeated} models on the same subsets as the first, with other seeds",
+            masks[: config.num_repeated],
+            jax.random.split(again, config.num_repeated),
+            config.recipe,
+        ),
+    ]
 
 
-def _analyse(config: Config, first: Ensemble, again: Ensemble) -> Findings:
+def scores(runs: Ensemble, score: Score) -> np.ndarray:
+    """What the models say about the test examples: bool, or the probability of the true class."""
+    return runs.test_correct if score == "correct" else runs.test_probability
+
+
+def analyse(config: Config, first: Ensemble, again: Ensemble) -> Findings:
+    """Everything that the figures and results.json are made from."""
     usable = ~first.diverged
     if not usable.all():
         console.print(f"[yellow]{(~usable).sum()} of {len(usable)} models diverged and are left out.[/yellow]")
@@ -214,35 +184,67 @@ def _analyse(config: Config, first: Ensemble, again: Ensemble) -> Findings:
             f"{(~usable).sum()} of {len(usable)} models diverged: too few are left for two estimates of "
             f"{config.sizes[0]} models. Lower --recipe.learning-rate (it is {config.recipe.learning_rate:g})."
         )
-    masks, train, test = first.masks[usable], first.train_correct[usable], first.test_correct[usable]
+    masks, train = first.masks[usable], first.train_correct[usable]
+    by_score = {"0-1 scores": first.test_correct[usable], "probabilities": first.test_probability[usable]}
     with mistakes():
-        curve = jaxinfl.iou_curve(
-            masks,
-            train,
-            test,
-            num_models=sizes,
-            repeats=config.repeats,
-            seed=config.seed,
-            min_memorization=config.min_memorization,
-        )
+        curves = {name: _curve(config, sizes, masks, train, test) for name, test in by_score.items()}
+    test = by_score["0-1 scores" if config.score == "correct" else "probabilities"]
+    curve = curves["0-1 scores" if config.score == "correct" else "probabilities"]
     examples = memorized(jaxinfl.memorization(masks, train), config.min_memorization)
     healthy = np.flatnonzero(~first.diverged[: config.num_repeated] & ~again.diverged)
-    same = {
-        size: _same_subsets(first, again, healthy, size, curve.thresholds, examples)
-        for size in config.same_subset_sizes
-        if size <= len(healthy) and size in sizes
-    }
     pairs = jaxinfl.top_pairs(masks, train, test, k=12, min_memorization=config.min_memorization)
     return Findings(
+        score=config.score,
         curve=curve,
-        same_subsets=same,
+        same_subsets={
+            size: _same_subsets(first, again, healthy, size, curve.thresholds, examples, config.score)
+            for size in config.same_subset_sizes
+            if size <= len(healthy) and size in sizes
+        },
+        between_scores={name: each.values for name, each in curves.items()},
+        against_all=_against_all(config, sizes, masks, by_score, curve.thresholds, examples),
         num_pairs=count_pairs(masks, test, curve.thresholds, examples=examples),
         pairs=pairs,
         uncertainty=pair_uncertainty(masks, test, pairs.train_index, pairs.test_index),
-        test_accuracy=test.mean(axis=1),
+        test_accuracy=first.test_correct[usable].mean(axis=1),
         diverged=int((~usable).sum()),
         min_memorization=config.min_memorization,
     )
+
+
+def _curve(config: Config, sizes: list[int], masks: np.ndarray, train: np.ndarray, test: np.ndarray) -> IOUCurve:
+    """Self-consistency from one kind of test score, on the examples that 0-1 scores say are memorized."""
+    return jaxinfl.iou_curve(
+        masks,
+        train,
+        test,
+        num_models=sizes,
+        repeats=config.repeats,
+        seed=config.seed,
+        min_memorization=config.min_memorization,
+    )
+
+
+def _against_all(
+    config: Config,
+    sizes: list[int],
+    masks: np.ndarray,
+    by_score: Mapping[str, np.ndarray],
+    thresholds: Float[np.ndarray, " thresholds"],
+    examples: Int[np.ndarray, " examples"],
+) -> dict[str, Float[np.ndarray, "sizes repeats thresholds"]]:
+    """Figure 6: IOU of estimates from some models with the 0-1 estimate of all, these among them, as in the paper."""
+    everything = by_score["0-1 scores"]
+    found = {name: np.empty((len(sizes), config.repeats, thresholds.size)) for name in by_score}
+    for repeat in range(config.repeats):
+        order = np.random.default_rng((config.seed, repeat)).permutation(len(masks))
+        for row, size in enumerate(sizes):
+            part = order[:size]
+            for name, test in by_score.items():
+                found[name][row, repeat] = jaxinfl.iou_of_models(
+                    masks[part], test[part], masks, everything, thresholds, examples=examples
+                )
+    return found
 
 
 def _same_subsets(
@@ -252,10 +254,11 @@ def _same_subsets(
     size: int,
     thresholds: Float[np.ndarray, " thresholds"],
     examples: Int[np.ndarray, " examples"],
+    score: Score,
 ) -> Float[np.ndarray, "repeats thresholds"]:
     """IOU between estimates from the same subsets, for disjoint sets of `size` subsets."""
     parts = [healthy[k : k + size] for k in range(0, len(healthy) - size + 1, size)]
-    masks, one, other = first.masks, first.test_correct, again.test_correct
+    masks, one, other = first.masks, scores(first, score), scores(again, score)
     return np.stack(
         [
             jaxinfl.iou_of_models(masks[part], one[part], masks[part], other[part], thresholds, examples=examples)

@@ -1,21 +1,53 @@
-"""What the experiments' command lines share: presets, clear errors, a clean way out of an interrupt."""
+"""What the experiments' command lines share: options, presets, clear errors, a clean way out of an interrupt."""
 
 import argparse
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
 from rich.console import Console
 
 from experiments.compilation_cache import use_compilation_cache
-from jaxinfl import DatasetUnavailable, RunDirectoryError
+from jaxinfl import Dataset, DatasetUnavailable, Recipe, RunDirectoryError, load_dataset
 from jaxinfl.provenance import command
 
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound="Options")
 
 console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every experiment takes; each preset sets it all."""
+
+    data: str = "digits"
+    """"digits", a TFDS name such as cifar100, an .npz file, or an image folder."""
+    data_dir: str | None = None
+    """Where TFDS keeps prepared data sets."""
+    image_size: int | None = None
+    """Resize images to this many pixels a side; needed for nothing but images of varying size (default then: 224)."""
+    splits: str | None = None
+    """Which splits of a TFDS data set train and test, "train+validation:test" for instance; by default train and test,
+    for dtd and oxford_flowers102 train+validation and test."""
+    model: str = "small_cnn"
+    """Registered name of the architecture."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """How each model is trained."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    out: Path | None = None
+    """Results and finished models; by default results/EXPERIMENT/PRESET-DATA."""
+    plan: bool = False
+    """Say what it would cost on this machine, and train nothing."""
+
+
+class OnlyPlanned(Exception):
+    """Raised when `--plan` has said what there is to say."""
 
 
 class Mistake(Exception):
@@ -55,11 +87,39 @@ def parse(
     )
 
 
+def load(config: Options, experiment: str, preset: str) -> tuple[Dataset, Path]:
+    """The data set, and the folder of the results.
+
+    Raises:
+      Mistake: no data is named, or it is not there or not usable; the seed is out of range.
+    """
+    if not config.data:
+        raise Mistake("--data is missing: name a data set, an .npz file or an image folder.")
+    if not 0 <= config.seed < 2**32:
+        raise Mistake(f"--seed is {config.seed}; it takes a whole number from 0 to {2**32 - 1}.")
+    with mistakes():
+        data = load_dataset(config.data, config.data_dir, image_size=config.image_size, splits=config.splits)
+    # "digits" on digits is named once.
+    folder = re.sub(r"[^\w.-]", "_", "-".join(dict.fromkeys([preset, data.name])))
+    return data, config.out or Path("results") / experiment / folder
+
+
+def describe_data(data: Dataset) -> str:
+    """One line: name, sizes, classes, pixels."""
+    height, width, channels = data.image_shape
+    return (
+        f"data       {data.name}: {data.num_train} train, {data.num_test} test, {data.num_classes} classes, "
+        f"{height}x{width}x{channels}"
+    )
+
+
 def run(main: Callable[[Config], object], config: Config) -> int:
     """Run an experiment: 0 when it is done, 2 for what the user can mend, 130 for an interrupt."""
     use_compilation_cache()
     try:
         main(config)
+    except OnlyPlanned:
+        pass
     except (Mistake, DatasetUnavailable, RunDirectoryError, OSError) as error:
         console.print(f"error: {error}", style="bold red", markup=False)
         return 2

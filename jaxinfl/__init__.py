@@ -13,7 +13,13 @@ from jaxinfl.influence import (
     memorization,
     top_pairs,
 )
-from jaxinfl.statistics import agreement
+from jaxinfl.statistics import (
+    agreement,
+    models_for_influence,
+    models_needed,
+    models_needed_for_good,
+    models_needed_sequentially,
+)
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out
 from jaxinfl.training import ModelKeys, Recipe, RunPlan, recipes, train_ensemble
@@ -37,6 +43,10 @@ __all__ = [
     "leave_one_out",
     "load_dataset",
     "memorization",
+    "models_for_influence",
+    "models_needed",
+    "models_needed_for_good",
+    "models_needed_sequentially",
     "recipes",
     "top_pairs",
     "train_ensemble",

@@ -64,7 +64,7 @@ def test_analysis_takes_arrays_only():
 
 
 def test_statistics_is_numpy_and_scipy_only():
-    allowed = {"numpy", "scipy", "jaxtyping", "jaxinfl", "dataclasses", "typing", "collections", "math"}
+    allowed = {"numpy", "scipy", "jaxtyping", "jaxinfl", "dataclasses", "typing", "collections", "math", "numbers"}
     for path in files("statistics"):
         used = {name.split(".")[0] for name in imports(path) if not name.startswith("jax.typing")}
         assert used <= allowed, f"{path}: {used - allowed}"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import roofline, scaling, startup
+from benchmarks import influence_kernel, roofline, scaling, startup
 from benchmarks.compare import interleaved, report
 from benchmarks.costs import Cost, evaluation_cost, product_bytes, step_cost
 from benchmarks.roofline import GPU, SHARES, limit
@@ -142,3 +142,10 @@ def test_report_writes_numbers_and_bars(tmp_path):
     path = report("toy", "Toy", "things/s", measured, ours="ours", higher_is_better=True, out=tmp_path)
     record = check_files(path, "toy")
     assert record["measured"] == measured and record["median"] == {"ours": 3.0, "theirs": 1.0}
+
+
+def test_influence_kernel_runs(tmp_path):
+    record = check_files(influence_kernel.main(influence_kernel.Config(quick=True, out=tmp_path)), "influence_kernel")
+    assert all(value > 0 for value in record["median"].values())
+    for task in record["at_scale"].values():
+        assert task["seconds"] > 0 and 5e7 < task["peak_bytes"] < 2e9

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxinfl import native
 from jaxinfl.influence import counts, joint_counts
 from tests import reference
 
+needs_compiler = pytest.mark.skipif(native.why_unavailable() is not None, reason=f"{native.why_unavailable()}")
+KERNELS = [pytest.param("native", marks=needs_compiler), "bits", "gemm"]
 MODELS = [1, 2, 31, 32, 33, 63, 64, 65, 127, 130]
 
 
@@ -19,7 +22,7 @@ def draw(models: int, train: int, test: int, ratio: float = 0.7, seed: int = 0) 
     return rng.random((models, train)) < ratio, rng.random((models, test)) < 0.5
 
 
-@pytest.mark.parametrize("method", ["auto", "bits", "gemm"])
+@pytest.mark.parametrize("method", ["auto", *KERNELS])
 @pytest.mark.parametrize("models", MODELS)
 def test_equals_definition(models, method):
     masks, correct = draw(models, 5, 4)
@@ -43,12 +46,35 @@ def test_bits_equal_gemm_and_numpy(models, ratio, right, seed):
     np.testing.assert_array_equal(bits, joint_counts(masks, correct, method="gemm"))
 
 
+@pytest.mark.parametrize("method", KERNELS)
 @pytest.mark.parametrize("models", [4096, 4097, 8300])
-def test_more_models_than_one_chunk_of_words(models):
+def test_more_models_than_one_chunk_of_words(models, method):
     masks, correct = draw(models, 3, 6)
     expected = masks.T.astype(int) @ correct.astype(int)
-    np.testing.assert_array_equal(joint_counts(masks, correct, method="bits"), expected)
-    np.testing.assert_array_equal(joint_counts(masks, correct, method="gemm"), expected)
+    np.testing.assert_array_equal(joint_counts(masks, correct, method=method), expected)
+
+
+@needs_compiler
+@settings(deadline=None, max_examples=50)
+@given(
+    models=st.integers(1, 600),  # up to three sums of bytes
+    train=st.integers(1, 70),  # up to three tiles of rows
+    test=st.integers(1, 300),  # up to five blocks of the widest vectors, and more than a thread takes
+    ratio=st.sampled_from([0.0, 0.5, 1.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_hand_written_kernel_equals_the_definition(models, train, test, ratio, seed):
+    rng = np.random.default_rng(seed)
+    masks, correct = rng.random((models, train)) < ratio, rng.random((models, test)) < 0.8
+    np.testing.assert_array_equal(native.joint_counts(masks, correct), masks.T.astype(int) @ correct.astype(int))
+
+
+@needs_compiler
+def test_large_products_go_to_the_hand_written_kernel(monkeypatch):
+    assert counts.choose_kernel("auto", 2000, 4096, 10_000) == "native"
+    assert counts.choose_kernel("auto", 2000, 40, 100) == "bits"
+    monkeypatch.setattr(native, "why_unavailable", lambda: "no compiler")
+    assert counts.choose_kernel("auto", 2000, 4096, 10_000) == "bits"
 
 
 def test_chunks_waste_less_than_a_word_each():
@@ -56,7 +82,7 @@ def test_chunks_waste_less_than_a_word_each():
     assert [chunk.shape for chunk in packed] == [(33, 2), (33, 2)]
 
 
-@pytest.mark.parametrize("method", ["bits", "gemm"])
+@pytest.mark.parametrize("method", KERNELS)
 def test_totals_are_the_number_of_flags(method):
     masks, _ = draw(130, 9, 1)
     _, totals = counts.pack_models(masks, method)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxinfl import native
 from jaxinfl.influence import counts, estimators, fixed_point, influence, memorization, tiles
 from tests import reference
 
@@ -131,10 +132,13 @@ def test_influence_has_the_same_bits_in_any_tile(pairs, floats, monkeypatch):
     np.testing.assert_array_equal(influence(masks, score), expected)
 
 
-def test_gemm_gives_the_same_bits(monkeypatch):
+@pytest.mark.parametrize("kernel", ["native", "gemm"])
+def test_every_kernel_gives_the_same_bits(kernel, monkeypatch):
+    if kernel == "native" and native.why_unavailable() is not None:
+        pytest.skip(f"{native.why_unavailable()}")
     masks, score = draw(97, 4)
     expected = influence(masks, score)
-    monkeypatch.setattr(tiles, "pack_models", lambda flags, _: counts.pack_models(flags, "gemm"))
+    monkeypatch.setattr(tiles, "choose_kernel", lambda *_: kernel)
     np.testing.assert_array_equal(influence(masks, score), expected)
 
 

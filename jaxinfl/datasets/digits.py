@@ -1,5 +1,9 @@
 """The handwritten digits that scikit-learn carries inside its package: real images, no download."""
 
+import gzip
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Bool, Int
 
@@ -13,21 +17,35 @@ def load_digits() -> Dataset:
 
     The values 0 to 16 become 0 to 255. Within both parts the examples keep scikit-learn's order.
     """
-    # Imported here: scikit-learn takes about a second to import, and nothing else in jaxinfl needs it.
-    from sklearn.datasets import load_digits as load_sklearn_digits
-
-    digits = load_sklearn_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    labels = digits.target.astype(np.int32)
+    table = _table()
+    images = np.rint(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    labels = table[:, -1].astype(np.int32)
     in_test = stratified_test_mask(labels, _NUM_TEST)
     return Dataset(
         train_images=images[~in_test],
         train_labels=labels[~in_test],
         test_images=images[in_test],
         test_labels=labels[in_test],
-        class_names=tuple(str(name) for name in digits.target_names),
+        class_names=tuple("0123456789"),
         name="digits",
     )
+
+
+def _table() -> Int[np.ndarray, "n 65"]:
+    """64 pixels of 0 to 16 and the class of each image: the file that `sklearn.datasets.load_digits` reads.
+
+    Read without importing scikit-learn, which takes a second and is used for nothing else; from a scikit-learn that
+    keeps it elsewhere, by its own function.
+    """
+    package = importlib.util.find_spec("sklearn")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            return np.loadtxt(gzip.decompress(file.read_bytes()).decode().splitlines(), delimiter=",", dtype=np.int64)
+    from sklearn.datasets import load_digits as load_sklearn_digits
+
+    digits = load_sklearn_digits()
+    return np.column_stack([digits.data, digits.target]).astype(np.int64)
 
 
 def stratified_test_mask(labels: Int[np.ndarray, " n"], num_test: int) -> Bool[np.ndarray, " n"]:

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float32, Int, Int32
 
 from jaxinfl.influence.checks import check_score
-from jaxinfl.influence.counts import pack_models
+from jaxinfl.influence.counts import total
 from jaxinfl.influence.fixed_point import FixedPoint, in_units, own_sums, to_fixed_point
 from jaxinfl.influence.tiles import default_rows, difference_of_means, make_tiles, starts
 from jaxinfl.subsets import check_masks
@@ -93,13 +93,12 @@ def memorized(memorization: Float32[np.ndarray, " train"], minimum: float | None
 def _memorization_of_counts(
     masks: Bool[np.ndarray, "models train"], correct: Bool[np.ndarray, "models train"]
 ) -> Float32[Array, " train"]:
-    # Packing counts flags 15 times as fast as `jnp.sum(..., axis=0)`, which XLA:CPU does not vectorize.
-    num_in, num_right, right_in = (pack_models(flags, "auto")[1] for flags in (masks, correct, masks & correct))
+    num_in, num_right, right_in = map(total, (masks, correct, masks & correct))
     return _difference_of_counts(right_in, num_right - right_in, num_in, np.int32(len(masks)))
 
 
 def _memorization_of_digits(masks: Bool[np.ndarray, "models train"], score: FixedPoint) -> Float32[Array, " train"]:
-    _, num_in = pack_models(masks, "auto")
+    num_in = total(masks)
     sum_in = own_sums(masks, score.digits)
     return _difference_of_digits(sum_in, score.totals - sum_in, num_in, np.int32(len(masks)), score.unit)
 

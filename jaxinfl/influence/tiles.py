@@ -13,7 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float32, Int32
 
-from jaxinfl.influence.counts import Chunk, Packed, add_counts, leading_counts, pack_models, tile_of, with_words
+from jaxinfl.influence.counts import (
+    Chunk,
+    Packed,
+    add_counts,
+    choose_kernel,
+    leading_counts,
+    pack_models,
+    tile_of,
+    with_words,
+)
 from jaxinfl.influence.fixed_point import DigitSums, FixedPoint, in_units, sum_digits, to_fixed_point
 
 # 16 MB a float32 tile: large enough to hide the dispatch of a kernel, small enough to stay near the caches.
@@ -80,8 +89,9 @@ def make_tiles(
     padded = np.pad(masks, ((0, 0), (0, padding))) if padding else masks
     if score.dtype != np.bool_:
         return FloatTiles(padded, to_fixed_point(score), rows)
-    train, num_in = pack_models(padded, "auto")
-    test, num_right = pack_models(score, "auto")
+    kernel = choose_kernel("auto", len(masks), masks.shape[1], score.shape[1])
+    train, num_in = pack_models(padded, kernel)
+    test, num_right = pack_models(score, kernel)
     return CountTiles(train, num_in, test, num_right, len(masks), rows)
 
 

@@ -6,8 +6,19 @@ from functools import lru_cache, partial
 import jax
 from flax import nnx
 
+from jaxinfl.models.inception_v3 import InceptionV3
 from jaxinfl.models.mlp import MLP
-from jaxinfl.models.model import Model, ModuleFactory, Variables, check_factory, check_output, model_from_nnx
+from jaxinfl.models.model import (
+    Model,
+    ModuleFactory,
+    Output,
+    Variables,
+    WithAuxiliary,
+    check_factory,
+    check_output,
+    model_from_nnx,
+)
+from jaxinfl.models.resnet import ResNet18
 from jaxinfl.models.small_cnn import SmallCNN
 from jaxinfl.models.small_inception import SmallInception
 
@@ -16,6 +27,9 @@ REGISTRY: dict[str, Callable[..., nnx.Module]] = {
     "small_mlp": partial(MLP, widths=(128,)),
     "small_cnn": SmallCNN,
     "small_inception": SmallInception,
+    "resnet18_cifar": partial(ResNet18, stem="small"),
+    "resnet18": ResNet18,
+    "inception_v3": InceptionV3,
 }
 """Registered architectures: `REGISTRY[name](image_shape, num_classes, rngs=rngs)` is an NNX module."""
 
@@ -58,13 +72,17 @@ def _registered(name: str, image_shape: tuple[int, int, int], num_classes: int) 
 
 
 __all__ = [
+    "InceptionV3",
     "MLP",
     "REGISTRY",
     "Model",
     "ModuleFactory",
+    "Output",
+    "ResNet18",
     "SmallCNN",
     "SmallInception",
     "Variables",
+    "WithAuxiliary",
     "build_model",
     "model_from_nnx",
 ]

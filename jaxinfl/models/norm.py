@@ -59,9 +59,16 @@ class MaskedBatchNorm(nnx.BatchNorm):
         else:
             counted = jnp.ones(len(x), bool) if current is None else current
             result, mean, variance = normalize(values, counted, scale, bias, self.epsilon, uses_native(x))
-            self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
-            self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * variance
+            self._remember(mean, variance, counted, math.prod(x.shape[1:-1]))
         return result.astype(x.dtype)
+
+    def _remember(
+        self, mean: Float[Array, " c"], variance: Float[Array, " c"], counted: Bool[Array, " batch"], positions: int
+    ) -> None:
+        """Take the statistics of a batch, over `positions` of each counted example, into the running averages."""
+        # By `set_value`: an assignment to [...] asks a tracer for its sharding, and JAX composes a long error message.
+        self.mean.set_value(self.momentum * self.mean[...] + (1 - self.momentum) * mean)
+        self.var.set_value(self.momentum * self.var[...] + (1 - self.momentum) * variance)
 
 
 Statistics = tuple[Float[Array, " c"], Float[Array, " c"]]

@@ -5,15 +5,24 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxinfl.models.original import SonnetBatchNorm, sonnet_init
+
 
 class ConvNormRelu(nnx.Module):
-    """Convolution without bias, batch norm (epsilon 1e-5, momentum 0.9), ReLU."""
+    """Convolution without bias, batch norm (epsilon 1e-5), ReLU."""
 
-    def __init__(self, inputs: int, features: int, size: int, *, stride: int = 1, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, features: int, size: int, *, stride: int = 1, momentum: float, rngs: nnx.Rngs):
         self.conv = nnx.Conv(
-            inputs, features, (size, size), strides=stride, padding=size // 2, use_bias=False, rngs=rngs
+            inputs,
+            features,
+            (size, size),
+            strides=stride,
+            padding="SAME",
+            use_bias=False,
+            kernel_init=sonnet_init(size * size * inputs),
+            rngs=rngs,
         )
-        self.norm = nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        self.norm = SonnetBatchNorm(features, momentum=momentum, epsilon=1e-5, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch out_h out_w features"]:
         return jax.nn.relu(self.norm(self.conv(x)))
@@ -22,9 +31,9 @@ class ConvNormRelu(nnx.Module):
 class InceptionBlock(nnx.Module):
     """A 1x1 and a 3x3 convolution side by side, their channels concatenated."""
 
-    def __init__(self, inputs: int, narrow: int, wide: int, *, rngs: nnx.Rngs):
-        self.narrow = ConvNormRelu(inputs, narrow, 1, rngs=rngs)
-        self.wide = ConvNormRelu(inputs, wide, 3, rngs=rngs)
+    def __init__(self, inputs: int, narrow: int, wide: int, *, momentum: float, rngs: nnx.Rngs):
+        self.narrow = ConvNormRelu(inputs, narrow, 1, momentum=momentum, rngs=rngs)
+        self.wide = ConvNormRelu(inputs, wide, 3, momentum=momentum, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch h w features"]:
         return jnp.concatenate([self.narrow(x), self.wide(x)], axis=-1)
@@ -34,23 +43,42 @@ class SmallInception(nnx.Module):
     """Three stages of blocks parted by strided convolutions, global maximum, linear head.
 
     1,895,786 trainable parameters for 10 classes and colour images, 1,926,116 for 100.
+
+    As Feldman and Zhang's program has it, which is written in Sonnet: TensorFlow's SAME padding, so that a convolution of
+    stride 2 pads images of even size below and to the right only; batch norm's running averages with `momentum` 0.999,
+    free of where they start, and of unbiased variances; normal initial weights of deviation 1 / sqrt(inputs), cut at two
+    deviations; batch norm 1 and 0, the head's bias 0.
+
+    Args:
+      image_shape: (h, w, c), at least 8x8 pixels.
+      num_classes: number of logits.
+      momentum: of batch norm's running averages. At 0.999 they remember 1,000 steps, at which the weights may have been
+        others altogether: for runs of fewer than some thousands take 0.9.
+      rngs: keys of the initial weights.
+
+    Raises:
+      ValueError: images under 8x8 pixels, which the two strides leave less than 2x2 of.
     """
 
     STAGES = (((32, 32), (32, 48)), ((112, 48), (96, 64), (80, 80), (48, 96)), ((176, 160), (176, 160)))
     DOWNSAMPLE = (160, 240)
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, rngs: nnx.Rngs):
-        layers: list[nnx.Module] = [ConvNormRelu(image_shape[-1], 96, 3, rngs=rngs)]
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, momentum: float = 0.999, rngs: nnx.Rngs):
+        height, width, colours = image_shape
+        if min(height, width) < 8:
+            raise ValueError(f"small_inception takes images of at least 8x8 pixels; these have {height}x{width}.")
+        layers: list[nnx.Module] = [ConvNormRelu(colours, 96, 3, momentum=momentum, rngs=rngs)]
         channels = 96
         for stage, blocks in enumerate(self.STAGES):
             for narrow, wide in blocks:
-                layers.append(InceptionBlock(channels, narrow, wide, rngs=rngs))
+                layers.append(InceptionBlock(channels, narrow, wide, momentum=momentum, rngs=rngs))
                 channels = narrow + wide
             if stage < len(self.DOWNSAMPLE):
-                layers.append(ConvNormRelu(channels, self.DOWNSAMPLE[stage], 3, stride=2, rngs=rngs))
+                features = self.DOWNSAMPLE[stage]
+                layers.append(ConvNormRelu(channels, features, 3, stride=2, momentum=momentum, rngs=rngs))
                 channels = self.DOWNSAMPLE[stage]
         self.layers = nnx.List(layers)
-        self.head = nnx.Linear(channels, num_classes, rngs=rngs)
+        self.head = nnx.Linear(channels, num_classes, kernel_init=sonnet_init(channels), rngs=rngs)
 
     def __call__(self, images: Float[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
         x = images

@@ -21,8 +21,8 @@ from typing import Any
 
 import jax
 
-SOURCES = ("conv.cpp", "handlers.cpp", "sums.cpp")
-HEADERS = ("conv.h", "product.h", "sums.h")
+SOURCES = ("conv.cpp", "counts.cpp", "handlers.cpp", "sums.cpp")
+HEADERS = ("conv.h", "counts.h", "product.h", "sums.h")
 TARGETS = (
     "jaxinfl_conv_forward",
     "jaxinfl_conv_input_grad",
@@ -30,9 +30,10 @@ TARGETS = (
     "jaxinfl_channel_sums",
     "jaxinfl_channel_moments",
     "jaxinfl_channel_products",
+    "jaxinfl_joint_counts",
 )
 # The handlers are templates of XLA's, which -O3 would take 4 s longer to compile for nothing.
-OPTIMIZATION = {"conv.cpp": "-O3", "handlers.cpp": "-O1", "sums.cpp": "-O3"}
+OPTIMIZATION = {"conv.cpp": "-O3", "counts.cpp": "-O3", "handlers.cpp": "-O1", "sums.cpp": "-O3"}
 FLAGS = ("-std=c++17", "-fPIC", "-ffp-contract=fast", "-w")
 
 

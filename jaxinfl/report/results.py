@@ -31,6 +31,15 @@ def measured(values: Any) -> dict[str, Any]:
     }
 
 
+def spread(values: Any, digits: int = 3) -> str:
+    """Mean ± sample standard deviation for a table; "none" where no value is defined."""
+    number = measured(values)
+    if number["mean"] is None:
+        return "none"
+    deviation = "" if number["std"] is None else f" ± {number['std']:.{digits}f}"
+    return f"{number['mean']:.{digits}f}{deviation}"
+
+
 def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
     """Write `results.json`, replaced as a whole; NaN and infinity become null, arrays lists, dataclasses objects."""
     directory.mkdir(parents=True, exist_ok=True)

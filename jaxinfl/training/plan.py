@@ -11,6 +11,7 @@ from jaxtyping import Bool
 
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model
+from jaxinfl.training.costs import memory_bytes, training_flops
 from jaxinfl.training.execution import Execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.programs import Programs, evaluation_batch
@@ -38,6 +39,11 @@ class RunPlan:
     """Wall-clock time of one epoch of one call, which trains `execution.group` models."""
     disk_bytes: int
     """Upper bound for the run directory; compression takes some of it away."""
+    flops_per_model: float
+    """Training and evaluation; a multiplication and an addition are two."""
+    memory_bytes: int
+    """Of one device, estimated from shapes: the data set, the state of its models, what the models that it trains at once
+    keep for the backward pass."""
     overridden: tuple[str, ...] = ()
     """Fields of the recipe that have a value a model in place of the recipe's."""
 
@@ -45,6 +51,11 @@ class RunPlan:
     def seconds(self) -> float:
         """Estimated time until the last model is finished, compilation (done by now) left out."""
         return (self.num_models - self.finished) * self.seconds_per_model
+
+    @property
+    def flops(self) -> float:
+        """Of the models that are still to be trained."""
+        return (self.num_models - self.finished) * self.flops_per_model
 
     def describe(self) -> str:
         """One line for each thing that a user wants to know before waiting."""
@@ -65,6 +76,8 @@ class RunPlan:
                 f"recipe     {self.recipe.epochs} epochs, batch {self.recipe.batch_size}{parts}, {self.recipe.optimizer}, {schedule}",
                 f"device     {self.device}; {how}, convolutions by {execution.conv}{why}",
                 f"time       about {format_seconds(self.seconds)} ({rate} by timed steps; compiled in {self.compile_seconds:.0f} s)",
+                f"work       {self.flops_per_model:.3g} FLOPs a model, {self.flops:.3g} in all",
+                f"memory     about {format_bytes(self.memory_bytes)} on each device",
                 f"disk       at most {format_bytes(self.disk_bytes)}",
             ]
         )
@@ -149,6 +162,8 @@ def plan_run(
         seconds_per_epoch=steps * timing.step,
         # Predictions of 2 bytes, margins of 4, a mask byte a training example.
         disk_bytes=len(masks) * (6 * examples + data.num_train + weight_bytes),
+        flops_per_model=training_flops(model, recipe, data, float(masks.sum(axis=1).mean())),
+        memory_bytes=memory_bytes(model, recipe, data, programs.execution),
         overridden=overridden,
     )
 

@@ -11,11 +11,15 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
 
-from jaxinfl.models import Model, Variables
+from jaxinfl.models import Model, Output, Variables, WithAuxiliary
 from jaxinfl.training.augment import Views, central_view, draw_views, take_views
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
 from jaxinfl.training.overrides import with_overrides
 from jaxinfl.training.recipe import Recipe
+
+AUXILIARY_WEIGHT = 0.4
+"""Weight of an auxiliary head's loss: that of the TensorFlow program in which Szegedy et al. published Inception v3 (their
+paper gives none) and of PyTorch's tutorial on fine-tuning torchvision's."""
 
 
 class DeviceData(NamedTuple):
@@ -181,13 +185,8 @@ def _gradient(
 
     def loss(params: PyTree[Array]) -> tuple[Array, tuple[Array, PyTree[Array]]]:
         variables = _cast(Variables(params, state.variables.stats), recipe)
-        logits, stats = model.apply(variables, images, train=True, mask=counted, key=dropout_key)
-        # One-hot targets: the gradient of an indexed loss is a scatter, which XLA runs one element at a time on CPUs.
-        targets = optax.smooth_labels(
-            jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32), recipe.label_smoothing
-        )
-        each = optax.softmax_cross_entropy(logits, targets)
-        total = jnp.sum(jnp.where(counted, each, 0))
+        output, stats = model.apply(variables, images, train=True, mask=counted, key=dropout_key)
+        total = _total_loss(output, labels, counted, recipe)
         return total / count, (total, stats)
 
     grads, (total, stats) = jax.grad(loss, has_aux=True)(state.variables.params)
@@ -243,6 +242,19 @@ def _update(
     direction, optimizer = make_optimizer(recipe).update(grads, state.optimizer, state.variables.params)
     params = jax.tree.map(lambda p, d: _stepped(p, rate, d), state.variables.params, direction)
     return state._replace(variables=Variables(params, stats), optimizer=optimizer, loss=state.loss + total)
+
+
+def _total_loss(
+    output: Output, labels: Int[Array, " batch"], counted: Bool[Array, " batch"], recipe: Recipe
+) -> Float[Array, ""]:
+    """Cross entropy summed over the counted examples, an auxiliary head's with its weight."""
+    if isinstance(output, WithAuxiliary):
+        auxiliary = _total_loss(output.auxiliary, labels, counted, recipe)
+        return _total_loss(output.logits, labels, counted, recipe) + AUXILIARY_WEIGHT * auxiliary
+    # One-hot targets: the gradient of an indexed loss is a scatter, which XLA runs one element at a time on CPUs.
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, output.shape[-1], dtype=jnp.float32), recipe.label_smoothing)
+    each = optax.softmax_cross_entropy(output, targets)
+    return jnp.sum(jnp.where(counted, each, 0))
 
 
 def _stepped(param: Array, rate: Float[Array, ""], direction: Array) -> Array:

@@ -1,33 +1,19 @@
-"""Figures from arrays: each function returns a matplotlib figure and touches no file."""
+"""IOU of influence estimates over the threshold: Figure 1, and Figures 5 and 6 of Appendix D."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "figure.dpi": 150,
-}
-"""Matplotlib settings of every figure."""
+from jaxinfl.plots.style import COLOURS, STYLE, band, rising_colours
 
 FEW_PAIRS = 5
 """An IOU that rests on fewer pairs jumps from one to the next."""
-SEEN_COLOUR, OTHER_COLOUR = "#c8442f", "#4a4a4a"
 
 
 def consistency_figure(
@@ -50,15 +36,15 @@ def consistency_figure(
       num_pairs: pairs whose influence, estimated from all models, reaches the threshold.
       title: of the figure: data set, model, condition.
     """
-    colours = matplotlib.colormaps["viridis_r"](np.linspace(0.1, 0.95, len(num_models)))
+    colours = rising_colours(len(num_models))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 4.8), layout="constrained")
         (left, right), below = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(4.5, 1))
         for size, values, colour in zip(num_models, curves, colours, strict=True):
-            _band(left, thresholds, values, colour, f"{size}")
+            band(left, thresholds, values, colour, f"{size}")
             if size in same_subsets:
-                _band(right, thresholds, same_subsets[size], colour, f"{size}, same subsets")
-                _band(right, thresholds, values, colour, f"{size}, different subsets", style=":")
+                band(right, thresholds, same_subsets[size], colour, f"{size}, same subsets")
+                band(right, thresholds, values, colour, f"{size}, different subsets", style=":")
         left.set_title("Different subsets")
         right.set_title("Same subsets, different seeds")
         left.set_ylabel("IOU of two estimates")
@@ -110,63 +96,46 @@ def _shade_few(
         axes.axvspan(few.min(), max(thresholds.max(), 1.0), color="#f1f1f1", zorder=-1, linewidth=0)
 
 
-def _band(
-    axes: Axes,
+def scores_figure(
     thresholds: Float[np.ndarray, " thresholds"],
-    values: Float[np.ndarray, "repeats thresholds"],
-    colour: object,
-    label: str,
-    style: str = "-",
-) -> None:
-    """Mean and one sample standard deviation over repeats, where at least half of the repeats have a value."""
-    defined = np.isfinite(values)
-    shown = defined.sum(axis=0) * 2 >= len(values)
-    if not shown.any():
-        return
-    part = np.ma.masked_invalid(values[:, shown])
-    mean = part.mean(axis=0).filled(np.nan)
-    axes.plot(thresholds[shown], mean, style, color=colour, label=label, linewidth=1.6)
-    if style == "-" and len(values) > 1:
-        spread = np.ma.filled(part.std(axis=0, ddof=1), 0.0)
-        # An IOU lies in 0..1; a mean plus a deviation need not.
-        low, high = np.clip(mean - spread, 0, 1), np.clip(mean + spread, 0, 1)
-        axes.fill_between(thresholds[shown], low, high, color=colour, alpha=0.15, linewidth=0)
-
-
-def pairs_gallery(
-    train_images: UInt8[np.ndarray, "pairs h w c"],
-    test_images: UInt8[np.ndarray, "pairs h w c"],
-    train_captions: Sequence[str],
-    test_captions: Sequence[str],
-    captions: Sequence[str],
+    num_models: Sequence[int] | Int[np.ndarray, " sizes"],
+    between: Mapping[str, Float[np.ndarray, "sizes repeats thresholds"]],
+    against_all: Mapping[str, Float[np.ndarray, "sizes repeats thresholds"]],
+    num_pairs: Int[np.ndarray, " thresholds"],
     *,
     title: str,
-    columns: int = 3,
 ) -> Figure:
-    """Pairs of a training example and a test example, each image with its caption above, each pair with one below."""
-    rows = max(1, -(-len(captions) // columns))
+    """Figures 5 and 6: one panel a number of models, with the IOU of estimates from different scores.
+
+    Args:
+      thresholds: of influence, rising.
+      num_models: models per estimate, rising, one a column.
+      between: name of the score -> IOU of two estimates from it (Figure 5, upper row).
+      against_all: name of the score -> IOU of an estimate from it with the 0-1 estimate of all models (Figure 6, lower row).
+      num_pairs: pairs whose influence, estimated from 0-1 scores of all models, reaches the threshold.
+      title: of the figure.
+    """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.9 * columns, 1.85 * rows + 0.5), layout="constrained")
-        grid: Any = figure.subfigures(rows, columns, squeeze=False, wspace=0.02, hspace=0.02)
-        for pair, cell in enumerate(grid.ravel()[: len(captions)]):
-            left, right = cell.subplots(1, 2)
-            _image(left, train_images[pair], train_captions[pair], SEEN_COLOUR)
-            _image(right, test_images[pair], test_captions[pair], OTHER_COLOUR)
-            cell.suptitle(captions[pair], fontsize=8.5, y=0.04, va="bottom")
-        figure.suptitle(title if captions else f"{title}: no pair has a defined influence", fontsize=10)
+        width = 1.9 * max(len(num_models), 2) + 0.8
+        figure = Figure(figsize=(width, 4.8), layout="constrained")
+        grid = figure.subplots(2, len(num_models), sharex=True, sharey=True, squeeze=False)
+        for row, panels in zip(grid, (between, against_all), strict=True):
+            for column, axes in enumerate(row):
+                for (name, values), colour in zip(panels.items(), COLOURS, strict=False):
+                    band(axes, thresholds, values[column], colour, name)
+                axes.axhline(0.7, color="#9a9a9a", linewidth=0.8, linestyle="--", zorder=0)
+                axes.set_ylim(-0.02, 1.02)
+                _shade_few(axes, thresholds, num_pairs)
+        for axes, size in zip(grid[0], num_models, strict=True):
+            axes.set_title(f"{size} models")
+        for axes in grid[1]:
+            axes.set_xlabel("influence threshold")
+        some = thresholds[num_pairs > 0]
+        grid[0, 0].set_xlim(0, 1.08 * max(some.max() if some.size else 1.0, 0.1))
+        grid[0, 0].set_ylabel("IOU of two estimates")
+        grid[1, 0].set_ylabel("IOU with all models' 0-1")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        note = f"line: mean, band: one standard deviation; dashed: IOU 0.7; grey: fewer than {FEW_PAIRS} pairs"
+        figure.legend(handles, labels, title=note, loc="outside lower center", ncols=4, fontsize=8, title_fontsize=8)
+        figure.suptitle("\n".join(textwrap.wrap(title, int(13 * width))), fontsize=10)
     return figure
-
-
-def _image(axes: Axes, image: UInt8[np.ndarray, "h w c"], caption: str, colour: str) -> None:
-    # Grey images: the ink of digits is bright, and dark on light prints better.
-    shown = 255 - image[..., 0] if image.shape[-1] < 3 else image[..., :3]
-    axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    # A class may be named "$", or have a name longer than its picture is wide.
-    short = textwrap.shorten(caption, 24, placeholder=" ...")
-    axes.set_title(short, fontsize=8, color=colour, fontweight="normal", pad=3, parse_math=False)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(True)
-        spine.set_color(colour)

@@ -1,0 +1,111 @@
+"""The ensembles that an experiment needs, declared before any is trained, so that their cost can be told without training."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Bool
+
+import jaxinfl
+from experiments.command_line import OnlyPlanned, console, mistakes
+from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe, RunPlan
+from jaxinfl.models import Variables
+from jaxinfl.training.plan import format_bytes, format_seconds
+
+
+@dataclass(frozen=True)
+class Request:
+    """One ensemble."""
+
+    name: str
+    """Of its folder below the experiment's."""
+    title: str
+    masks: Bool[np.ndarray, "models train"]
+    keys: jax.Array | ModelKeys
+    recipe: Recipe
+    overrides: Mapping[str, np.ndarray] | None = None
+    keep_weights: bool = False
+    initial: Callable[[Mapping[str, Ensemble]], Variables] | None = None
+    """Weights to start from, given the ensembles that came before; None starts at random."""
+
+
+class _Stop(Exception):
+    """Leaves `train_ensemble` when its plan is known."""
+
+
+@dataclass
+class _Announcement:
+    """Prints what an ensemble will cost, and remembers it."""
+
+    plan_only: bool
+    plans: list[RunPlan] = field(default_factory=list)
+
+    def __call__(self, plan: RunPlan) -> None:
+        self.plans.append(plan)
+        console.print(plan.describe(), markup=False)
+        if self.plan_only:
+            raise _Stop
+
+
+def carry_out(
+    requests: Sequence[Request], data: Dataset, model: str, out: Path, *, plan_only: bool
+) -> dict[str, Ensemble]:
+    """Train the ensembles in their order, or read those that are finished; by name.
+
+    Raises:
+      OnlyPlanned: with `plan_only`, when the cost of all of them is printed; nothing is trained or written.
+      Mistake: what `train_ensemble` refuses.
+    """
+    finished: dict[str, Ensemble] = {}
+    plans = []
+    for request in requests:
+        console.print(f"\n[bold]{request.title}[/bold]")
+        announce = _Announcement(plan_only)
+        with mistakes():
+            try:
+                finished[request.name] = _train(request, finished, data, model, out, announce)
+            except _Stop:
+                pass
+        if not announce.plans:
+            console.print(f"read from {out / request.name}, where they were finished before", markup=False)
+        plans += announce.plans
+    if plan_only:
+        _print_total(plans)
+        raise OnlyPlanned
+    return finished
+
+
+def _train(
+    request: Request,
+    finished: Mapping[str, Ensemble],
+    data: Dataset,
+    model: str,
+    out: Path,
+    announce: _Announcement,
+) -> Ensemble:
+    # A plan has no weights to start from; random ones cost the same.
+    starts = request.initial is not None and not announce.plan_only
+    return jaxinfl.train_ensemble(
+        request.masks,
+        request.keys,
+        data=data,
+        model=model,
+        recipe=request.recipe,
+        # A plan writes nothing, but what is finished already need not be planned.
+        run_dir=None if announce.plan_only and not (out / request.name).exists() else out / request.name,
+        overrides=request.overrides,
+        keep_weights=request.keep_weights,
+        initial=request.initial(finished) if request.initial is not None and starts else None,
+        on_plan=announce,
+    )
+
+
+def _print_total(plans: Sequence[RunPlan]) -> None:
+    models, seconds = sum(plan.num_models - plan.finished for plan in plans), sum(plan.seconds for plan in plans)
+    console.print(
+        f"\n[bold]In all[/bold] {models} models to train, {sum(plan.flops for plan in plans):.3g} FLOPs, "
+        f"{format_bytes(sum(plan.disk_bytes for plan in plans))} of disk at most, about {format_seconds(seconds)} on this "
+        "device. Nothing was trained."
+    )

@@ -1,0 +1,82 @@
+"""How every experiment ends: its figures and numbers on disk, its tables and its finding on the terminal."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import rich.table
+import rich.text
+from matplotlib.figure import Figure
+
+from experiments.command_line import Options, console
+from jaxinfl import Dataset, Ensemble, provenance
+from jaxinfl.report import Section, Table, save_figure, write_results
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment found."""
+
+    section: Section
+    results: Mapping[str, Any]
+    """Every number of the tables and figures, with its n and spread."""
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    """By file name; each with an illustration in the section."""
+
+
+def publish(
+    outcome: Outcome, experiment: str, config: Options, data: Dataset, out: Path, ensembles: Mapping[str, Ensemble]
+) -> None:
+    """Write results.json and the figures into `out`, and print the section."""
+    illustrated = [illustration.name for illustration in outcome.section.illustrations]
+    if sorted(illustrated) != sorted(outcome.figures):
+        raise ValueError(f"the section illustrates {illustrated}; the figures are {sorted(outcome.figures)}.")
+    first = next(iter(ensembles.values()), None)
+    files = [
+        write_results(
+            out,
+            {
+                "experiment": experiment,
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "config": config,
+                "data": {"name": data.name, "fingerprint": data.fingerprint},
+                "versions": provenance.versions(),
+                "git_commit": provenance.git_commit(),
+                "command": provenance.command(),
+                "device": first.attributes["execution"]["device"] if first is not None else None,
+                "results": outcome.results,
+                "section": dataclasses.asdict(outcome.section),
+            },
+        )
+    ]
+    for name, figure in outcome.figures.items():
+        files += save_figure(figure, out, name)
+    _print(outcome.section)
+    console.print(f"\nResults in {out}:", *(path.name for path in files), markup=False)
+    if ensembles:
+        console.print("and the models in", ", ".join(f"{name}/" for name in ensembles), markup=False)
+
+
+def _print(section: Section) -> None:
+    for table in section.tables:
+        console.print()
+        console.print(_terminal_table(table))
+        if table.note:
+            console.print(table.note, style="dim", markup=False)
+    console.print(f"\n{section.setting}", markup=False)
+    console.print("[bold]Finding:[/bold]", end=" ")
+    console.print(section.finding, markup=False)
+    console.print("[bold]The paper:[/bold]", end=" ")
+    console.print(section.paper, markup=False)
+
+
+def _terminal_table(table: Table) -> rich.table.Table:
+    shown = rich.table.Table(title=rich.text.Text(table.title), title_justify="left")
+    for number, column in enumerate(table.columns):
+        shown.add_column(column, justify="right" if number else "left")
+    for row in table.rows:
+        shown.add_row(*map(rich.text.Text, row))
+    return shown

@@ -1,0 +1,90 @@
+"""Maximum and mean over windows, as PyTorch computes them, from slices alone.
+
+XLA's own reduction over windows, and above all its gradient, are loops over single numbers on CPUs. Here a window is
+taken along the columns and then along the rows: two or three slices each, which XLA fuses into loops over vectors.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+
+def max_pool(
+    x: Float[Array, "batch h w c"], window: int, *, stride: int, padding: int = 0
+) -> Float[Array, "batch out_h out_w c"]:
+    """Maximum over square windows: `torch.nn.functional.max_pool2d`.
+
+    Padding is never the maximum. The gradient goes to the first maximum of a window, row by row, as PyTorch's does.
+
+    Raises:
+      ValueError: the window is larger than the padded images.
+    """
+    _check_window(x.shape, window, padding)
+    if padding:
+        sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+        x = jnp.pad(x, sides, constant_values=jnp.array(-jnp.inf, x.dtype))
+    # The first maximum of each row, then the first row: the first of the window, row by row.
+    return _max_along(_max_along(x, 2, window, stride), 1, window, stride)
+
+
+def avg_pool(
+    x: Float[Array, "batch h w c"], window: int, *, stride: int, padding: int = 0
+) -> Float[Array, "batch out_h out_w c"]:
+    """Mean over square windows, zeros of the padding counted: `torch.nn.functional.avg_pool2d` with its defaults.
+
+    Raises:
+      ValueError: the window is larger than the padded images.
+    """
+    _check_window(x.shape, window, padding)
+    # Summed in float32, so that a bfloat16 network rounds once.
+    total = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0))).astype(jnp.float32)
+    for axis in (2, 1):
+        first, *others = _slices(total, axis, window, stride)
+        total = sum(others, first)
+    return (total / window**2).astype(x.dtype)
+
+
+def _check_window(shape: Sequence[int], window: int, padding: int) -> None:
+    if min(shape[1:3]) + 2 * padding < window:
+        raise ValueError(
+            f"a {window}x{window} pool does not fit images of {shape[1]}x{shape[2]} pixels with padding {padding}. "
+            "Use larger images or fewer strided layers."
+        )
+
+
+def _slices(x: Array, axis: int, window: int, stride: int) -> list[Array]:
+    """The first number of every window along an axis, the second, and so on."""
+    last = (x.shape[axis] - window) // stride * stride + 1
+    return [lax.slice_in_dim(x, first, first + last, stride, axis) for first in range(window)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _max_along(x: Array, axis: int, window: int, stride: int) -> Array:
+    return functools.reduce(jnp.maximum, _slices(x, axis, window, stride))
+
+
+def _max_forward(x: Array, axis: int, window: int, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    result = _max_along(x, axis, window, stride)
+    return result, (x, result)
+
+
+def _max_backward(axis: int, window: int, stride: int, saved: tuple[Array, Array], grad: Array) -> tuple[Array]:
+    x, result = saved
+    total, free = jnp.zeros_like(x), jnp.ones(result.shape, bool)
+    zero, span = jnp.zeros((), grad.dtype), stride * (result.shape[axis] - 1) + 1
+    for first, part in enumerate(_slices(x, axis, window, stride)):
+        chosen = free & (part == result)
+        free &= ~chosen
+        sides = [(0, 0, 0)] * x.ndim
+        sides[axis] = (first, x.shape[axis] - first - span, stride - 1)
+        total += lax.pad(jnp.where(chosen, grad, zero), zero, sides)
+    return (total,)
+
+
+_max_along.defvjp(_max_forward, _max_backward)
+
+__all__ = ["avg_pool", "max_pool"]

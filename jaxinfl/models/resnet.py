@@ -1,0 +1,98 @@
+"""ResNet-18 (He et al., 2015) as torchvision has it, for 224x224 images, and its form for CIFAR's 32x32."""
+
+from typing import Literal
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jaxinfl.models.original import TorchBatchNorm, torch_linear
+from jaxinfl.models.pool import max_pool
+
+
+class BasicBlock(nnx.Module):
+    """Two 3x3 convolutions, each with batch norm, added to the input; ReLU after the first and after the sum.
+
+    Where the shape changes, the input passes through a 1x1 convolution and batch norm on its way to the sum.
+    """
+
+    def __init__(self, inputs: int, features: int, stride: int, *, rngs: nnx.Rngs):
+        self.conv1 = _conv(inputs, features, 3, stride, rngs)
+        self.norm1 = TorchBatchNorm(features, rngs=rngs)
+        self.conv2 = _conv(features, features, 3, 1, rngs)
+        self.norm2 = TorchBatchNorm(features, rngs=rngs)
+        changed = stride != 1 or inputs != features
+        self.shortcut = nnx.List(
+            [_conv(inputs, features, 1, stride, rngs), TorchBatchNorm(features, rngs=rngs)] if changed else []
+        )
+
+    def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch out_h out_w features"]:
+        y = jax.nn.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        for layer in self.shortcut:
+            x = layer(x)
+        return jax.nn.relu(y + x)
+
+
+class ResNet18(nnx.Module):
+    """Stem, four stages of two basic blocks with 64, 128, 256 and 512 channels, global mean, linear head.
+
+    As torchvision's `resnet18`, number by number: convolutions without bias, padded on both sides also where they
+    stride; batch norm with epsilon 1e-5 and momentum 0.1 (PyTorch's; 0.9 in Flax's sense), the running variance unbiased;
+    convolutions initialized normal with variance 2 / (outputs * window) (He et al., 2015, "fan out"), the head uniform
+    within 1 / sqrt(512), batch norm 1 and 0.
+
+    The stem for large images is a 7x7 convolution of stride 2 and a 3x3 maximum of stride 2; 11,689,512 trainable
+    parameters for 1000 classes and colour images. The one for small images is a 3x3 convolution of stride 1 and no
+    maximum (Appendix A.2 of the paper): 11,173,962 for 10 classes, 11,220,132 for 100.
+
+    Raises:
+      ValueError: images under 32x32 pixels (8x8 with the stem for small ones), of which the last stage would see padding
+        more than image.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        *,
+        stem: Literal["large", "small"] = "large",
+        rngs: nnx.Rngs,
+    ):
+        height, width, channels = image_shape
+        name, smallest = ("resnet18", 32) if stem == "large" else ("resnet18_cifar", 8)
+        if min(height, width) < smallest:
+            raise ValueError(
+                f"{name} takes images of at least {smallest}x{smallest} pixels; these have {height}x{width}."
+                + (" Use resnet18_cifar, or larger images." if stem == "large" else "")
+            )
+        self.stem = stem
+        self.conv = _conv(channels, 64, 7, 2, rngs) if stem == "large" else _conv(channels, 64, 3, 1, rngs)
+        self.norm = TorchBatchNorm(64, rngs=rngs)
+        shapes = ((64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2))
+        self.blocks = nnx.List([BasicBlock(*shape, rngs=rngs) for shape in (*shapes, (512, 512, 1))])
+        self.head = torch_linear(512, num_classes, rngs=rngs)
+
+    def __call__(self, images: Float[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
+        x = jax.nn.relu(self.norm(self.conv(images)))
+        if self.stem == "large":
+            x = max_pool(x, 3, stride=2, padding=1)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean(axis=(1, 2)))
+
+
+def _conv(inputs: int, features: int, size: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
+    return nnx.Conv(
+        inputs,
+        features,
+        (size, size),
+        strides=stride,
+        padding=size // 2,
+        use_bias=False,
+        kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        rngs=rngs,
+    )
+
+
+__all__ = ["BasicBlock", "ResNet18"]

@@ -1,0 +1,7 @@
+"""Figures from arrays: each function returns a matplotlib figure and touches no file."""
+
+from jaxinfl.plots.consistency import FEW_PAIRS, consistency_figure, scores_figure
+from jaxinfl.plots.gallery import pairs_gallery
+from jaxinfl.plots.style import COLOURS, STYLE
+
+__all__ = ["COLOURS", "FEW_PAIRS", "STYLE", "consistency_figure", "pairs_gallery", "scores_figure"]
