@@ -4,7 +4,7 @@ from jaxinfl.devices import use_every_core
 
 use_every_core()
 
-from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
+from jaxinfl.datasets import Dataset, DatasetUnavailable, channel_statistics, load_dataset
 from jaxinfl.influence import (
     influence,
     iou,
@@ -22,7 +22,7 @@ from jaxinfl.statistics import (
 )
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out
-from jaxinfl.training import ModelKeys, Recipe, RunPlan, train_ensemble
+from jaxinfl.training import ModelKeys, Recipe, RunPlan, recipes, train_ensemble
 
 __all__ = [
     "Dataset",
@@ -33,6 +33,7 @@ __all__ = [
     "RunDirectoryError",
     "RunPlan",
     "agreement",
+    "channel_statistics",
     "check_coverage",
     "draw_subsets",
     "influence",
@@ -46,6 +47,7 @@ __all__ = [
     "models_needed",
     "models_needed_for_good",
     "models_needed_sequentially",
+    "recipes",
     "top_pairs",
     "train_ensemble",
 ]

@@ -16,6 +16,7 @@ from jaxinfl.store import RunDirectoryError
 from jaxinfl.subsets import check_masks
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.recipes import stored_side
 
 _log = logging.getLogger("jaxinfl")
 
@@ -59,6 +60,11 @@ def check_recipe(recipe: Recipe, data: Dataset) -> None:
     if not isinstance(recipe.normalization, str) and len(recipe.normalization) != channels:
         raise ValueError(
             f"recipe: normalization names {len(recipe.normalization)} channels; {data.name} has {channels}."
+        )
+    if recipe.resized_crop is not None and recipe.resized_crop > min(height, width):
+        raise ValueError(
+            f"recipe: resized_crop is {recipe.resized_crop}, larger than the images ({height}x{width}), of which the center "
+            f"is evaluated. Load the data with image_size={stored_side(recipe.resized_crop)}, or crop less."
         )
     if recipe.crop_padding >= min(height, width):
         raise ValueError(

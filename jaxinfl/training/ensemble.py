@@ -98,7 +98,8 @@ def train_ensemble(
 
     Raises:
       TypeError, ValueError: arguments that do not fit; before anything is compiled.
-      RunDirectoryError: `run_dir` is damaged, foreign, or was made with other data, masks, keys, model or recipe.
+      RunDirectoryError: `run_dir` is damaged, foreign, or was made with other data, masks, keys, model, recipe, overrides or
+        initial weights, or keeps no weights where they are asked for.
       KeyboardInterrupt: passed on; finished shards are kept.
     """
     recipe = Recipe() if recipe is None else recipe
@@ -143,7 +144,7 @@ def _built(
 ) -> tuple[Model, Given]:
     """The model for these images, and what each of the ensemble is given."""
     numbers = check_overrides(overrides, recipe, num_models)
-    built = build_model(model, image_shape=data.image_shape, num_classes=data.num_classes)
+    built = build_model(model, image_shape=recipe.input_shape(data.image_shape), num_classes=data.num_classes)
     return built, Given(numbers or None, check_initial(initial, built, num_models))
 
 
@@ -158,7 +159,12 @@ def _execution(
 ) -> tuple[Execution, Notebook, Freedom]:
     """How to run the models, and what may be tuned where that is remembered."""
     num_devices = None
-    freedom = Freedom(width is None, conv is None and convolves(model, data), devices=True, most=num_models)
+    freedom = Freedom(
+        width is None,
+        conv is None and convolves(model, recipe.input_shape(data.image_shape)),
+        devices=True,
+        most=num_models,
+    )
     if store is not None:
         # Width and lowering decide the last bits, so a run goes on with those it was started with.
         recorded = store.attributes["execution"]

@@ -65,13 +65,14 @@ class RunPlan:
         why = f" ({execution.reason})" if execution.reason else ""
         rate = f"{3600 / self.seconds_per_model:,.0f} models per hour"
         peak = "" if "learning_rate" in self.overridden else f"{self.recipe.learning_rate:g} "
+        parts = f" in parts of {self.recipe.microbatch}" if self.recipe.microbatch else ""
         schedule = f"learning rate {peak}{self.recipe.schedule}"
         if self.overridden:
             schedule += f"; a value for each model: {', '.join(self.overridden).replace('_', ' ')}"
         return "\n".join(
             [
                 f"models     {self.num_models} x {self.model}, {self.num_params:,} parameters each{done}",
-                f"recipe     {self.recipe.epochs} epochs, batch {self.recipe.batch_size}, {self.recipe.optimizer}, {schedule}",
+                f"recipe     {self.recipe.epochs} epochs, batch {self.recipe.batch_size}{parts}, {self.recipe.optimizer}, {schedule}",
                 f"device     {self.device}; {how}, convolutions by {execution.conv}{why}",
                 f"time       about {format_seconds(self.seconds)} ({rate} by timed steps; compiled in {self.compile_seconds:.0f} s)",
                 f"work       {self.flops_per_model:.3g} FLOPs a model, {self.flops:.3g} in all",

@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int
 
 from jaxinfl.datasets import Dataset
+from jaxinfl.datasets.dataset import joined
 from jaxinfl.models import Model
 from jaxinfl.models.lowering import conv_lowering
 from jaxinfl.training.execution import Execution
@@ -26,6 +27,11 @@ from jaxinfl.training.step import DeviceData, Given, Keys, Scores, State, advanc
 
 EVALUATION_BATCH = 512
 """Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache."""
+
+
+def evaluation_batch(recipe: Recipe, examples: int) -> int:
+    """Examples evaluated at once: a recipe that trains in small parts does so for want of memory."""
+    return min(EVALUATION_BATCH, recipe.microbatch or EVALUATION_BATCH, examples)
 
 
 _COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
@@ -76,9 +82,9 @@ class Programs:
         pixels_axes = (1, 2)
         scaled = [data.train_images.mean(pixels_axes, dtype=np.float64) / 255]
         # In pieces: a float copy of a large training set would not fit in memory.
-        pieces = np.array_split(data.train_images, -(-data.num_train // 4096))
+        pieces = np.array_split(data.train_images, -(-data.train_images.nbytes // 2**24))
         scaled.append(np.concatenate([np.square(piece / 255.0).mean(pixels_axes) for piece in pieces]))
-        images = np.concatenate([data.train_images, data.test_images])
+        images = joined(data.train_images, data.test_images)
         labels = np.concatenate([data.train_labels, data.test_labels])
         arrays = (images, labels, *(part.astype(np.float32) for part in scaled))
         return DeviceData(*jax.device_put(arrays, self.replicated))
@@ -109,7 +115,7 @@ def build_programs(model: Model, recipe: Recipe, execution: Execution, devices: 
         return over_models(one, states, masks, keys)
 
     def evaluate_group(data: DeviceData, states: State, masks: Array, most: Array) -> Scores:
-        batch_size = min(EVALUATION_BATCH, len(data.images))
+        batch_size = evaluation_batch(recipe, len(data.images))
 
         def one(state: State, mask: Array) -> Scores:
             batches = jnp.where(mask.any(), jnp.minimum(-(-len(data.images) // batch_size), most), 0)

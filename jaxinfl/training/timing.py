@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from jaxinfl.training.keys import ModelKeys
-from jaxinfl.training.programs import EVALUATION_BATCH, Programs
+from jaxinfl.training.programs import Programs, evaluation_batch
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import DeviceData, Given, Keys, State
 
@@ -43,7 +43,7 @@ def time_programs(programs: Programs, data: DeviceData, recipe: Recipe, given: G
     states, step = bench.advance(states, placed)
     _, evaluation = _timed(lambda: programs.evaluate(data, states, placed[0], jnp.int32(1)))
     step = bench.seconds(step)
-    batches = -(-len(data.images) // min(EVALUATION_BATCH, len(data.images)))
+    batches = -(-len(data.images) // evaluation_batch(recipe, len(data.images)))
     return Timing(compiled - step - evaluation, step, evaluation * batches)
 
 
