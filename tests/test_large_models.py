@@ -6,6 +6,8 @@ import pytest
 
 import jaxinfl
 from jaxinfl import Recipe, train_ensemble
+from jaxinfl.training.programs import evaluation_batch
+from jaxinfl.training.step import DeviceData
 
 SIDES = {"small_inception": 32, "resnet18_cifar": 32, "resnet18": 224, "inception_v3": 299}
 CLASSES = 3
@@ -20,6 +22,14 @@ def make_data(side, num_train=5, num_test=1, seed=0):
         test_labels=np.zeros(num_test, int),
         class_names=("a", "b", "c"),
     )
+
+
+@pytest.mark.parametrize(
+    ("examples", "side", "batch"), [(100, 32, 100), (600, 8, 512), (600, 32, 512), (600, 64, 128), (600, 299, 16)]
+)
+def test_fewer_large_images_are_evaluated_at_once(examples, side, batch):
+    data = DeviceData(np.zeros((examples, side, side, 1), np.uint8), *[np.zeros((examples,), np.float32)] * 3)
+    assert evaluation_batch(data) == batch
 
 
 @pytest.mark.parametrize("name", sorted(SIDES))

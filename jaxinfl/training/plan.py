@@ -13,7 +13,7 @@ from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model
 from jaxinfl.training.execution import Execution
 from jaxinfl.training.keys import ModelKeys
-from jaxinfl.training.programs import EVALUATION_BATCH, Programs
+from jaxinfl.training.programs import Programs, evaluation_batch
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import DeviceData
 
@@ -103,7 +103,7 @@ def time_programs(programs: Programs, data: DeviceData, recipe: Recipe) -> Timin
         steps = min(16, -(-num_train // recipe.batch_size))
         seconds, evaluation = run(min(num_train, steps * recipe.batch_size))
         step = seconds / steps
-    batches = -(-len(data.images) // min(EVALUATION_BATCH, len(data.images)))
+    batches = -(-len(data.images) // evaluation_batch(data))
     return Timing(compiled - step - evaluation, step, evaluation * batches)
 
 

@@ -25,7 +25,8 @@ from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import DeviceData, Keys, Scores, State, advance, evaluate, start
 
 EVALUATION_BATCH = 512
-"""Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache."""
+"""Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache. Of larger
+images fewer (`evaluation_batch`)."""
 
 
 _COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
@@ -33,6 +34,15 @@ _COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
     # then wait for each other's threads, and last bits depend on the number of devices.
     "cpu": {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"},
 }
+
+
+def evaluation_batch(data: DeviceData) -> int:
+    """Examples evaluated at once: as many pixels as `EVALUATION_BATCH` of 32x32 have, but 16 at least.
+
+    512 images of 299x299 pixels would take 4 GB for one layer of Inception v3.
+    """
+    examples, height, width, _ = data.images.shape
+    return min(examples, max(16, EVALUATION_BATCH * 32 * 32 // max(height * width, 32 * 32)))
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ def build_programs(model: Model, recipe: Recipe, execution: Execution, devices: 
         return over_models(one, states, masks, keys)
 
     def evaluate_group(data: DeviceData, states: State, masks: Array, most: Array) -> Scores:
-        batch_size = min(EVALUATION_BATCH, len(data.images))
+        batch_size = evaluation_batch(data)
 
         def one(state: State, mask: Array) -> Scores:
             batches = jnp.where(mask.any(), jnp.minimum(-(-len(data.images) // batch_size), most), 0)
