@@ -11,7 +11,7 @@ from jaxinfl.training.execution import GPU_WIDTH, Execution
 from jaxinfl.training.programs import Programs, build_programs
 from jaxinfl.training.step import DeviceData, Keys
 
-SHAPES = {"small_inception": (32, 32, 3)}
+SHAPES = {"small_inception": (32, 32, 3), "resnet18": (32, 32, 3), "inception_v3": (299, 299, 3)}
 NUM_TRAIN, NUM_TEST, CLASSES = 96, 32, 10
 
 

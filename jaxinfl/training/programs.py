@@ -26,12 +26,8 @@ from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import DeviceData, Given, Keys, Scores, State, advance, evaluate, start
 
 EVALUATION_BATCH = 512
-"""Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache."""
-
-
-def evaluation_batch(recipe: Recipe, examples: int) -> int:
-    """Examples evaluated at once: a recipe that trains in small parts does so for want of memory."""
-    return min(EVALUATION_BATCH, recipe.microbatch or EVALUATION_BATCH, examples)
+"""Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache. Of larger
+images fewer (`evaluation_batch`)."""
 
 
 _COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
@@ -39,6 +35,17 @@ _COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
     # then wait for each other's threads, and last bits depend on the number of devices.
     "cpu": {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"},
 }
+
+
+def evaluation_batch(recipe: Recipe, data: DeviceData) -> int:
+    """Examples evaluated at once: as many pixels as `EVALUATION_BATCH` of 32x32 have, but 16 at least.
+
+    512 images of 299x299 pixels would take 4 GB for one layer of Inception v3. A recipe that trains in small parts does so
+    for want of memory, and is evaluated in parts no larger.
+    """
+    examples, height, width, _ = data.images.shape
+    fitting = max(16, EVALUATION_BATCH * 32 * 32 // max(height * width, 32 * 32))
+    return min(examples, fitting, recipe.microbatch or fitting)
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ def build_programs(model: Model, recipe: Recipe, execution: Execution, devices: 
         return over_models(one, states, masks, keys)
 
     def evaluate_group(data: DeviceData, states: State, masks: Array, most: Array) -> Scores:
-        batch_size = evaluation_batch(recipe, len(data.images))
+        batch_size = evaluation_batch(recipe, data)
 
         def one(state: State, mask: Array) -> Scores:
             batches = jnp.where(mask.any(), jnp.minimum(-(-len(data.images) // batch_size), most), 0)

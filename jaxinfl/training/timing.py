@@ -43,7 +43,7 @@ def time_programs(programs: Programs, data: DeviceData, recipe: Recipe, given: G
     states, step = bench.advance(states, placed)
     _, evaluation = _timed(lambda: programs.evaluate(data, states, placed[0], jnp.int32(1)))
     step = bench.seconds(step)
-    batches = -(-len(data.images) // evaluation_batch(recipe, len(data.images)))
+    batches = -(-len(data.images) // evaluation_batch(recipe, data))
     return Timing(compiled - step - evaluation, step, evaluation * batches)
 
 
