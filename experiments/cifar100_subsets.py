@@ -30,7 +30,7 @@ from experiments.cifar100_report import Findings, outcome
 from experiments.command_line import Mistake, Options, console, describe_data, load, mistakes, parse, run
 from experiments.ensembles import Request, carry_out
 from experiments.outcome import publish
-from jaxinfl import Dataset, Ensemble, Recipe
+from jaxinfl import Dataset, Ensemble, Recipe, recipes
 from jaxinfl.influence import IOUCurve, count_pairs
 from jaxinfl.influence.estimators import memorized
 from jaxinfl.statistics import pair_uncertainty
@@ -93,16 +93,7 @@ PRESETS = {
         preset="paper",
         data="cifar100",
         model="small_inception",
-        recipe=Recipe(
-            epochs=200,
-            batch_size=128,
-            learning_rate=0.1,
-            schedule="step",
-            milestones=(60, 120, 160),
-            weight_decay=5e-4,
-            crop_padding=4,
-            flip=True,
-        ),
+        recipe=recipes.CIFAR,
         num_models=2000,
         num_repeated=50,
         sizes=(25, 50, 100, 200, 400),

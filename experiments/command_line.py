@@ -31,6 +31,9 @@ class Options:
     """Where TFDS keeps prepared data sets."""
     image_size: int | None = None
     """Resize images to this many pixels a side; needed for nothing but images of varying size (default then: 224)."""
+    splits: str | None = None
+    """Which splits of a TFDS data set train and test, "train+validation:test" for instance; by default train and test,
+    for dtd and oxford_flowers102 train+validation and test."""
     model: str = "small_cnn"
     """Registered name of the architecture."""
     recipe: Recipe = field(default_factory=Recipe)
@@ -95,7 +98,7 @@ def load(config: Options, experiment: str, preset: str) -> tuple[Dataset, Path]:
     if not 0 <= config.seed < 2**32:
         raise Mistake(f"--seed is {config.seed}; it takes a whole number from 0 to {2**32 - 1}.")
     with mistakes():
-        data = load_dataset(config.data, config.data_dir, image_size=config.image_size)
+        data = load_dataset(config.data, config.data_dir, image_size=config.image_size, splits=config.splits)
     # "digits" on digits is named once.
     folder = re.sub(r"[^\w.-]", "_", "-".join(dict.fromkeys([preset, data.name])))
     return data, config.out or Path("results") / experiment / folder

@@ -140,15 +140,13 @@ def finding(name: str, network: Network) -> str:
     own, seeds = network.retrained_with_tuned, network.between_retrained
     gap, widest = float(seeds.mean() - own.mean()), float(max(own.std(ddof=1), seeds.std(ddof=1)))
     if abs(gap) <= widest:
-        verdict = "no less than seeds alone explain" if gap <= 0 else "within the spread of what seeds alone explain"
-    elif gap > 0:
-        verdict = "less than seeds alone explain"
+        verdict = "about as often as"
     else:
-        verdict = "more than two seeds of retraining do"
+        verdict = "less often than" if gap > 0 else "more often than"
     start = float(network.tuned_with_start.mean())
     side = "nearer to" if start > own.mean() else "no nearer to"
     return (
-        f"With {name} retrained and fine-tuned models agree on {own.mean():.3f} of the test examples, {verdict}: two retrained "
-        f"models with different seeds agree on {seeds.mean():.3f} (spread {widest:.3f}). A fine-tuned model says the same as the "
+        f"With {name} retrained and fine-tuned models agree on {own.mean():.3f} of the test examples, {verdict} two retrained "
+        f"models with different seeds do ({seeds.mean():.3f}, spread {widest:.3f}). A fine-tuned model says the same as the "
         f"one that it started from on {start:.3f}: it is {side} its start than to a model without the example."
     )

@@ -38,9 +38,8 @@ import jaxinfl
 from experiments.command_line import Mistake, Options, console, describe_data, load, parse, run
 from experiments.ensembles import Request, carry_out
 from experiments.finetune_report import Findings, Network, outcome
-from experiments.nondeterminism import CIFAR
 from experiments.outcome import publish
-from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe
+from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe, recipes
 from jaxinfl.models import Variables
 from jaxinfl.statistics import agreement_between, agreement_of_pairs
 from jaxinfl.training.optimizer import learning_rate
@@ -79,8 +78,9 @@ PRESETS = {
         recipe=Recipe(epochs=17, batch_size=128, crop_padding=4, flip=True),
         seeds=3,
     ),
+    # Appendix A.3.
     "paper": Config(
-        preset="paper", data="cifar100", models=("small_inception", "resnet18_cifar"), recipe=CIFAR, seeds=3
+        preset="paper", data="cifar100", models=("small_inception", "resnet18_cifar"), recipe=recipes.CIFAR, seeds=3
     ),
 }
 

@@ -39,21 +39,10 @@ from experiments.ensembles import Request, carry_out
 from experiments.nondeterminism_report import Findings, Network, Stable, outcome
 from experiments.outcome import publish
 from experiments.paper_numbers import BOTH, INIT, ORDER
-from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe
+from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe, recipes
 from jaxinfl.statistics import agreement_of_pairs
-from jaxinfl.training.views import Views
+from jaxinfl.training.views import NumViews
 
-CIFAR = Recipe(
-    epochs=200,
-    batch_size=128,
-    learning_rate=0.1,
-    schedule="step",
-    milestones=(60, 120, 160),
-    weight_decay=5e-4,
-    crop_padding=4,
-    flip=True,
-)
-"""Appendix A.3."""
 SOURCES = (INIT, ORDER, BOTH)
 CONTROL = 2
 """Models that share all keys."""
@@ -86,7 +75,10 @@ PRESETS = {
         recipe=Recipe(epochs=12, batch_size=128, crop_padding=4, flip=True),
         seeds=10,
     ),
-    "paper": Config(preset="paper", data="cifar100", models=("small_inception", "resnet18_cifar"), recipe=CIFAR),
+    # Appendix A.3.
+    "paper": Config(
+        preset="paper", data="cifar100", models=("small_inception", "resnet18_cifar"), recipe=recipes.CIFAR
+    ),
 }
 
 
@@ -112,7 +104,7 @@ def check(config: Config) -> None:
         raise Mistake(f"--models is {' '.join(config.models) or 'empty'}; it takes different architectures.")
 
 
-def _views(config: Config) -> Views:
+def _views(config: Config) -> NumViews:
     return "one" if not config.tta else "ten" if config.recipe.flip else "five"
 
 
@@ -192,8 +184,16 @@ def _augmented(
     if views == "one":
         return None
     console.print(f"\nPredicting with {name} over {views} views of each image ...")
+    execution = runs.attributes["execution"]
     found = jaxinfl.predict(
-        runs.weights(rows), runs.masks[rows], data=data, model=name, recipe=config.recipe, views=views
+        runs.weights(rows),
+        runs.masks[rows],
+        data=data,
+        model=name,
+        recipe=config.recipe,
+        views=views,
+        width=execution["width"],
+        conv=execution["conv"],
     )
     return found.test_prediction[~found.diverged]
 

@@ -5,7 +5,7 @@ logarithmically spaced learning rates between 0.001 to 1.0 and 7 logarithmically
 ratios between 1e-5 to 1e-2, as well as no weight decay". The paper does not print what the sweep found.
 
     python -m experiments.sweep --preset digits       8x8 digits, 56 settings x 3 seeds: about under a minute, 2 cores
-    python -m experiments.sweep --preset paper --model resnet18        Flowers 102 at 224 pixels: a GPU
+    python -m experiments.sweep --preset paper        Flowers 102 at 224 pixels: a GPU
 
 All settings are trained side by side by one compiled program (`train_ensemble(overrides=...)`), on a training set from
 which a validation set is cut: as masks, so that the validation examples have no effect at all. The setting with the best
@@ -33,7 +33,7 @@ from experiments.command_line import Mistake, Options, console, describe_data, l
 from experiments.ensembles import Request, carry_out
 from experiments.outcome import publish
 from experiments.sweep_report import Findings, outcome
-from jaxinfl import Dataset, Ensemble, Recipe
+from jaxinfl import Dataset, Ensemble, Recipe, recipes
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ PRESETS = {
     "paper": Config(
         preset="paper",
         data="oxford_flowers102",
-        image_size=224,
+        image_size=recipes.stored_side(224),
         model="resnet18",
-        recipe=Recipe(epochs=400, batch_size=256, schedule="cosine", flip=True),
+        recipe=recipes.FINE_GRAINED_224,
         repeats=1,
         final_models=3,
     ),

@@ -4,7 +4,7 @@ from jaxinfl.devices import use_every_core
 
 use_every_core()
 
-from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
+from jaxinfl.datasets import Dataset, DatasetUnavailable, channel_statistics, load_dataset
 from jaxinfl.influence import (
     influence,
     iou,
@@ -24,7 +24,7 @@ from jaxinfl.statistics import (
 )
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out
-from jaxinfl.training import ModelKeys, Recipe, RunPlan, predict, train_ensemble
+from jaxinfl.training import ModelKeys, Recipe, RunPlan, predict, recipes, train_ensemble
 
 __all__ = [
     "Dataset",
@@ -36,6 +36,7 @@ __all__ = [
     "RunDirectoryError",
     "RunPlan",
     "agreement",
+    "channel_statistics",
     "check_coverage",
     "discoveries",
     "draw_subsets",
@@ -51,6 +52,7 @@ __all__ = [
     "models_needed_for_good",
     "models_needed_sequentially",
     "predict",
+    "recipes",
     "top_pairs",
     "train_ensemble",
 ]

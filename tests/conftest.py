@@ -14,6 +14,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def image_cache(tmp_path_factory):
+    """Decoded images go to a folder of this session, not to the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXINFL_IMAGE_CACHE", str(tmp_path_factory.mktemp("image_cache")))
+        yield
+
+
 def make_data(
     num_train: int = 40, num_test: int = 12, side: int = 8, channels: int = 1, seed: int = 0
 ) -> jaxinfl.Dataset:

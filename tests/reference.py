@@ -100,3 +100,37 @@ def convolution(
             window = padded[:, row : row + kh, column : column + kw]
             out[:, y, x] = np.einsum("bijc,ijco->bo", window, kernel.astype(np.float64))
     return out
+
+
+def random_resized_crop(rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of torchvision's RandomResizedCrop with its default scale and ratio."""
+    for _ in range(10):
+        area = height * width * rng.uniform(0.08, 1.0)
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1)), h, w
+    if width / height < 3 / 4:
+        w, h = width, round(width / (3 / 4))
+    elif width / height > 4 / 3:
+        w, h = round(height * (4 / 3)), height
+    else:
+        w, h = width, height
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def resized(window: np.ndarray, side: int) -> np.ndarray:
+    """[side, side, c] from [h, w, c]: Pillow's bilinear filter, a triangle as wide as the pixels it stands for."""
+
+    def line(values: np.ndarray) -> np.ndarray:
+        scale = len(values) / side
+        width = max(scale, 1.0)
+        results = []
+        for x in range(side):
+            center = (x + 0.5) * scale
+            weights = np.array([max(0.0, 1 - abs(k + 0.5 - center) / width) for k in range(len(values))])
+            results.append(np.tensordot(weights / math.fsum(weights), values, axes=1))
+        return np.array(results)
+
+    rows = line(window.astype(np.float64))
+    return np.swapaxes(line(np.swapaxes(rows, 0, 1)), 0, 1)

@@ -1,6 +1,7 @@
 """The rules that must hold exactly, on whole trainings."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import jaxinfl
 from jaxinfl import Ensemble, ModelKeys, Recipe, RunDirectoryError, train_ensemble
 from jaxinfl.models import SmallCNN, build_model
 from jaxinfl.store import RunStore
+from jaxinfl.store.layout import attributes_digest
 from tests.conftest import make_data
 
 RECIPE = Recipe(epochs=2, batch_size=8, crop_padding=1, flip=True, label_smoothing=0.1)
@@ -288,6 +290,21 @@ def test_the_same_data_under_another_name_goes_on(toy, tmp_path):
     assert_same(train(subsets(), keys_of(6), renamed, run_dir=tmp_path / "run"), runs)
 
 
+def test_a_run_from_before_a_field_of_the_recipe_goes_on(toy, base, tmp_path):
+    """Its description lacks the field, which then has its default."""
+    train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run")
+    path = tmp_path / "run" / "zarr.json"
+    description = json.loads(path.read_text())
+    for field in ("microbatch", "resized_crop"):
+        del description["attributes"]["identity"]["recipe"][field]
+    description["attributes"]["digest"] = attributes_digest(description["attributes"])
+    path.write_text(json.dumps(description))
+    assert_same(train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run"), base)
+    other = dataclasses.replace(RECIPE, microbatch=4)
+    with pytest.raises(RunDirectoryError, match=r"differs in recipe \(microbatch\): None there, 4 now"):
+        train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", recipe=other)
+
+
 def test_a_foreign_directory_is_refused(toy, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunDirectoryError, match="is not empty and holds no jaxinfl run"):
@@ -345,6 +362,11 @@ def test_another_run_is_refused_by_name(toy, tmp_path, change, message):
         ({"keys": jax.random.split(jax.random.key(0, impl="rbg"), 6)}, ValueError, "takes threefry2x32"),
         ({"data": "digits"}, TypeError, "data is str; it takes a jaxinfl.Dataset"),
         ({"recipe": {"epochs": 3}}, TypeError, "recipe is dict"),
+        (
+            {"recipe": Recipe(resized_crop=9)},
+            ValueError,
+            r"resized_crop is 9, larger than the images \(8x8\).*image_size=10",
+        ),
         ({"recipe": Recipe(crop_padding=8)}, ValueError, "crop_padding is 8, as large as the images"),
         ({"recipe": Recipe(normalization=((0.5, 0.2),) * 3)}, ValueError, "names 3 channels; toy has 1"),
         ({"model": lambda rngs: nnx.Linear(1, 2, rngs=rngs)}, ValueError, "must return one logit a class"),

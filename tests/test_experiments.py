@@ -62,7 +62,7 @@ def test_figure_1_end_to_end_and_again(tmp_path):
     ):
         assert words in first.stdout, first.stdout
     assert {path.name for path in out.iterdir()} == {
-        "results.json", "figure1.png", "figure1.svg", "gallery.png", "gallery.svg", "models", "repeated",
+        "results.json", "figure1.png", "figure1.svg", "figures5_6.png", "figures5_6.svg", "gallery.png", "gallery.svg", "models", "repeated",
     }  # fmt: skip
     assert (out / "figure1.png").read_bytes().startswith(b"\x89PNG")
     results = json.loads((out / "results.json").read_text())

@@ -8,7 +8,7 @@ import pytest
 from experiments.command_line import Mistake
 from experiments.sweep import PRESETS, check, main, requests, validation
 from experiments.sweep_report import Findings, finding, outcome
-from jaxinfl import Recipe, plots, train_ensemble
+from jaxinfl import Recipe, plots, recipes, train_ensemble
 from tests.small_experiments import check_end_to_end
 
 
@@ -42,6 +42,9 @@ def test_every_cell_has_its_own_setting_and_the_same_seeds(digits):
     rate, decay = grid.overrides["learning_rate"], grid.overrides["weight_decay"]
     assert len(rate) == len(grid.masks) == 56
     np.testing.assert_allclose(np.unique(rate), 10.0 ** np.linspace(-3, 0, 7), rtol=1e-4)
+    named = recipes.sweep_grid()
+    np.testing.assert_allclose(np.sort(decay), np.sort(named["weight_decay"]), rtol=1e-3)
+    np.testing.assert_allclose(np.sort(rate), np.sort(named["learning_rate"]), rtol=1e-4)
     ratios = decay / rate
     np.testing.assert_allclose(np.unique(ratios.round(9))[1:], 10.0 ** np.linspace(-5, -2, 7), rtol=1e-3)
     assert (decay == 0).sum() == 7

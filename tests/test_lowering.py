@@ -11,7 +11,7 @@ from jaxinfl.training.execution import GPU_WIDTH, Execution
 from jaxinfl.training.programs import Programs, build_programs
 from jaxinfl.training.step import DeviceData, Keys
 
-SHAPES = {"small_inception": (32, 32, 3)}
+SHAPES = {"small_inception": (32, 32, 3), "resnet18": (32, 32, 3), "inception_v3": (299, 299, 3)}
 NUM_TRAIN, NUM_TEST, CLASSES = 96, 32, 10
 
 
@@ -31,9 +31,18 @@ def abstract_arguments(programs: Programs, shape: tuple[int, ...]) -> tuple[Devi
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_training_and_evaluation_lower_for_cuda(name, dtype):
-    shape = SHAPES.get(name, (8, 8, 1))
-    model = build_model(name, image_shape=shape, num_classes=CLASSES)
-    recipe = Recipe(compute_dtype=dtype, crop_padding=1, flip=True)
+    check_that_it_lowers(name, Recipe(compute_dtype=dtype, crop_padding=1, flip=True), SHAPES.get(name, (8, 8, 1)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_resized_crops_and_accumulation_lower_for_cuda(dtype):
+    recipe = Recipe(compute_dtype=dtype, resized_crop=14, flip=True, batch_size=32, microbatch=8)
+    check_that_it_lowers("small_cnn", recipe, (16, 18, 3))
+
+
+def check_that_it_lowers(name, recipe, shape):
+    """Start, training and evaluation of a model on stored images of one shape."""
+    model = build_model(name, image_shape=recipe.input_shape(shape), num_classes=CLASSES)
     execution = Execution("gpu", num_devices=1, lanes=1, width=GPU_WIDTH, conv="patches")
     programs = build_programs(model, recipe, execution, (jax.devices()[0],))
     data, masks, keys = abstract_arguments(programs, shape)

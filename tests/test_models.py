@@ -11,7 +11,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxinfl.models import MLP, SmallCNN, Variables, build_model, model_from_nnx
+from jaxinfl.models import MLP, SmallCNN, Variables, WithAuxiliary, build_model, model_from_nnx
 from jaxinfl.models.conv import conv_general_dilated
 from jaxinfl.models.lowering import conv_lowering
 from tests import reference
@@ -95,15 +95,33 @@ def test_unknown_lowering():
         ("small_cnn", (32, 32, 3), 10, 9 * (3 * 32 + 32 * 64 + 64 * 128) + 2 * (32 + 64 + 128) + 128 * 10 + 10),
         ("small_inception", (32, 32, 3), 10, 1_895_786),
         ("small_inception", (32, 32, 3), 100, 1_926_116),
+        ("resnet18_cifar", (32, 32, 3), 10, 11_173_962),
+        ("resnet18_cifar", (32, 32, 3), 100, 11_220_132),
+        ("resnet18", (224, 224, 3), 1000, 11_689_512),
+        ("inception_v3", (299, 299, 3), 1000, 27_161_264),
     ],
 )
 def test_parameter_counts(name, shape, classes, parameters):
     assert build_model(name, image_shape=shape, num_classes=classes).num_params == parameters
 
 
-def test_small_images_are_refused():
-    with pytest.raises(ValueError, match="at least 8x8 pixels; these have 7x8"):
-        build_model("small_cnn", image_shape=(7, 8, 1), num_classes=10)
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("small_cnn", (7, 8, 1), "at least 8x8 pixels; these have 7x8"),
+        ("small_inception", (8, 7, 3), "at least 8x8 pixels; these have 8x7"),
+        ("resnet18_cifar", (7, 7, 3), "resnet18_cifar takes images of at least 8x8 pixels; these have 7x7"),
+        (
+            "resnet18",
+            (31, 32, 3),
+            "resnet18 takes images of at least 32x32 pixels; these have 31x32. Use resnet18_cifar",
+        ),
+        ("inception_v3", (299, 298, 3), "at least 299x299 pixels; these have 299x298. Resize them"),
+    ],
+)
+def test_small_images_are_refused(name, shape, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(name, image_shape=shape, num_classes=10)
 
 
 class PlainNet(nnx.Module):
@@ -166,6 +184,36 @@ def test_dropout_follows_the_key_and_rests_in_evaluation(plain):
 
     assert (logits(True, 1) == logits(True, 1)).all() and (logits(True, 1) != logits(True, 2)).any()
     assert (logits(False, 1) == logits(False, 2)).all()
+
+
+class TwoHeads(PlainNet):
+    """Auxiliary logits from the convolution alone, in training."""
+
+    def __init__(self, rngs: nnx.Rngs, classes=3):
+        super().__init__(rngs)
+        self.auxiliary = nnx.Linear(4, classes, rngs=rngs)
+
+    def __call__(self, x):
+        logits = super().__call__(x)
+        if self.drop.deterministic:
+            return logits
+        return logits, self.auxiliary(self.norm(self.conv(x)).mean(axis=(1, 2)))
+
+
+class Sums(nnx.Module):
+    """More heads than one may have."""
+
+    def __call__(self, x):
+        return (x.sum(axis=(1, 2)),) * 3
+
+
+def test_an_auxiliary_head_speaks_in_training_alone():
+    model = build_model(TwoHeads, image_shape=SHAPE, num_classes=3)
+    variables = model.init(jax.random.key(0))
+    output, _ = model.apply(variables, images(4), train=True)
+    assert isinstance(output, WithAuxiliary)
+    assert output.logits.shape == output.auxiliary.shape == (4, 3)
+    assert model.apply(variables, images(4), train=False)[0].shape == (4, 3)
 
 
 def test_plain_modules_get_the_fast_convolution(plain):
@@ -281,7 +329,7 @@ def test_fingerprint_is_the_same_on_a_terminal(tmp_path):
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
-        ("resnet1001", ValueError, "'resnet1001' is not registered. Registered are mlp, small_cnn"),
+        ("resnet1001", ValueError, "'resnet1001' is not registered. Registered are inception_v3, mlp, resnet18"),
         (3, TypeError, "takes a registered name or a callable"),
         (lambda: None, TypeError, "cannot be called with one argument"),
         (lambda rngs: 3, TypeError, "returned int"),
@@ -291,6 +339,8 @@ def test_fingerprint_is_the_same_on_a_terminal(tmp_path):
             r"\(2, 4\) in training; it must return one logit a class: \(2, 3\)",
         ),
         (lambda rngs: nnx.Linear(1, 3, rngs=rngs), ValueError, r"to \(2, 8, 8, 3\)"),
+        (lambda rngs: TwoHeads(rngs, classes=5), ValueError, r"to \(2, 5\) in training"),
+        (lambda rngs: Sums(), TypeError, "returns tuple; it must return logits"),
     ],
 )
 def test_refusals(model, error, message):

@@ -75,6 +75,13 @@ def test_large_images_take_several_blocks():
 
 
 @needs_compiler
+@pytest.mark.parametrize("window", [(1, 7), (7, 1)])
+def test_windows_of_one_row_or_column(window):
+    """Of Inception v3, at its size."""
+    check((2, 17, 17, 20), (*window, 20, 24), (1, 1), tuple((extent // 2, extent // 2) for extent in window))
+
+
+@needs_compiler
 def test_vmap_takes_members_one_by_one():
     images, kernels = normal(0, 4, 2, 6, 6, 3), normal(1, 4, 3, 3, 3, 5)
     padding = ((1, 1), (1, 1))

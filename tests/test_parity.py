@@ -5,14 +5,16 @@ what is measured is our error alone. Errors are relative to the largest absolute
 0 are sums that cancel, of which no float32 program gets four digits. `-s` shows the largest error of each.
 
 A number within float32's error of a kink (0 in a ReLU, two equal maxima in a pool) moves a whole term of the gradient:
-among 50 million numbers some always are, and PyTorch's own float32 gradient is up to 0.1 of a tensor's largest away from
-its float64 one. For the gradient the truth therefore takes the sides that our pass took, and how many of these are not
-its own is checked.
+among 40 million numbers some always are, and a float32 gradient is then up to 0.1 of a tensor's largest away from the
+float64 one. In training the truth therefore takes the sides that our pass took, and how many of these are not its own is
+checked. What then is left exceeds 1e-4 for the gradient of Inception v3 alone, as it does for PyTorch's own float32 pass
+over the same sides: a gradient may be off by 1e-4, or by twice what PyTorch's float32 is.
 
     pip install -e '.[test,torchvision]'
     pytest -s tests/test_parity.py
 """
 
+import copy
 from functools import partial
 
 import jax
@@ -117,7 +119,9 @@ def network(request):
     ours = as_defined(lambda: kind(shape, CLASSES, rngs=nnx.Rngs(0)))
     theirs = torch_network(request.param)
     rng = np.random.default_rng(0)
-    images = rng.standard_normal((BATCH, *shape)).astype(np.float32)
+    # Of 25 patches each: images that differ keep batch norm's variances away from 0, as noise does not.
+    patches, size = rng.standard_normal((BATCH, 5, 5, 3)), -(-shape[0] // 5)
+    images = patches.repeat(size, 1).repeat(size, 2)[:, : shape[0], : shape[1]].astype(np.float32)
     return request.param, model, ours, theirs, images, rng.integers(0, CLASSES, BATCH)
 
 
@@ -141,10 +145,10 @@ def as_torch(images):
     return torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).double()
 
 
-def report(name, mode, errors):
+def report(name, mode, errors, bounds=None):
     print(f"\n{name:16} {mode:5} ({LOWERING}): " + ", ".join(f"{what} {value:.1e}" for what, value in errors.items()))
     for what, value in errors.items():
-        assert value < TOLERANCE, what
+        assert value < TOLERANCE or value < (bounds or {}).get(what, 0.0), what
 
 
 def test_evaluation(network):
@@ -228,25 +232,37 @@ def test_training(network, monkeypatch):
     with conv_lowering(LOWERING):
         values, grads = jax.jit(jax.value_and_grad(objective, has_aux=True))(variables.params)
     value, (logits, stats, recorded) = values
+    single = copy.deepcopy(theirs).float()
     sides.follow(recorded)
-    theirs.train()
-    theirs.zero_grad()
-    heads = theirs(as_torch(images))
+    heads, loss = backward(theirs, as_torch(images), labels)
+    truth = params_of(ours, theirs, lambda weight: weight.grad)
+    errors = {
+        "logits": error([part[:BATCH] for part in logits], [part.detach().numpy() for part in heads]),
+        "loss": error(value, loss.detach().numpy()),
+        "gradient": error(grads, truth),
+        "statistics": error(stats, stats_of(ours, theirs)),
+        "sides that differ": sides.differing / sides.total,
+    }
+    bounds = {}
+    if errors["gradient"] > TOLERANCE:
+        sides.follow(recorded)
+        backward(single, as_torch(images).float(), labels)
+        own = error(params_of(ours, single, lambda weight: weight.grad), truth)
+        print(f"\n{name:16} PyTorch's own gradient in float32: {own:.1e}", end="")
+        bounds = {"gradient": 2 * own}
+    report(name, "train", errors, bounds)
+
+
+def backward(module, images, labels):
+    """One pass in training mode; logits of each head and the loss."""
+    module.train()
+    module.zero_grad()
+    heads = module(images)
     heads = heads if isinstance(heads, tuple) else (heads,)
     losses = [torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)) for logits in heads]
     loss = sum(weight * each for weight, each in zip((1.0, 0.4), losses, strict=False))
     loss.backward()
-    report(
-        name,
-        "train",
-        {
-            "logits": error([part[:BATCH] for part in logits], [part.detach().numpy() for part in heads]),
-            "loss": error(value, loss.detach().numpy()),
-            "gradient": error(grads, params_of(ours, theirs, lambda weight: weight.grad)),
-            "statistics": error(stats, stats_of(ours, theirs)),
-            "sides that differ": sides.differing / sides.total,
-        },
-    )
+    return heads, loss
 
 
 def test_parameters(network):

@@ -81,17 +81,35 @@ def test_mean_logits_against_numpy(views, side, channels):
     seen = [np.stack(numpy_views(image, views)).reshape(5 if views == "five" else 10, -1) for image in images]
     expected = np.stack([np.tanh(each.astype(np.float64) @ weights).mean(axis=0) for each in seen])
     batch = jnp.asarray(images)
-    np.testing.assert_allclose(mean_logits(apply, batch, views), expected, atol=2e-5)
-    np.testing.assert_array_equal(mean_logits(apply, batch, "one"), apply(batch))
+    np.testing.assert_allclose(mean_logits(apply, batch, RECIPE, views), expected, atol=2e-5)
+    np.testing.assert_array_equal(mean_logits(apply, batch, RECIPE, "one"), apply(batch))
+
+
+def test_stored_images_are_cropped_at_their_own_corners():
+    """With `resized_crop` nothing is padded: the views are slices of the stored image."""
+    recipe = Recipe(resized_crop=8)
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 11, 12, 3), dtype=np.uint8))
+    weights = np.random.default_rng(1).normal(size=(8 * 8 * 3, 4)).astype(np.float32) / 255
+
+    def apply(batch):
+        return jnp.tanh(batch.reshape(len(batch), -1).astype(jnp.float32) @ weights)
+
+    slices = [(0, 0), (0, 4), (3, 4), (3, 0), (2, 2)]
+    crops = [images[:, top : top + 8, left : left + 8] for top, left in slices]
+    crops += [crop[:, :, ::-1] for crop in crops]
+    expected = np.mean([apply(crop) for crop in crops], axis=0)
+    np.testing.assert_allclose(mean_logits(apply, images, recipe, "ten"), expected, atol=1e-6)
+    np.testing.assert_array_equal(mean_logits(apply, images, recipe, "one"), apply(crops[4]))
 
 
 def test_windows_stay_in_the_padded_image():
     for height, width in ((8, 8), (9, 12), (32, 32), (224, 299)):
         margin = view_margin(height, width)
-        corners, mirrored = view_windows(height, width, "ten")
+        corners, mirrored = view_windows(2 * margin, 2 * margin, "ten")
         assert margin >= 1 and corners.min() == 0 and corners.max() == 2 * margin
         assert len({(*corner, flip) for corner, flip in zip(corners.tolist(), mirrored, strict=True)}) == 10
         assert [margin, margin] in corners[:5].tolist() and mirrored.sum() == 5
+    assert view_windows(32, 33, "five")[0].tolist() == [[0, 0], [0, 33], [32, 33], [32, 0], [16, 16]]
     assert [view_margin(side, side) for side in (8, 31, 32, 224)] == [1, 1, 2, 14]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxinfl import Recipe
-from jaxinfl.models import Variables, build_model
+from jaxinfl.models import Variables, WithAuxiliary, build_model
 from jaxinfl.training import step
 from tests import reference
 
@@ -85,3 +85,22 @@ def test_margin_equals_its_definition(classes, scale, seed):
 def test_margin_of_certainty_is_finite():
     got = step.margin(jnp.array([[200.0, -200.0, 0.0]] * 2), jnp.array([0, 1]))
     np.testing.assert_allclose(got, [200, -400], rtol=1e-6)
+
+
+def test_the_loss_counts_an_auxiliary_head_with_its_weight_and_no_padding():
+    """By hand: the sum over counted examples of -log p_y of the logits, and 0.4 times that of the auxiliary logits."""
+    rng = np.random.default_rng(0)
+    logits, auxiliary = rng.standard_normal((2, 4, 3)).astype(np.float32)
+    labels, counted = np.array([0, 2, 1, 1]), np.array([True, True, True, False])
+
+    def loss(logits, auxiliary):
+        output = WithAuxiliary(jnp.asarray(logits), jnp.asarray(auxiliary))
+        return float(step._total_loss(output, jnp.asarray(labels, jnp.int32), jnp.asarray(counted), Recipe()))
+
+    def by_hand(logits):
+        shares = np.exp(logits.astype(float))
+        return -np.log(shares[range(4), labels] / shares.sum(1))[:3].sum()
+
+    assert loss(logits, auxiliary) == pytest.approx(by_hand(logits) + 0.4 * by_hand(auxiliary), rel=1e-5)
+    padding = np.array([[0], [0], [0], [np.inf]], np.float32)
+    assert loss(logits + padding, auxiliary + padding) == loss(logits, auxiliary)

@@ -1,7 +1,8 @@
-"""Image classification data, whole in memory: a `Dataset`, and `load_dataset` to get one."""
+"""Image classification data: a `Dataset`, and `load_dataset` to get one."""
 
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.download import DatasetUnavailable
 from jaxinfl.datasets.load import load_dataset
+from jaxinfl.datasets.statistics import channel_statistics
 
-__all__ = ["Dataset", "DatasetUnavailable", "load_dataset"]
+__all__ = ["Dataset", "DatasetUnavailable", "channel_statistics", "load_dataset"]

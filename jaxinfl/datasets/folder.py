@@ -1,12 +1,15 @@
 """Data sets as folders of image files: root/train/<class>/* and root/test/<class>/*."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int32
 
+from jaxinfl.datasets.cache import decode_cached
 from jaxinfl.datasets.dataset import Dataset
-from jaxinfl.datasets.images import choose_layout, decode_images, survey_images
+from jaxinfl.datasets.images import choose_layout, survey_images
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
 
@@ -37,15 +40,43 @@ def load_folder(root: str | os.PathLike, image_size: int | None = None) -> Datas
         )
     train_files, train_labels = _labelled_files(root / "train", class_names)
     test_files, test_labels = _labelled_files(root / "test", class_names)
-    layout = choose_layout([survey_images(files, str(root)) for files in (train_files, test_files)], image_size)
+    train, test = _Files(train_files, train_labels, str(root)), _Files(test_files, test_labels, str(root))
+    # The same names with the same sizes and dates are the same files, wherever the folder lies.
+    dates = [(str(file.relative_to(root)), *_size_and_date(file)) for file in (*train_files, *test_files)]
+    images, labels = decode_cached(
+        {"folder": dates, "image_size": image_size},
+        train,
+        test,
+        lambda: choose_layout([survey_images(files, str(root)) for files in (train, test)], image_size),
+    )
     return Dataset(
-        train_images=decode_images(train_files, layout, str(root)),
-        train_labels=train_labels,
-        test_images=decode_images(test_files, layout, str(root)),
-        test_labels=test_labels,
+        train_images=images[: len(train)],
+        train_labels=labels[: len(train)],
+        test_images=images[len(train) :],
+        test_labels=labels[len(train) :],
         class_names=tuple(class_names),
         name=root.resolve().name,
     )
+
+
+@dataclass
+class _Files:
+    """The image files of one split."""
+
+    files: list[Path]
+    labels: Int32[np.ndarray, " n"]
+    where: str
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int, /) -> Path:
+        return self.files[index]
+
+
+def _size_and_date(file: Path) -> tuple[int, int]:
+    about = file.stat()
+    return about.st_size, about.st_mtime_ns
 
 
 def _visible(folder: Path) -> list[Path]:

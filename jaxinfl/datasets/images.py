@@ -3,7 +3,7 @@
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -78,24 +78,26 @@ def choose_layout(surveys: Iterable[Survey], image_size: int | None) -> Layout:
     return Layout(side, side, channels)
 
 
-def decode_images(images: EncodedImages, layout: Layout, where: str) -> UInt8[np.ndarray, "n height width channels"]:
-    """Decode all `images` into one array of shape `[len(images), *layout]`, in their order.
+def decode_images(
+    images: EncodedImages, layout: Layout, where: str
+) -> Iterator[UInt8[np.ndarray, "n height width channels"]]:
+    """Decode all `images` to shape `layout`, in their order, a few hundred at a time.
 
     An image of another size is scaled, its shorter side to that of the (then square) layout, and cut around its
-    center. Memory: the result and a few hundred encoded images. Threads: Pillow decodes without Python's lock.
+    center. Threads: Pillow decodes without Python's lock.
     """
-    pixels = np.empty((len(images), *layout), np.uint8)
 
-    def decode(item: tuple[int, Path | bytes]) -> None:
+    def decode(item: tuple[int, Path | bytes]) -> UInt8[np.ndarray, "height width channels"]:
         i, encoded = item
-        pixels[i] = _named(lambda encoded: _decode(encoded, layout), encoded, _describe(encoded, i, where))
+        return _named(lambda encoded: _decode(encoded, layout), encoded, _describe(encoded, i, where))
 
-    with _bombs_are_errors(), ThreadPool(min(16, os.cpu_count() or 1)) as pool:
+    with ThreadPool(min(16, os.cpu_count() or 1)) as pool:
         for start in range(0, len(images), _DECODED_AT_ONCE):
             stop = min(start + _DECODED_AT_ONCE, len(images))
             # Read here, decode there: readers of record files are not made for many threads.
-            pool.map(decode, [(i, images[i]) for i in range(start, stop)])
-    return pixels
+            with _bombs_are_errors():
+                decoded = pool.map(decode, [(i, images[i]) for i in range(start, stop)])
+            yield np.stack(decoded)
 
 
 def resize_arrays(
@@ -111,16 +113,20 @@ def resize_arrays(
 
 
 def fit_square(image: Image.Image, side: int) -> Image.Image:
-    """Scale the shorter side of `image` to `side` (bilinear), then cut the central `side` x `side` pixels out."""
+    """Scale the shorter side of `image` to `side` (bilinear), then cut the central `side` x `side` pixels out.
+
+    As torchvision's `Resize(side)` and `CenterCrop(side)` do with Pillow's images: Pillow's filter averages over the
+    pixels that a result stands for, the longer side is rounded down, the cut rounded half to even.
+    """
     short, long = sorted(image.size)
     if long > _MAX_ASPECT * short:  # scaled up, a line of pixels would not fit in memory
         raise ValueError(
             f"{image.width} x {image.height} is too long to resize; sides of at most 1:{_MAX_ASPECT} are taken"
         )
-    width, height = (max(side, round(length * side / short)) for length in image.size)
+    width, height = (max(side, length * side // short) for length in image.size)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - side) // 2, (height - side) // 2
+    left, top = round((width - side) / 2), round((height - side) / 2)
     return image.crop((left, top, left + side, top + side))
 
 

@@ -1,6 +1,7 @@
 """`load_dataset`: one name for data that is embedded, in a file, in a folder, or in TensorFlow Datasets."""
 
 import os
+import re
 from pathlib import Path
 
 from jaxinfl.datasets.dataset import Dataset
@@ -15,9 +16,9 @@ def load_dataset(
     data_dir: str | os.PathLike | None = None,
     *,
     image_size: int | None = None,
-    splits: tuple[str, str] | None = None,
+    splits: str | tuple[str, str] | None = None,
 ) -> Dataset:
-    """Load a data set whole into memory. The order of the examples is always the same.
+    """Load a data set. The order of the examples is always the same.
 
     Args:
       name: the first of these that fits:
@@ -31,13 +32,20 @@ def load_dataset(
       data_dir: where prepared TensorFlow Datasets lie; None: their default, `TFDS_DATA_DIR` or
         ~/tensorflow_datasets. The other kinds need none.
       image_size: side in pixels. Every image has its shorter side scaled to it (bilinear) and is cut square around
-        its center. None: images that all have one size are kept as they are, others brought to 224.
-      splits: the TensorFlow Datasets splits to train and test on, ("train[:80%]", "validation") for instance.
+        its center, as torchvision's Resize and CenterCrop do. None: images that all have one size are kept as they are,
+        others brought to 224. For a recipe with `resized_crop` take `recipes.stored_side(resized_crop)`: 256 for 224,
+        342 for 299. The center of the stored square is then what torchvision's reference evaluates, to the pixel for
+        224 and within one pixel for 299, where the two cuts round. Random crops are cut from the square in place of the
+        original: they do not reach the ends of the longer side, and a small one is enlarged from the square's pixels
+        where the original may have had more.
+      splits: the TensorFlow Datasets splits to train and test on, ("train[:80%]", "validation") for instance, or both in
+        one string with a colon between them, "train+validation:test", as from a command line.
         None: "train" and "test"; with "validation" added to the training set for dtd and oxford_flowers102.
 
     Returns:
       The data. Images are gray (1 channel) if all are, else RGB; an .npz file keeps its channels.
-      Memory: about that of the arrays.
+      Memory: about that of the arrays. Images of folders and TensorFlow Datasets are decoded once, kept in
+      JAXINFL_IMAGE_CACHE (by default ~/.cache/jaxinfl/images; a byte a pixel and channel) and memory-mapped.
 
     Raises:
       TypeError: an argument or an array has a wrong type.
@@ -49,15 +57,14 @@ def load_dataset(
         raise TypeError(f"name is {name!r}. Taken: a string or a path.")
     _check_image_size(image_size)
     kind = _kind(name)
-    if splits is not None:
-        _check_splits(splits, kind)
+    parts = None if splits is None else _parse_splits(splits, kind)
     if kind == "folder":
         return load_folder(name, image_size)
     if kind == "tfds":
         # Imported here: only this branch touches TensorFlow Datasets.
         from jaxinfl.datasets.tfds import load_tfds
 
-        return load_tfds(os.fspath(name), data_dir, image_size=image_size, splits=splits)
+        return load_tfds(os.fspath(name), data_dir, image_size=image_size, splits=parts)
     dataset = load_digits() if kind == "digits" else load_npz(name)
     return dataset if image_size is None else _resized(dataset, image_size)
 
@@ -83,14 +90,22 @@ def _check_image_size(image_size: int | None) -> None:
         raise ValueError(f"image_size is {image_size}. Taken: a positive integer, in pixels, or None.")
 
 
-def _check_splits(splits: tuple[str, str], kind: str) -> None:
-    if isinstance(splits, str) or len(splits) != 2 or not all(isinstance(split, str) for split in splits):
+def _parse_splits(splits: str | tuple[str, str], kind: str) -> tuple[str, str]:
+    """Training and test split."""
+    # A colon within brackets belongs to a slice: train[:80%].
+    parts = re.split(r":(?![^\[]*\])", splits) if isinstance(splits, str) else splits
+    if not isinstance(parts, (tuple, list)) or not all(isinstance(split, str) for split in parts):
         raise TypeError(f"splits is {splits!r}. Taken: two strings, (training split, test split).")
+    if len(parts) != 2 or not all(parts):
+        raise ValueError(
+            f'splits is {splits!r}. Taken: two splits, (training split, test split) or "training split:test split".'
+        )
     if kind != "tfds":
         raise ValueError(
             f"splits is {splits!r}, but only TensorFlow Datasets have named splits. Leave it out: digits, .npz files and "
             "image folders say themselves what is for training and what for testing."
         )
+    return parts[0], parts[1]
 
 
 def _resized(dataset: Dataset, image_size: int) -> Dataset:

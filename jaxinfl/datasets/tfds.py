@@ -2,14 +2,16 @@
 
 import difflib
 import os
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from jaxinfl.datasets.cache import decode_cached
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.download import DatasetUnavailable, prepare
-from jaxinfl.datasets.images import Layout, choose_layout, decode_images, survey_images
+from jaxinfl.datasets.images import Layout, choose_layout, survey_images
 
 _DEFAULT_SPLITS = {
     "dtd": ("train+validation", "test"),
@@ -29,26 +31,35 @@ def load_tfds(
     image, label = _image_and_label(tfds, builder, name)  # before a download, not after
     prepare(builder)
     image, label = _image_and_label(tfds, builder, name)  # class names may be known only now
-    train, test = (
-        _Records(tfds, builder, split) for split in splits or _DEFAULT_SPLITS.get(builder.name, ("train", "test"))
+    splits = splits or _DEFAULT_SPLITS.get(builder.name, ("train", "test"))
+    train, test = (_Records(tfds, builder, split) for split in splits)
+    images, labels = decode_cached(
+        {"tfds": builder.info.full_name, "splits": splits, "image_size": image_size, "files": _files(builder)},
+        train,
+        test,
+        lambda: _layout(image.shape, (train, test), image_size),
     )
-    layout = _layout(image.shape, (train, test), image_size)
-    # Images before labels: decoding reads the labels on its way.
-    train_images, test_images = (decode_images(records, layout, records.where) for records in (train, test))
-    for records in (train, test):
-        if records.labels.min() < 0:
+    train_labels, test_labels = labels[: len(train)], labels[len(train) :]
+    for records, found in ((train, train_labels), (test, test_labels)):
+        if found.min() < 0:
             raise ValueError(
-                f"{records.where} contains the label {records.labels.min()}: TFDS marks examples without a label so. "
+                f"{records.where} contains the label {found.min()}: TFDS marks examples without a label so. "
                 f"Give splits=(train, test) with labels; there are {', '.join(builder.info.splits)}."
             )
     return Dataset(
-        train_images=train_images,
-        train_labels=train.labels,
-        test_images=test_images,
-        test_labels=test.labels,
+        train_images=images[: len(train)],
+        train_labels=train_labels,
+        test_images=images[len(train) :],
+        test_labels=test_labels,
         class_names=tuple(label.names),
         name=name,
     )
+
+
+def _files(builder: Any) -> list[tuple[str, int, int]]:
+    """What was prepared: the files with their sizes and dates."""
+    found = sorted(path for path in Path(builder.data_dir).iterdir() if path.is_file())
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in found]
 
 
 class _Records:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxinfl.models.original import TorchBatchNorm, torch_linear
+from jaxinfl.models.original import TorchBatchNorm, draw_kernels, torch_linear
 from jaxinfl.models.pool import avg_pool, max_pool
 
 SMALLEST = 299
@@ -96,8 +96,7 @@ class ConvNormRelu(nnx.Module):
             strides=layer.stride,
             padding=[(size // 2, size // 2) if layer.padded else (0, 0) for size in (layer.height, layer.width)],
             use_bias=False,
-            # Torchvision cuts this normal at 2, which is 20 standard deviations.
-            kernel_init=nnx.initializers.normal(0.1),
+            kernel_init=nnx.initializers.zeros,  # until `draw_kernels`
             rngs=rngs,
         )
         self.norm = TorchBatchNorm(layer.features, epsilon=1e-3, rngs=rngs)
@@ -189,6 +188,8 @@ class InceptionV3(nnx.Module):
             features = self.blocks_after_auxiliary[-1].features
         self.dropout = nnx.Dropout(dropout, rngs=rngs)
         self.head = torch_linear(features, num_classes, kernel_init=nnx.initializers.normal(0.1), rngs=rngs)
+        # Torchvision cuts this normal at 2, which is 20 standard deviations.
+        draw_kernels(self, lambda layer: 0.1, rngs=rngs)
 
     def __call__(
         self, images: Float[Array, "batch h w c"]

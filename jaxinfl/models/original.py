@@ -3,7 +3,9 @@
 They differ in two things: the averages that batch norm keeps for evaluation, and initial weights.
 """
 
+import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -71,12 +73,25 @@ def torch_linear(
     return nnx.Linear(inputs, outputs, kernel_init=kernel_init or uniform, bias_init=uniform, rngs=rngs)
 
 
-def sonnet_init(inputs: int) -> nnx.Initializer:
-    """Sonnet's default: a normal of deviation 1 / sqrt(inputs), cut at two deviations and not scaled up after it.
+def draw_kernels(
+    module: nnx.Module, deviation: Callable[[nnx.Conv], float], *, cut: float | None = None, rngs: nnx.Rngs
+) -> None:
+    """Fill the kernels of all convolutions of a module with normal numbers, in one draw.
 
-    Flax's `lecun_normal` is scaled up, to a deviation that is 1 / 0.88 of this one's.
+    XLA compiles every draw anew: of Inception v3's 94 kernels one by one in 70 s, in one draw in 2.
+
+    Args:
+      module: the network, its convolutions' kernels still anything.
+      deviation: standard deviation of a layer's kernel, before any cut.
+      cut: numbers lie within so many standard deviations; drawn anew until they do. None cuts nothing.
+      rngs: the key is taken from here.
     """
-    return nnx.initializers.truncated_normal(inputs**-0.5)
+    layers = [part for _, part in nnx.iter_modules(module) if isinstance(part, nnx.Conv)]
+    sizes = [layer.kernel.size for layer in layers]
+    key, shape = rngs.params(), (sum(sizes),)
+    numbers = jax.random.normal(key, shape) if cut is None else jax.random.truncated_normal(key, -cut, cut, shape)
+    for layer, piece in zip(layers, jnp.split(numbers, list(itertools.accumulate(sizes))[:-1]), strict=True):
+        layer.kernel.set_value(deviation(layer) * piece.reshape(layer.kernel.shape))
 
 
-__all__ = ["SonnetBatchNorm", "TorchBatchNorm", "sonnet_init", "torch_linear", "unbiased"]
+__all__ = ["SonnetBatchNorm", "TorchBatchNorm", "draw_kernels", "torch_linear", "unbiased"]

@@ -1,12 +1,13 @@
 """ResNet-18 (He et al., 2015) as torchvision has it, for 224x224 images, and its form for CIFAR's 32x32."""
 
+import math
 from typing import Literal
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxinfl.models.original import TorchBatchNorm, torch_linear
+from jaxinfl.models.original import TorchBatchNorm, draw_kernels, torch_linear
 from jaxinfl.models.pool import max_pool
 
 
@@ -72,6 +73,7 @@ class ResNet18(nnx.Module):
         shapes = ((64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2))
         self.blocks = nnx.List([BasicBlock(*shape, rngs=rngs) for shape in (*shapes, (512, 512, 1))])
         self.head = torch_linear(512, num_classes, rngs=rngs)
+        draw_kernels(self, lambda layer: math.sqrt(2 / (math.prod(layer.kernel_size) * layer.out_features)), rngs=rngs)
 
     def __call__(self, images: Float[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
         x = jax.nn.relu(self.norm(self.conv(images)))
@@ -90,7 +92,7 @@ def _conv(inputs: int, features: int, size: int, stride: int, rngs: nnx.Rngs) ->
         strides=stride,
         padding=size // 2,
         use_bias=False,
-        kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        kernel_init=nnx.initializers.zeros,  # until `draw_kernels`
         rngs=rngs,
     )
 

@@ -1,11 +1,13 @@
 """Feldman and Zhang's (2020) small Inception for 32x32 images, the network of the paper's Figure 1."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxinfl.models.original import SonnetBatchNorm, sonnet_init
+from jaxinfl.models.original import SonnetBatchNorm, draw_kernels
 
 
 class ConvNormRelu(nnx.Module):
@@ -19,7 +21,7 @@ class ConvNormRelu(nnx.Module):
             strides=stride,
             padding="SAME",
             use_bias=False,
-            kernel_init=sonnet_init(size * size * inputs),
+            kernel_init=nnx.initializers.zeros,  # until `draw_kernels`
             rngs=rngs,
         )
         self.norm = SonnetBatchNorm(features, momentum=momentum, epsilon=1e-5, rngs=rngs)
@@ -78,7 +80,10 @@ class SmallInception(nnx.Module):
                 layers.append(ConvNormRelu(channels, features, 3, stride=2, momentum=momentum, rngs=rngs))
                 channels = self.DOWNSAMPLE[stage]
         self.layers = nnx.List(layers)
-        self.head = nnx.Linear(channels, num_classes, kernel_init=sonnet_init(channels), rngs=rngs)
+        # Sonnet's default, of linear layers too: not scaled up for the cut, as Flax's `lecun_normal` is.
+        head_init = nnx.initializers.truncated_normal(channels**-0.5)
+        self.head = nnx.Linear(channels, num_classes, kernel_init=head_init, rngs=rngs)
+        draw_kernels(self, lambda layer: (math.prod(layer.kernel_size) * layer.in_features) ** -0.5, cut=2.0, rngs=rngs)
 
     def __call__(self, images: Float[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
         x = images

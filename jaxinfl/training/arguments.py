@@ -16,6 +16,7 @@ from jaxinfl.store import RunDirectoryError
 from jaxinfl.subsets import check_masks
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.recipes import stored_side
 
 _log = logging.getLogger("jaxinfl")
 
@@ -60,6 +61,11 @@ def check_recipe(recipe: Recipe, data: Dataset) -> None:
         raise ValueError(
             f"recipe: normalization names {len(recipe.normalization)} channels; {data.name} has {channels}."
         )
+    if recipe.resized_crop is not None and recipe.resized_crop > min(height, width):
+        raise ValueError(
+            f"recipe: resized_crop is {recipe.resized_crop}, larger than the images ({height}x{width}), of which the center "
+            f"is evaluated. Load the data with image_size={stored_side(recipe.resized_crop)}, or crop less."
+        )
     if recipe.crop_padding >= min(height, width):
         raise ValueError(
             f"recipe: crop_padding is {recipe.crop_padding}, as large as the images ({height}x{width}); "
@@ -86,22 +92,24 @@ def check_weights_kept(recorded: Mapping[str, Any], path: Path | None, kept: Map
 
 def check_execution(
     recorded: Mapping[str, Any], path: Path | None, *, width: int | None, conv: str | None
-) -> tuple[int, ConvLowering]:
-    """Width and lowering of a run that goes on: those it was started with, unless others are asked for by name."""
+) -> tuple[int, ConvLowering, int]:
+    """Width, lowering and devices of a run that goes on: those it was started with, as far as they are there."""
     for name, given in (("width", width), ("conv", conv)):
         if given is not None and given != recorded[name]:
             raise RunDirectoryError(
                 f"{path} belongs to another run: it differs in {name}: {recorded[name]!r} there, {given!r} now, and the "
                 f"models would differ in their last bits. Leave {name} out, or use another run_dir."
             )
-    if (jax.default_backend(), jax.device_count()) != (recorded["platform"], recorded["num_devices"]):
+    available = recorded.get("available_devices", recorded["num_devices"])
+    if (jax.default_backend(), jax.device_count()) != (recorded["platform"], available):
         _log.warning(
             "%s was started on %s device(s) of %s and goes on with %s of %s: its models differ in the last bits from those "
             "of a run that was not moved.",
             path,
-            recorded["num_devices"],
+            available,
             recorded["platform"],
             jax.device_count(),
             jax.default_backend(),
         )
-    return recorded["width"], recorded["conv"]
+        return recorded["width"], recorded["conv"], jax.device_count()
+    return recorded["width"], recorded["conv"], recorded["num_devices"]

@@ -1,5 +1,6 @@
 """FLOPs and memory of a run, from shapes alone: nothing is compiled."""
 
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from jaxinfl.training.recipe import Recipe
 def training_flops(model: Model, recipe: Recipe, data: Dataset, subset_size: float) -> float:
     """FLOPs of training one model on so many examples and evaluating it on all; the backward pass counts twice a forward."""
     seen = 3 * recipe.epochs * subset_size + data.num_train + data.num_test
-    return forward_flops(model, data) * seen
+    return forward_flops(model, recipe.input_shape(data.image_shape)) * seen
 
 
 def memory_bytes(model: Model, recipe: Recipe, data: Dataset, execution: Execution) -> int:
@@ -26,15 +27,18 @@ def memory_bytes(model: Model, recipe: Recipe, data: Dataset, execution: Executi
     variables = jax.eval_shape(model.init, jax.random.key(0))
     optimizer = jax.eval_shape(make_optimizer(recipe).init, variables.params)
     state = _bytes((variables, optimizer))
-    step = _bytes(variables.params) + _kept_for_backward(model, recipe, data, variables)
+    step = _bytes(variables.params) + _kept_for_backward(model, recipe, recipe.input_shape(data.image_shape))
     images = data.train_images.nbytes + data.test_images.nbytes
     return images + execution.lanes * execution.width * state + execution.width * step
 
 
-def _kept_for_backward(model: Model, recipe: Recipe, data: Dataset, variables: Any) -> int:
-    """Bytes of the activations that the gradient of one batch needs."""
-    images = jax.ShapeDtypeStruct((recipe.batch_size, *data.image_shape), recipe.compute_dtype)
-    mask = jax.ShapeDtypeStruct((recipe.batch_size,), jnp.bool_)
+@lru_cache
+def _kept_for_backward(model: Model, recipe: Recipe, input_shape: tuple[int, int, int]) -> int:
+    """Bytes of the activations that the gradient of one batch needs, or of one of the parts that it is taken in."""
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    batch = recipe.microbatch or recipe.batch_size
+    images = jax.ShapeDtypeStruct((batch, *input_shape), recipe.compute_dtype)
+    mask = jax.ShapeDtypeStruct((batch,), jnp.bool_)
 
     def backward(params: Any, stats: Any, images: jax.Array, mask: jax.Array) -> Any:
         cast = jax.tree.map(lambda p: p.astype(recipe.compute_dtype), params)

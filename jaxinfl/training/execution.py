@@ -15,6 +15,7 @@ from jaxinfl.training.recipe import Recipe
 
 GPU_WIDTH = 32
 """Models at once on an accelerator. Narrow models leave it idle one at a time; memory grows with the width."""
+Shape = tuple[int, int, int]
 CALL_FLOPS = 2.5e10
 """Work of one call on a device from which on the cost of the call itself, about 1 ms, does not show."""
 
@@ -32,16 +33,27 @@ class Execution:
     """Models that a device trains at once."""
     conv: ConvLowering
     reason: str = field(default="", compare=False)
-    """Why convolutions are lowered so, where that is not what the platform does best."""
+    """Why it is done so, in words."""
 
     @property
     def group(self) -> int:
         """Models of one call."""
         return self.num_devices * self.lanes * self.width
 
+    def changed(self, width: int, conv: ConvLowering, num_devices: int) -> "Execution":
+        """Another way of running the models; on CPUs with as many of them in a call, as far as that goes."""
+        lanes = max(1, self.lanes * self.width // width) if self.platform == "cpu" else self.lanes
+        return Execution(self.platform, num_devices, lanes, width, conv)
+
 
 def choose_execution(
-    model: Model, recipe: Recipe, data: Dataset, *, width: int | None = None, conv: ConvLowering | None = None
+    model: Model,
+    recipe: Recipe,
+    data: Dataset,
+    *,
+    width: int | None = None,
+    conv: ConvLowering | None = None,
+    num_devices: int | None = None,
 ) -> Execution:
     """The execution for all devices of JAX; it does not depend on the number of models, so neither do their bits.
 
@@ -57,34 +69,41 @@ def choose_execution(
             f"conv is 'native', hand-written kernels for CPUs, which cannot be used here: {reason}. "
             "Install a C++ compiler, or take 'patches' for a new run."
         )
-    conv, reason = (conv, "as asked for") if conv is not None else _choose_lowering(model, data, platform)
+    shape = recipe.input_shape(data.image_shape)
+    conv, reason = (conv, "as asked for") if conv is not None else default_conv(model, shape, platform)
     if width is None:
         width = 1 if platform == "cpu" else GPU_WIDTH
     if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1:
         raise ValueError(f"width is {width!r}; it takes a whole number of models from 1 up.")
-    per_model = 3 * forward_flops(model, data) * data.num_train * max(recipe.epochs, 1)
+    per_model = 3 * forward_flops(model, shape) * data.num_train * max(recipe.epochs, 1)
     lanes = int(np.clip(CALL_FLOPS / (per_model * width), 1, 16)) if platform == "cpu" else 1
-    return Execution(platform, jax.device_count(), lanes, int(width), conv, reason)
+    return Execution(platform, num_devices or jax.device_count(), lanes, int(width), conv, reason)
 
 
-def _choose_lowering(model: Model, data: Dataset, platform: str) -> tuple[ConvLowering, str]:
-    """The fast lowering of the platform, and why if it is not the fastest."""
-    with conv_lowering("stock"):
-        traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(*_shapes(model, data))
-    if "conv_general_dilated" not in str(traced):
-        # Nothing to convolve: no need for the hand-written kernels, which take seconds to compile, once a machine.
-        return "patches", "there are none"
+def default_conv(model: Model, shape: Shape, platform: str) -> tuple[ConvLowering, str]:
+    """The fast lowering of the platform, and why."""
+    if not convolves(model, shape):
+        # No need for the hand-written kernels, which take seconds to compile, once a machine.
+        return "patches", "it has no convolutions"
     missing = native.why_unavailable() if platform == "cpu" else None
-    return default_lowering(platform), f"no hand-written kernels: {missing}" if missing else ""
+    default = default_lowering(platform)
+    return default, f"no hand-written kernels: {missing}" if missing else f"the default for {platform}"
 
 
-def _shapes(model: Model, data: Dataset) -> tuple[Variables, jax.ShapeDtypeStruct]:
+def convolves(model: Model, shape: Shape) -> bool:
+    """Whether there is any convolution to lower."""
+    with conv_lowering("stock"):
+        traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(*_shapes(model, shape))
+    return "conv_general_dilated" in str(traced)
+
+
+def _shapes(model: Model, shape: Shape) -> tuple[Variables, jax.ShapeDtypeStruct]:
     """The model's variables and one image."""
-    return jax.eval_shape(model.init, jax.random.key(0)), jax.ShapeDtypeStruct((1, *data.image_shape), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0)), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
 
 
-def forward_flops(model: Model, data: Dataset) -> float:
-    """FLOPs of the forward pass of one image, counted on the program before any optimization (nothing is compiled)."""
-    lowered = jax.jit(lambda v, x: model.apply(v, x, train=False)[0]).lower(*_shapes(model, data))
+def forward_flops(model: Model, shape: Shape) -> float:
+    """FLOPs of the forward pass of one image (h, w, c), counted on the program before any optimization (nothing is compiled)."""
+    lowered = jax.jit(lambda v, x: model.apply(v, x, train=False)[0]).lower(*_shapes(model, shape))
     costs: Any = lowered.cost_analysis()
     return float(costs["flops"])

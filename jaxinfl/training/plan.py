@@ -1,11 +1,9 @@
 """What a run is about to cost, from a few timed steps of the very program that will run."""
 
 import math
-import time
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
@@ -13,10 +11,9 @@ from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model
 from jaxinfl.training.costs import memory_bytes, training_flops
 from jaxinfl.training.execution import Execution
-from jaxinfl.training.keys import ModelKeys
-from jaxinfl.training.programs import EVALUATION_BATCH, Programs
+from jaxinfl.training.programs import Programs
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.step import DeviceData, Given
+from jaxinfl.training.timing import Timing
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,8 @@ class RunPlan:
     compile_seconds: float
     seconds_per_model: float
     """Wall-clock time of the run divided by its models: all devices train at once."""
+    seconds_per_step: float
+    """Of it, one step."""
     seconds_per_epoch: float
     """Wall-clock time of one epoch of one call, which trains `execution.group` models."""
     disk_bytes: int
@@ -66,13 +65,14 @@ class RunPlan:
         why = f" ({execution.reason})" if execution.reason else ""
         rate = f"{3600 / self.seconds_per_model:,.0f} models per hour"
         peak = "" if "learning_rate" in self.overridden else f"{self.recipe.learning_rate:g} "
+        parts = f" in parts of {self.recipe.microbatch}" if self.recipe.microbatch else ""
         schedule = f"learning rate {peak}{self.recipe.schedule}"
         if self.overridden:
             schedule += f"; a value for each model: {', '.join(self.overridden).replace('_', ' ')}"
         return "\n".join(
             [
                 f"models     {self.num_models} x {self.model}, {self.num_params:,} parameters each{done}",
-                f"recipe     {self.recipe.epochs} epochs, batch {self.recipe.batch_size}, {self.recipe.optimizer}, {schedule}",
+                f"recipe     {self.recipe.epochs} epochs, batch {self.recipe.batch_size}{parts}, {self.recipe.optimizer}, {schedule}",
                 f"device     {self.device}; {how}, convolutions by {execution.conv}{why}",
                 f"time       about {format_seconds(self.seconds)} ({rate} by timed steps; compiled in {self.compile_seconds:.0f} s)",
                 f"work       {self.flops_per_model:.3g} FLOPs a model, {self.flops:.3g} in all",
@@ -80,53 +80,6 @@ class RunPlan:
                 f"disk       at most {format_bytes(self.disk_bytes)}",
             ]
         )
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Measured on the compiled programs."""
-
-    compile_seconds: float
-    step: float
-    """Seconds of one step of every model of a group."""
-    evaluation: float
-    """Seconds of the evaluation of a group."""
-
-
-def time_programs(programs: Programs, data: DeviceData, recipe: Recipe, given: Given = Given()) -> Timing:  # noqa: B008
-    """Compile the three programs and time a step and an evaluation batch of a whole group of models.
-
-    `given` is what the run gives to one model, [1, ...].
-    """
-    num_train = data.pixel_mean.shape[0]
-    group = programs.execution.group
-    keys = ModelKeys.split(jax.random.split(jax.random.key(0), group))
-    placed_given = programs.place_given(given, slice(0, 1))
-
-    def run(num_examples: int) -> tuple[float, float]:
-        """Seconds of one epoch on so many examples, then of one evaluation batch."""
-        masks: Bool[np.ndarray, "models train"] = np.zeros((group, num_train), bool)
-        masks[:, :num_examples] = True
-        placed, placed_keys = programs.place(masks, keys)
-        states = jax.block_until_ready(programs.start(data, placed, placed_keys, placed_given))
-        begun = time.perf_counter()
-        states = programs.advance(data, states, placed, placed_keys, jnp.int32(0), jnp.int32(1))
-        jax.block_until_ready(states)
-        trained = time.perf_counter()
-        jax.block_until_ready(programs.evaluate(data, states, placed, jnp.int32(1)))
-        return trained - begun, time.perf_counter() - trained
-
-    begun = time.perf_counter()
-    run(min(num_train, recipe.batch_size))
-    compiled = time.perf_counter() - begun
-    step, evaluation = run(min(num_train, recipe.batch_size))
-    if step < 0.2:
-        # So short a call times its own overhead: take more steps.
-        steps = min(16, -(-num_train // recipe.batch_size))
-        seconds, evaluation = run(min(num_train, steps * recipe.batch_size))
-        step = seconds / steps
-    batches = -(-len(data.images) // min(EVALUATION_BATCH, len(data.images)))
-    return Timing(compiled - step - evaluation, step, evaluation * batches)
 
 
 def plan_run(
@@ -158,6 +111,7 @@ def plan_run(
         execution=programs.execution,
         compile_seconds=timing.compile_seconds,
         seconds_per_model=group_seconds / programs.execution.group,
+        seconds_per_step=timing.step / programs.execution.group,
         seconds_per_epoch=steps * timing.step,
         # Predictions of 2 bytes, margins of 4, a mask byte a training example.
         disk_bytes=len(masks) * (6 * examples + data.num_train + weight_bytes),

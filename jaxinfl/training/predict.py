@@ -19,7 +19,7 @@ from jaxinfl.training.programs import build_programs
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import Given, Scores
 from jaxinfl.training.trainer import as_rows
-from jaxinfl.training.views import Views
+from jaxinfl.training.views import NumViews
 
 
 class Predictions(NamedTuple):
@@ -42,7 +42,7 @@ def predict(
     data: Dataset,
     model: str | ModuleFactory | Model,
     recipe: Recipe,
-    views: Views = "one",
+    views: NumViews = "one",
     width: int | None = None,
     conv: ConvLowering | None = None,
 ) -> Predictions:
@@ -57,9 +57,9 @@ def predict(
       recipe: that of the training; normalization and dtype come from it.
       views: "one", the image itself; "five", the mean of the logits over five crops; "ten", over these and their mirror
         images (test-time augmentation, Appendix B). A crop is of the image's own size, from the image padded with black by
-        1/16 of its side, at least 1 pixel: the center (the image itself) and the four corners. Take "five" where a mirror
-        image means something else, as with digits.
-      width, conv: as in `train_ensemble`; give what the run was given for the same bits.
+        1/16 of its side, at least 1 pixel: the center (the image itself) and the four corners; with `resized_crop` it is of
+        that size, from the image itself. Take "five" where a mirror image means something else, as with digits.
+      width, conv: as in `train_ensemble`; a run's own are in `Ensemble.attributes["execution"]`.
 
     Returns:
       With one view, the numbers that the run itself recorded: equal to the bit with its data, recipe, width, conv, kind and
@@ -68,11 +68,11 @@ def predict(
     Raises:
       TypeError, ValueError: arguments that do not fit, weights that are not finite among them; before anything is compiled.
     """
-    if views not in get_args(Views):
-        raise ValueError(f"views is {views!r}; it takes one of {', '.join(map(repr, get_args(Views)))}.")
+    if views not in get_args(NumViews):
+        raise ValueError(f"views is {views!r}; it takes one of {', '.join(map(repr, get_args(NumViews)))}.")
     subsets = check_subsets(masks, data)
     check_recipe(recipe, data)
-    built = build_model(model, image_shape=data.image_shape, num_classes=data.num_classes)
+    built = build_model(model, image_shape=recipe.input_shape(data.image_shape), num_classes=data.num_classes)
     if weights is None:
         raise TypeError("weights is None; it takes what `Ensemble.weights()` returns.")
     given = Given(initial=check_initial(weights, built, len(subsets), "weights"))

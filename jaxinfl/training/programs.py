@@ -17,16 +17,18 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int
 
 from jaxinfl.datasets import Dataset
+from jaxinfl.datasets.dataset import joined
 from jaxinfl.models import Model
 from jaxinfl.models.lowering import conv_lowering
 from jaxinfl.training.execution import Execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import DeviceData, Given, Keys, Scores, State, advance, evaluate, start
-from jaxinfl.training.views import Views
+from jaxinfl.training.views import NumViews
 
 EVALUATION_BATCH = 512
-"""Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache."""
+"""Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache. Of larger
+images fewer (`evaluation_batch`)."""
 
 
 _COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
@@ -34,6 +36,17 @@ _COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
     # then wait for each other's threads, and last bits depend on the number of devices.
     "cpu": {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"},
 }
+
+
+def evaluation_batch(recipe: Recipe, data: DeviceData) -> int:
+    """Examples evaluated at once: as many pixels as `EVALUATION_BATCH` of 32x32 have, but 16 at least.
+
+    512 images of 299x299 pixels would take 4 GB for one layer of Inception v3. A recipe that trains in small parts does so
+    for want of memory, and is evaluated in parts no larger.
+    """
+    examples, height, width, _ = data.images.shape
+    fitting = max(16, EVALUATION_BATCH * 32 * 32 // max(height * width, 32 * 32))
+    return min(examples, fitting, recipe.microbatch or fitting)
 
 
 @dataclass(frozen=True)
@@ -77,9 +90,9 @@ class Programs:
         pixels_axes = (1, 2)
         scaled = [data.train_images.mean(pixels_axes, dtype=np.float64) / 255]
         # In pieces: a float copy of a large training set would not fit in memory.
-        pieces = np.array_split(data.train_images, -(-data.num_train // 4096))
+        pieces = np.array_split(data.train_images, -(-data.train_images.nbytes // 2**24))
         scaled.append(np.concatenate([np.square(piece / 255.0).mean(pixels_axes) for piece in pieces]))
-        images = np.concatenate([data.train_images, data.test_images])
+        images = joined(data.train_images, data.test_images)
         labels = np.concatenate([data.train_labels, data.test_labels])
         arrays = (images, labels, *(part.astype(np.float32) for part in scaled))
         return DeviceData(*jax.device_put(arrays, self.replicated))
@@ -88,7 +101,7 @@ class Programs:
 # Cached: a second call of `train_ensemble` in one process compiles nothing again.
 @lru_cache(maxsize=16)
 def build_programs(
-    model: Model, recipe: Recipe, execution: Execution, devices: tuple[jax.Device, ...], views: Views = "one"
+    model: Model, recipe: Recipe, execution: Execution, devices: tuple[jax.Device, ...], views: NumViews = "one"
 ) -> Programs:
     """Programs for a model and recipe; compiled at their first call, once for all groups of a run.
 
@@ -115,7 +128,7 @@ def build_programs(
         return over_models(one, states, masks, keys)
 
     def evaluate_group(data: DeviceData, states: State, masks: Array, most: Array) -> Scores:
-        batch_size = min(EVALUATION_BATCH, len(data.images))
+        batch_size = evaluation_batch(recipe, data)
 
         def one(state: State, mask: Array) -> Scores:
             batches = jnp.where(mask.any(), jnp.minimum(-(-len(data.images) // batch_size), most), 0)

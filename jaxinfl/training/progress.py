@@ -25,7 +25,8 @@ class TrainingProgress:
         )
         self._task = self._bar.add_task("", total=num_models, completed=finished, rate="", accuracy="")
         self._begun = time.perf_counter()
-        self._done = 0.0
+        self.done = 0.0
+        """Models of this process; with fractions for those that are on the way."""
         self._correct = self._scored = 0
 
     def __enter__(self) -> Self:
@@ -39,8 +40,8 @@ class TrainingProgress:
 
     def advance(self, models: float) -> None:
         """Count work done, in models; a fraction for a part of their epochs."""
-        self._done += models
-        rate = self._done / (time.perf_counter() - self._begun) * 3600
+        self.done += models
+        rate = self.done / (time.perf_counter() - self._begun) * 3600
         self._bar.update(self._task, advance=models, rate=f"{rate:,.0f} models/h")
 
     def score(self, correct: int, predictions: int) -> None:

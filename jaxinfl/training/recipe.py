@@ -22,6 +22,11 @@ class Recipe:
     """Passes over the subset; every included example is seen exactly once in each."""
     batch_size: int = 64
     """Examples a step; the last batch of an epoch holds what is left."""
+    microbatch: int | None = None
+    """Examples that go through the network at once, a divisor of `batch_size`: the gradients of a batch's parts are added
+    up before the step, so that memory grows with the part. The sum is the whole batch's gradient up to rounding, whatever
+    the parts are, the last and smaller one too; batch norm, though, averages over each part, as in PyTorch, and dropout
+    draws for each. As many are evaluated at once, at most. None: the whole batch."""
     optimizer: Optimizer = "sgd"
     """"sgd" with momentum, or "adamw" (betas 0.9 and 0.999, epsilon 1e-8)."""
     learning_rate: float = 0.1
@@ -45,6 +50,9 @@ class Recipe:
     """Share of the target's mass spread evenly over all classes."""
     crop_padding: int = 0
     """Random crops of the original size from images padded with this many black pixels a side."""
+    resized_crop: int | None = None
+    """Side of torchvision's RandomResizedCrop: a window of 8% to 100% of the image's area and of ratio 3:4 to 4:3, brought
+    to this many pixels squared; evaluated is the central square of this side. The model's input has this side then."""
     flip: bool = False
     """Mirror each image with probability 1/2."""
     normalization: Normalization | tuple[tuple[float, float], ...] = "subset"
@@ -63,6 +71,7 @@ class Recipe:
                 raise ValueError(f"recipe: {name} is {value!r}; it takes {takes} from {low} to {high}.")
             # 2.0 and NumPy's numbers become plain ones: equal recipes must also compile to the same program.
             object.__setattr__(self, name, kind(value))
+        self._check_optional_numbers()
         for name in ("nesterov", "flip"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise TypeError(f"recipe: {name} is {getattr(self, name)!r}; it takes True or False.")
@@ -77,6 +86,26 @@ class Recipe:
                 raise ValueError(f"recipe: {name} is {getattr(self, name)!r}; it takes one of {taken}.")
         self._check_schedule()
         self._check_normalization()
+
+    def _check_optional_numbers(self) -> None:
+        for name, high in (("microbatch", _UNBOUNDED), ("resized_crop", 4096)):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or not 1 <= value <= high or value != int(value):
+                raise ValueError(f"recipe: {name} is {value!r}; it takes a whole number from 1 to {high}, or None.")
+            object.__setattr__(self, name, int(value))
+        if self.microbatch is not None and self.batch_size % self.microbatch:
+            raise ValueError(
+                f"recipe: microbatch is {self.microbatch}, which does not divide the batch_size {self.batch_size}. "
+                "Take a divisor, or another batch_size."
+            )
+        if self.resized_crop is not None and self.crop_padding:
+            raise ValueError(
+                f"recipe: resized_crop is {self.resized_crop} and crop_padding {self.crop_padding}; a recipe takes one kind "
+                "of crop."
+            )
 
     def _check_schedule(self) -> None:
         # Lists (from JSON, from a user) would make the frozen object unhashable.
@@ -114,6 +143,10 @@ class Recipe:
                 "of pixels scaled to 0..1, the deviation above 0."
             )
         object.__setattr__(self, "normalization", pairs)
+
+    def input_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(height, width, channels) of what the model sees of images of one shape."""
+        return image_shape if self.resized_crop is None else (self.resized_crop, self.resized_crop, image_shape[2])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

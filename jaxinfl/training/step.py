@@ -12,11 +12,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
 
 from jaxinfl.models import Model, Output, Variables, WithAuxiliary
-from jaxinfl.training.augment import take_batch
+from jaxinfl.training.augment import Views, draw_views, take_views
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
 from jaxinfl.training.overrides import with_overrides
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.views import Views, mean_logits
+from jaxinfl.training.views import NumViews, mean_logits
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of an auxiliary head's loss: that of the TensorFlow program in which Szegedy et al. published Inception v3 (their
@@ -72,6 +72,16 @@ class Scores(NamedTuple):
     """log(p_y / (1 - p_y)) of the true class y, natural log."""
     diverged: Bool[Array, ""]
     """Some logit or the last epoch's loss is not finite."""
+
+
+class Gradient(NamedTuple):
+    """What some examples contribute to a step."""
+
+    params: PyTree[Array]
+    loss: Float[Array, ""]
+    """Sum of their losses."""
+    stats: PyTree[Array]
+    """Batch norm's statistics after them."""
 
 
 def start(
@@ -134,7 +144,7 @@ def evaluate(
     state: State,
     batches: Array,
     batch_size: int,
-    views: Views = "one",
+    views: NumViews = "one",
 ) -> Scores:
     """The model's prediction and margin on every training and test example, in evaluation mode.
 
@@ -153,7 +163,7 @@ def evaluate(
         first = jnp.minimum(i * batch_size, total - batch_size)
         images = lax.dynamic_slice_in_dim(data.images, first, batch_size)
         labels = lax.dynamic_slice_in_dim(data.labels, first, batch_size)
-        logits = mean_logits(logits_of, images, views)
+        logits = mean_logits(logits_of, images, recipe, views)
         prediction = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         return Scores(
             lax.dynamic_update_slice_in_dim(scores.prediction, prediction, first, 0),
@@ -172,6 +182,60 @@ def margin(logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]) 
     return own - jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=-1)
 
 
+def _gradient(
+    model: Model,
+    recipe: Recipe,
+    data: DeviceData,
+    state: State,
+    index: Int[Array, " batch"],
+    counted: Bool[Array, " batch"],
+    views: Views,
+    count: Float[Array, ""],
+    dropout_key: PRNGKeyArray,
+) -> Gradient:
+    """Gradient of the summed loss, divided by `count`, over the examples at `index` that are `counted`."""
+    images = _normalized(recipe, state, take_views(data.images, index, views, recipe))
+    labels = data.labels.at[index].get(mode="promise_in_bounds")
+
+    def loss(params: PyTree[Array]) -> tuple[Array, tuple[Array, PyTree[Array]]]:
+        variables = _cast(Variables(params, state.variables.stats), recipe)
+        output, stats = model.apply(variables, images, train=True, mask=counted, key=dropout_key)
+        total = _total_loss(output, labels, counted, recipe)
+        return total / count, (total, stats)
+
+    grads, (total, stats) = jax.grad(loss, has_aux=True)(state.variables.params)
+    return Gradient(grads, total, stats)
+
+
+def _accumulated(
+    model: Model,
+    recipe: Recipe,
+    data: DeviceData,
+    state: State,
+    index: Int[Array, " batch"],
+    counted: Bool[Array, " batch"],
+    views: Views,
+    count: Float[Array, ""],
+    dropout_key: PRNGKeyArray,
+) -> Gradient:
+    """`_gradient` of the batch, a part of `recipe.microbatch` examples at a time."""
+    size: Any = recipe.microbatch
+
+    def add(i: Array, sums: Gradient) -> Gradient:
+        own_index, own_counted, own_views = jax.tree.map(
+            lambda drawn: lax.dynamic_slice_in_dim(drawn, i * size, size), (index, counted, views)
+        )
+        reached = state._replace(variables=Variables(state.variables.params, sums.stats))
+        key = jax.random.fold_in(dropout_key, i)
+        own = _gradient(model, recipe, data, reached, own_index, own_counted, own_views, count, key)
+        return Gradient(jax.tree.map(jnp.add, sums.params, own.params), sums.loss + own.loss, own.stats)
+
+    # Counted examples come first. A part without any is not run: batch norm has no mean over none.
+    parts = -(-jnp.sum(counted, dtype=jnp.int32) // size)
+    zeros = jax.tree.map(jnp.zeros_like, state.variables.params)
+    return lax.fori_loop(0, parts, add, Gradient(zeros, jnp.float32(0), state.variables.stats))
+
+
 def _update(
     model: Model,
     recipe: Recipe,
@@ -184,17 +248,11 @@ def _update(
 ) -> State:
     """One optimizer step on the examples at `index` that are `counted`; adds their losses to `state.loss`."""
     augment_key, dropout_key = jax.random.split(key)
-    images = _normalized(recipe, state, take_batch(data.images, index, augment_key, recipe))
-    labels = data.labels.at[index].get(mode="promise_in_bounds")
+    height, width, channels = data.images.shape[1:]
+    views = draw_views(augment_key, index.shape[0], (height, width, channels), recipe)
     count = jnp.sum(counted, dtype=jnp.float32)
-
-    def loss(params: PyTree[Array]) -> tuple[Array, tuple[Array, PyTree[Array]]]:
-        variables = _cast(Variables(params, state.variables.stats), recipe)
-        output, stats = model.apply(variables, images, train=True, mask=counted, key=dropout_key)
-        total = _total_loss(output, labels, counted, recipe)
-        return total / count, (total, stats)
-
-    grads, (total, stats) = jax.grad(loss, has_aux=True)(state.variables.params)
+    gradient = _gradient if recipe.microbatch is None else _accumulated
+    grads, total, stats = gradient(model, recipe, data, state, index, counted, views, count, dropout_key)
     direction, optimizer = make_optimizer(recipe).update(grads, state.optimizer, state.variables.params)
     params = jax.tree.map(lambda p, d: _stepped(p, rate, d), state.variables.params, direction)
     return state._replace(variables=Variables(params, stats), optimizer=optimizer, loss=state.loss + total)

@@ -1,6 +1,8 @@
 """The host's side of a run: which models go into which call, and what comes back into the store."""
 
+import dataclasses
 import logging
+import math
 from collections.abc import Iterator
 
 import jax
@@ -15,11 +17,14 @@ from jaxinfl.store import ABSENT, RunStore
 from jaxinfl.store.weights import CHECKSUM, named
 from jaxinfl.training.execution import Execution
 from jaxinfl.training.keys import ModelKeys
-from jaxinfl.training.plan import RunPlan, plan_run, time_programs
+from jaxinfl.training.memory import OutOfMemory, out_of_memory
+from jaxinfl.training.plan import RunPlan, plan_run
 from jaxinfl.training.programs import build_programs
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import Given, Scores
+from jaxinfl.training.timing import time_programs, time_step
+from jaxinfl.training.tuning import MAX_SECONDS, MAX_SHARE, TRIAL_SECONDS, Freedom, Notebook
 
 _log = logging.getLogger("jaxinfl")
 
@@ -58,14 +63,27 @@ class Trainer:
             )
         self._masks, self._keys, self._data, self._model, self._recipe = masks, keys, data, model, recipe
         self._given, self._keep_weights = given, weights
-        self._devices = tuple(jax.devices())
-        self._programs = build_programs(model, recipe, execution, self._devices)
-        self._device_data = self._programs.place_data(data)
+        self._use(execution)
+
+    def _use(self, execution: Execution) -> None:
+        self._devices = tuple(jax.devices())[: execution.num_devices]
+        self._programs = build_programs(self._model, self._recipe, execution, self._devices)
+        self._device_data = self._programs.place_data(self._data)
 
     def plan(self, finished: int) -> RunPlan:
-        """Compile, time a few steps, and say what the rest of the run will cost."""
+        """Compile, time a few steps, and say what the rest of the run will cost.
+
+        Raises:
+          OutOfMemory: not even one model at a time fits.
+        """
+        while True:
+            try:
+                timing = time_programs(self._programs, self._device_data, self._recipe, self._given)
+                break
+            except (jax.errors.JaxRuntimeError, MemoryError) as error:
+                self._halve(error)
         return plan_run(
-            time_programs(self._programs, self._device_data, self._recipe, self._given),
+            timing,
             programs=self._programs,
             masks=self._masks,
             finished=finished,
@@ -76,6 +94,55 @@ class Trainer:
             overridden=tuple(self._given.overrides or ()),
             keep_weights=self._keep_weights,
         )
+
+    def tune(self, plan: RunPlan, notebook: Notebook, freedom: Freedom) -> RunPlan:
+        """Try other ways of running the steps, if the run is long enough, and plan it with the fastest."""
+        search = notebook.read()
+        if not search.seconds:
+            search.seconds[plan.execution] = plan.seconds_per_step
+        budget = min(MAX_SECONDS, MAX_SHARE * plan.seconds)
+        if not search.complete:
+            known = len(search.seconds)
+            expected = max(plan.compile_seconds, TRIAL_SECONDS)
+            search.go_on(freedom, self._seconds_per_step, budget, expected)
+            search.confirm(self._seconds_per_step)
+            if len(search.seconds) > known or search.complete:
+                notebook.write(search)
+        if search.best != plan.execution:
+            self._use(search.best)
+            plan = self.plan(plan.finished)
+        # Ways are equal whatever their reasons, and compiled programs are kept by way.
+        return dataclasses.replace(plan, execution=search.best) if search.best.reason else plan
+
+    def _seconds_per_step(self, way: Execution) -> float:
+        """Seconds of one step of one model, run that way; infinite where the memory does not suffice."""
+        programs = build_programs(self._model, self._recipe, way, tuple(jax.devices())[: way.num_devices])
+        try:
+            data = programs.place_data(self._data)
+            return time_step(programs, data, self._recipe, self._given) / way.group
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return math.inf
+
+    def _halve(self, error: Exception) -> None:
+        """Go on with half as many models at once, if it was memory that ran out; else raise what was raised."""
+        execution = self._programs.execution
+        if not out_of_memory(error):
+            raise error
+        if execution.width == 1:
+            raise OutOfMemory(
+                f"{devices.describe(self._devices)}: not even one {self._model.name} at a time fits in memory with batches of "
+                f"{self._recipe.batch_size}: {str(error).splitlines()[0]}. Use a smaller batch_size or images."
+            ) from error
+        half = execution.changed(execution.width // 2, execution.conv, execution.num_devices)
+        _log.warning(
+            "Out of memory with %s models at once on a device: going on with %s. Pass width=%s to start like that.",
+            execution.width,
+            half.width,
+            half.width,
+        )
+        self._use(dataclasses.replace(half, reason=f"{execution.width} do not fit in memory"))
 
     def shard_size(self, plan: RunPlan) -> int:
         """Models written together: whole calls that last some seconds, not more than a few hundred models."""
@@ -91,12 +158,22 @@ class Trainer:
             for shard in store.shards():
                 if (status[shard] != ABSENT).all():
                     continue
-                groups = list(self._train_rows(shard, epochs_per_call, bar))
+                groups = self._train_shard(shard, epochs_per_call, bar)
                 rows, diverged = as_rows([scores for scores, _ in groups], self._data.num_train)
                 if self._keep_weights:
                     weights = jax.tree.map(lambda *parts: np.concatenate(parts), *(kept for _, kept in groups))
                     rows[CHECKSUM] = store.weights.write(shard.start, named(weights))
                 store.write(shard, rows, diverged)
+
+    def _train_shard(self, shard: slice, epochs_per_call: int, bar: TrainingProgress) -> list[Finished]:
+        """What the models of a shard leave behind; once more from the start with fewer at once, where memory ran out."""
+        while True:
+            done = bar.done
+            try:
+                return list(self._train_rows(shard, epochs_per_call, bar))
+            except (jax.errors.JaxRuntimeError, MemoryError) as error:
+                self._halve(error)
+                bar.advance(done - bar.done)
 
     def _train_rows(self, rows: slice, epochs_per_call: int, bar: TrainingProgress) -> Iterator[Finished]:
         """What the models in `rows` leave behind, group by group.

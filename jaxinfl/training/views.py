@@ -9,8 +9,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-Views = Literal["one", "five", "ten"]
-"""The image itself; five crops of it; these and their mirror images."""
+from jaxinfl.training.augment import central_view
+from jaxinfl.training.recipe import Recipe
+
+NumViews = Literal["one", "five", "ten"]
+"""The image as it is evaluated; five crops of it; these and their mirror images."""
 
 
 def view_margin(height: int, width: int) -> int:
@@ -19,48 +22,55 @@ def view_margin(height: int, width: int) -> int:
 
 
 def view_windows(
-    height: int, width: int, views: Views
+    down: int, right: int, views: NumViews
 ) -> tuple[Int[np.ndarray, "views 2"], Bool[np.ndarray, " views"]]:
-    """Top and left corner of each view in the image padded by `view_margin`, and whether it is mirrored.
+    """Top and left corner of each view, and whether it is mirrored, in an image larger by `down` and `right` pixels.
 
     All crops, then all mirrored; of the crops top left, top right, bottom right, bottom left, center.
     """
-    reach = 2 * view_margin(height, width)
-    crops = np.array([(0, 0), (0, reach), (reach, reach), (reach, 0), (reach // 2, reach // 2)], np.int32)
+    # Rounded half to even, as `central_view`.
+    center = (round(down / 2), round(right / 2))
+    crops = np.array([(0, 0), (0, right), (down, right), (down, 0), center], np.int32)
     if views == "five":
         return crops, np.zeros(5, bool)
     return np.tile(crops, (2, 1)), np.arange(10) >= 5
 
 
 def mean_logits(
-    apply: Callable[[UInt8[Array, "batch h w c"]], Float[Array, "batch classes"]],
+    apply: Callable[[UInt8[Array, "batch height width c"]], Float[Array, "batch classes"]],
     images: UInt8[Array, "batch h w c"],
-    views: Views,
+    recipe: Recipe,
+    views: NumViews,
 ) -> Float[Array, "batch classes"]:
     """The logits of `apply` averaged over the views of each image.
 
-    The five crops have the size of the image and lie in the center and the corners of the image padded with black
-    by `view_margin`: the networks take images of one size only, TTAch's smaller crops would have to be padded or
-    resized, and these are crops that the augmentation of training shows a network too. The center is the image itself.
+    Five crops, the center and the corners, all of the size that the network takes. Where it takes the central part of a
+    larger image (`Recipe.resized_crop`), corners are the image's own. Elsewhere they are those of the image padded
+    with black by `view_margin`, and the center is the image itself: TTAch's crops, smaller than the image, would have to be
+    padded or resized for a network that takes one size, and crops of a padded image are what training with
+    `Recipe.crop_padding` shows it too.
 
     Source: Appendix B of the paper; TTAch (https://github.com/qubvel/ttach), its `ten_crop_transform` merged by the mean.
     """
+    center = central_view(images, recipe)
     if views == "one":
-        return apply(images)
-    height, width = images.shape[1:3]
-    margin = view_margin(height, width)
-    padded = jnp.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-    corners, mirrored = view_windows(height, width, views)
+        return apply(center)
+    source = images
+    if recipe.resized_crop is None:
+        margin = view_margin(images.shape[1], images.shape[2])
+        source = jnp.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    down, right = (source.shape[axis] - center.shape[axis] for axis in (1, 2))
+    corners, mirrored = view_windows(down, right, views)
 
     def add(total: Array, view: tuple[Array, Array]) -> tuple[Array, None]:
         (top, left), flip = view
-        window = lax.dynamic_slice(padded, (0, top, left, 0), images.shape)
+        window = lax.dynamic_slice(source, (0, top, left, 0), center.shape)
         return total + apply(jnp.where(flip, window[:, :, ::-1], window)), None
 
     # One after another: side by side they would take ten times the memory.
-    shape = jax.eval_shape(apply, images)
+    shape = jax.eval_shape(apply, center)
     total, _ = lax.scan(add, jnp.zeros(shape.shape, shape.dtype), (jnp.asarray(corners), jnp.asarray(mirrored)))
     return total / len(corners)
 
 
-__all__ = ["Views", "mean_logits", "view_margin", "view_windows"]
+__all__ = ["NumViews", "mean_logits", "view_margin", "view_windows"]

@@ -1,0 +1,37 @@
+"""Mean and standard deviation of a data set's pixels."""
+
+import numpy as np
+
+from jaxinfl.datasets.dataset import Dataset
+
+_AT_ONCE = 64 * 2**20  # bytes; a memory-mapped data set may be larger than memory
+
+
+def channel_statistics(data: Dataset) -> tuple[tuple[float, float], ...]:
+    """(mean, standard deviation) of the training pixels / 255 of each channel: a value of `Recipe.normalization`.
+
+    Exact up to one rounding each: pixels have 256 values, which are counted. The deviation is that of the population
+    (divided by n). Every training example enters these numbers, those too that a subset leaves out later: see
+    `jaxinfl.training.recipes`.
+
+    Raises:
+      ValueError: a channel that is constant, by which nothing can be divided.
+    """
+    images = data.train_images
+    channels = images.shape[-1]
+    counts = np.zeros((channels, 256), np.int64)
+    step = max(1, _AT_ONCE // images[0].nbytes)
+    for start in range(0, len(images), step):
+        for channel in range(channels):
+            counts[channel] += np.bincount(images[start : start + step, ..., channel].reshape(-1), minlength=256)
+    values = np.arange(256) / 255
+    means = counts @ values / counts.sum(axis=1)
+    deviations = np.sqrt(
+        [number @ (values - mean) ** 2 / number.sum() for number, mean in zip(counts, means, strict=True)]
+    )
+    constant = np.flatnonzero((counts > 0).sum(axis=1) == 1)
+    if constant.size:
+        raise ValueError(
+            f'channel {constant[0]} of {data.name} is constant; normalize by "none" or by numbers of your own.'
+        )
+    return tuple((float(mean), float(deviation)) for mean, deviation in zip(means, deviations, strict=True))

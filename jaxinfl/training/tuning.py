@@ -1,0 +1,169 @@
+"""Which way of running a step is the fastest on the machine at hand: a few ways timed, the fastest taken and remembered.
+
+A way is a width (models at once on a device), a lowering of convolutions and a number of devices. They change the last
+bits of the models, so noise must not choose between them: the platform's own way stays unless another is faster by
+`WORTH_IT`, and what was found for a model and recipe on a kind of device is kept in a file that later runs read.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxinfl import native, provenance
+from jaxinfl.datasets import Dataset
+from jaxinfl.models import Model
+from jaxinfl.models.lowering import ConvLowering
+from jaxinfl.training.execution import Execution
+from jaxinfl.training.recipe import Recipe
+
+MAX_SECONDS, MAX_SHARE = 20.0, 0.05
+"""Tuning takes at most so long, compilation included, and at most this share of the estimated run."""
+TRIAL_SECONDS = 5.0
+"""A way is expected to take so long at least: its program may have to be compiled where the last one was found in a cache."""
+CONFIRMATIONS = 5
+WORTH_IT = 1.2
+"""Times as fast as the platform's own way that another has to be: the noise of a shared machine reaches 1.15."""
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """What tuning may change: what the user has not fixed."""
+
+    width: bool
+    conv: bool
+    devices: bool
+    """Only virtual devices, of which fewer than all may be faster where two share a core."""
+    most: int
+    """Models of the run: a wider group would be padded."""
+
+
+@dataclass
+class Search:
+    """Ways that were timed, the platform's own first, and what is left to try from the best of them."""
+
+    seconds: dict[Execution, float] = field(default_factory=dict)
+    """Of one step of one model, by way; infinite where the device had too little memory."""
+    complete: bool = False
+
+    @property
+    def best(self) -> Execution:
+        """The fastest way, or the platform's own unless beaten clearly; with the reason in words."""
+        own, fastest = next(iter(self.seconds)), min(self.seconds, key=self.seconds.__getitem__)
+        chosen = fastest if self.seconds[fastest] * WORTH_IT < self.seconds[own] else own
+        others = [f"{_name(way, own)} {_time(self.seconds[way])}" for way in self.seconds if way is not chosen]
+        if not others:
+            return chosen
+        time = _time(self.seconds[chosen])
+        return dataclasses.replace(chosen, reason=f"{time} a step and model, {', '.join(others)}")
+
+    def next_way(self, freedom: Freedom) -> Execution | None:
+        """A neighbour of the fastest way that was not tried yet; None where all were."""
+        own, fastest = next(iter(self.seconds)), min(self.seconds, key=self.seconds.__getitem__)
+        return next((way for way in _neighbours(fastest, own, freedom) if way not in self.seconds), None)
+
+    def go_on(self, freedom: Freedom, measure: Callable[[Execution], float], budget: float, expected: float) -> None:
+        """Try ways until none is left or the next would, by what the last one cost, exceed the budget in seconds."""
+        begun = time.perf_counter()
+        while (way := self.next_way(freedom)) is not None:
+            started = time.perf_counter()
+            if started - begun + expected > budget:
+                return
+            self.seconds[way] = measure(way)
+            expected = time.perf_counter() - started
+        self.complete = True
+
+    def confirm(self, measure: Callable[[Execution], float]) -> None:
+        """Time the fastest way and the platform's own again in turns: a busy moment of the machine must not decide."""
+        own, fastest = next(iter(self.seconds)), min(self.seconds, key=self.seconds.__getitem__)
+        if fastest == own:
+            return
+        again = [(measure(own), measure(fastest)) for _ in range(CONFIRMATIONS)]
+        self.seconds[own], self.seconds[fastest] = map(min, zip(*again, strict=True))
+
+
+_LOWERINGS: dict[str, tuple[ConvLowering, ...]] = {"cpu": ("native", "patches"), "gpu": ("patches", "stock")}
+"""Worth a try; on CPUs "stock" is ten times slower."""
+
+
+def _neighbours(way: Execution, own: Execution, freedom: Freedom) -> Iterator[Execution]:
+    """Ways that differ from one in one respect, as changes of the platform's own: each has one number of lanes."""
+    if freedom.conv:
+        for conv in _LOWERINGS.get(way.platform, ()):
+            if conv != "native" or native.why_unavailable() is None:
+                yield own.changed(way.width, conv, way.num_devices)
+    if freedom.width:
+        if 2 * way.width * way.num_devices <= freedom.most:
+            yield own.changed(2 * way.width, way.conv, way.num_devices)
+        if way.width > 1:
+            yield own.changed(way.width // 2, way.conv, way.num_devices)
+    if freedom.devices and way.platform == "cpu" and way.num_devices > 1:
+        yield own.changed(way.width, way.conv, way.num_devices // 2)
+
+
+def _name(way: Execution, own: Execution) -> str:
+    """In what a way differs from the platform's own."""
+    parts: list[str] = [way.conv] if way.conv != own.conv else []
+    parts += [f"width {way.width}"] if way.width != own.width else []
+    parts += [f"{way.num_devices} devices"] if way.num_devices != own.num_devices else []
+    return " ".join(parts) or "the default"
+
+
+def _time(seconds: float) -> str:
+    return "does not fit in memory" if math.isinf(seconds) else f"{1000 * seconds:.3g} ms"
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """Where the search for one model, recipe and kind of device is kept."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, model: Model, recipe: Recipe, data: Dataset, freedom: Freedom, default: Execution) -> "Notebook":
+        """The notebook for everything on which the answer depends."""
+        versions = provenance.versions()
+        key = {
+            "device": jax.devices()[0].device_kind,
+            "default": dataclasses.asdict(dataclasses.replace(default, reason="")),
+            "native": native.why_unavailable() is None if default.platform == "cpu" else None,
+            "freedom": [freedom.width, freedom.conv, freedom.devices],
+            "model": model.fingerprint,
+            "recipe": recipe.to_dict(),
+            "shapes": [data.num_train, data.num_test, *data.image_shape],
+            "versions": {name: versions[name] for name in ("jaxinfl", "jax", "jaxlib")},
+        }
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return cls(root / "jaxinfl" / "tuned" / f"{name}.json")
+
+    def read(self) -> Search:
+        """What was found before; an empty search where nothing was, or the file cannot be read."""
+        try:
+            record: Any = json.loads(self.path.read_text())
+            seconds = {Execution(**way["execution"]): float(way["seconds"]) for way in record["ways"]}
+            return Search(seconds, bool(record["complete"])) if seconds else Search()
+        except (OSError, ValueError, KeyError, TypeError):
+            return Search()
+
+    def write(self, search: Search) -> None:
+        """Keep what was found; where that cannot be written, the next run searches again."""
+        ways = [{"execution": dataclasses.asdict(way), "seconds": seconds} for way, seconds in search.seconds.items()]
+        draft = self.path.with_suffix(f".{os.getpid()}.draft")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps({"ways": ways, "complete": search.complete}, indent=1))
+            os.replace(draft, self.path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+
+
+__all__ = ["MAX_SECONDS", "MAX_SHARE", "TRIAL_SECONDS", "Freedom", "Notebook", "Search"]

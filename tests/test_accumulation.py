@@ -1,0 +1,164 @@
+"""Batches taken in parts, and crops that change the size: the step's result, the rules, whole ensembles."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxinfl
+from jaxinfl import Recipe, train_ensemble
+from jaxinfl.models import SmallCNN, Variables, build_model
+from jaxinfl.training import step
+from tests.conftest import make_data
+from tests.test_step import KEYS
+
+NORMED = build_model(
+    lambda rngs: SmallCNN((8, 8, 1), 3, widths=(4,), strides=(1,), rngs=rngs), image_shape=(8, 8, 1), num_classes=3
+)
+PLAIN = build_model(
+    lambda rngs: SmallCNN((8, 8, 1), 3, widths=(4,), strides=(1,), batch_norm=False, rngs=rngs),
+    image_shape=(8, 8, 1),
+    num_classes=3,
+)
+
+
+def device_data(data):
+    images = np.concatenate([data.train_images, data.test_images])
+    labels = np.concatenate([data.train_labels, data.test_labels])
+    statistics = jnp.zeros((2, data.num_train, images.shape[-1]))
+    return step.DeviceData(jnp.asarray(images), jnp.asarray(labels), *statistics)
+
+
+def one_step(model, recipe, data, size):
+    """State before and after a step on `size` examples, with its arguments."""
+    index = jnp.where(jnp.arange(recipe.batch_size) < size, jnp.arange(recipe.batch_size) * 2, 0)
+    counted = jnp.arange(recipe.batch_size) < size
+    on_device = device_data(data)
+    before = step.start(model, recipe, on_device, jnp.ones(data.num_train, bool), KEYS)
+    key = jax.random.key(4)
+    after = step._update(model, recipe, on_device, before, index, counted, key, jnp.float32(0.1))
+    return before, after, index
+
+
+@pytest.mark.parametrize("size", [16, 13, 8, 3, 1])
+def test_the_sum_over_parts_is_the_whole_batchs_gradient(toy, size):
+    """Without batch norm, for parts that are full, partly and wholly padding, with random views."""
+    whole = Recipe(batch_size=16, crop_padding=1, flip=True, normalization="none", label_smoothing=0.1, momentum=0.0)
+    _, expected, _ = one_step(PLAIN, whole, toy, size)
+    for microbatch in (1, 4, 16):
+        _, got, _ = one_step(PLAIN, dataclasses.replace(whole, microbatch=microbatch), toy, size)
+        for a, b in zip(jax.tree.leaves(got.variables), jax.tree.leaves(expected.variables), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got.loss, expected.loss, rtol=1e-5)
+
+
+def test_batch_norm_averages_over_each_part(toy):
+    """As PyTorch: part after part by hand, gradients added with the whole batch's count, statistics one after another."""
+    recipe = Recipe(batch_size=12, microbatch=4, normalization="none", momentum=0.0, weight_decay=0.0)
+    before, after, index = one_step(NORMED, recipe, toy, 10)
+    images = jnp.asarray(toy.train_images, jnp.float32) / 255
+    stats, total = before.variables.stats, jax.tree.map(jnp.zeros_like, before.variables.params)
+    for part in (index[0:4], index[4:8], index[8:10]):  # the last part has 2 examples
+
+        def loss(params, part=part, stats=stats):
+            logits, new = NORMED.apply(Variables(params, stats), images[part], train=True)
+            labels = jnp.asarray(toy.train_labels)[part]
+            return -jnp.sum(jax.nn.log_softmax(logits)[jnp.arange(len(part)), labels]) / 10, new
+
+        gradient, stats = jax.grad(loss, has_aux=True)(before.variables.params)
+        total = jax.tree.map(jnp.add, total, gradient)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, before.variables.params, total)
+    for a, b in zip(jax.tree.leaves(after.variables.params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    for a, b in zip(jax.tree.leaves(after.variables.stats), jax.tree.leaves(stats), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 29, 30])
+def test_every_included_example_is_seen_exactly_once_an_epoch(size, monkeypatch):
+    """Rule 2 in parts of 4 of batches of 8; an excluded example is never read (rule 1)."""
+    mask = np.random.default_rng(size).permutation(30) < size
+
+    def count(model, recipe, data, state, index, counted, *_):
+        tally = {
+            "counted": state.variables.stats["counted"].at[index].add(counted.astype(jnp.int32)),
+            "read": state.variables.stats["read"].at[index].add(1),
+        }
+        return step.Gradient(state.variables.params, jnp.float32(0), tally)
+
+    monkeypatch.setattr(step, "_gradient", count)
+    data = step.DeviceData(jnp.zeros((30, 1, 1, 1), jnp.uint8), jnp.zeros(30, jnp.int32), *jnp.zeros((2, 30, 1)))
+    zeros = {name: jnp.zeros(30, jnp.int32) for name in ("counted", "read")}
+    recipe = Recipe(batch_size=8, microbatch=4, momentum=0.0, weight_decay=0.0)
+    params = {"w": jnp.zeros(1)}
+    optimizer = step.make_optimizer(recipe).init(params)
+    state = step.State(Variables(params, zeros), optimizer, jnp.zeros(1), jnp.ones(1), jnp.float32(0))
+    state = step.advance(PLAIN, recipe, data, state, jnp.asarray(mask), KEYS, (jnp.int32(0), jnp.int32(3)))
+    np.testing.assert_array_equal(state.variables.stats["counted"], 3 * mask)
+    assert not np.asarray(state.variables.stats["read"])[~mask].any()
+    # Parts that hold only padding are not run.
+    assert state.variables.stats["read"].sum() == 3 * 4 * -(-size // 4)
+
+
+# --- whole ensembles -------------------------------------------------------------------------------------------------
+
+CROPPED = Recipe(epochs=2, batch_size=8, microbatch=4, resized_crop=8, flip=True, learning_rate=0.05)
+SIZES = (5, 17, 31, 40)
+MASKS = np.stack([np.random.default_rng(size).permutation(40) < size for size in SIZES])
+MODEL_KEYS = jax.random.split(jax.random.key(0), 4)
+
+
+@pytest.fixture(scope="module")
+def larger():
+    """Stored at 11 pixels a side, trained and evaluated at 8."""
+    return make_data(side=11)
+
+
+def train(data, masks=MASKS, keys=MODEL_KEYS, **options):
+    options = {"model": NORMED, "recipe": CROPPED, "progress": False} | options
+    return train_ensemble(masks, keys, data=data, **options)
+
+
+@pytest.fixture(scope="module")
+def cropped(larger):
+    return train(larger)
+
+
+def test_the_models_input_is_the_crop(larger):
+    """A registered model is built for the crop, learns from crops and is evaluated on the center."""
+    recipe = Recipe(epochs=15, batch_size=8, resized_crop=8, normalization="none")
+    runs = train(larger, np.ones((2, 40), bool), MODEL_KEYS[:2], model="small_mlp", recipe=recipe, keep_weights=True)
+    assert runs.test_correct.mean() > 0.8
+    weights = runs.weights([0])
+    assert 64 in {leaf.shape[1] for leaf in jax.tree.leaves(weights.params)}
+    model = build_model("small_mlp", image_shape=(8, 8, 1), num_classes=3)
+    center = jnp.asarray(larger.test_images[:, 2:10, 2:10], jnp.float32) / 255
+    logits, _ = model.apply(jax.tree.map(lambda w: jnp.asarray(w[0]), weights), center, train=False)
+    np.testing.assert_array_equal(jnp.argmax(logits, axis=-1), runs.test_prediction[0])
+
+
+def test_excluded_examples_have_no_effect(larger, cropped):
+    """Rule 1 in parts and crops, to the bit; with numbers for the whole data set too, as long as they stay."""
+    masks = MASKS[:2]
+    excluded = ~masks.any(axis=0)
+    images, labels = larger.train_images.copy(), larger.train_labels.copy()
+    images[excluded], labels[excluded] = 255 - images[excluded] // 2, (labels[excluded] + 1) % 3
+    changed = dataclasses.replace(larger, train_images=images, train_labels=labels)
+    np.testing.assert_array_equal(train(changed, masks, MODEL_KEYS[:2]).test_margin, cropped.test_margin[:2])
+    fixed = dataclasses.replace(CROPPED, normalization=jaxinfl.channel_statistics(larger))
+    one, other = (train(data, masks, MODEL_KEYS[:2], recipe=fixed) for data in (larger, changed))
+    np.testing.assert_array_equal(one.test_margin, other.test_margin)
+    assert (one.test_margin != cropped.test_margin[:2]).any()
+
+
+def test_neighbours_do_not_matter_and_vmap_agrees(larger, cropped):
+    """Rule 3 to the bit; under vmap models with other numbers of parts keep their padding out of batch norm."""
+    backwards = train(larger, MASKS[::-1], MODEL_KEYS[::-1])
+    np.testing.assert_array_equal(backwards.test_margin[::-1], cropped.test_margin)
+    plans = []
+    together = train(larger, width=4, on_plan=plans.append)
+    assert "batch 8 in parts of 4, sgd" in plans[0].describe()
+    assert not together.diverged.any()
+    np.testing.assert_allclose(together.test_margin, cropped.test_margin, atol=5e-3)

@@ -1,0 +1,265 @@
+"""Decoded images are kept on disk: made once, all at once, mapped from then on, and checked whenever they are opened."""
+
+import logging
+import os
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+import jaxinfl
+from jaxinfl import Dataset, load_dataset
+from jaxinfl.datasets import cache
+from jaxinfl.datasets.dataset import joined
+from jaxinfl.training.augment import central_view
+from tests.example_images import png, random_images, write_folder
+
+NAMES = ["train/a/0.png", "train/b/0.png", "train/b/1.png", "test/a/0.png", "test/b/0.png"]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """The cache of one test."""
+    monkeypatch.setenv("JAXINFL_IMAGE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pixels = [random_images(1, 20 + k, 30 - k, seed=k)[0] for k in range(len(NAMES))]
+    return write_folder(tmp_path / "pets", {n: png(image) for n, image in zip(NAMES, pixels, strict=True)})
+
+
+@pytest.fixture
+def never_decoded(monkeypatch):
+    """Call it, and from then on decoding is an error."""
+
+    def refuse(*_):
+        raise AssertionError("decoded again")
+
+    return lambda: monkeypatch.setattr(cache, "decode_images", refuse)
+
+
+def entries(root):
+    return sorted(path.name for path in root.iterdir())
+
+
+def test_images_are_decoded_once_and_mapped(folder, root, never_decoded):
+    first = load_dataset(folder, image_size=8)
+    never_decoded()
+    again = load_dataset(folder, image_size=8)
+    assert again.fingerprint == first.fingerprint and len(entries(root)) == 1
+    (entry,) = root.iterdir()
+    stored = np.load(entry / "images.npy")
+    assert stored.shape == (5, 8, 8, 3) and stored.dtype == np.uint8
+    np.testing.assert_array_equal(again.train_images, stored[:3])
+    np.testing.assert_array_equal(again.test_images, stored[3:])
+    base = again.train_images
+    while isinstance(base.base, np.ndarray):
+        base = base.base
+    assert isinstance(base, np.memmap) and not again.train_images.flags.writeable
+
+
+def test_what_is_stored_is_the_resized_center(folder, root):
+    """torchvision's Resize (the longer side rounded down) and CenterCrop (half to even), with Pillow."""
+    dataset = load_dataset(folder, image_size=10)
+    image = Image.fromarray(random_images(1, 20, 30, seed=0)[0]).resize((15, 10), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(dataset.train_images[0], np.asarray(image)[:, 2:12])
+    image = Image.fromarray(random_images(1, 22, 28, seed=2)[0]).resize((12, 10), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(dataset.train_images[2], np.asarray(image)[:, 1:11])
+
+
+def test_the_center_of_the_stored_square_is_what_torchvision_evaluates(folder, root):
+    """Resize(256), CenterCrop(224) in small: 32 and 28. The second is resized to an odd width, 37."""
+    recipe = jaxinfl.Recipe(resized_crop=28)
+    dataset = load_dataset(folder, image_size=jaxinfl.recipes.stored_side(28))
+    assert dataset.image_shape == (32, 32, 3)
+    for stored, k in ((dataset.train_images[1], 1), (dataset.test_images[0], 3)):
+        image = Image.fromarray(random_images(1, 20 + k, 30 - k, seed=k)[0])
+        image = image.resize((32 * (30 - k) // (20 + k), 32), Image.Resampling.BILINEAR)
+        left, top = round((image.width - 28) / 2), round((32 - 28) / 2)
+        view = central_view(jnp.asarray(stored)[None], recipe)
+        np.testing.assert_array_equal(view[0], np.asarray(image.crop((left, top, left + 28, top + 28))))
+
+
+@pytest.mark.parametrize("change", ["size", "content", "another file", "Pillow"])
+def test_other_content_is_another_entry(folder, root, monkeypatch, change):
+    first, size = load_dataset(folder, image_size=8), 8
+    if change == "size":
+        size = 9
+    elif change == "content":  # of the same length and name
+        path = folder / "train" / "a" / "0.png"
+        date = path.stat().st_mtime_ns
+        path.write_bytes(png(random_images(1, 20, 30, seed=9)[0]))
+        os.utime(path, ns=(date, date + 1_000_000))
+    elif change == "another file":
+        (folder / "train" / "a" / "1.png").write_bytes(png(random_images(1)[0]))
+    else:
+        monkeypatch.setattr(cache.PIL, "__version__", "0")
+    assert (load_dataset(folder, image_size=size).fingerprint == first.fingerprint) == (change == "Pillow")
+    assert len(entries(root)) == 2
+
+
+def test_a_folder_that_moved_is_the_same(folder, root, never_decoded):
+    first = load_dataset(folder, image_size=8)
+    never_decoded()
+    moved = load_dataset(folder.rename(folder.with_name("moved")), image_size=8)
+    assert moved.fingerprint == first.fingerprint and moved.name == "moved"
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("harm", [flip, truncate, lambda path: path.unlink()])
+@pytest.mark.parametrize("file", ["images.npy", "labels.npy", "about.json"])
+def test_damage_is_found_and_the_images_decoded_again(folder, root, caplog, file, harm):
+    first = load_dataset(folder, image_size=8)
+    (entry,) = root.iterdir()
+    expected = first.fingerprint
+    del first
+    harm(entry / file)
+    with caplog.at_level(logging.WARNING, "jaxinfl"):
+        again = load_dataset(folder, image_size=8)
+    assert again.fingerprint == expected
+    assert f"{entry} is damaged" in caplog.text and entries(root) == [entry.name]
+    caplog.clear()
+    assert load_dataset(folder, image_size=8).fingerprint == expected and not caplog.text
+
+
+def test_a_conversion_that_stops_leaves_nothing(folder, root, monkeypatch):
+    decode, stopped = cache.decode_images, []
+
+    def stop(*arguments):
+        if stopped:
+            raise KeyboardInterrupt
+        stopped.append(True)
+        yield from decode(*arguments)
+
+    monkeypatch.setattr(cache, "decode_images", stop)
+    with pytest.raises(KeyboardInterrupt):
+        load_dataset(folder, image_size=8)
+    assert entries(root) == []
+    monkeypatch.undo()
+
+
+def test_a_draft_of_a_killed_process_is_not_taken(folder, root):
+    """kill -9 cannot clean up: the draft has another name."""
+    (root / ".draft-abc").mkdir(parents=True)
+    (root / ".draft-abc" / "images.npy").write_bytes(b"half")
+    assert load_dataset(folder, image_size=8).num_train == 3
+
+
+def test_two_processes_at_once(folder, root, monkeypatch):
+    """The one that is first has put its folder there when the other is done."""
+    replace = os.replace
+
+    def second(draft, target):
+        shutil.copytree(draft, target)  # the other process' doing
+        replace(draft, target)
+
+    monkeypatch.setattr(cache.os, "replace", second)
+    dataset = load_dataset(folder, image_size=8)
+    assert len(entries(root)) == 1 and dataset.num_train == 3
+
+
+def test_a_cache_that_cannot_be_written(folder, root, caplog, monkeypatch):
+    kept = load_dataset(folder, image_size=8).fingerprint
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache.os, "fsync", full)
+    shutil.rmtree(root)
+    with caplog.at_level(logging.WARNING, "jaxinfl"):
+        dataset = load_dataset(folder, image_size=8)
+    assert dataset.fingerprint == kept and entries(root) == []
+    assert "cannot be kept in" in caplog.text and "No space left on device" in caplog.text
+    assert "Set JAXINFL_IMAGE_CACHE" in caplog.text
+
+
+@pytest.mark.parametrize(("is_terminal", "shown"), [(True, True), (False, False)])
+def test_progress_is_shown_on_a_terminal(folder, root, monkeypatch, capsys, is_terminal, shown):
+    monkeypatch.setattr(cache, "Console", lambda stderr: Console(stderr=stderr, force_terminal=is_terminal))
+    load_dataset(folder, image_size=8)
+    captured = capsys.readouterr()
+    assert ("decoding" in captured.err) == shown and not captured.out
+
+
+def test_where_the_cache_lies(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXINFL_IMAGE_CACHE", str(tmp_path))
+    assert cache.cache_root() == tmp_path
+    monkeypatch.delenv("JAXINFL_IMAGE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.cache_root() == tmp_path / "jaxinfl" / "images"
+
+
+# --- no needless copies ----------------------------------------------------------------------------------------------
+
+
+def test_a_cached_data_set_is_joined_without_a_copy(folder, root):
+    dataset = load_dataset(folder, image_size=8)
+    whole = joined(dataset.train_images, dataset.test_images)
+    assert np.shares_memory(whole, dataset.train_images) and np.shares_memory(whole, dataset.test_images)
+    np.testing.assert_array_equal(whole, np.concatenate([dataset.train_images, dataset.test_images]))
+
+
+def test_other_arrays_are_copied():
+    images = random_images(6)
+    for first, second in (
+        (images[:4], images[3:]),  # not one behind the other
+        (images[4:], images[:4]),
+        (images[:4, ::2], images[4:, ::2]),
+        (images[:4], images[4:].copy()),
+    ):
+        whole = joined(first, second)
+        np.testing.assert_array_equal(whole, np.concatenate([first, second]))
+        assert not np.shares_memory(whole, images)
+
+
+def test_training_takes_mapped_images(folder, root):
+    """The same models as from arrays in memory."""
+    mapped = load_dataset(folder, image_size=8)
+    images = {name: np.array(getattr(mapped, name)) for name in ("train_images", "test_images")}
+    plain = Dataset(**images, train_labels=mapped.train_labels, test_labels=mapped.test_labels)
+    masks, keys = np.ones((2, 3), bool), jaxinfl.ModelKeys.split(np.arange(4, dtype=np.uint32).reshape(2, 2))
+    margins = [
+        jaxinfl.train_ensemble(
+            masks, keys, data=data, model="small_mlp", recipe=jaxinfl.Recipe(epochs=1), progress=False
+        ).test_margin
+        for data in (mapped, plain)
+    ]
+    np.testing.assert_array_equal(*margins)
+
+
+# --- channel_statistics ----------------------------------------------------------------------------------------------
+
+
+def test_channel_statistics_are_mean_and_deviation(monkeypatch):
+    images = random_images(9, 5, 4) // np.array([1, 2, 3], np.uint8)
+    data = Dataset(train_images=images, train_labels=np.arange(9) % 2, test_images=images, test_labels=np.arange(9) % 2)
+    values = images.astype(np.float64) / 255
+    expected = np.stack([values.mean((0, 1, 2)), values.std((0, 1, 2))], axis=1)
+    np.testing.assert_allclose(jaxinfl.channel_statistics(data), expected, rtol=1e-12)
+    monkeypatch.setattr("jaxinfl.datasets.statistics._AT_ONCE", 100)  # an image at a time
+    np.testing.assert_allclose(jaxinfl.channel_statistics(data), expected, rtol=1e-12)
+    assert jaxinfl.Recipe(normalization=jaxinfl.channel_statistics(data)).normalization[2][0] == pytest.approx(
+        expected[2, 0]
+    )
+
+
+def test_a_constant_channel_is_refused():
+    images = random_images(4)
+    images[..., 1] = 7
+    data = Dataset(train_images=images, train_labels=np.arange(4) % 2, test_images=images, test_labels=np.arange(4) % 2)
+    with pytest.raises(ValueError, match=r"channel 1 of arrays is constant; normalize by"):
+        jaxinfl.channel_statistics(data)

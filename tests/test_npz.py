@@ -1,0 +1,129 @@
+"""`load_dataset` of .npz files: what is taken, what is refused, and how a small file cannot ask for much memory."""
+
+import io
+import pathlib
+import zipfile
+
+import numpy as np
+import pytest
+
+from jaxinfl.datasets import Dataset, load_dataset, npz
+from tests.example_images import arrays
+
+
+@pytest.fixture
+def npz_arrays():
+    given = arrays()
+    return {
+        "x_train": given["train_images"],
+        "y_train": given["train_labels"],
+        "x_test": given["test_images"],
+        "y_test": given["test_labels"],
+    }
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("path_type", [str, pathlib.Path])
+def test_npz_round_trip(tmp_path, npz_arrays, save, path_type):
+    save(tmp_path / "pets.npz", **npz_arrays)
+    dataset = load_dataset(path_type(tmp_path / "pets.npz"))
+    assert dataset.fingerprint == Dataset(**arrays()).fingerprint
+    assert (dataset.name, dataset.class_names) == ("pets", ("0", "1", "2"))
+
+
+@pytest.mark.parametrize("names", [np.array(["a", "b", "é"]), np.array([b"a", b"b", "é".encode()])])
+def test_npz_with_class_names(tmp_path, npz_arrays, names):
+    np.savez(tmp_path / "pets.npz", **npz_arrays, class_names=names, unrelated=np.zeros(3))
+    assert load_dataset(tmp_path / "pets.npz").class_names == ("a", "b", "é")
+
+
+def test_npz_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"pets\.npz does not exist"):
+        load_dataset(tmp_path / "pets.npz")
+
+
+def test_npz_missing_keys(tmp_path, npz_arrays):
+    del npz_arrays["y_train"], npz_arrays["x_test"]
+    np.savez(tmp_path / "pets.npz", **npz_arrays)
+    with pytest.raises(ValueError, match=r"lacks y_train, x_test; it holds x_train, y_test"):
+        load_dataset(tmp_path / "pets.npz")
+
+
+def test_npz_truncated_or_not_a_zip_file(tmp_path, npz_arrays):
+    path = tmp_path / "pets.npz"
+    np.savez(path, **npz_arrays)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"pets\.npz is not a readable \.npz file.*truncated"):
+        load_dataset(path)
+    path.write_bytes(b"something else")
+    with pytest.raises(ValueError, match=r"pets\.npz is not a readable \.npz file"):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_with_a_flipped_byte(tmp_path, npz_arrays, save):
+    path = tmp_path / "pets.npz"
+    save(path, **npz_arrays)
+    damaged = bytearray(path.read_bytes())
+    damaged[400] ^= 0xFF  # within the pixels of x_train
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"pets\.npz"):
+        load_dataset(path)
+
+
+def test_npz_pickles_are_never_loaded(tmp_path, npz_arrays):
+    npz_arrays["x_train"] = np.array([image[: i + 1] for i, image in enumerate(npz_arrays["x_train"])], object)
+    np.savez(tmp_path / "pets.npz", **npz_arrays)
+    with pytest.raises(ValueError, match=r"x_train in .*pets\.npz holds pickled Python objects"):
+        load_dataset(tmp_path / "pets.npz")
+
+
+def write_npz_with_header(path, shape, body, npz_arrays):
+    """An .npz file whose x_train declares `shape` and holds `body` bytes."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    np.savez(path, **{key: array for key, array in npz_arrays.items() if key != "x_train"})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_train.npy", header.getvalue() + body)
+
+
+def test_npz_header_that_asks_for_too_much(tmp_path, npz_arrays):
+    write_npz_with_header(tmp_path / "a.npz", (10**6, 10**3, 10**3, 3), b"", npz_arrays)
+    with pytest.raises(ValueError, match=r"x_train in .* GiB\. At most 64 GiB"):
+        load_dataset(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("size", [0, 359, 361])
+def test_npz_header_that_does_not_match(tmp_path, npz_arrays, size):
+    write_npz_with_header(tmp_path / "a.npz", (6, 4, 5, 3), bytes(size), npz_arrays)
+    with pytest.raises(ValueError, match=rf"x_train in .* 360 bytes, but the file holds {size}"):
+        load_dataset(tmp_path / "a.npz")
+
+
+def test_npz_limit_counts_bytes(tmp_path, npz_arrays, monkeypatch):
+    np.savez(tmp_path / "a.npz", **npz_arrays)
+    monkeypatch.setattr(npz, "_MAX_ARRAY_BYTES", 359)
+    with pytest.raises(ValueError, match="x_train"):
+        load_dataset(tmp_path / "a.npz")
+
+
+def test_npz_member_that_is_not_an_array(tmp_path, npz_arrays):
+    del npz_arrays["x_test"]
+    np.savez(tmp_path / "a.npz", **npz_arrays)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("x_test.npy", b"hello, world, this is not an array")
+    with pytest.raises(ValueError, match=r"x_test in .* is not a readable array"):
+        load_dataset(tmp_path / "a.npz")
+
+
+def test_npz_class_names_must_be_strings(tmp_path, npz_arrays):
+    np.savez(tmp_path / "a.npz", **npz_arrays, class_names=np.arange(3))
+    with pytest.raises(ValueError, match=r"class_names in .* is int64"):
+        load_dataset(tmp_path / "a.npz")
+
+
+def test_npz_mistakes_name_the_file_and_its_keys(tmp_path):
+    images, labels = np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 0, 1])
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels[:3], x_test=images, y_test=labels)
+    with pytest.raises(ValueError, match=r"a\.npz: x_train holds 4 examples and y_train 3"):
+        load_dataset(tmp_path / "a.npz")

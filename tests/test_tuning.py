@@ -1,0 +1,186 @@
+"""Choosing how to run the steps: the search, what is remembered, what happens where memory runs out."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from jaxinfl import Recipe, train_ensemble
+from jaxinfl.models import build_model
+from jaxinfl.training import trainer
+from jaxinfl.training.execution import Execution, choose_execution
+from jaxinfl.training.memory import OutOfMemory
+from jaxinfl.training.tuning import Freedom, Notebook, Search
+
+OWN = Execution("gpu", num_devices=2, lanes=1, width=32, conv="patches")
+ALL = Freedom(width=True, conv=True, devices=True, most=10_000)
+RECIPE = Recipe(epochs=1, batch_size=8)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A home of its own for what is remembered."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "jaxinfl" / "tuned"
+
+
+def search(cost, freedom=ALL, own=OWN, budget=1e9):
+    """The search on a machine on which a step costs what `cost` says."""
+    found = Search({own: cost(own)})
+    found.go_on(freedom, cost, budget, expected=0.0)
+    return found
+
+
+def test_the_fastest_way_is_found_step_by_step():
+    found = search(lambda way: abs(math.log2(way.width) - 8) + (1 if way.conv == "stock" else 3))
+    assert (found.best.width, found.best.conv, found.complete) == (256, "stock", True)
+    assert "the default 6e+03 ms" in found.best.reason
+
+
+def test_a_width_that_does_not_fit_is_not_taken():
+    found = search(lambda way: math.inf if way.width > 64 else 1 / way.width)
+    assert found.best.width == 64
+    assert "width 128 does not fit in memory" in found.best.reason
+
+
+def test_noise_does_not_choose():
+    found = search(lambda way: 1.0 if way == OWN else 0.9)
+    assert found.best == OWN
+
+
+def test_a_busy_moment_does_not_choose():
+    found = search(lambda way: 5.0 if way == OWN else 1.0)
+    assert found.best != OWN
+    found.confirm(lambda way: 1.0)
+    assert found.best == OWN
+
+
+def test_what_is_fixed_stays():
+    found = search(lambda way: 1 / way.width, Freedom(width=False, conv=True, devices=True, most=10_000))
+    assert {way.width for way in found.seconds} == {32}
+    found = search(lambda way: 1 / way.width, Freedom(width=True, conv=False, devices=True, most=10_000))
+    assert {way.conv for way in found.seconds} == {"patches"}
+    # A group wider than the run would be padded.
+    found = search(lambda way: 1 / way.width, Freedom(width=True, conv=False, devices=True, most=150))
+    assert max(way.width for way in found.seconds) == 64
+
+
+def test_virtual_devices_may_be_too_many():
+    own = Execution("cpu", num_devices=4, lanes=8, width=1, conv="patches")
+    freedom = Freedom(width=True, conv=False, devices=True, most=1000)
+    found = search(lambda way: way.num_devices + way.width, freedom, own)
+    assert (found.best.num_devices, found.best.width, found.best.lanes) == (1, 1, 8)
+
+
+def test_a_spent_budget_ends_the_search():
+    found = search(lambda way: 1.0, budget=-1.0)
+    assert list(found.seconds) == [OWN] and not found.complete
+
+
+def test_what_was_found_is_kept(toy, cache):
+    model = build_model("mlp", image_shape=(8, 8, 1), num_classes=3)
+    notebook = Notebook.of(model, RECIPE, toy, ALL, OWN)
+    assert not notebook.read().seconds
+    found = search(lambda way: math.inf if way.width > 64 else 1 / way.width)
+    notebook.write(found)
+    again = notebook.read()
+    assert again.seconds == found.seconds and again.best == found.best and again.complete
+    # Another recipe, another answer; a damaged file, none.
+    assert not Notebook.of(model, Recipe(epochs=2), toy, ALL, OWN).read().seconds
+    notebook.path.write_text("{")
+    assert not notebook.read().seconds
+    notebook.path.write_text(json.dumps({"ways": [{"execution": {"no": 1}, "seconds": 1}], "complete": True}))
+    assert not notebook.read().seconds
+
+
+def train(toy, models=4, **options):
+    keys = jax.random.split(jax.random.key(0), models)
+    options = {"model": "mlp", "recipe": RECIPE, "progress": False} | options
+    return train_ensemble(np.ones((models, 40), bool), keys, data=toy, **options)
+
+
+def test_a_long_run_is_tuned_and_records_it(toy, cache, monkeypatch, tmp_path):
+    """Made-up speeds, the real trainer: the run takes the fastest way, says why, and goes on with it."""
+    monkeypatch.setattr(trainer, "MAX_SHARE", 1e9)
+    monkeypatch.setattr(trainer, "time_step", lambda programs, *_: 1e-9 if programs.execution.width == 2 else 1e9)
+    plans = []
+    runs = train(toy, run_dir=tmp_path / "run", on_plan=plans.append)
+    taken = runs.attributes["execution"]
+    assert (taken["width"], plans[0].execution.width) == (2, 2)
+    assert "ms a step and model" in taken["reason"] and taken["reason"] in plans[0].describe()
+    assert len(list(cache.iterdir())) == 1
+    np.testing.assert_array_equal(train(toy, width=2).test_margin, runs.test_margin)
+    # Remembered: a short run of the same kind takes it too.
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent.parent))
+    assert train(toy).attributes["execution"]["width"] == 2
+    assert train(toy, tune=False).attributes["execution"]["width"] == 1
+
+
+def test_a_short_run_is_not_tuned(toy, cache):
+    assert train(toy).attributes["execution"]["reason"] == "it has no convolutions"
+    assert not cache.exists()
+
+
+class NoMemory:
+    """`time_programs` and `evaluate` of a device on which at most so many models fit at once."""
+
+    def __init__(self, most, real):
+        self.most, self.real, self.refused = most, real, []
+
+    def __call__(self, programs, *arguments):
+        if programs.execution.width > self.most:
+            self.refused.append(programs.execution.width)
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+        return self.real(programs, *arguments)
+
+
+def test_out_of_memory_halves_the_width(toy, monkeypatch, caplog):
+    full = NoMemory(2, trainer.time_programs)
+    monkeypatch.setattr(trainer, "time_programs", full)
+    runs = train(toy, width=8, tune=False)
+    assert full.refused == [8, 4]
+    assert runs.attributes["execution"]["width"] == 2
+    assert "going on with 4" in caplog.text and "going on with 2" in caplog.text
+    np.testing.assert_array_equal(runs.test_margin, train(toy, width=2, tune=False).test_margin)
+
+
+def test_out_of_memory_in_the_middle_of_a_run(toy, monkeypatch, caplog):
+    real, calls = trainer.Trainer._start_group, []
+
+    def start_group(self, *arguments):
+        calls.append(self._programs.execution.width)
+        if len(calls) == 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(trainer.Trainer, "_start_group", start_group)
+    runs = train(toy, models=64, width=2, shard_size=32, tune=False)
+    assert calls[:3] == [2, 2, 1] and "Out of memory" in caplog.text
+    monkeypatch.undo()
+    # The shard whose memory ran out is trained anew, one at a time; nothing is lost or done twice.
+    expected = train(toy, models=64, width=1, tune=False).test_margin
+    np.testing.assert_allclose(runs.test_margin, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_not_even_one_model_fits(toy, monkeypatch):
+    monkeypatch.setattr(trainer, "time_programs", NoMemory(0, None))
+    with pytest.raises(OutOfMemory, match=r"not even one mlp at a time fits.*Use a smaller batch_size"):
+        train(toy, width=1)
+
+
+def test_other_failures_are_passed_on(toy, monkeypatch):
+    def broken(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    monkeypatch.setattr(trainer, "time_programs", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        train(toy, width=4)
+
+
+def test_a_way_changed_into_itself_is_the_same(toy):
+    model = build_model("mlp", image_shape=(8, 8, 1), num_classes=3)
+    execution = choose_execution(model, RECIPE, toy)
+    assert execution.changed(execution.width, execution.conv, execution.num_devices) == execution
