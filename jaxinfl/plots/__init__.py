@@ -3,6 +3,7 @@
 from jaxinfl.plots.agreement import agreement_figure
 from jaxinfl.plots.consistency import FEW_PAIRS, consistency_figure, scores_figure
 from jaxinfl.plots.gallery import pairs_gallery
+from jaxinfl.plots.intervals import Estimates, intervals_figure
 from jaxinfl.plots.shares import shares_figure
 from jaxinfl.plots.strips import strips_figure
 from jaxinfl.plots.style import COLOURS, STYLE
@@ -12,8 +13,10 @@ __all__ = [
     "COLOURS",
     "FEW_PAIRS",
     "STYLE",
+    "Estimates",
     "agreement_figure",
     "consistency_figure",
+    "intervals_figure",
     "pairs_gallery",
     "scores_figure",
     "shares_figure",

@@ -2,6 +2,7 @@
 
 from jaxinfl.statistics.agreement import agreement, agreement_between, agreement_of_pairs
 from jaxinfl.statistics.discovery import Discoveries, discoveries
+from jaxinfl.statistics.paired import newcombe_paired_interval
 from jaxinfl.statistics.power import models_for_influence, power_of_influence
 from jaxinfl.statistics.proportions import agresti_caffo_interval, newcombe_interval
 from jaxinfl.statistics.sample_size import models_needed, models_needed_for_good
@@ -23,6 +24,7 @@ __all__ = [
     "models_needed_for_good",
     "models_needed_sequentially",
     "newcombe_interval",
+    "newcombe_paired_interval",
     "pair_uncertainty",
     "power_of_influence",
 ]
