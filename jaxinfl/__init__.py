@@ -16,11 +16,15 @@ from jaxinfl.influence import (
 from jaxinfl.statistics import (
     Discoveries,
     agreement,
+    data_banzhaf,
     discoveries,
+    lds,
+    leave_one_out_correlation,
     models_for_influence,
     models_needed,
     models_needed_for_good,
     models_needed_sequentially,
+    variance_components,
 )
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out
@@ -37,13 +41,16 @@ __all__ = [
     "RunPlan",
     "agreement",
     "check_coverage",
+    "data_banzhaf",
     "discoveries",
     "draw_subsets",
     "influence",
     "iou",
     "iou_curve",
     "iou_of_models",
+    "lds",
     "leave_one_out",
+    "leave_one_out_correlation",
     "load_dataset",
     "memorization",
     "models_for_influence",
@@ -52,4 +59,5 @@ __all__ = [
     "models_needed_sequentially",
     "top_pairs",
     "train_ensemble",
+    "variance_components",
 ]
