@@ -1,33 +1,19 @@
-"""Figures from arrays: each function returns a matplotlib figure and touches no file."""
+"""IOU of two estimates over the influence threshold (Figure 1)."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "figure.dpi": 150,
-}
-"""Matplotlib settings of every figure."""
+from jaxinfl.plots.style import STYLE
 
 FEW_PAIRS = 5
 """An IOU that rests on fewer pairs jumps from one to the next."""
-SEEN_COLOUR, OTHER_COLOUR = "#c8442f", "#4a4a4a"
 
 
 def consistency_figure(
@@ -131,42 +117,3 @@ def _band(
         # An IOU lies in 0..1; a mean plus a deviation need not.
         low, high = np.clip(mean - spread, 0, 1), np.clip(mean + spread, 0, 1)
         axes.fill_between(thresholds[shown], low, high, color=colour, alpha=0.15, linewidth=0)
-
-
-def pairs_gallery(
-    train_images: UInt8[np.ndarray, "pairs h w c"],
-    test_images: UInt8[np.ndarray, "pairs h w c"],
-    train_captions: Sequence[str],
-    test_captions: Sequence[str],
-    captions: Sequence[str],
-    *,
-    title: str,
-    columns: int = 3,
-) -> Figure:
-    """Pairs of a training example and a test example, each image with its caption above, each pair with one below."""
-    rows = max(1, -(-len(captions) // columns))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.9 * columns, 1.85 * rows + 0.5), layout="constrained")
-        grid: Any = figure.subfigures(rows, columns, squeeze=False, wspace=0.02, hspace=0.02)
-        for pair, cell in enumerate(grid.ravel()[: len(captions)]):
-            left, right = cell.subplots(1, 2)
-            _image(left, train_images[pair], train_captions[pair], SEEN_COLOUR)
-            _image(right, test_images[pair], test_captions[pair], OTHER_COLOUR)
-            cell.suptitle(captions[pair], fontsize=8.5, y=0.04, va="bottom")
-        figure.suptitle(title if captions else f"{title}: no pair has a defined influence", fontsize=10)
-    return figure
-
-
-def _image(axes: Axes, image: UInt8[np.ndarray, "h w c"], caption: str, colour: str) -> None:
-    # Grey images: the ink of digits is bright, and dark on light prints better.
-    shown = 255 - image[..., 0] if image.shape[-1] < 3 else image[..., :3]
-    axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    # A class may be named "$", or have a name longer than its picture is wide.
-    short = textwrap.shorten(caption, 24, placeholder=" ...")
-    axes.set_title(short, fontsize=8, color=colour, fontweight="normal", pad=3, parse_math=False)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(True)
-        spine.set_color(colour)
