@@ -82,3 +82,14 @@ def test_figure_3_is_drawn(tmp_path):
     assert [bar.get_height() for bar in last.patches] == [0, 1, 1, 0, 2]
     paths = save_figure(figure, tmp_path, "figure3")
     assert matplotlib.image.imread(paths[0]).std() > 0.05
+
+
+def test_simulations_are_drawn(tmp_path):
+    coverage = {"one": {"a": np.full((2, 3), 0.95), "b": np.full((2, 3), 0.94)}, "other": {"a": np.full((2, 3), 0.9)}}
+    points = {"x": (0.1, 0.01), "y": (0.05, 0.02)}
+    figure = plots.simulations_figure([25, 50], coverage, 0.95, points, 0.1, points, 0.8, title="toy")
+    assert [axes.get_title() for axes in figure.axes] == [
+        "one", "other", "False discovery rate", "Power of the planned number",
+    ]  # fmt: skip
+    assert [text.get_text() for text in figure.axes[2].get_yticklabels()] == ["x", "y"]
+    assert matplotlib.image.imread(save_figure(figure, tmp_path, "simulations")[0]).std() > 0.05

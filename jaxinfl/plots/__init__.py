@@ -3,6 +3,7 @@
 from jaxinfl.plots.consistency import FEW_PAIRS, consistency_figure
 from jaxinfl.plots.gallery import OTHER_COLOUR, SEEN_COLOUR, pairs_gallery
 from jaxinfl.plots.sample_size import models_needed_figure
+from jaxinfl.plots.simulations import simulations_figure
 from jaxinfl.plots.style import STYLE
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "consistency_figure",
     "models_needed_figure",
     "pairs_gallery",
+    "simulations_figure",
 ]
