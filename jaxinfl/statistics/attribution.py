@@ -58,7 +58,7 @@ def lds(
     Raises:
       TypeError, ValueError: shapes that do not fit, NaN, fewer than 3 models.
 
-    Source: Park et al. (2023), "TRAK: Attributing model behavior at scale", definition 2.3; Ilyas et al. (2022),
+    Source: Park et al. (2023), "TRAK: Attributing model behavior at scale"; Ilyas et al. (2022),
     "Datamodels", for the linear prediction; Spearman (1904).
     """
     checked = check_masks(masks)
@@ -95,7 +95,7 @@ def leave_one_out_correlation(
     Raises:
       TypeError, ValueError: as `lds`; also masks that leave out two examples or more, or fewer than 3 examples in all.
 
-    Source: Koh and Liang (2017), section 5.1, where it is Pearson's; Equation 1 of the paper.
+    Source: Koh and Liang (2017), section 4.1, where it is Pearson's; Equation 1 of the paper.
     """
     checked = check_masks(masks)
     measured = _measured(score, len(checked))
@@ -134,8 +134,8 @@ def data_banzhaf(masks: ArrayLike, score: ArrayLike) -> Float[np.ndarray, "train
       TypeError, ValueError: shapes that do not fit, NaN; examples whose share of the subsets is not 1/2 (by five standard
         errors).
 
-    Source: Wang and Jia (2023), "Data Banzhaf: a robust data valuation framework for machine learning", AISTATS, equation 5
-    and its estimator of maximum sample reuse; Banzhaf (1965).
+    Source: Wang and Jia (2023), "Data Banzhaf: a robust data valuation framework for machine learning", AISTATS, and
+    its estimator of maximum sample reuse; Banzhaf (1965).
     """
     checked = check_masks(masks)
     measured = _measured(score, len(checked), least=1)

@@ -58,7 +58,7 @@ def variance_components(score: ArrayLike) -> VarianceComponents:
       TypeError, ValueError: a score that is not [subsets, seeds, test], too few of them, NaN.
 
     Source: two-way random effects, score = mean + subset + seed + interaction, by the expected mean squares: Searle, Casella
-    and McCulloch (1992), "Variance components", section 4.5, with one observation a cell.
+    and McCulloch (1992), "Variance components", the two-way crossed layout with one observation a cell.
     """
     return _components(_check(score))
 
@@ -76,8 +76,8 @@ def subset_share_intervals(score: ArrayLike, confidence: float = 0.95) -> ShareI
       repeats of each subset: as `VarianceComponents.subset_share` where seeds have no effect of their own. NaN where
       nothing varies.
 
-    Source: the exact interval of the intraclass correlation of a one-way layout: Searle, Casella and McCulloch (1992),
-    section 3.6; McGraw and Wong (1996), Psychological Methods 1, ICC(1).
+    Source: the exact interval of the intraclass correlation of a one-way layout: Searle, Casella and McCulloch
+    (1992); McGraw and Wong (1996), Psychological Methods 1, ICC(1).
     """
     values, limit = _check(score), check_share(confidence, "confidence")
     subsets, seeds, _ = values.shape
