@@ -71,7 +71,7 @@ class Config:
 
 
 PRESETS = {
-    "tiny": Config(preset="tiny", recipe=Recipe(epochs=2), num_models=24, sizes=(25, 50), repeats=4, power_repeats=500),
+    "tiny": Config(preset="tiny", recipe=Recipe(epochs=2), num_models=24, sizes=(25, 50), repeats=2, power_repeats=500),
     "digits": Config(),
 }
 

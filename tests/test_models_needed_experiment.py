@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "experiments.models_needed", *arguments]
     environment = os.environ | {"XDG_CACHE_HOME": str(home)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_end_to_end_and_again(tmp_path):

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "experiments.uncertainty", "--preset", "tiny", *arguments]
     environment = os.environ | {"XDG_CACHE_HOME": str(home)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_end_to_end_and_again(tmp_path):
@@ -32,7 +32,7 @@ def test_end_to_end_and_again(tmp_path):
         assert len(designs) == 4
         for sizes in designs.values():
             assert set(sizes) == {"25", "50"} and all(
-                0.85 < row["mean"] <= 1 and row["n"] == 13 for row in sizes.values()
+                0.8 < row["mean"] <= 1 and row["n"] == 13 for row in sizes.values()
             )
     assert len(found["false_discoveries"]) == 12 and len(found["power"]) == 5
     assert all(row["n"] == 500 and 0.7 < row["mean"] < 0.9 for row in found["power"].values())

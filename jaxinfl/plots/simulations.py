@@ -75,7 +75,8 @@ def _coverage(
     shifts = 1.1 ** (np.arange(len(designs)) - (len(designs) - 1) / 2)
     for (name, values), shift, colour in zip(designs.items(), shifts, colours[: len(designs)], strict=True):
         mean = values.mean(axis=1)
-        spread = np.stack([mean - values.min(axis=1), values.max(axis=1) - mean])
+        # A mean of equal values may be off by a unit in the last place.
+        spread = np.maximum(np.stack([mean - values.min(axis=1), values.max(axis=1) - mean]), 0)
         axes.errorbar(
             np.asarray(num_models) * shift, mean, spread, fmt="o", color=colour, label=name, markersize=3.5, linewidth=1
         )
