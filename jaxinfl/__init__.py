@@ -14,11 +14,17 @@ from jaxinfl.influence import (
     top_pairs,
 )
 from jaxinfl.statistics import (
+    Discoveries,
     agreement,
+    data_banzhaf,
+    discoveries,
+    lds,
+    leave_one_out_correlation,
     models_for_influence,
     models_needed,
     models_needed_for_good,
     models_needed_sequentially,
+    variance_components,
 )
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out
@@ -27,6 +33,7 @@ from jaxinfl.training import ModelKeys, Recipe, RunPlan, recipes, train_ensemble
 __all__ = [
     "Dataset",
     "DatasetUnavailable",
+    "Discoveries",
     "Ensemble",
     "ModelKeys",
     "Recipe",
@@ -35,12 +42,16 @@ __all__ = [
     "agreement",
     "channel_statistics",
     "check_coverage",
+    "data_banzhaf",
+    "discoveries",
     "draw_subsets",
     "influence",
     "iou",
     "iou_curve",
     "iou_of_models",
+    "lds",
     "leave_one_out",
+    "leave_one_out_correlation",
     "load_dataset",
     "memorization",
     "models_for_influence",
@@ -50,4 +61,5 @@ __all__ = [
     "recipes",
     "top_pairs",
     "train_ensemble",
+    "variance_components",
 ]

@@ -136,7 +136,7 @@ def leading_counts(
     counts = None
     for train_chunk, test_chunk in zip(train[:-1], test[:-1], strict=True):
         counts = with_words(
-            _add_chunk, counts, train_chunk, test_chunk, np.int32(start), rows=rows or train_chunk.shape[1]
+            add_chunk, counts, train_chunk, test_chunk, np.int32(start), rows=rows or train_chunk.shape[1]
         )
     return counts
 
@@ -152,7 +152,7 @@ _add_last_chunk = jax.jit(add_counts)
 
 
 @partial(jax.jit, static_argnames="rows")
-def _add_chunk(
+def add_chunk(
     counts: Int32[Array, "rows test"] | None, train: Chunk, test: Chunk, start: Int32[Array, ""], *, rows: int
 ) -> Int32[Array, "rows test"]:
     return add_counts(counts, tile_of(train, start, rows), test)

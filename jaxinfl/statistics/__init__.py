@@ -1,19 +1,43 @@
 """Statistics on plain arrays."""
 
 from jaxinfl.statistics.agreement import agreement
+from jaxinfl.statistics.attribution import AttributionScore, data_banzhaf, lds, leave_one_out_correlation
+from jaxinfl.statistics.discovery import Discoveries, discoveries
 from jaxinfl.statistics.power import models_for_influence, power_of_influence
+from jaxinfl.statistics.proportions import agresti_caffo_interval, newcombe_interval
 from jaxinfl.statistics.sample_size import models_needed, models_needed_for_good
 from jaxinfl.statistics.sequential import SequentialModels, models_needed_sequentially
-from jaxinfl.statistics.uncertainty import PairUncertainty, pair_uncertainty
+from jaxinfl.statistics.uncertainty import PairUncertainty, memorization_uncertainty, pair_uncertainty
+from jaxinfl.statistics.variance import (
+    ShareInterval,
+    VarianceComponents,
+    subset_share_intervals,
+    subset_share_of_all,
+    variance_components,
+)
 
 __all__ = [
+    "AttributionScore",
+    "Discoveries",
     "PairUncertainty",
     "SequentialModels",
+    "ShareInterval",
+    "VarianceComponents",
     "agreement",
+    "agresti_caffo_interval",
+    "data_banzhaf",
+    "discoveries",
+    "lds",
+    "leave_one_out_correlation",
+    "memorization_uncertainty",
     "models_for_influence",
     "models_needed",
     "models_needed_for_good",
     "models_needed_sequentially",
+    "newcombe_interval",
     "pair_uncertainty",
     "power_of_influence",
+    "subset_share_intervals",
+    "subset_share_of_all",
+    "variance_components",
 ]

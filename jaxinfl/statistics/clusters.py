@@ -1,0 +1,39 @@
+"""Models that share a subset: they are less than independent, and count as one cluster."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+class Clusters(NamedTuple):
+    """Models by their subset."""
+
+    member: Int[np.ndarray, " models"]
+    """Cluster of each model."""
+    size: Int[np.ndarray, " clusters"]
+    """Models of each cluster."""
+    first: Int[np.ndarray, " clusters"]
+    """A model of each cluster, whose mask row is the cluster's."""
+
+    @property
+    def alone(self) -> bool:
+        """Every model has a subset of its own."""
+        return self.size.size == self.member.size
+
+    def sums(self, values: Float[np.ndarray, "models columns"]) -> Float[np.ndarray, "clusters columns"]:
+        """Sum over the models of each cluster."""
+        order = np.argsort(self.member, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(self.size)[:-1]])
+        total: Float[np.ndarray, "clusters columns"] = np.add.reduceat(values[order], starts, axis=0)
+        return total
+
+
+def find_clusters(masks: Bool[np.ndarray, "models train"]) -> Clusters:
+    """Models with identical mask rows are one cluster; in the order of their first models."""
+    packed = np.ascontiguousarray(np.packbits(masks, axis=1))
+    rows = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
+    _, first, member, size = np.unique(rows, return_index=True, return_inverse=True, return_counts=True)
+    rank = np.argsort(np.argsort(first))
+    order = np.argsort(first)
+    return Clusters(rank[member.ravel()], size[order], first[order])
