@@ -25,10 +25,15 @@ class Request:
     masks: Bool[np.ndarray, "models train"]
     keys: jax.Array | ModelKeys
     recipe: Recipe
+    model: str | None = None
+    """Registered name of the architecture, where it is not the one that `carry_out` is given."""
     overrides: Mapping[str, np.ndarray] | None = None
     keep_weights: bool = False
     initial: Callable[[Mapping[str, Ensemble]], Variables] | None = None
     """Weights to start from, given the ensembles that came before; None starts at random."""
+    complete: Callable[[Mapping[str, Ensemble]], "Request"] | None = None
+    """The request itself, given the ensembles that came before, where these decide values in it. A plan is made from what
+    is written here, so numbers of models and sizes of subsets must be the final ones."""
 
 
 class _Stop(Exception):
@@ -60,12 +65,14 @@ def carry_out(
     """
     finished: dict[str, Ensemble] = {}
     plans = []
-    for request in requests:
+    for number, request in enumerate(requests):
         console.print(f"\n[bold]{request.title}[/bold]")
         announce = _Announcement(plan_only)
         with mistakes():
             try:
-                finished[request.name] = _train(request, finished, data, model, out, announce)
+                # Of what a plan does not know yet, only the size matters.
+                known = len(finished) == number
+                finished[request.name] = _train(request, finished if known else None, data, model, out, announce)
             except _Stop:
                 pass
         if not announce.plans:
@@ -79,25 +86,29 @@ def carry_out(
 
 def _train(
     request: Request,
-    finished: Mapping[str, Ensemble],
+    finished: Mapping[str, Ensemble] | None,
     data: Dataset,
     model: str,
     out: Path,
     announce: _Announcement,
 ) -> Ensemble:
-    # A plan has no weights to start from; random ones cost the same.
-    starts = request.initial is not None and not announce.plan_only
+    """The ensemble; of one that depends on others which are not `finished` (None) the plan alone."""
+    depends = request.initial is not None or request.complete is not None
+    if finished is not None and request.complete is not None:
+        request = request.complete(finished)
+    # A plan writes nothing, but what is finished already need not be planned.
+    in_memory = announce.plan_only and ((depends and finished is None) or not (out / request.name).exists())
     return jaxinfl.train_ensemble(
         request.masks,
         request.keys,
         data=data,
-        model=model,
+        model=request.model or model,
         recipe=request.recipe,
-        # A plan writes nothing, but what is finished already need not be planned.
-        run_dir=None if announce.plan_only and not (out / request.name).exists() else out / request.name,
+        run_dir=None if in_memory else out / request.name,
         overrides=request.overrides,
         keep_weights=request.keep_weights,
-        initial=request.initial(finished) if request.initial is not None and starts else None,
+        # Without weights to start from, random ones cost the same.
+        initial=None if request.initial is None or finished is None else request.initial(finished),
         on_plan=announce,
     )
 

@@ -17,7 +17,7 @@ from jaxinfl.influence import (
 )
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out
-from jaxinfl.training import ModelKeys, Recipe, RunPlan, recipes, train_ensemble
+from jaxinfl.training import ModelKeys, Recipe, RunPlan, predict, recipes, train_ensemble
 
 if TYPE_CHECKING:
     from jaxinfl.statistics import (
@@ -62,6 +62,7 @@ __all__ = [
     "models_needed",
     "models_needed_for_good",
     "models_needed_sequentially",
+    "predict",
     "recipes",
     "top_pairs",
     "train_ensemble",

@@ -2,12 +2,27 @@ import numpy as np
 import pytest
 
 from jaxinfl import agreement
-from jaxinfl.statistics import pair_uncertainty
+from jaxinfl.statistics import agreement_between, agreement_of_pairs, pair_uncertainty
 
 
 def test_agreement_by_hand():
     predictions = np.array([[0, 1, 2, 2], [0, 1, 1, 2], [1, 0, 0, 0]])
     np.testing.assert_allclose(agreement(predictions), [[1, 0.75, 0], [0.75, 1, 0], [0, 0, 1]])
+
+
+def test_agreement_of_pairs_by_hand():
+    predictions = np.array([[0, 1, 2, 2], [0, 1, 1, 2], [1, 0, 0, 0], [1, 1, 2, 2]])
+    np.testing.assert_allclose(agreement_of_pairs(predictions), [0.75, 0, 0.75, 0, 0.5, 0.25])
+    assert agreement_of_pairs(predictions[:1]).size == 0
+
+
+def test_agreement_between_by_hand():
+    one, other = np.array([[0, 1, 2, 2], [1, 1, 1, 1]]), np.array([[0, 1, 1, 1], [1, 1, 1, 0]])
+    np.testing.assert_allclose(agreement_between(one, other), [0.5, 0.75])
+    with pytest.raises(ValueError, match=r"one has shape \(2, 4\) and other \(1, 4\)"):
+        agreement_between(one, other[:1])
+    with pytest.raises(ValueError, match="other holds negative classes for 1 models"):
+        agreement_between(one, np.where(one == 0, -1, one))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Statistics on plain arrays."""
 
-from jaxinfl.statistics.agreement import agreement
+from jaxinfl.statistics.agreement import agreement, agreement_between, agreement_of_pairs
 from jaxinfl.statistics.attribution import AttributionScore, data_banzhaf, lds, leave_one_out_correlation
 from jaxinfl.statistics.discovery import Discoveries, discoveries
 from jaxinfl.statistics.power import models_for_influence, power_of_influence
@@ -24,6 +24,8 @@ __all__ = [
     "ShareInterval",
     "VarianceComponents",
     "agreement",
+    "agreement_between",
+    "agreement_of_pairs",
     "agresti_caffo_interval",
     "data_banzhaf",
     "discoveries",

@@ -24,6 +24,7 @@ from jaxinfl.training.execution import Execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import DeviceData, Given, Keys, Scores, State, advance, evaluate, start
+from jaxinfl.training.views import Views
 
 EVALUATION_BATCH = 512
 """Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache. Of larger
@@ -99,8 +100,13 @@ class Programs:
 
 # Cached: a second call of `train_ensemble` in one process compiles nothing again.
 @lru_cache(maxsize=16)
-def build_programs(model: Model, recipe: Recipe, execution: Execution, devices: tuple[jax.Device, ...]) -> Programs:
-    """Programs for a model and recipe; compiled at their first call, once for all groups of a run."""
+def build_programs(
+    model: Model, recipe: Recipe, execution: Execution, devices: tuple[jax.Device, ...], views: Views = "one"
+) -> Programs:
+    """Programs for a model and recipe; compiled at their first call, once for all groups of a run.
+
+    `views` are what `evaluate` averages over.
+    """
     mesh = Mesh(np.asarray(devices), ("models",))
     each, whole = PartitionSpec("models"), PartitionSpec()
 
@@ -126,7 +132,7 @@ def build_programs(model: Model, recipe: Recipe, execution: Execution, devices: 
 
         def one(state: State, mask: Array) -> Scores:
             batches = jnp.where(mask.any(), jnp.minimum(-(-len(data.images) // batch_size), most), 0)
-            return evaluate(model, recipe, data, state, batches, batch_size)
+            return evaluate(model, recipe, data, state, batches, batch_size, views)
 
         return over_models(one, states, masks)
 

@@ -12,10 +12,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
 
 from jaxinfl.models import Model, Output, Variables, WithAuxiliary
-from jaxinfl.training.augment import Views, central_view, draw_views, take_views
+from jaxinfl.training.augment import DrawnViews, central_view, draw_views, take_views
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
 from jaxinfl.training.overrides import with_overrides
 from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.views import Views, mean_logits
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of an auxiliary head's loss: that of the TensorFlow program in which Szegedy et al. published Inception v3 (their
@@ -136,20 +137,34 @@ def advance(
     return lax.fori_loop(*epochs, epoch, state)
 
 
-def evaluate(model: Model, recipe: Recipe, data: DeviceData, state: State, batches: Array, batch_size: int) -> Scores:
+def evaluate(
+    model: Model,
+    recipe: Recipe,
+    data: DeviceData,
+    state: State,
+    batches: Array,
+    batch_size: int,
+    views: Views = "one",
+) -> Scores:
     """The model's prediction and margin on every training and test example, in evaluation mode.
 
-    `batches` is the number of batches to go through (0 skips a model that only fills up a group).
+    `batches` is the number of batches to go through (0 skips a model that only fills up a group); logits are averaged over
+    `views` of each image.
     """
     total = len(data.images)
+    variables = _cast(state.variables, recipe)
+
+    def logits_of(images: UInt8[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
+        shown = _normalized(recipe, state, central_view(images, recipe))
+        logits: Any = model.apply(variables, shown, train=False)[0]
+        return logits
 
     def batch(i: Array, scores: Scores) -> Scores:
         # The last batch overlaps the one before instead of being padded: same shape, same numbers written twice.
         first = jnp.minimum(i * batch_size, total - batch_size)
         images = lax.dynamic_slice_in_dim(data.images, first, batch_size)
         labels = lax.dynamic_slice_in_dim(data.labels, first, batch_size)
-        variables = _cast(state.variables, recipe)
-        logits, _ = model.apply(variables, _normalized(recipe, state, central_view(images, recipe)), train=False)
+        logits = mean_logits(logits_of, images, views)
         prediction = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         return Scores(
             lax.dynamic_update_slice_in_dim(scores.prediction, prediction, first, 0),
@@ -175,7 +190,7 @@ def _gradient(
     state: State,
     index: Int[Array, " batch"],
     counted: Bool[Array, " batch"],
-    views: Views,
+    views: DrawnViews,
     count: Float[Array, ""],
     dropout_key: PRNGKeyArray,
 ) -> Gradient:
@@ -200,7 +215,7 @@ def _accumulated(
     state: State,
     index: Int[Array, " batch"],
     counted: Bool[Array, " batch"],
-    views: Views,
+    views: DrawnViews,
     count: Float[Array, ""],
     dropout_key: PRNGKeyArray,
 ) -> Gradient:

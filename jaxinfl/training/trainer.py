@@ -159,7 +159,7 @@ class Trainer:
                 if (status[shard] != ABSENT).all():
                     continue
                 groups = self._train_shard(shard, epochs_per_call, bar)
-                rows, diverged = self._rows([scores for scores, _ in groups])
+                rows, diverged = as_rows([scores for scores, _ in groups], self._data.num_train)
                 if self._keep_weights:
                     weights = jax.tree.map(lambda *parts: np.concatenate(parts), *(kept for _, kept in groups))
                     rows[CHECKSUM] = store.weights.write(shard.start, named(weights))
@@ -215,17 +215,17 @@ class Trainer:
         bar.score(int(correct.sum()), correct.size)
         return on_host, weights
 
-    def _rows(self, groups: list[Scores]) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " rows"]]:
-        """What the store keeps of a shard."""
-        prediction, margin, diverged = (np.concatenate(parts) for parts in zip(*groups, strict=True))
-        # A diverged model predicts nothing: argmax over NaN would look like class 0.
-        prediction = np.where(diverged[:, None], -1, prediction)
-        margin = np.where(diverged[:, None], np.float32(np.nan), margin)
-        num_train = self._data.num_train
-        rows = {
-            "train_prediction": prediction[:, :num_train],
-            "train_margin": margin[:, :num_train],
-            "test_prediction": prediction[:, num_train:],
-            "test_margin": margin[:, num_train:],
-        }
-        return rows, diverged
+
+def as_rows(groups: list[Scores], num_train: int) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " rows"]]:
+    """What a run keeps of the scores of some groups of models, and which of them diverged."""
+    prediction, margin, diverged = (np.concatenate(parts) for parts in zip(*groups, strict=True))
+    # A diverged model predicts nothing: argmax over NaN would look like class 0.
+    prediction = np.where(diverged[:, None], -1, prediction)
+    margin = np.where(diverged[:, None], np.float32(np.nan), margin)
+    rows = {
+        "train_prediction": prediction[:, :num_train],
+        "train_margin": margin[:, :num_train],
+        "test_prediction": prediction[:, num_train:],
+        "test_margin": margin[:, num_train:],
+    }
+    return rows, diverged

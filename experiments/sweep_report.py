@@ -1,0 +1,157 @@
+"""What `sweep` found, as numbers, a figure and words."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from experiments.outcome import Outcome
+from jaxinfl import Dataset, plots
+from jaxinfl.report import Illustration, Section, Table, measured, spread
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that the figure and results.json are made from."""
+
+    learning_rates: tuple[float, ...]
+    decay_ratios: tuple[float, ...]
+    accuracy: Float[np.ndarray, "repeats ratios rates"]
+    """On the validation set; NaN for models that diverged."""
+    num_validation: int
+    num_trained: int
+    """Training examples of the grid's models."""
+    test_accuracy: Float[np.ndarray, " models"]
+    """Of the chosen setting, trained on everything; without models that diverged."""
+
+    @property
+    def diverged(self) -> Bool[np.ndarray, "ratios rates"]:
+        """Cells in which some model diverged; they cannot be chosen."""
+        return np.isnan(self.accuracy).any(axis=0)
+
+    @property
+    def mean(self) -> Float[np.ndarray, "ratios rates"]:
+        """Over the models that did not diverge; NaN where all did."""
+        defined = np.isfinite(self.accuracy)
+        with np.errstate(invalid="ignore"):
+            return np.where(defined, self.accuracy, 0).sum(axis=0) / defined.sum(axis=0)
+
+    @property
+    def chosen(self) -> tuple[int, int]:
+        """Row and column of the best cell; of equals the smallest learning rate, then the smallest weight decay."""
+        candidates = np.where(self.diverged, -np.inf, self.mean)
+        column, row = np.unravel_index(candidates.T.argmax(), candidates.T.shape)
+        return int(row), int(column)
+
+    @property
+    def standard_error(self) -> float:
+        """Binomial, of the chosen cell's accuracy on so many validation examples."""
+        best = float(self.mean[self.chosen])
+        return float(np.sqrt(best * (1 - best) / self.num_validation))
+
+    @property
+    def as_good(self) -> int:
+        """Other cells within a standard error of the best."""
+        usable = np.where(self.diverged, -np.inf, self.mean)
+        return int((usable >= usable[self.chosen] - self.standard_error).sum()) - 1
+
+
+def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
+    """The section, its numbers and the heat map."""
+    about = f"{data.name}, {model}"
+    repeats = len(findings.accuracy)
+    section = Section(
+        title="Appendix A.3: the sweep of learning rate and weight decay",
+        claim="Learning rate and weight decay of the fine-grained data sets were found by a grid of 7 learning rates and 7 "
+        "ratios of weight decay to learning rate, and no weight decay (Appendix A.3, after Kornblith et al. 2018).",
+        setting=f"{about}: {findings.diverged.size} settings x {repeats} seeds, trained on {findings.num_trained} of "
+        f"{data.num_train} training examples as one ensemble and compared on the other {findings.num_validation}.",
+        finding=finding(findings),
+        paper="the same grid on DTD (textures) and Flowers 102 at 224 and 299 pixels, ResNet-18 and Inception v3, 400 epochs a "
+        f"setting; what it found is not printed. Here {data.image_shape[0]}x{data.image_shape[1]} images and {model}, so "
+        "the best setting itself does not carry over; the procedure does.",
+        tables=[_best_table(findings)],
+        illustrations=[Illustration("sweep", "Validation accuracy over the grid.")],
+    )
+    figure = plots.sweep_figure(
+        findings.mean,
+        findings.diverged,
+        [f"{rate:.3g}" for rate in findings.learning_rates],
+        [f"{ratio:.2g}" if ratio else "none" for ratio in findings.decay_ratios],
+        findings.chosen,
+        title=f"{about}: mean validation accuracy of {repeats} models a cell",
+    )
+    return Outcome(section, numbers(findings), {"sweep": figure})
+
+
+def numbers(findings: Findings) -> dict[str, Any]:
+    """Every number with its n and spread; `grid[ratio][rate]`."""
+    row, column = findings.chosen
+    return {
+        "learning_rates": findings.learning_rates,
+        "decay_ratios": findings.decay_ratios,
+        "validation_accuracy": [[measured(cell) for cell in line.T] for line in findings.accuracy.swapaxes(0, 1)],
+        "diverged": findings.diverged,
+        "num_validation": findings.num_validation,
+        "chosen": {
+            "learning_rate": findings.learning_rates[column],
+            "decay_ratio": findings.decay_ratios[row],
+            "weight_decay": findings.learning_rates[column] * findings.decay_ratios[row],
+            "validation_accuracy": measured(findings.accuracy[:, row, column]),
+            "standard_error": findings.standard_error,
+        },
+        "cells_as_good": findings.as_good,
+        "test_accuracy": measured(findings.test_accuracy),
+    }
+
+
+def _best_table(findings: Findings) -> Table:
+    rows = []
+    order = np.argsort(np.where(findings.diverged, np.inf, -findings.mean), axis=None, kind="stable")[:5]
+    for row, column in zip(*np.unravel_index(order, findings.mean.shape), strict=True):
+        if findings.diverged[row, column]:
+            continue
+        rate, ratio = findings.learning_rates[column], findings.decay_ratios[row]
+        values = 100 * findings.accuracy[:, row, column]
+        rows.append([f"{rate:.3g}", f"{ratio:.2g}" if ratio else "none", f"{rate * ratio:.2g}", spread(values, 2)])
+    return Table(
+        "The best settings",
+        ["learning rate", "decay / rate", "weight decay", "validation accuracy (%)"],
+        rows,
+        f"Mean ± standard deviation over {len(findings.accuracy)} seeds. The best of many is overestimated on the examples "
+        "that it was chosen by.",
+    )
+
+
+def finding(findings: Findings) -> str:
+    """What was chosen, how sure that is, and what it is worth on the test set."""
+    row, column = findings.chosen
+    rate, ratio = findings.learning_rates[column], findings.decay_ratios[row]
+    decay = f"weight decay {rate * ratio:.2g} (ratio {ratio:.2g})" if ratio else "no weight decay"
+    text = (
+        f"learning rate {rate:.3g} with {decay} is best on the validation set, {100 * findings.mean[row, column]:.1f} %; "
+        f"{findings.as_good} of the {findings.mean.size - 1} other settings lie within a standard error "
+        f"({100 * findings.standard_error:.1f} %) of it."
+    )
+    edges = [
+        name
+        for name, place, values in (
+            ("learning rate", column, findings.learning_rates),
+            ("weight decay", row, findings.decay_ratios),
+        )
+        # No weight decay is the end of what there is, not of the grid.
+        if len(values) > 1 and (place == len(values) - 1 or (place == 0 and values[0] > 0))
+    ]
+    if edges:
+        text += f" It lies at the edge of the grid in {' and '.join(edges)}: a wider grid might find better."
+    if findings.diverged.any():
+        text += f" In {findings.diverged.sum()} settings a model diverged."
+    if findings.test_accuracy.size:
+        text += (
+            f" Trained with it on everything, {findings.test_accuracy.size} models are right on "
+            f"{spread(100 * findings.test_accuracy, 1)} % of the test examples."
+        )
+    else:
+        text += " All models trained with it on everything diverged."
+    return text

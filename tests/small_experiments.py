@@ -1,0 +1,48 @@
+"""What every experiment must do, checked on its smallest preset in the test's own process."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.command_line import OnlyPlanned
+from jaxinfl.training.trainer import Trainer
+
+
+def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures: set[str], runs: set[str]) -> dict:
+    """Plan, run, run again; returns the results.
+
+    A plan trains and writes nothing, before the run and after it; a second run trains nothing and says the same.
+    """
+    out = folder / "results"
+    config = dataclasses.replace(config, out=out)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", _no_training)
+        with pytest.raises(OnlyPlanned):
+            main(dataclasses.replace(config, plan=True))
+    assert not out.exists() and "In all" in capsys.readouterr().out
+
+    assert main(config) == out
+    printed = capsys.readouterr().out
+    for words in ("Finding:", "The paper:", str(out)):
+        assert words in printed, printed
+    drawn = {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
+    assert {path.name for path in out.iterdir()} == {"results.json"} | drawn | runs
+    written = json.loads((out / "results.json").read_text())
+    assert written["config"]["preset"] == "tiny" and written["section"]["finding"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", _no_training)
+        main(config)
+        assert "finished before" in capsys.readouterr().out
+        with pytest.raises(OnlyPlanned):
+            main(dataclasses.replace(config, plan=True))
+        assert "In all 0 models to train" in capsys.readouterr().out
+    again = json.loads((out / "results.json").read_text())
+    assert again["results"] == written["results"] and again["section"] == written["section"]
+    return written["results"]
+
+
+def _no_training(*arguments, **options):
+    raise AssertionError("trained again")
