@@ -41,7 +41,7 @@ from experiments.outcome import publish
 from experiments.paper_numbers import BOTH, INIT, ORDER
 from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe, recipes
 from jaxinfl.statistics import agreement_of_pairs
-from jaxinfl.training.views import NumViews
+from jaxinfl.training.views import Views
 
 SOURCES = (INIT, ORDER, BOTH)
 CONTROL = 2
@@ -104,7 +104,7 @@ def check(config: Config) -> None:
         raise Mistake(f"--models is {' '.join(config.models) or 'empty'}; it takes different architectures.")
 
 
-def _views(config: Config) -> NumViews:
+def _views(config: Config) -> Views:
     return "one" if not config.tta else "ten" if config.recipe.flip else "five"
 
 

@@ -11,7 +11,7 @@ from experiments.outcome import Outcome
 from experiments.paper_numbers import BOTH, TABLE_2, TABLE_2B, TABLE_3
 from jaxinfl import Dataset, plots
 from jaxinfl.report import Illustration, Section, Table, measured, spread
-from jaxinfl.training.views import NumViews
+from jaxinfl.training.views import Views
 
 PAIRS_SHARE = "Agreement: mean ± standard deviation over pairs of models, which share models; accuracy: over models."
 
@@ -46,7 +46,7 @@ class Findings:
     """Everything that the figures and results.json are made from."""
 
     networks: Mapping[str, Network]
-    views: NumViews
+    views: Views
     """Of test-time augmentation; "one" is none."""
 
     @property

@@ -1,5 +1,7 @@
 """Influence of training examples on predictions, from hundreds of small models trained at once on random subsets."""
 
+from typing import TYPE_CHECKING, Any
+
 from jaxinfl.devices import use_every_core
 
 use_every_core()
@@ -13,18 +15,24 @@ from jaxinfl.influence import (
     memorization,
     top_pairs,
 )
-from jaxinfl.statistics import (
-    Discoveries,
-    agreement,
-    discoveries,
-    models_for_influence,
-    models_needed,
-    models_needed_for_good,
-    models_needed_sequentially,
-)
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out
 from jaxinfl.training import ModelKeys, Recipe, RunPlan, predict, recipes, train_ensemble
+
+if TYPE_CHECKING:
+    from jaxinfl.statistics import (
+        Discoveries,
+        agreement,
+        data_banzhaf,
+        discoveries,
+        lds,
+        leave_one_out_correlation,
+        models_for_influence,
+        models_needed,
+        models_needed_for_good,
+        models_needed_sequentially,
+        variance_components,
+    )
 
 __all__ = [
     "Dataset",
@@ -38,13 +46,16 @@ __all__ = [
     "agreement",
     "channel_statistics",
     "check_coverage",
+    "data_banzhaf",
     "discoveries",
     "draw_subsets",
     "influence",
     "iou",
     "iou_curve",
     "iou_of_models",
+    "lds",
     "leave_one_out",
+    "leave_one_out_correlation",
     "load_dataset",
     "memorization",
     "models_for_influence",
@@ -55,4 +66,34 @@ __all__ = [
     "recipes",
     "top_pairs",
     "train_ensemble",
+    "variance_components",
 ]
+
+_STATISTICS = frozenset(
+    {
+        "Discoveries",
+        "agreement",
+        "data_banzhaf",
+        "discoveries",
+        "lds",
+        "leave_one_out_correlation",
+        "models_for_influence",
+        "models_needed",
+        "models_needed_for_good",
+        "models_needed_sequentially",
+        "variance_components",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Statistics when they are first asked for: SciPy's take half a second to import, and training needs none of them."""
+    if name in _STATISTICS:
+        from jaxinfl import statistics
+
+        return getattr(statistics, name)
+    raise AttributeError(f"module 'jaxinfl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from jaxinfl import Recipe
-from jaxinfl.training.augment import Views, central_view, draw_resized_crops, draw_views, resize_windows, take_views
+from jaxinfl.training.augment import (
+    DrawnViews,
+    central_view,
+    draw_resized_crops,
+    draw_views,
+    resize_windows,
+    take_views,
+)
 from tests import reference
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (7, 5, 6, 2)).astype(np.uint8)
@@ -95,7 +102,7 @@ def test_windows_are_resized_as_pillow_does(side):
     """Pillow rounds once more, between columns and rows: a grey level apart at most, in about one of six values."""
     image = smooth_image(40, 36)
     columns = [jnp.array(column) for column in zip(*WINDOWS, strict=True)]
-    got = resize_windows(jnp.asarray(np.stack([image] * len(WINDOWS))), Views(*columns), side)
+    got = resize_windows(jnp.asarray(np.stack([image] * len(WINDOWS))), DrawnViews(*columns), side)
     for result, (top, left, height, width, flipped) in zip(np.asarray(got).astype(int), WINDOWS, strict=True):
         window = Image.fromarray(image[top : top + height, left : left + width])
         expected = np.asarray(window.resize((side, side), Image.Resampling.BILINEAR)).astype(int)
@@ -109,7 +116,7 @@ def test_windows_are_resized_by_definition(side):
     """Against float64 loops: equal wherever the value is not within rounding of a half."""
     image = smooth_image(40, 36, seed=1)
     columns = [jnp.array(column) for column in zip(*WINDOWS, strict=True)]
-    got = np.asarray(resize_windows(jnp.asarray(np.stack([image] * len(WINDOWS))), Views(*columns), side))
+    got = np.asarray(resize_windows(jnp.asarray(np.stack([image] * len(WINDOWS))), DrawnViews(*columns), side))
     for result, (top, left, height, width, flipped) in zip(got, WINDOWS, strict=True):
         exact = reference.resized(image[top : top + height, left : left + width], side)
         exact = exact[:, ::-1] if flipped else exact
@@ -121,7 +128,7 @@ def test_pixels_outside_the_window_do_not_matter():
     other = 255 - image
     top, left, height, width, flipped = WINDOWS[1]
     other[top : top + height, left : left + width] = image[top : top + height, left : left + width]
-    views = Views(*(jnp.array([value] * 2) for value in (top, left, height, width, flipped)))
+    views = DrawnViews(*(jnp.array([value] * 2) for value in (top, left, height, width, flipped)))
     one, same = np.asarray(resize_windows(jnp.asarray(np.stack([image, other])), views, 12))
     np.testing.assert_array_equal(one, same)
 

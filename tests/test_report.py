@@ -68,3 +68,28 @@ def test_no_pairs_no_pictures(tmp_path):
     empty = np.zeros((0, 8, 8, 1), np.uint8)
     figure = plots.pairs_gallery(empty, empty, [], [], [], title="toy")
     save_figure(figure, tmp_path, "gallery")
+
+
+def test_figure_3_is_drawn(tmp_path):
+    shares = np.linspace(0, 1, 5)
+    models = np.where(np.eye(5) > 0, np.inf, 20.0)
+    models[0, 1] = 2e5
+    curve = np.array([0.1, 0.5]), np.array([29.0, 5.0])
+    figure = plots.models_needed_figure(shares, models, {1.0: curve}, np.array([1.0, 1.0, 0.5, 0.25]), 4, title="toy")
+    left, middle, last = figure.axes[:3]
+    assert np.ma.getmaskarray(left.collections[0].get_array()).sum() == 5
+    np.testing.assert_array_equal(middle.get_lines()[0].get_xydata(), np.stack(curve, axis=1))
+    assert [bar.get_height() for bar in last.patches] == [0, 1, 1, 0, 2]
+    paths = save_figure(figure, tmp_path, "figure3")
+    assert matplotlib.image.imread(paths[0]).std() > 0.05
+
+
+def test_simulations_are_drawn(tmp_path):
+    coverage = {"one": {"a": np.full((2, 3), 0.95), "b": np.full((2, 3), 0.94)}, "other": {"a": np.full((2, 3), 0.9)}}
+    points = {"x": (0.1, 0.01), "y": (0.05, 0.02)}
+    figure = plots.simulations_figure([25, 50], coverage, 0.95, points, 0.1, points, 0.8, title="toy")
+    assert [axes.get_title() for axes in figure.axes] == [
+        "one", "other", "False discovery rate", "Power of the planned number",
+    ]  # fmt: skip
+    assert [text.get_text() for text in figure.axes[2].get_yticklabels()] == ["x", "y"]
+    assert matplotlib.image.imread(save_figure(figure, tmp_path, "simulations")[0]).std() > 0.05

@@ -19,7 +19,7 @@ def sides(*numbers):
 
 
 def test_newcombe_published():
-    """Newcombe (1998), table II, method 10: rows (a) 56/70 - 48/80 and (c) 6/7 - 2/7, (e) 10/10 - 0/20."""
+    """Newcombe (1998), table II, method 10."""
     for share_in, num_in, share_out, num_out, low, high in [
         (56 / 70, 70, 48 / 80, 80, 0.0524, 0.3339),
         (6 / 7, 7, 2 / 7, 7, 0.0582, 0.8062),

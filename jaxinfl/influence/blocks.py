@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Array, Bool, Int32
 
-from jaxinfl.influence.counts import Chunk, Packed, add_chunk, leading_counts, pack_models, with_words
+from jaxinfl.influence.counts import Chunk, Packed, add_chunk, choose_kernel, leading_counts, pack_models, with_words
 from jaxinfl.influence.tiles import default_rows, starts
 
 
@@ -23,8 +23,9 @@ def count_blocks(
     rows = default_rows(num_train, num_test) if rows is None else min(rows, num_train)
     # Every block has one shape, so that one function is compiled; examples in no subset fill up the last.
     padding = -num_train % rows
-    train, _ = pack_models(np.pad(masks, ((0, 0), (0, padding))) if padding else masks, "auto")
-    test, _ = pack_models(correct, "auto")
+    kernel = choose_kernel("auto", len(masks), num_train, num_test)
+    train, _ = pack_models(np.pad(masks, ((0, 0), (0, padding))) if padding else masks, kernel)
+    test, _ = pack_models(correct, kernel)
     # One block ahead: the device counts the next one while the host works on this one.
     waiting: tuple[int, Array] | None = None
     for start in starts(num_train, rows):
@@ -39,7 +40,9 @@ def count_blocks(
 def _counts(train: Packed, test: Packed, start: int, rows: int) -> Int32[Array, "rows test"]:
     last: tuple[Chunk, Chunk] = train[-1], test[-1]
     counts: Int32[Array, "rows test"]
-    counts = with_words(add_chunk, leading_counts(train, test, start, rows), *last, np.int32(start), rows=rows)
+    counts = with_words(
+        add_chunk, choose_kernel, leading_counts(train, test, start, rows), *last, np.int32(start), rows=rows
+    )
     return counts
 
 

@@ -4,7 +4,9 @@ from jaxinfl.plots.agreement import agreement_figure
 from jaxinfl.plots.consistency import FEW_PAIRS, consistency_figure, scores_figure
 from jaxinfl.plots.gallery import pairs_gallery
 from jaxinfl.plots.intervals import Estimates, intervals_figure
+from jaxinfl.plots.sample_size import models_needed_figure
 from jaxinfl.plots.shares import shares_figure
+from jaxinfl.plots.simulations import simulations_figure
 from jaxinfl.plots.strips import strips_figure
 from jaxinfl.plots.style import COLOURS, STYLE
 from jaxinfl.plots.sweep import sweep_figure
@@ -17,9 +19,11 @@ __all__ = [
     "agreement_figure",
     "consistency_figure",
     "intervals_figure",
+    "models_needed_figure",
     "pairs_gallery",
     "scores_figure",
     "shares_figure",
+    "simulations_figure",
     "strips_figure",
     "sweep_figure",
 ]

@@ -1,6 +1,7 @@
 """Statistics on plain arrays."""
 
 from jaxinfl.statistics.agreement import agreement, agreement_between, agreement_of_pairs
+from jaxinfl.statistics.attribution import AttributionScore, data_banzhaf, lds, leave_one_out_correlation
 from jaxinfl.statistics.discovery import Discoveries, discoveries
 from jaxinfl.statistics.paired import newcombe_paired_interval
 from jaxinfl.statistics.power import models_for_influence, power_of_influence
@@ -8,16 +9,29 @@ from jaxinfl.statistics.proportions import agresti_caffo_interval, newcombe_inte
 from jaxinfl.statistics.sample_size import models_needed, models_needed_for_good
 from jaxinfl.statistics.sequential import SequentialModels, models_needed_sequentially
 from jaxinfl.statistics.uncertainty import PairUncertainty, memorization_uncertainty, pair_uncertainty
+from jaxinfl.statistics.variance import (
+    ShareInterval,
+    VarianceComponents,
+    subset_share_intervals,
+    subset_share_of_all,
+    variance_components,
+)
 
 __all__ = [
+    "AttributionScore",
     "Discoveries",
     "PairUncertainty",
     "SequentialModels",
+    "ShareInterval",
+    "VarianceComponents",
     "agreement",
     "agreement_between",
     "agreement_of_pairs",
     "agresti_caffo_interval",
+    "data_banzhaf",
     "discoveries",
+    "lds",
+    "leave_one_out_correlation",
     "memorization_uncertainty",
     "models_for_influence",
     "models_needed",
@@ -27,4 +41,7 @@ __all__ = [
     "newcombe_paired_interval",
     "pair_uncertainty",
     "power_of_influence",
+    "subset_share_intervals",
+    "subset_share_of_all",
+    "variance_components",
 ]

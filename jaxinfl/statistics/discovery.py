@@ -106,7 +106,7 @@ def discoveries(
         means = clusters.sums(scores.astype(np.float64)) / clusters.size[:, None]
         blocks, num_tests = _rank_blocks(subsets, means, alternative)
     found = step_up(blocks, num_tests, limit, method)
-    # The false coverage rate of intervals at this confidence is at most fdr (theorem 1 of 2005; for "by" theorem 4).
+    # The false coverage rate of intervals at this confidence is at most fdr (Benjamini and Yekutieli, 2005).
     share = effective_level(limit, max(num_tests, 1), method) * len(found.p_value) / max(num_tests, 1)
     confidence = 1 - (share or limit)
     pairs = found.train_index, found.test_index

@@ -47,7 +47,7 @@ def step_up(blocks: Callable[[], Iterable[Block]], num_tests: int, fdr: float, m
       method: "bh" holds it for independent and for positively dependent tests, "by" whatever the dependence.
 
     Source: Benjamini and Hochberg (1995), Journal of the Royal Statistical Society B 57; Benjamini and Yekutieli (2001),
-    Annals of Statistics 29, theorem 1.3; q-values: Yekutieli and Benjamini (1999), section 2 (adjusted p-values).
+    Annals of Statistics 29; q-values: the adjusted p-values of Yekutieli and Benjamini (1999).
     """
     if num_tests == 0:
         return Rejected(*(np.zeros(0, np.intp) for _ in range(2)), *(np.zeros(0) for _ in range(2)))

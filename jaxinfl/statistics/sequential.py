@@ -60,8 +60,8 @@ def models_needed_sequentially(
       ValueError: p or q outside 0..1 or NaN, shapes that do not broadcast, delta not between 0 and 0.5, or p and q so close
         that more than 100,000 models are expected.
 
-    Source: Wald (1945), "Sequential tests of statistical hypotheses", Annals of Mathematical Statistics 16; thresholds and
-    bounds on the errors from its Section 3, after whose equation 4:16 the expected number is refused beforehand.
+    Source: Wald (1945), "Sequential tests of statistical hypotheses", Annals of Mathematical Statistics 16: thresholds, bounds
+    on the errors, and the approximate expected number by which pairs that are too close are refused beforehand.
     """
     one, other = check_probabilities(p=p, q=q)
     limit = check_share(delta, "delta", 0.5)

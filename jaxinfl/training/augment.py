@@ -18,7 +18,7 @@ CROP_TRIES = 10
 """Of torchvision's RandomResizedCrop: share of the image's area, width over height, and draws before it gives up."""
 
 
-class Views(NamedTuple):
+class DrawnViews(NamedTuple):
     """How each image of a batch is seen; None where nothing is drawn.
 
     A window `height` x `width` whose first pixel is (top, left) of the image, mirrored where `flipped`.
@@ -31,16 +31,16 @@ class Views(NamedTuple):
     flipped: Bool[Array, " batch"] | None = None
 
 
-def draw_views(key: PRNGKeyArray, batch: int, image_shape: tuple[int, int, int], recipe: Recipe) -> Views:
+def draw_views(key: PRNGKeyArray, batch: int, image_shape: tuple[int, int, int], recipe: Recipe) -> DrawnViews:
     """Views for `batch` images, independent of each other."""
     if not recipe.crop_padding and not recipe.flip and recipe.resized_crop is None:
-        return Views()
+        return DrawnViews()
     window_key, flip_key = jax.random.split(key)
     flipped = jax.random.bernoulli(flip_key, 0.5, (batch, 1))[:, 0] & recipe.flip
     if recipe.resized_crop is not None:
-        return Views(*draw_resized_crops(window_key, batch, *image_shape[:2]), flipped)
+        return DrawnViews(*draw_resized_crops(window_key, batch, *image_shape[:2]), flipped)
     shifts = jax.random.randint(window_key, (2, batch, 1), -recipe.crop_padding, recipe.crop_padding + 1)
-    return Views(shifts[0, :, 0], shifts[1, :, 0], flipped=flipped)
+    return DrawnViews(shifts[0, :, 0], shifts[1, :, 0], flipped=flipped)
 
 
 def draw_resized_crops(
@@ -79,7 +79,7 @@ def _central_window(height: int, width: int) -> tuple[int, int]:
 
 
 def take_views(
-    images: UInt8[Array, "examples h w c"], index: Int[Array, " batch"], views: Views, recipe: Recipe
+    images: UInt8[Array, "examples h w c"], index: Int[Array, " batch"], views: DrawnViews, recipe: Recipe
 ) -> UInt8[Array, "batch height width c"]:
     """The images at `index`, seen as `views` say.
 
@@ -98,7 +98,9 @@ def take_views(
     )
 
 
-def resize_windows(images: UInt8[Array, "batch h w c"], views: Views, side: int) -> UInt8[Array, "batch side side c"]:
+def resize_windows(
+    images: UInt8[Array, "batch h w c"], views: DrawnViews, side: int
+) -> UInt8[Array, "batch side side c"]:
     """Each image's window brought to `side` x `side` pixels, as Pillow's `crop` and `resize` do.
 
     Bilinear with antialiasing: where the window is larger than the result, each result averages over as many pixels as

@@ -19,7 +19,7 @@ from jaxinfl.training.programs import build_programs
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import Given, Scores
 from jaxinfl.training.trainer import as_rows
-from jaxinfl.training.views import NumViews
+from jaxinfl.training.views import Views
 
 
 class Predictions(NamedTuple):
@@ -42,7 +42,7 @@ def predict(
     data: Dataset,
     model: str | ModuleFactory | Model,
     recipe: Recipe,
-    views: NumViews = "one",
+    views: Views = "one",
     width: int | None = None,
     conv: ConvLowering | None = None,
 ) -> Predictions:
@@ -68,8 +68,8 @@ def predict(
     Raises:
       TypeError, ValueError: arguments that do not fit, weights that are not finite among them; before anything is compiled.
     """
-    if views not in get_args(NumViews):
-        raise ValueError(f"views is {views!r}; it takes one of {', '.join(map(repr, get_args(NumViews)))}.")
+    if views not in get_args(Views):
+        raise ValueError(f"views is {views!r}; it takes one of {', '.join(map(repr, get_args(Views)))}.")
     subsets = check_subsets(masks, data)
     check_recipe(recipe, data)
     built = build_model(model, image_shape=recipe.input_shape(data.image_shape), num_classes=data.num_classes)

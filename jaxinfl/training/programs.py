@@ -24,7 +24,7 @@ from jaxinfl.training.execution import Execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import DeviceData, Given, Keys, Scores, State, advance, evaluate, start
-from jaxinfl.training.views import NumViews
+from jaxinfl.training.views import Views
 
 EVALUATION_BATCH = 512
 """Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache. Of larger
@@ -101,7 +101,7 @@ class Programs:
 # Cached: a second call of `train_ensemble` in one process compiles nothing again.
 @lru_cache(maxsize=16)
 def build_programs(
-    model: Model, recipe: Recipe, execution: Execution, devices: tuple[jax.Device, ...], views: NumViews = "one"
+    model: Model, recipe: Recipe, execution: Execution, devices: tuple[jax.Device, ...], views: Views = "one"
 ) -> Programs:
     """Programs for a model and recipe; compiled at their first call, once for all groups of a run.
 

@@ -12,11 +12,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
 
 from jaxinfl.models import Model, Output, Variables, WithAuxiliary
-from jaxinfl.training.augment import Views, draw_views, take_views
+from jaxinfl.training.augment import DrawnViews, draw_views, take_views
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
 from jaxinfl.training.overrides import with_overrides
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.views import NumViews, mean_logits
+from jaxinfl.training.views import Views, mean_logits
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of an auxiliary head's loss: that of the TensorFlow program in which Szegedy et al. published Inception v3 (their
@@ -144,7 +144,7 @@ def evaluate(
     state: State,
     batches: Array,
     batch_size: int,
-    views: NumViews = "one",
+    views: Views = "one",
 ) -> Scores:
     """The model's prediction and margin on every training and test example, in evaluation mode.
 
@@ -189,7 +189,7 @@ def _gradient(
     state: State,
     index: Int[Array, " batch"],
     counted: Bool[Array, " batch"],
-    views: Views,
+    views: DrawnViews,
     count: Float[Array, ""],
     dropout_key: PRNGKeyArray,
 ) -> Gradient:
@@ -214,7 +214,7 @@ def _accumulated(
     state: State,
     index: Int[Array, " batch"],
     counted: Bool[Array, " batch"],
-    views: Views,
+    views: DrawnViews,
     count: Float[Array, ""],
     dropout_key: PRNGKeyArray,
 ) -> Gradient:

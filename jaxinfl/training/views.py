@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from jaxinfl.training.augment import central_view
 from jaxinfl.training.recipe import Recipe
 
-NumViews = Literal["one", "five", "ten"]
+Views = Literal["one", "five", "ten"]
 """The image as it is evaluated; five crops of it; these and their mirror images."""
 
 
@@ -21,9 +21,7 @@ def view_margin(height: int, width: int) -> int:
     return max(1, min(height, width) // 16)
 
 
-def view_windows(
-    down: int, right: int, views: NumViews
-) -> tuple[Int[np.ndarray, "views 2"], Bool[np.ndarray, " views"]]:
+def view_windows(down: int, right: int, views: Views) -> tuple[Int[np.ndarray, "views 2"], Bool[np.ndarray, " views"]]:
     """Top and left corner of each view, and whether it is mirrored, in an image larger by `down` and `right` pixels.
 
     All crops, then all mirrored; of the crops top left, top right, bottom right, bottom left, center.
@@ -40,7 +38,7 @@ def mean_logits(
     apply: Callable[[UInt8[Array, "batch height width c"]], Float[Array, "batch classes"]],
     images: UInt8[Array, "batch h w c"],
     recipe: Recipe,
-    views: NumViews,
+    views: Views,
 ) -> Float[Array, "batch classes"]:
     """The logits of `apply` averaged over the views of each image.
 
@@ -73,4 +71,4 @@ def mean_logits(
     return total / len(corners)
 
 
-__all__ = ["NumViews", "mean_logits", "view_margin", "view_windows"]
+__all__ = ["Views", "mean_logits", "view_margin", "view_windows"]

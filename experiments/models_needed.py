@@ -1,0 +1,127 @@
+"""Figure 3: how many models does it take to detect the influence of one training on one test example?
+
+Claim (Section 4.3): the closer the probabilities p and q of being right with and without the example, the more models
+are needed (left), so that small influences take many more than large ones (middle). Most test examples of CIFAR-100 have p
+close to 1, where fewer than 10 models suffice for a wide range of q; the rest is a long tail (right).
+
+    python -m experiments.models_needed --preset digits       8x8 digits, 20 small MLPs: seconds, 2 cores
+    python -m experiments.models_needed --preset paper        CIFAR-100, 20 small Inceptions: a GPU
+
+Figure: figure3, as PNG and SVG. Expected: 67 models for p = 0.6 and q = 0.4 whatever the data (the numbers of the left
+and middle panels are exact); on digits more than nine tenths of the test examples with p = 1.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+
+from experiments.command_line import Mistake, Options, console, describe_data, load, parse, run
+from experiments.ensembles import Request, carry_out
+from experiments.models_needed_report import Findings, find, outcome
+from experiments.outcome import publish
+from jaxinfl import Dataset, Ensemble, Recipe, recipes
+
+
+@dataclass(frozen=True)
+class Config(Options):
+    """Options; each preset sets them all."""
+
+    preset: Literal["tiny", "digits", "paper"] = "digits"
+    """Where the defaults of the other options come from."""
+    model: str = "small_mlp"
+    """Registered name of the architecture."""
+    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
+    """How each model is trained."""
+    num_models: int = 20
+    """Models trained on everything, each with its own seed, from which p is estimated."""
+    delta: float = 0.05
+    """Probability of taking p for q or q for p."""
+    grid: int = 101
+    """Values of p and of q in the heat map, from 0 to 1."""
+    curves: tuple[float, ...] = (1.0, 0.95, 0.9, 0.8, 0.6)
+    """Values of p in the middle panel."""
+
+
+PRESETS = {
+    "tiny": Config(preset="tiny", recipe=Recipe(epochs=2), num_models=4, grid=21),
+    "digits": Config(),
+    # Appendix A.3; Feldman and Zhang's network.
+    "paper": Config(
+        preset="paper",
+        data="cifar100",
+        model="small_inception",
+        recipe=recipes.CIFAR,
+    ),
+}
+
+
+def main(config: Config) -> Path:
+    """Train or read the models, count, write the results; returns their directory."""
+    check(config)
+    data, out = load(config, "models_needed", config.preset)
+    console.print("[bold]Figure 3[/bold]: how many models does it take to detect one influence?")
+    console.print(describe_data(data), markup=False)
+    runs = carry_out(requests(config, data), data, config.model, out, plan_only=config.plan)
+    findings = analyse(config, runs["models"])
+    publish(outcome(findings, data, config.model), "models_needed", config, data, out, runs)
+    return out
+
+
+def check(config: Config) -> None:
+    """Raise `Mistake` for what would only be found after the training."""
+    if config.num_models < 1:
+        raise Mistake(f"--num-models is {config.num_models}; it takes a whole number from 1 up.")
+    if not 0 < config.delta < 0.5:
+        raise Mistake(f"--delta is {config.delta}; it takes a number between 0 and 0.5.")
+    if not 2 <= config.grid <= 1001:
+        raise Mistake(f"--grid is {config.grid}; it takes a whole number from 2 to 1001.")
+    if not config.curves or not all(0 < share <= 1 for share in config.curves):
+        raise Mistake(
+            f"--curves is {' '.join(map(str, config.curves)) or 'empty'}; it takes values of p, above 0 to 1."
+        )
+
+
+def requests(config: Config, data: Dataset) -> list[Request]:
+    """Models that differ in nothing but their seeds."""
+    return [
+        Request(
+            "models",
+            f"{config.num_models} models on all of the training set, each with its own seed",
+            np.ones((config.num_models, data.num_train), bool),
+            jax.random.split(jax.random.key(config.seed), config.num_models),
+            config.recipe,
+        )
+    ]
+
+
+def analyse(config: Config, runs: Ensemble) -> Findings:
+    """p of every test example, beside the exact numbers of models."""
+    usable = ~runs.diverged
+    if not usable.any():
+        raise Mistake(
+            f"all {len(usable)} models diverged. Lower --recipe.learning-rate (it is {config.recipe.learning_rate:g})."
+        )
+    if not usable.all():
+        console.print(f"[yellow]{(~usable).sum()} of {len(usable)} models diverged and are left out.[/yellow]")
+    return find(
+        runs.test_correct[usable],
+        delta=config.delta,
+        grid=config.grid,
+        curves=config.curves,
+        diverged=int((~usable).sum()),
+    )
+
+
+if __name__ == "__main__":
+    chosen = parse(
+        PRESETS,
+        None,
+        program="experiments.models_needed",
+        default="digits",
+        description=(__doc__ or "").split("\n\n")[0],
+    )
+    sys.exit(run(main, chosen))

@@ -1,0 +1,143 @@
+"""What `uncertainty` found, as numbers, a figure and words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from experiments.outcome import Outcome
+from experiments.uncertainty_simulations import SHARES
+from jaxinfl import Dataset, Discoveries, plots
+from jaxinfl.report import Illustration, Section, Table, measured
+from jaxinfl.statistics.multiple import FDRMethod
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that the figure and results.json are made from."""
+
+    sizes: tuple[int, ...]
+    coverage: Mapping[str, Mapping[str, Float[np.ndarray, "sizes shares"]]]
+    """Interval -> design -> share of intervals that cover, by number of models and probability without the example."""
+    confidence: float
+    rates: Mapping[str, Float[np.ndarray, "repeats 2"]]
+    """Kind of tests and method -> share of false discoveries and number of discoveries, for each ensemble."""
+    fdr: float
+    powers: Mapping[str, Float[np.ndarray, " repeats"]]
+    """Influence and planned number -> whether it was shown, for each ensemble."""
+    power: float
+    real: Mapping[FDRMethod, Discoveries]
+    """By method, among the pairs of the trained models."""
+    num_models: int
+
+
+def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
+    """The section, its numbers and its figure."""
+    about = f"{data.name}, {model}"
+    section = Section(
+        title="Uncertainty: intervals, discoveries and planned numbers of models",
+        claim=f"Nominal {findings.confidence:.0%} intervals cover, at most the nominal share of discoveries is false, and "
+        "ensembles of the planned size show an influence as often as asked.",
+        setting=f"Simulated ensembles with known influences; real scores: {findings.num_models} models of {about}.",
+        finding=main_finding(findings, about),
+        paper="It gives no uncertainty of a single score; its Section 4.3 asks how many models one pair needs (Figure 3).",
+        tables=[_coverage_table(findings), _rates_table(findings), _power_table(findings)],
+        illustrations=[Illustration("simulations", "Coverage, false discovery rates and power, simulated.")],
+    )
+    figure = plots.simulations_figure(
+        findings.sizes,
+        findings.coverage,
+        findings.confidence,
+        {kind: _mean_and_error(pairs[:, 0]) for kind, pairs in findings.rates.items()},
+        findings.fdr,
+        {name: _mean_and_error(shown) for name, shown in findings.powers.items()},
+        findings.power,
+        title=f"Simulated ensembles with known influences; real scores: {findings.num_models} models of {about}",
+    )
+    return Outcome(section, numbers(findings), {"simulations": figure})
+
+
+def numbers(findings: Findings) -> dict[str, Any]:
+    """Every number of the figure with its n and spread."""
+    return {
+        "note": "coverage: mean and std over the probability without the example, each over all those with it.",
+        "probabilities": SHARES,
+        "coverage": {
+            name: {design: _by_size(findings.sizes, values) for design, values in designs.items()}
+            for name, designs in findings.coverage.items()
+        },
+        "false_discoveries": {
+            kind: {"share": measured(pairs[:, 0]), "discoveries": measured(pairs[:, 1])}
+            for kind, pairs in findings.rates.items()
+        },
+        "power": {name: measured(shown) for name, shown in findings.powers.items()},
+        "real_pairs": {
+            method: {"discoveries": len(found), "tests": found.num_tests, "num_models": findings.num_models}
+            | {"lowest_absolute_influence": float(np.abs(found.influence).min()) if len(found) else None}
+            for method, found in findings.real.items()
+        },
+    }
+
+
+def _coverage_table(findings: Findings) -> Table:
+    rows = []
+    for name, designs in findings.coverage.items():
+        for row, size in enumerate(findings.sizes):
+            parts = (values[row] for values in designs.values())
+            cells = (f"{100 * part.mean():.1f} ({100 * part.min():.0f} to {100 * part.max():.0f})" for part in parts)
+            rows.append(["" if row else name, str(size), *cells])
+    return Table(
+        f"% of {findings.confidence:.0%} intervals that cover (lowest to highest over p)",
+        ["interval", "models", *next(iter(findings.coverage.values()))],
+        rows,
+    )
+
+
+def _rates_table(findings: Findings) -> Table:
+    rows = []
+    for kind, pairs in findings.rates.items():
+        mean, error = _mean_and_error(pairs[:, 0])
+        rows.append([kind, f"{mean:.3f} ± {error:.3f}", f"{pairs[:, 1].mean():.1f}"])
+    return Table(
+        f"Share of false discoveries, nominal {findings.fdr:g}",
+        ["tests", "false", "discoveries"],
+        rows,
+        "± standard error; the discoveries are a mean over ensembles.",
+    )
+
+
+def _power_table(findings: Findings) -> Table:
+    rows = [[name, f"{shown.mean():.3f}"] for name, shown in findings.powers.items()]
+    return Table(f"Power of planned numbers of models, {findings.power:g} asked for", ["influence", "power"], rows)
+
+
+def main_finding(findings: Findings, about: str) -> str:
+    """Whether the claims hold, in words."""
+    by_share = np.array([list(designs.values()) for designs in findings.coverage.values()])
+    means = by_share.mean(axis=-1)
+    inside = (np.abs(by_share - findings.confidence) <= 0.02).mean()
+    over = [
+        kind
+        for kind, pairs in findings.rates.items()
+        if pairs[:, 0].mean() > findings.fdr + 3 * _mean_and_error(pairs[:, 0])[1]
+    ]
+    kept = "every kind of tests keeps" if not over else f"all but {', '.join(over)} keep"
+    found = findings.real["bh"]
+    return (
+        f"over all p, {findings.confidence:.0%} intervals cover in {means.min():.1%} to {means.max():.1%} of ensembles; of "
+        f"single values of p, {inside:.0%} have a coverage within 2 points of nominal. {kept} its false discovery rate of "
+        f"{findings.fdr:g}, up to three standard errors. {findings.num_models} models of {about} show {len(found)} "
+        f"influences among {found.num_tests} pairs (BH)."
+    )
+
+
+def _by_size(sizes: tuple[int, ...], values: Float[np.ndarray, "sizes shares"]) -> dict[int, dict[str, Any]]:
+    """Mean, spread and range over the probabilities, for each number of models."""
+    ranges = ({"min": float(row.min()), "max": float(row.max())} for row in values)
+    return {size: measured(row) | ends for size, row, ends in zip(sizes, values, ranges, strict=True)}
+
+
+def _mean_and_error(values: Float[np.ndarray, " repeats"]) -> tuple[float, float]:
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -1,0 +1,101 @@
+"""What simulations say of intervals, discoveries and planned numbers of models."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, PercentFormatter, ScalarFormatter
+
+from jaxinfl.plots.style import STYLE
+
+
+def simulations_figure(
+    num_models: Sequence[int] | Int[np.ndarray, " sizes"],
+    coverage: Mapping[str, Mapping[str, Float[np.ndarray, "sizes shares"]]],
+    confidence: float,
+    false_discoveries: Mapping[str, tuple[float, float]],
+    fdr: float,
+    power: Mapping[str, tuple[float, float]],
+    wanted: float,
+    *,
+    title: str,
+) -> Figure:
+    """Coverage of intervals (above), realized false discovery rates and achieved power (below), beside nominal.
+
+    Args:
+      num_models: rising.
+      coverage: interval -> design -> share of intervals that cover, by number of models and by probability of being right
+        without the example. One panel an interval, the same designs in each.
+      confidence: nominal, marked with 2 points to either side.
+      false_discoveries: name of a kind of tests -> mean share of false ones and its standard error.
+      fdr: nominal.
+      power: name of an influence -> achieved power and its standard error.
+      wanted: power asked for.
+      title: of the figure.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 7), layout="constrained")
+        halves: Any = figure.subfigures(2, 1, height_ratios=(1, 0.95))
+        above, below = halves
+        panels = above.subplots(1, len(coverage), sharey=True, squeeze=False).ravel()
+        for panel, (name, designs) in zip(panels, coverage.items(), strict=True):
+            _coverage(panel, num_models, designs, confidence)
+            panel.set_title(name)
+        panels[0].set_ylabel(f"{confidence:.0%} intervals that cover")
+        handles, labels = panels[0].get_legend_handles_labels()
+        above.legend(
+            handles, labels, title="mean, and range over p from 0.02 to 0.98", loc="outside lower center", ncols=len(labels),
+            fontsize=8, title_fontsize=8,
+        )  # fmt: skip
+        left, right = below.subplots(1, 2)
+        _points(left, false_discoveries, fdr, "share of false discoveries")
+        left.set_title("False discovery rate")
+        left.set_xlim(0, max(1.5 * fdr, *(1.1 * (mean + 2 * error) for mean, error in false_discoveries.values())))
+        _points(right, power, wanted, "achieved power")
+        right.set_title("Power of the planned number")
+        figure.suptitle("\n".join(textwrap.wrap(title, 130)), fontsize=10)
+    return figure
+
+
+def _coverage(
+    axes: Axes,
+    num_models: Sequence[int] | Int[np.ndarray, " sizes"],
+    designs: Mapping[str, Float[np.ndarray, "sizes shares"]],
+    confidence: float,
+) -> None:
+    axes.axhspan(confidence - 0.02, confidence + 0.02, color="#eeeeee", zorder=0, linewidth=0)
+    axes.axhline(confidence, color="#9a9a9a", linewidth=0.8, linestyle="--", zorder=0)
+    colours = matplotlib.colormaps["tab10"](np.arange(10))
+    # Side by side on the logarithmic axis, so that the ranges do not hide each other.
+    shifts = 1.1 ** (np.arange(len(designs)) - (len(designs) - 1) / 2)
+    for (name, values), shift, colour in zip(designs.items(), shifts, colours[: len(designs)], strict=True):
+        mean = values.mean(axis=1)
+        # A mean of equal values may be off by a unit in the last place.
+        spread = np.maximum(np.stack([mean - values.min(axis=1), values.max(axis=1) - mean]), 0)
+        axes.errorbar(
+            np.asarray(num_models) * shift, mean, spread, fmt="o", color=colour, label=name, markersize=3.5, linewidth=1
+        )
+    axes.set_xscale("log")
+    axes.set_xticks(list(num_models))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", labelsize=8)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("models")
+
+
+def _points(axes: Axes, values: Mapping[str, tuple[float, float]], nominal: float, label: str) -> None:
+    """One row a name: a mean with two standard errors to either side, and the nominal value."""
+    rows = np.arange(len(values))[::-1]
+    means, errors = (np.array([pair[part] for pair in values.values()]) for part in (0, 1))
+    axes.axvline(nominal, color="#9a9a9a", linewidth=0.8, linestyle="--", zorder=0)
+    axes.errorbar(means, rows, xerr=2 * errors, fmt="o", color="#5b7083", markersize=4, linewidth=1)
+    axes.set_yticks(rows, labels=list(values), fontsize=7.5)
+    axes.set_ylim(-0.7, len(values) - 0.3)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(f"{label} (bars: 2 standard errors; dashed: nominal)", fontsize=8)

@@ -1,0 +1,89 @@
+"""Figure 3 end to end, and its numbers against what Section 4.3 says."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.models_needed_report import find, main_finding, numbers
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "experiments.models_needed", *arguments]
+    environment = os.environ | {"XDG_CACHE_HOME": str(home)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
+
+
+def test_end_to_end_and_again(tmp_path):
+    """A tiny preset; the second time it trains nothing and says the same."""
+    out = tmp_path / "results"
+    command = ("--preset", "tiny", "--out", str(out))
+    first = run(*command, home=tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    for words in ("4 x small_mlp", "the same, for good", "75", "Finding: on digits", "The paper: CIFAR-100"):
+        assert words in " ".join(first.stdout.split()), first.stdout
+    assert {path.name for path in out.iterdir()} == {"results.json", "figure3.png", "figure3.svg", "models"}
+    results = json.loads((out / "results.json").read_text())
+    assert results["config"]["preset"] == "tiny" and results["section"]["tables"][0]["rows"][0][1:] == [
+        "67",
+        "> 100 models",
+    ]
+    found = results["results"]
+    assert found["num_models"] == 4 and found["test_accuracy"]["n"] == 4 and found["p"]["n"] == 360
+    assert found["test_accuracy"]["mean"] == pytest.approx(found["p"]["mean"]) and found["p"]["mean"] > 0.5
+    assert {round(4 * share) / 4 for share in found["p_of_test_examples"]} == set(found["p_of_test_examples"])
+
+    second = run(*command, home=tmp_path)
+    assert second.returncode == 0 and "compiled in" not in second.stdout and "finished before" in second.stdout
+    assert json.loads((out / "results.json").read_text())["results"] == found
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--delta", "0.5"], "--delta is 0.5; it takes a number between 0 and 0.5"),
+        (["--num-models", "0"], "--num-models is 0"),
+        (["--grid", "1"], "--grid is 1"),
+        (["--curves", "0.9", "1.2"], "--curves is 0.9 1.2"),
+        (["--curves"], "--curves is empty"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--data", "nowhere.npz"], "nowhere.npz"),
+        (["--recipe.learning-rate", "1e6"], "models diverged"),
+    ],
+)
+def test_mistakes_get_one_line_and_no_traceback(tmp_path, options, message):
+    done = run("--preset", "tiny", *options, "--out", str(tmp_path / "out"), home=tmp_path)
+    assert done.returncode == 2 and message in done.stdout + done.stderr, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_numbers_say_what_section_4_3_says(toy):
+    right = np.repeat([1.0, 0.9, 0.5, 0.0], [80, 10, 6, 4])
+    correct = np.arange(20)[:, None] < np.rint(20 * right)
+    findings = find(correct, delta=0.05, grid=21, curves=(1.0, 0.9), diverged=0)
+    found = numbers(findings)
+    assert (found["example"]["first"], found["example"]["for_good"]) == (67, 75)
+    # Fewer than 10 models at p from 0.9 to 1 for a wide range of q: up to 0.4 at least.
+    assert all(q >= 0.4 for q in found["largest_q_below_p_with_fewer_than_10_models"].values())
+    # The more alike, the more models; symmetric.
+    assert np.isinf(np.diag(findings.models)).all() and (findings.models == findings.models.T).all()
+    assert (np.diff(findings.models[20, :20]) >= 0).all()
+    influence, models = findings.curves[1.0]
+    assert (np.diff(models) <= 0).all() and models[influence == 0.1] == 29
+    assert found["share_with_p_1"] == {"mean": 0.8, "std": pytest.approx(0.402, abs=0.001), "n": 100}
+    assert found["share_with_p_0.1_to_0.9"]["mean"] == pytest.approx(0.06)
+    over = found["models_by_influence_on_test_examples"]["0.1"]
+    assert over["n"] == 96 and over["median"] == 29 and over["max"] > 250
+    assert "the majority of examples have p close to 1: 90.0% of 100 reach 0.9" in main_finding(findings, toy)
+
+
+def test_nothing_is_ever_right(toy):
+    findings = find(np.zeros((3, 5), bool), delta=0.05, grid=3, curves=(0.5,), diverged=1)
+    assert numbers(findings)["models_by_influence_on_test_examples"]["0.2"]["n"] == 0
+    assert "only a minority" in main_finding(findings, toy)

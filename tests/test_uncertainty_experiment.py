@@ -1,0 +1,89 @@
+"""The long simulations, short: end to end, and their pieces against what is known."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import uncertainty_simulations as simulations
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "experiments.uncertainty", "--preset", "tiny", *arguments]
+    environment = os.environ | {"XDG_CACHE_HOME": str(home)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
+
+
+def test_end_to_end_and_again(tmp_path):
+    out = tmp_path / "results"
+    first = run("--out", str(out), home=tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "Finding: over all p, 95% intervals cover in" in " ".join(first.stdout.split())
+    assert {path.name for path in out.iterdir()} == {"results.json", "simulations.png", "simulations.svg", "models"}
+    found = json.loads((out / "results.json").read_text())["results"]
+    assert set(found["coverage"]) == {"Newcombe", "Agresti-Caffo", "Welch, float scores"}
+    for designs in found["coverage"].values():
+        assert len(designs) == 4
+        for sizes in designs.values():
+            assert set(sizes) == {"25", "50"} and all(
+                0.8 < row["mean"] <= 1 and row["n"] == 13 for row in sizes.values()
+            )
+    assert len(found["false_discoveries"]) == 12 and len(found["power"]) == 5
+    assert all(row["n"] == 500 and 0.7 < row["mean"] < 0.9 for row in found["power"].values())
+    second = run("--out", str(out), home=tmp_path)
+    assert second.returncode == 0 and "finished before" in second.stdout
+    assert json.loads((out / "results.json").read_text())["results"] == found
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sizes", "50", "25"], "--sizes is 50 25; it takes rising numbers"),
+        (["--fdr", "1"], "--fdr is 1"),
+        (["--power", "0.01"], "--power is 0.01"),
+        (["--repeats", "1"], "--repeats and --power-repeats take whole numbers from 2 up"),
+        (["--data", "nowhere.npz"], "nowhere.npz"),
+    ],
+)
+def test_mistakes_get_one_line_and_no_traceback(tmp_path, options, message):
+    done = run(*options, "--out", str(tmp_path / "out"), home=tmp_path)
+    assert done.returncode == 2 and message in done.stdout + done.stderr, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_coverage_does_not_depend_on_the_blocks(monkeypatch):
+    """One block or several: other draws, the same coverage but for noise."""
+    whole = simulations.coverage(40, 0.5, 2, "newcombe", 0.9, 60, 0)
+    monkeypatch.setattr(simulations, "_VALUES_AT_ONCE", 40 * 169 * 7)
+    parts = simulations.coverage(40, 0.5, 2, "newcombe", 0.9, 60, 0)
+    assert whole.shape == parts.shape == simulations.SHARES.shape and whole.mean() == pytest.approx(0.9, abs=0.03)
+    np.testing.assert_allclose(whole, parts, atol=0.06)
+
+
+@pytest.mark.parametrize("kind", simulations.KINDS)
+def test_tests_have_the_influences_they_say(kind):
+    """Over many ensembles, pairs said to have an influence have it, and the others have next to none."""
+    rows = []
+    for seed in range(30):
+        masks, score, truth = simulations.draw_tests(kind, seed)
+        seen = masks.astype(float)
+        difference = seen.T @ score / seen.sum(0)[:, None] - (1 - seen).T @ score / (1 - seen).sum(0)[:, None]
+        rows.append((difference[truth].mean() if truth.any() else np.nan, difference[~truth].mean()))
+    influential, others = np.array(rows).T
+    assert abs(others.mean()) < 0.02
+    assert np.isnan(influential).all() if "alike" in kind else 0.2 < influential.mean() < 0.4
+
+
+def test_shuffling_keeps_scores_and_takes_influence():
+    rng = np.random.default_rng(0)
+    masks = rng.random((50, 4)) < 0.5
+    correct = masks.copy()
+    shuffled, kept, truth = simulations.shuffled(masks, correct)(1)
+    assert kept is correct and not truth.any() and (shuffled.sum(axis=0) == masks.sum(axis=0)).all()
+    assert (shuffled != masks).any()
