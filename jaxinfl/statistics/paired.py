@@ -1,15 +1,14 @@
 """Intervals for a difference of two proportions that were measured in pairs."""
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 from scipy.special import ndtri
 
 from jaxinfl.statistics.proportions import Interval, wilson_interval
 
 
-def newcombe_paired_interval(
-    first: Bool[np.ndarray, "models pairs"], second: Bool[np.ndarray, "models pairs"], confidence: float = 0.95
-) -> Interval:
+def newcombe_paired_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Interval:
     """Hybrid score interval of mean(first) - mean(second), row t of both being one pair.
 
     As `newcombe_interval`, but for models that come in pairs, such as with and without an example from the same keys: the more
@@ -23,23 +22,28 @@ def newcombe_paired_interval(
       [pairs]; inside -1..1, and of a width above 0 also where every model agrees.
 
     Raises:
-      ValueError: different shapes, no models, a confidence that is not between 0 and 1.
+      TypeError: `first` or `second` are not bool.
+      ValueError: other than two dimensions, different shapes, no models, a confidence that is not between 0 and 1.
 
     Source: Newcombe (1998), "Improved confidence intervals for the difference between binomial proportions based on paired
     data", Statistics in Medicine 17, method 10; the correlation is corrected for continuity where it is above 0.
     """
-    if first.shape != second.shape or not len(first):
+    one, two = np.asarray(first), np.asarray(second)
+    if one.dtype != np.bool_ or two.dtype != np.bool_:
+        raise TypeError(f"first is {one.dtype} and second {two.dtype}; they take bool, whether each model is right.")
+    if one.ndim != 2 or one.shape != two.shape or not len(one):
         raise ValueError(
-            f"first has shape {first.shape} and second {second.shape}; they take one row a model of each pair, and at least one."
+            f"first has shape {one.shape} and second {two.shape}; they take [models, pairs], one row a model of each pair, "
+            "and at least one."
         )
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence!r}; it takes a number between 0 and 1, such as 0.95.")
-    number, quantile = len(first), -float(ndtri((1 - confidence) / 2))
-    share, other = first.mean(axis=0), second.mean(axis=0)
+    number, quantile = len(one), -float(ndtri((1 - confidence) / 2))
+    share, other = one.mean(axis=0), two.mean(axis=0)
     models = np.full(share.shape, float(number))
     low, high = wilson_interval(share, models, quantile)
     other_low, other_high = wilson_interval(other, models, quantile)
-    correlation = _correlation(first, second)
+    correlation = _correlation(one, two)
     difference = share - other
     return Interval(
         difference - _joined(share - low, other_high - other, correlation),

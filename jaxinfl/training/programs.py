@@ -98,6 +98,16 @@ class Programs:
         return DeviceData(*jax.device_put(arrays, self.replicated))
 
 
+def _over_models(execution: Execution, function: Callable[..., Any], *arrays: Any) -> Any:
+    """The function of one model mapped over those of a device."""
+    # width 1 without vmap: a vmapped GEMM over one model is a batched GEMM, which XLA's CPU code runs slower.
+    # The context reaches the trace, which happens inside `lax.map`.
+    with conv_lowering(execution.conv):
+        if execution.width == 1:
+            return jax.lax.map(lambda xs: function(*xs), arrays)
+        return jax.lax.map(lambda xs: function(*xs), arrays, batch_size=execution.width)
+
+
 # Cached: a second call of `train_ensemble` in one process compiles nothing again.
 @lru_cache(maxsize=16)
 def build_programs(
@@ -110,13 +120,7 @@ def build_programs(
     mesh = Mesh(np.asarray(devices), ("models",))
     each, whole = PartitionSpec("models"), PartitionSpec()
 
-    def over_models(function: Callable[..., Any], *arrays: Any) -> Any:
-        # width 1 without vmap: a vmapped GEMM over one model is a batched GEMM, which XLA's CPU code runs slower.
-        # The context reaches the trace, which happens inside `lax.map`.
-        with conv_lowering(execution.conv):
-            if execution.width == 1:
-                return jax.lax.map(lambda xs: function(*xs), arrays)
-            return jax.lax.map(lambda xs: function(*xs), arrays, batch_size=execution.width)
+    over_models = partial(_over_models, execution)
 
     def start_group(data: DeviceData, masks: Array, keys: Keys, given: Given) -> State:
         return over_models(partial(start, model, recipe, data), masks, keys, given)

@@ -1,0 +1,194 @@
+"""What `leave_one_out` found, as numbers, a figure and words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from experiments.outcome import Outcome
+from jaxinfl import Dataset, plots
+from jaxinfl.report import Illustration, Section, Table
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example that was left out. Of arrays [predictions], entry 0 is itself and 1 + j is test example j."""
+
+    index: int
+    memorization: float | None
+    """By the models on random subsets that chose it (Equation 2); None where it was named."""
+    num_models: int
+    """Of each side; without pairs of which one diverged."""
+    p: Float[np.ndarray, " predictions"]
+    """Share of the models on everything that are right."""
+    q: Float[np.ndarray, " predictions"]
+    """The same without the example."""
+    low: Float[np.ndarray, " predictions"]
+    high: Float[np.ndarray, " predictions"]
+    """Ends of the interval of p - q: 95 % for itself, simultaneous over all test examples for these."""
+    needed: Float[np.ndarray, " predictions"]
+    """Models that tell p from q by Section 4.3; infinite where they are equal."""
+
+    @property
+    def influence(self) -> Float[np.ndarray, " predictions"]:
+        """p - q (Equation 1)."""
+        return self.p - self.q
+
+    @property
+    def certain(self) -> Bool[np.ndarray, " predictions"]:
+        """The interval excludes 0."""
+        return (self.low > 0) | (self.high < 0)
+
+    @property
+    def sufficed(self) -> Bool[np.ndarray, " predictions"]:
+        """The models of each side are as many as Section 4.3 asks for."""
+        return self.needed <= self.num_models
+
+    def most_affected(self, shown: int) -> Int[np.ndarray, " shown"]:
+        """Entries of itself and the test examples with the largest estimates, positive or negative; none of 0."""
+        order = 1 + np.argsort(-np.abs(self.influence[1:]), kind="stable")[:shown]
+        return np.concatenate([[0], order[self.influence[order] != 0]])
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that the figure and results.json are made from."""
+
+    examples: Sequence[Example]
+    num_models: int
+    paired: bool
+    shown: int
+    delta: float
+
+
+def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
+    """The section, its numbers and its figure."""
+    pairs = "pairs of models that share their keys" if findings.paired else "models of their own keys on each side"
+    section = Section(
+        title="Equation 1: the influence of single examples by leaving them out",
+        claim="The influence of example i on a prediction is the probability of being right for models trained on everything less "
+        "that for models trained without i (Equation 1); how many models tell the two apart depends on both (Section 4.3).",
+        setting=f"{data.name}, {model}: {len(findings.examples)} training examples, {findings.num_models} {pairs}; "
+        f"{data.num_test} test examples.",
+        finding=finding(findings, data),
+        paper="It defines this influence and counts the models that detect it, but estimates none: training CIFAR-100's networks that "
+        "often without a single example was out of reach. Between p = 0.6 and q = 0.4 more than 100 models are needed, fewer than 10 "
+        f"where p is above 0.9 and q far below. Here {data.image_shape[0]}x{data.image_shape[1]} images and {model}, so that "
+        "thousands of models take minutes.",
+        tables=[_table(findings, data)],
+        illustrations=[
+            Illustration("influence", "Influence of each left-out example on itself and on the test examples.")
+        ],
+    )
+    figure = plots.intervals_figure(
+        {_name(example, data): _estimates(example, findings.shown, data) for example in findings.examples},
+        xlabel="influence, p - q",
+        note=f"{findings.num_models} models a side; red: the example itself, 95 % interval; blue: most affected test examples, "
+        "intervals that hold for all test examples together with 95 %",
+        title=f"{data.name}, {model}: influence of leaving out one training example (Equation 1)",
+    )
+    return Outcome(section, numbers(findings), {"influence": figure})
+
+
+def _name(example: Example, data: Dataset) -> str:
+    return f"train {example.index}: {data.class_names[data.train_labels[example.index]]}"
+
+
+def _label(entry: int, data: Dataset) -> str:
+    return "itself" if entry == 0 else f"test {entry - 1}: {data.class_names[data.test_labels[entry - 1]]}"
+
+
+def _estimates(example: Example, shown: int, data: Dataset) -> plots.Estimates:
+    rows = example.most_affected(shown)
+    labels = [_label(entry, data) for entry in rows]
+    return plots.Estimates(labels, example.influence[rows], example.low[rows], example.high[rows], rows == 0)
+
+
+def numbers(findings: Findings) -> dict[str, Any]:
+    """For each example every estimate of Equation 1 with its interval; `models_needed` is null where p equals q."""
+    return {
+        "models_a_side": findings.num_models,
+        "paired": findings.paired,
+        "delta": findings.delta,
+        "examples": [
+            {
+                "train_index": example.index,
+                "memorization_by_subsets": example.memorization,
+                "n": example.num_models,
+                "itself": _numbers(example, 0),
+                "test": _numbers(example, slice(1, None)),
+            }
+            for example in findings.examples
+        ],
+    }
+
+
+def _numbers(example: Example, entries: Any) -> dict[str, Any]:
+    names = ("p", "q", "influence", "low", "high", "certain")
+    return {name: getattr(example, name)[entries] for name in names} | {"models_needed": example.needed[entries]}
+
+
+def _table(findings: Findings, data: Dataset) -> Table:
+    rows = []
+    for example in findings.examples:
+        for entry in example.most_affected(findings.shown):
+            memorized = "" if entry or example.memorization is None else f"{example.memorization:.2f}"
+            needed = example.needed[entry]
+            rows.append(
+                [
+                    _name(example, data) if entry == 0 else "",
+                    _label(entry, data),
+                    f"{example.p[entry]:.3f}",
+                    f"{example.q[entry]:.3f}",
+                    f"{example.influence[entry]:+.3f}",
+                    f"{example.low[entry]:+.3f} to {example.high[entry]:+.3f}",
+                    memorized,
+                    f"{needed:,.0f}" if np.isfinite(needed) else "none suffice",
+                    "yes" if example.sufficed[entry] else "no",
+                ]
+            )
+    return Table(
+        f"Influence by Equation 1, {findings.num_models} models with and without each example",
+        ["left out", "prediction of", "p", "q", "p - q", "interval", "by subsets", "models needed", "enough"],
+        rows,
+        "Interval: 95 % for the example itself; for test examples 95 % for all of them together, since those with the largest "
+        "estimates are shown. By subsets: memorization by Feldman and Zhang's estimate (Equation 2), which differs because its models "
+        f"see only a part of the data. Needed: Section 4.3 with delta {findings.delta:g}, taking the estimates for p and q.",
+    )
+
+
+def finding(findings: Findings, data: Dataset) -> str:
+    """How large, how sure, and whether the models sufficed."""
+    own = [example.influence[0] for example in findings.examples]
+    sure = sum(bool(example.certain[0]) for example in findings.examples)
+    enough = sum(bool(example.sufficed[0]) for example in findings.examples)
+    count = len(findings.examples)
+    text = (
+        f"Leaving an example out changes the probability of being right on it by {_range(own)}, an influence whose interval excludes 0 "
+        f"for {sure} of {count}; {findings.num_models} models were enough by Section 4.3 for {enough}."
+    )
+    affected = [int(example.certain[1:].sum()) for example in findings.examples]
+    both = [int((example.certain & example.sufficed)[1:].sum()) for example in findings.examples]
+    text += (
+        f" Of {count * data.num_test} pairs with a test example {sum(affected)} have an influence beyond doubt, {sum(both)} of "
+        f"them with enough models by Section 4.3"
+    )
+    sizes = [
+        abs(value) for example in findings.examples for value in example.influence[1:][example.certain[1:]].tolist()
+    ]
+    text += f": the smallest of them is {min(sizes):.3f}." if sizes else "."
+    subsets = [example for example in findings.examples if example.memorization is not None]
+    if subsets:
+        gaps = [float(example.influence[0]) - float(example.memorization or 0.0) for example in subsets]
+        text += (
+            f" Equation 1 differs from the subset estimate (Equation 2) by {_range(gaps)}"
+            f"{': it is the smaller for all of them.' if max(gaps) < 0 else '.'}"
+        )
+    return text
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = (f"{value:+.2f}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
