@@ -108,7 +108,7 @@ def _simulate(config: Config, runs: Ensemble) -> Findings:
             simulations.coverage(size, ratio, uses, interval, config.confidence, config.repeats, config.seed)
             for size in config.sizes
         ]
-        design = f"ratio {ratio}, each subset {'once' if uses == 1 else 'twice'}"
+        design = f"ratio {ratio}" + (", twice" if uses > 1 else "")
         covered.setdefault(name, {})[design] = np.stack(rows)
     usable = ~runs.diverged
     if usable.sum() < 2:

@@ -86,10 +86,10 @@ def _coverage_table(findings: Findings) -> Table:
     for name, designs in findings.coverage.items():
         for row, size in enumerate(findings.sizes):
             parts = (values[row] for values in designs.values())
-            cells = (f"{100 * part.mean():.1f} ({100 * part.min():.0f} to {100 * part.max():.0f})" for part in parts)
+            cells = (f"{100 * part.mean():.1f} ({100 * part.min():.0f}-{100 * part.max():.0f})" for part in parts)
             rows.append(["" if row else name, str(size), *cells])
     return Table(
-        f"% of {findings.confidence:.0%} intervals that cover (lowest to highest over p)",
+        f"% of {findings.confidence:.0%} intervals that cover (lowest-highest over p)",
         ["interval", "models", *next(iter(findings.coverage.values()))],
         rows,
     )
@@ -123,7 +123,7 @@ def main_finding(findings: Findings, about: str) -> str:
         for kind, pairs in findings.rates.items()
         if pairs[:, 0].mean() > findings.fdr + 3 * _mean_and_error(pairs[:, 0])[1]
     ]
-    kept = "every kind of tests keeps" if not over else f"all but {', '.join(over)} keep"
+    kept = "Every kind of tests keeps" if not over else f"All but {', '.join(over)} keep"
     found = findings.real["bh"]
     return (
         f"over all p, {findings.confidence:.0%} intervals cover in {means.min():.1%} to {means.max():.1%} of ensembles; of "

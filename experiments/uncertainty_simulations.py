@@ -17,7 +17,7 @@ WITHIN = 0.3
 """Correlation of models on the same subset, where subsets are used twice."""
 DESIGNS = tuple((ratio, uses) for uses in (1, 2) for ratio in (0.5, 0.7))
 """Ratio of the subsets, and models on each."""
-KINDS = ("0-1 scores", "float scores", "0-1, subsets used twice", "0-1, examples alike", "0-1, complementary subsets")
+KINDS = ("0-1 scores", "float scores", "0-1, subsets used twice", "0-1, examples alike")
 """Of simulated tests."""
 PLANS = ((0.2, 0.5, 0.7), (0.1, 0.5, 0.7), (-0.2, 0.9, 0.7), (0.1, 0.8, 0.5), (0.3, 0.6, 0.7))
 """Effect, base rate and ratio of planned ensembles."""
@@ -80,10 +80,7 @@ def draw_tests(
     """Masks, scores and the pairs with a true influence: 40 of 40 x 30 pairs, none where examples are alike."""
     rng = np.random.default_rng((seed, KINDS.index(kind)))
     models, train, test = 150, 40, 30
-    complementary = kind == "0-1, complementary subsets"
-    masks = jaxinfl.draw_subsets(
-        models, train, 0.5 if complementary else 0.7, seed, "complementary" if complementary else "uniform"
-    )
+    masks = jaxinfl.draw_subsets(models, train, 0.7, seed)
     if kind == "0-1, examples alike":
         # Every discovery is false, and test examples follow one common outcome: the tests depend on each other.
         common = rng.random((models, 1)) < rng.uniform(0.3, 0.9)

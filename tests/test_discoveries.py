@@ -165,6 +165,12 @@ def test_nothing_to_discover():
     assert len(discoveries(np.eye(6, dtype=bool), np.ones((6, 2)))) == 0
 
 
+def test_complementary_subsets_are_refused():
+    masks, correct, _ = make(models=40, design="complementary")
+    with pytest.raises(ValueError, match="each other's complements"):
+        discoveries(masks, correct)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -49,7 +49,7 @@ def simulations_figure(
         panels[0].set_ylabel(f"{confidence:.0%} intervals that cover")
         handles, labels = panels[0].get_legend_handles_labels()
         above.legend(
-            handles, labels, title="mean, and range over p from 0.02 to 0.98", loc="outside lower center", ncols=len(labels),
+            handles, labels, title="mean, and range over p from 0.02 to 0.98 (twice: two models on each subset)", loc="outside lower center", ncols=len(labels),
             fontsize=8, title_fontsize=8,
         )  # fmt: skip
         left, right = below.subplots(1, 2)

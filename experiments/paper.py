@@ -1,0 +1,89 @@
+"""Every figure and table of the paper, one after another, and one page that shows them beside the paper's numbers.
+
+    python -m experiments.paper --preset digits      8x8 digits: under 20 minutes, 2 cores (`make paper`)
+    python -m experiments.paper --preset paper       the paper's own settings: a GPU, days
+    python -m experiments.paper --plan               what each would cost
+
+Each experiment is a process of its own, as if typed by hand, with results in a folder of its own. Run again, all of them go
+on where they stopped, and what is finished is only drawn again.
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from experiments.command_line import console
+from jaxinfl import provenance
+from jaxinfl.report import Illustration, Section, Table, write_page
+from jaxinfl.training.plan import format_seconds
+
+EXPERIMENTS = ("cifar100_subsets", "nondeterminism", "finetune_vs_retrain", "models_needed", "leave_one_out", "sweep")
+"""In the order of the paper: Sections 3, 4.1, 4.2, 4.3, Equation 1, Appendix A.3."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options."""
+
+    preset: Literal["tiny", "digits", "paper"] = "digits"
+    """Of every experiment."""
+    out: Path | None = None
+    """Folder of the page and of the experiments' results; by default results/paper, or results/paper-PRESET."""
+    plan: bool = False
+    """Say what each would cost on this machine, and train nothing."""
+
+
+def main(config: Config) -> int:
+    """Run all; returns 0, or the exit status of the first experiment that failed."""
+    out = config.out or Path("results") / ("paper" if config.preset == "digits" else f"paper-{config.preset}")
+    begun = time.perf_counter()
+    for name in EXPERIMENTS:
+        console.rule(name)
+        command = [sys.executable, "-m", f"experiments.{name}", "--preset", config.preset, "--out", str(out / name)]
+        status = subprocess.run([*command, *(["--plan"] if config.plan else [])], check=False).returncode
+        if status:
+            console.print(f"{name} ended with status {status}; run the same command again to go on.", style="bold red")
+            return status
+    if not config.plan:
+        page = make_page(out)
+        seconds = format_seconds(time.perf_counter() - begun)
+        console.rule()
+        console.print(f"all {len(EXPERIMENTS)} experiments in {seconds}; the page: {page}", markup=False)
+    return 0
+
+
+def make_page(out: Path) -> Path:
+    """The page from the results.json of every experiment."""
+    results = {out / name: json.loads((out / name / "results.json").read_text()) for name in EXPERIMENTS}
+    device = next(iter(results.values()))["device"]
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
+    return write_page(
+        out / "index.html",
+        "How many trained neural networks are needed for influence estimation?",
+        "Every figure and table of Doubov et al., computed again by jaxinfl at a scale that fits a laptop unless said "
+        "otherwise, beside what the paper found. Where the scale differs, the numbers are not comparable one to one; what "
+        "can be compared is in the text of each section. Figures link to their vector graphics; all numbers with n and "
+        "spread are in the results.json of each folder.",
+        {folder: read_section(result["section"]) for folder, result in results.items()},
+        f"{datetime.now(UTC):%Y-%m-%d}; {device}; {versions}; commit {provenance.git_commit()}",
+    )
+
+
+def read_section(values: dict[str, Any]) -> Section:
+    """The section that `dataclasses.asdict` made plain."""
+    tables = [Table(**table) for table in values["tables"]]
+    illustrations = [Illustration(**illustration) for illustration in values["illustrations"]]
+    plain = {field.name: values[field.name] for field in dataclasses.fields(Section)}
+    return Section(**plain | {"tables": tables, "illustrations": illustrations})
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, prog="python -m experiments.paper", description=(__doc__ or "").split("\n\n")[0])))

@@ -1,0 +1,87 @@
+"""The page of all experiments: what it says, that it is one piece, and that no text of a data set becomes markup."""
+
+import html.parser
+from pathlib import Path
+
+from jaxinfl.report import Illustration, Section, Table, spread, write_page
+
+HOSTILE = '<script>alert("x")</script>&'
+
+
+class Reader(html.parser.HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def section(**changes):
+    values = {
+        "title": "Figure 9",
+        "claim": "They agree.",
+        "setting": "digits",
+        "finding": "They do.",
+        "paper": "They did.",
+        "tables": [Table("Agreement", ["models", "IOU"], [["25", "0.10 ± 0.01"]], "20 splits")],
+        "illustrations": [Illustration("figure9", "How they agree")],
+    }
+    return Section(**values | changes)
+
+
+def test_a_page_shows_everything(tmp_path):
+    path = write_page(tmp_path / "index.html", "All", "Intro", {tmp_path / "nine": section()}, "2026")
+    page = Reader(path.read_text())
+    text = " ".join(page.words)
+    for words in (
+        "All",
+        "Intro",
+        "Figure 9",
+        "They agree.",
+        "They do.",
+        "They did.",
+        "0.10 ± 0.01",
+        "20 splits",
+        "2026",
+    ):
+        assert words in text
+    assert ("src", "nine/figure9.png") in page.attributes and ("href", "nine/figure9.svg") in page.attributes
+    assert not list(tmp_path.glob("*.draft"))
+
+
+def test_text_never_becomes_markup(tmp_path):
+    hostile = section(
+        title=HOSTILE,
+        finding=HOSTILE,
+        tables=[Table(HOSTILE, [HOSTILE], [[HOSTILE]], HOSTILE)],
+        illustrations=[Illustration(HOSTILE, '" onerror="alert(1)')],
+    )
+    folder = Path(tmp_path / 'a"b<c')
+    path = write_page(tmp_path / "index.html", HOSTILE, HOSTILE, {folder: hostile}, HOSTILE)
+    page = Reader(path.read_text())
+    assert "script" not in page.tags
+    assert {name for name, _ in page.attributes} <= {
+        "lang",
+        "charset",
+        "name",
+        "content",
+        "class",
+        "href",
+        "id",
+        "src",
+        "alt",
+    }
+    assert " ".join(page.words).count(HOSTILE) == 11  # the title twice: in the head and on top
+
+
+def test_spread_in_a_table():
+    assert spread([0.1, 0.3]) == "0.200 ± 0.141"
+    assert spread([0.25], 2) == "0.25" and spread([float("nan")]) == "none"
