@@ -17,8 +17,8 @@ training's.
 To judge the agreement of R and F, three more: R with R of another seed (what seeds alone leave), F with F of another seed, and
 F with the model that it started from (what fine-tuning changes). 5 seeds in place of the paper's three at the digits preset.
 
-Figure: agreement, all of these side by side. Expected on digits: R and F agree as often as R and R of another seed, about 0.97,
-and F with the model that it started from on more than 0.99: what separates R from F is the seed, not the example.
+Figure: agreement, all of these side by side. Expected on digits: R and F agree as often as R and R of another seed, about 0.99,
+and F with the model that it started from on all but a few examples: what separates R from F is the seed, not the example.
 """
 
 import dataclasses

@@ -87,14 +87,25 @@ def outcome(findings: Findings, data: Dataset) -> Outcome:
             for part in (agreement_finding(name, network), source_finding(network), augmentation_finding(network))
             if part
         ),
-        paper="3 seeds on CIFAR-10, CIFAR-100, DTD and Flowers 102 with Inceptions and ResNet-18: agreement 0.95 to 0.96, 0.75 to "
-        "0.82, 0.41 to 0.55 and 0.52 to 0.67 at accuracies of 0.94 to 0.95, 0.74 to 0.78, 0.30 to 0.37 and 0.51 to 0.54. "
-        f"{data.name} ({data.image_shape[0]}x{data.image_shape[1]} images, {data.num_classes} classes, small networks) is "
-        "another task, so the numbers compare in kind only.",
+        paper=f"{paper_words()} {data.name} ({data.image_shape[0]}x{data.image_shape[1]} images, {data.num_classes} classes, small "
+        "networks) is another task, so the numbers compare in kind only.",
         tables=[_sources_table(findings, data), *([_augmentation_table(findings, data)] if augmented else [])],
         illustrations=illustrations,
     )
     return Outcome(section, numbers(findings), figures)
+
+
+def paper_words() -> str:
+    """Table 2b in a sentence."""
+    tasks: dict[str, list[Any]] = {}
+    for (name, _), stable in TABLE_2B.items():
+        tasks.setdefault(name, []).append(stable)
+    found = [
+        f"{min(s.agreement.mean for s in both):.2f} to {max(s.agreement.mean for s in both):.2f} on {name} at accuracies of "
+        f"{min(s.accuracy.mean for s in both):.2f} to {max(s.accuracy.mean for s in both):.2f}"
+        for name, both in tasks.items()
+    ]
+    return f"3 seeds of Inceptions and ResNet-18: agreement {'; '.join(found)}."
 
 
 def _ways(network: Network) -> dict[str, Float[np.ndarray, " test"]]:

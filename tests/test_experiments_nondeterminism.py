@@ -8,7 +8,14 @@ import pytest
 from experiments import paper_numbers
 from experiments.command_line import Mistake
 from experiments.nondeterminism import PRESETS, check, keys, main, requests
-from experiments.nondeterminism_report import Network, Stable, agreement_finding, augmentation_finding, source_finding
+from experiments.nondeterminism_report import (
+    Network,
+    Stable,
+    agreement_finding,
+    augmentation_finding,
+    paper_words,
+    source_finding,
+)
 from experiments.paper_numbers import BOTH, INIT, ORDER, RESNET, TABLE_2, TABLE_3
 from jaxinfl import Recipe, plots, recipes
 from tests.small_experiments import check_end_to_end
@@ -70,6 +77,12 @@ def test_paper_numbers():
     assert len(TABLE_3) == 8 and all(list(sources) == [INIT, ORDER, BOTH] for sources in TABLE_3.values())
     assert str(TABLE_3["DTD", RESNET][ORDER].agreement) == "0.566 ± 0.01"
     assert paper_numbers.TABLE_2B["Flowers", RESNET].accuracy.mean == 0.513
+
+
+def test_the_paper_in_words():
+    words = paper_words()
+    assert "agreement 0.95 to 0.96 on CIFAR-10 at accuracies of 0.94 to 0.95; 0.75 to 0.82 on CIFAR-100" in words
+    assert words.endswith("0.52 to 0.67 on Flowers at accuracies of 0.51 to 0.54.")
 
 
 def stable(agreement, accuracy=(0.7, 0.9)):
