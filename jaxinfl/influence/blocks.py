@@ -40,9 +40,7 @@ def count_blocks(
 def _counts(train: Packed, test: Packed, start: int, rows: int) -> Int32[Array, "rows test"]:
     last: tuple[Chunk, Chunk] = train[-1], test[-1]
     counts: Int32[Array, "rows test"]
-    counts = with_words(
-        add_chunk, choose_kernel, leading_counts(train, test, start, rows), *last, np.int32(start), rows=rows
-    )
+    counts = with_words(add_chunk, leading_counts(train, test, start, rows), *last, np.int32(start), rows=rows)
     return counts
 
 
