@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -51,7 +52,7 @@ def test_every_cell_has_its_own_setting_and_the_same_seeds(digits):
     assert final.masks.all() and final.masks.shape == (3, digits.num_train)
 
     grid = requests(PRESETS["tiny"], digits)[0]
-    rows = np.asarray(grid.keys)
+    rows = np.asarray(jax.random.key_data(grid.keys))
     assert (rows[:4] == rows[0]).all() and (rows[4:] == rows[4]).all() and (rows[0] != rows[4]).any()
 
 
