@@ -21,7 +21,7 @@ models counts independent ones.
 Intervals: for the example itself 95 %; for the test examples simultaneous ones, 95 % for all of them together (Bonferroni), since
 those shown are picked by their estimates. Whether the models sufficed: `models_needed(p, q, delta)` of Section 4.3, at the estimates.
 
-Figure: influence, estimates with intervals. Expected on digits: the most memorized examples have a self-influence of 0.5 and more,
+Figure: influence, estimates with intervals. Expected on digits: the most memorized examples have a self-influence near 1,
 some of them an influence on single test examples that is beyond doubt.
 """
 
