@@ -18,7 +18,8 @@ from jaxinfl.provenance import command
 
 Config = TypeVar("Config", bound="Options")
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+"""Files and pipes have no width; in the 80 columns that are taken for them, tables would break."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def _print(section: Section) -> None:
 def _terminal_table(table: Table) -> rich.table.Table:
     shown = rich.table.Table(title=rich.text.Text(table.title), title_justify="left")
     for number, column in enumerate(table.columns):
-        shown.add_column(column, justify="right" if number else "left")
+        shown.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in table.rows:
         shown.add_row(*map(rich.text.Text, row))
     return shown

@@ -59,11 +59,11 @@ class Search:
         """The fastest way, or the platform's own unless beaten clearly; with the reason in words."""
         own, fastest = next(iter(self.seconds)), min(self.seconds, key=self.seconds.__getitem__)
         chosen = fastest if self.seconds[fastest] * WORTH_IT < self.seconds[own] else own
-        others = [f"{_name(way, own)} {_time(self.seconds[way])}" for way in self.seconds if way is not chosen]
-        if not others:
+        times = {way: self.seconds[way] / self.seconds[chosen] for way in self.seconds if way is not chosen}
+        if not times:
             return chosen
-        time = _time(self.seconds[chosen])
-        return dataclasses.replace(chosen, reason=f"{time} a step and model, {', '.join(others)}")
+        others = ", ".join(f"{_name(way, own)} {_times(ratio)}" for way, ratio in times.items())
+        return dataclasses.replace(chosen, reason=f"of {len(self.seconds)} ways timed; {others}")
 
     def next_way(self, freedom: Freedom) -> Execution | None:
         """A neighbour of the fastest way that was not tried yet; None where all were."""
@@ -117,8 +117,8 @@ def _name(way: Execution, own: Execution) -> str:
     return " ".join(parts) or "the default"
 
 
-def _time(seconds: float) -> str:
-    return "does not fit in memory" if math.isinf(seconds) else f"{1000 * seconds:.3g} ms"
+def _times(ratio: float) -> str:
+    return "does not fit in memory" if math.isinf(ratio) else f"takes {ratio:.2f} times as long"
 
 
 @dataclass(frozen=True)
