@@ -81,12 +81,14 @@ PRESETS = {
     "cifar10_12k": Config(
         preset="cifar10_12k",
         data="",
+        train_examples=2000,
+        test_examples=1000,
         model="small_cnn",
-        recipe=Recipe(epochs=12, batch_size=128, crop_padding=4, flip=True),
-        num_models=200,
-        num_repeated=50,
-        sizes=(25, 50, 100),
-        same_subset_sizes=(50,),
+        recipe=Recipe(epochs=8, batch_size=128, crop_padding=4, flip=True),
+        num_models=64,
+        num_repeated=16,
+        sizes=(8, 16, 32),
+        same_subset_sizes=(16,),
     ),
     # Appendix A.3; Feldman and Zhang's network.
     "paper": Config(

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import tyro
 from rich.console import Console
 
 from experiments.compilation_cache import use_compilation_cache
 from jaxinfl import Dataset, DatasetUnavailable, Recipe, RunDirectoryError, load_dataset
+from jaxinfl.datasets import stratified_mask
 from jaxinfl.provenance import command
 
 Config = TypeVar("Config", bound="Options")
@@ -35,6 +37,10 @@ class Options:
     splits: str | None = None
     """Which splits of a TFDS data set train and test, "train+validation:test" for instance; by default train and test,
     for dtd and oxford_flowers102 train+validation and test."""
+    train_examples: int | None = None
+    """Take only so many training examples, of each class its share; all by default."""
+    test_examples: int | None = None
+    """The same for test examples."""
     model: str = "small_cnn"
     """Registered name of the architecture."""
     recipe: Recipe = field(default_factory=Recipe)
@@ -100,9 +106,33 @@ def load(config: Options, experiment: str, preset: str) -> tuple[Dataset, Path]:
         raise Mistake(f"--seed is {config.seed}; it takes a whole number from 0 to {2**32 - 1}.")
     with mistakes():
         data = load_dataset(config.data, config.data_dir, image_size=config.image_size, splits=config.splits)
+    data = _part(data, config.train_examples, config.test_examples)
     # "digits" on digits is named once.
     folder = re.sub(r"[^\w.-]", "_", "-".join(dict.fromkeys([preset, data.name])))
     return data, config.out or Path("results") / experiment / folder
+
+
+def _part(data: Dataset, train_examples: int | None, test_examples: int | None) -> Dataset:
+    """The data set, or so many examples of it; always the same ones."""
+    kept = {}
+    for split, number in (("train", train_examples), ("test", test_examples)):
+        labels = getattr(data, f"{split}_labels")
+        if number is None:
+            kept[split] = np.ones(len(labels), bool)
+        elif not 1 <= number <= len(labels):
+            raise Mistake(f"--{split}-examples is {number}; {data.name} has {len(labels)}.")
+        else:
+            kept[split] = stratified_mask(labels, number)
+    if all(mask.all() for mask in kept.values()):
+        return data
+    return Dataset(
+        train_images=data.train_images[kept["train"]],
+        train_labels=data.train_labels[kept["train"]],
+        test_images=data.test_images[kept["test"]],
+        test_labels=data.test_labels[kept["test"]],
+        class_names=data.class_names,
+        name=data.name,
+    )
 
 
 def describe_data(data: Dataset) -> str:

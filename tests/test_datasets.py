@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from jaxinfl.datasets import Dataset, load_dataset
-from jaxinfl.datasets.digits import stratified_test_mask
+from jaxinfl.datasets import Dataset, load_dataset, stratified_mask
 from tests.example_images import CHECKED_BEFORE, arrays, random_images
 
 # Dataset
@@ -208,7 +207,7 @@ def test_digits_are_scikit_learns():
     from sklearn.datasets import load_digits
 
     digits, raw = load_dataset("digits"), load_digits()
-    in_test = stratified_test_mask(raw.target, 360)
+    in_test = stratified_mask(raw.target, 360)
     expected = np.array([[round(value * 255 / 16) for value in image.reshape(-1)] for image in raw.images])
     np.testing.assert_array_equal(digits.test_images.reshape(360, 64), expected[in_test])
     np.testing.assert_array_equal(digits.train_images.reshape(1437, 64), expected[~in_test])

@@ -5,9 +5,10 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from jaxinfl.datasets.dataset import Dataset
+from jaxinfl.datasets.stratified import stratified_mask
 
 _NUM_TEST = 360
 
@@ -20,7 +21,7 @@ def load_digits() -> Dataset:
     table = _table()
     images = np.rint(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     labels = table[:, -1].astype(np.int32)
-    in_test = stratified_test_mask(labels, _NUM_TEST)
+    in_test = stratified_mask(labels, _NUM_TEST)
     return Dataset(
         train_images=images[~in_test],
         train_labels=labels[~in_test],
@@ -46,22 +47,3 @@ def _table() -> Int[np.ndarray, "n 65"]:
 
     digits = load_sklearn_digits()
     return np.column_stack([digits.data, digits.target]).astype(np.int64)
-
-
-def stratified_test_mask(labels: Int[np.ndarray, " n"], num_test: int) -> Bool[np.ndarray, " n"]:
-    """Choose `num_test` examples such that every class gives its share of them, to within one example.
-
-    The same choice for ever: NumPy promises the raw output of PCG64 to stay as it is, but not what a `Generator`
-    makes of it (NEP 19), and scikit-learn promises nothing about `train_test_split`. So each example draws one
-    raw 64-bit word, and each class gives the examples with the smallest words. Seed 0.
-    """
-    words = np.random.PCG64(0).random_raw(len(labels))
-    counts = np.bincount(labels)
-    # Largest remainders, in integers: floats could round two equal shares apart on another machine.
-    shares, remainders = np.divmod(counts * num_test, len(labels))
-    shares[np.argsort(-remainders, kind="stable")[: num_test - shares.sum()]] += 1
-    in_test = np.zeros(len(labels), bool)
-    for k, share in enumerate(shares):
-        members = np.flatnonzero(labels == k)
-        in_test[members[np.argsort(words[members], kind="stable")[:share]]] = True
-    return in_test
