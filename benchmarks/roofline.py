@@ -1,6 +1,6 @@
 """Roofline: what an A100 or an H100 could reach at best, for the paper's models and recipes; nothing is trained.
 
-    python -m benchmarks.roofline            about 1 minute on one core (it compiles one step of each model)
+    python -m benchmarks.roofline            some minutes on one core (it compiles one step of each model)
     python -m benchmarks.roofline --quick    the two smallest models, for tests
 
 Operations and bytes of one training step and one evaluation batch of one model (`benchmarks/costs.py`), times their
@@ -23,7 +23,7 @@ from benchmarks.costs import Cost, evaluation_cost, step_cost
 from benchmarks.record import console, write
 from benchmarks.roofline_figure import Point, Roof, duration, roofline_figure
 from experiments.cifar100_subsets import PRESETS
-from jaxinfl import Recipe
+from jaxinfl import Recipe, recipes
 from jaxinfl.models import REGISTRY, build_model
 from jaxinfl.training.programs import EVALUATION_BATCH
 
@@ -44,7 +44,7 @@ fused bytes (last column): what the kernels of today's float32 program read and 
   for a CPU; a GPU's compiler fuses more, so that is nearer an upper bound
 caches: nothing stays in one from one kernel to the next; what fits into L2 (40 MB on an A100, 50 MB on an H100), as in
   the networks for 8x8 images, could beat a limit by memory
-left out: the start of a model, the order of an epoch, launches of kernels, the host"""
+left out: RandomResizedCrop, the parts in which a batch may be taken, the start of a model, the order of an epoch, launches of kernels, the host"""
 """Printed below the tables and kept in the JSON file."""
 
 
@@ -85,16 +85,21 @@ class Entry:
         return math.ceil((self.num_train + self.num_test) / EVALUATION_BATCH)
 
 
-CIFAR = PRESETS["paper"].recipe
+CIFAR = recipes.CIFAR
 ENTRIES = (
     Entry("small_inception", "CIFAR-100", CIFAR, (32, 32, 3), 100, 50_000, 10_000),
     Entry("resnet18_cifar", "CIFAR-100", CIFAR, (32, 32, 3), 100, 50_000, 10_000),
+    Entry("resnet18", "Flowers", recipes.FINE_GRAINED_224, (224, 224, 3), 102, 2040, 6149, ratio=1.0),
+    Entry("inception_v3", "Flowers", recipes.FINE_GRAINED_299, (299, 299, 3), 102, 2040, 6149, ratio=1.0),
+    Entry("resnet18", "DTD", recipes.FINE_GRAINED_224, (224, 224, 3), 47, 3760, 1880, ratio=1.0),
+    Entry("inception_v3", "DTD", recipes.FINE_GRAINED_299, (299, 299, 3), 47, 3760, 1880, ratio=1.0),
     Entry("small_cnn", "CIFAR-10", CIFAR, (32, 32, 3), 10, 50_000, 10_000),
     Entry("mlp", "MNIST", Recipe(), (28, 28, 1), 10, 60_000, 10_000),
     Entry("small_cnn", "digits", Recipe(epochs=10), (8, 8, 1), 10, 1437, 360, quick=True),
     Entry("small_mlp", "digits", PRESETS["digits"].recipe, (8, 8, 1), 10, 1437, 360, quick=True),
 )
-"""The paper's CIFAR networks with its recipe (Appendix A), and the smaller ones of this library's presets and tests."""
+"""The paper's networks with its recipes (Appendix A; DTD and Flowers on everything, as Section 4 has them), and the smaller
+ones of this library's presets and tests."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +141,10 @@ class Limit:
 def model_cost(entry: Entry) -> Cost:
     """Of the whole training and the evaluation of one model."""
     model = build_model(entry.model, image_shape=entry.image_shape, num_classes=entry.num_classes)
-    step = step_cost(model, entry.recipe, entry.image_shape)
-    return step * entry.steps + evaluation_cost(model, entry.recipe, entry.image_shape) * entry.evaluations
+    # The network alone, on images that are cropped already, and a batch in one piece.
+    recipe = dataclasses.replace(entry.recipe, resized_crop=None, microbatch=None)
+    step = step_cost(model, recipe, entry.image_shape)
+    return step * entry.steps + evaluation_cost(model, recipe, entry.image_shape) * entry.evaluations
 
 
 def limit(cost: Cost, gpu: GPU, arithmetic: Arithmetic) -> Limit:
