@@ -5,7 +5,7 @@ agree on 76 and 82 % of CIFAR-100's test examples (Inception, ResNet-18) and 54 
 fine-tuning is no stand-in for retraining in influence estimation.
 
     python -m experiments.finetune_vs_retrain --preset digits     8x8 digits, 2 networks x 205 models: about a minute, 2 cores
-    python -m experiments.finetune_vs_retrain --preset cifar10_12k --data cifar10.npz    32x32 colour: half an hour, 2 cores
+    python -m experiments.finetune_vs_retrain --preset cifar10_12k --data cifar10.npz    32x32 colour: minutes, 2 cores
     python -m experiments.finetune_vs_retrain --preset paper      CIFAR-100, 2 networks x 63 models, 200 epochs: a GPU
 
 For each seed a model is trained on everything and, for each of 10 random training examples, fine-tuned from its weights without

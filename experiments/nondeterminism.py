@@ -5,7 +5,7 @@ CIFAR-100's, and 40 to 67 % of those of DTD and Flowers, about the same whether 
 both. Appendix B: averaging the logits over ten views of a test image makes them agree only slightly more often.
 
     python -m experiments.nondeterminism --preset digits     8x8 digits, 2 networks x 62 models: about a minute, 2 cores
-    python -m experiments.nondeterminism --preset cifar10_12k --data cifar10.npz     32x32 colour: half an hour, 2 cores
+    python -m experiments.nondeterminism --preset cifar10_12k --data cifar10.npz     32x32 colour: minutes, 2 cores
     python -m experiments.nondeterminism --preset paper      CIFAR-100, 2 networks x 62 models, 200 epochs: a GPU
 
 All models are trained on everything. Where the initialization differs, all have one key for the data order and one for

@@ -1,6 +1,7 @@
 """How a run uses the machine, chosen where the user does not say."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, get_args
 
 import jax
@@ -90,6 +91,8 @@ def default_conv(model: Model, shape: Shape, platform: str) -> tuple[ConvLowerin
     return default, f"no hand-written kernels: {missing}" if missing else f"the default for {platform}"
 
 
+# Cached, these two: tracing a network takes a tenth of a second, and a run asks more than once before its first step.
+@lru_cache
 def convolves(model: Model, shape: Shape) -> bool:
     """Whether there is any convolution to lower."""
     with conv_lowering("stock"):
@@ -102,6 +105,7 @@ def _shapes(model: Model, shape: Shape) -> tuple[Variables, jax.ShapeDtypeStruct
     return jax.eval_shape(model.init, jax.random.key(0)), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
 
 
+@lru_cache
 def forward_flops(model: Model, shape: Shape) -> float:
     """FLOPs of the forward pass of one image (h, w, c), counted on the program before any optimization (nothing is compiled)."""
     lowered = jax.jit(lambda v, x: model.apply(v, x, train=False)[0]).lower(*_shapes(model, shape))
