@@ -118,7 +118,8 @@ class Trainer:
         """Seconds of one step of one model, run that way; infinite where the memory does not suffice."""
         programs = build_programs(self._model, self._recipe, way, tuple(jax.devices())[: way.num_devices])
         try:
-            data = programs.place_data(self._data)
+            same_devices = way.num_devices == len(self._devices)
+            data = self._device_data if same_devices else programs.place_data(self._data)
             return time_step(programs, data, self._recipe, self._given) / way.group
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
             if not out_of_memory(error):
