@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from jaxtyping import Array
@@ -52,6 +51,7 @@ from jaxinfl.models import Model, build_model
 from jaxinfl.training.execution import choose_execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.programs import build_programs
+from jaxinfl.training.spans import span
 
 NetworkName = Literal["digits", "cifar", "mnist", "small_mlp"]
 
@@ -164,7 +164,7 @@ class OurTraining:
         self.conv, self.steps = execution.conv, float(execution.group * network.steps(data.num_train))
         self._programs = build_programs(model, network.recipe, execution, tuple(jax.devices()))
         self._data = self._programs.place_data(data)
-        self._last = jnp.int32(network.epochs)
+        self._whole = span(0, network.epochs)
         keys = ModelKeys.split(jax.random.split(jax.random.key(0), execution.group))
         masks = jaxinfl.draw_subsets(execution.group, data.num_train)
         self._masks, self._keys = self._programs.place(masks, keys)
@@ -175,9 +175,7 @@ class OurTraining:
 
     def run(self) -> Array:
         """All epochs of every model of the group; a second call goes on training."""
-        self._states = self._programs.advance(
-            self._data, self._states, self._masks, self._keys, jnp.int32(0), self._last
-        )
+        self._states = self._programs.advance(self._data, self._states, self._masks, self._keys, self._whole)
         return self._states.loss
 
 

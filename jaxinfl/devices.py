@@ -3,6 +3,7 @@
 import os
 
 import jax
+import psutil
 
 _COUNT_FLAG = "xla_force_host_platform_device_count"
 
@@ -43,3 +44,11 @@ def _chosen_by_user() -> bool:
 def describe(devices: tuple[jax.Device, ...]) -> str:
     """For people: number and kind."""
     return f"{len(devices)} x {devices[0].device_kind}"
+
+
+def free_memory(device: jax.Device) -> int | None:
+    """Bytes that may still be allocated on a device; of the host, if it is a CPU. None where nothing is known."""
+    if device.platform == "cpu":
+        return int(psutil.virtual_memory().available)
+    stats = device.memory_stats()
+    return None if not stats or "bytes_limit" not in stats else stats["bytes_limit"] - stats.get("bytes_in_use", 0)

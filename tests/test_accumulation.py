@@ -11,6 +11,7 @@ import jaxinfl
 from jaxinfl import Recipe, train_ensemble
 from jaxinfl.models import SmallCNN, Variables, build_model
 from jaxinfl.training import step
+from jaxinfl.training.spans import span
 from tests.conftest import make_data
 from tests.test_step import KEYS
 
@@ -95,7 +96,7 @@ def test_every_included_example_is_seen_exactly_once_an_epoch(size, monkeypatch)
     params = {"w": jnp.zeros(1)}
     optimizer = step.make_optimizer(recipe).init(params)
     state = step.State(Variables(params, zeros), optimizer, jnp.zeros(1), jnp.ones(1), jnp.float32(0))
-    state = step.advance(PLAIN, recipe, data, state, jnp.asarray(mask), KEYS, (jnp.int32(0), jnp.int32(3)))
+    state = step.advance(PLAIN, recipe, data, state, jnp.asarray(mask), KEYS, span(0, 3))
     np.testing.assert_array_equal(state.variables.stats["counted"], 3 * mask)
     assert not np.asarray(state.variables.stats["read"])[~mask].any()
     # Parts that hold only padding are not run.

@@ -9,7 +9,7 @@ from jaxinfl import Recipe
 from jaxinfl.models import REGISTRY, build_model
 from jaxinfl.training.execution import GPU_WIDTH, Execution
 from jaxinfl.training.programs import Programs, build_programs
-from jaxinfl.training.step import DeviceData, Keys
+from jaxinfl.training.step import DeviceData, Keys, Span
 
 SHAPES = {"small_inception": (32, 32, 3), "resnet18": (32, 32, 3), "inception_v3": (299, 299, 3)}
 NUM_TRAIN, NUM_TEST, CLASSES = 96, 32, 10
@@ -50,7 +50,7 @@ def check_that_it_lowers(name, recipe, shape):
     number = jax.ShapeDtypeStruct((), jnp.int32)
     for program, arguments in (
         (programs.start, (data, masks, keys)),
-        (programs.advance, (data, states, masks, keys, number, number)),
+        (programs.advance, (data, states, masks, keys, Span(number, number, number, number))),
         (programs.evaluate, (data, states, masks, number)),
     ):
         lowered = jax.export.export(program, platforms=["cuda"])(*arguments).mlir_module()

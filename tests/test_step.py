@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jaxinfl import Recipe
 from jaxinfl.models import Variables, WithAuxiliary, build_model
 from jaxinfl.training import step
+from jaxinfl.training.spans import span
 from tests import reference
 
 KEYS = step.Keys(*jax.random.split(jax.random.key(0), 3))
@@ -36,7 +37,7 @@ def seen_by(mask, batch_size, epochs, monkeypatch):
     )
     state = step.State(Variables(zeros, ()), (), blank, blank, jnp.float32(0))
     recipe = Recipe(batch_size=batch_size, epochs=max(epochs, 1), schedule="constant")
-    state = step.advance(model, recipe, data, state, jnp.asarray(mask), KEYS, (jnp.int32(0), jnp.int32(epochs)))
+    state = step.advance(model, recipe, data, state, jnp.asarray(mask), KEYS, span(0, epochs))
     return state.variables.params
 
 

@@ -1,5 +1,6 @@
 """A run directory is complete or absent, model by model, and damage is found when it is read."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 import xarray
 
 from jaxinfl import Ensemble, RunDirectoryError
-from jaxinfl.store import Layout, RowArray, RunStore
+from jaxinfl.store import Layout, RowArray, RunStore, WriteFailed
+from jaxinfl.store.damage import find_damage
 
 MODELS, TRAIN, TEST, SHARD = 7, 5, 3, 3
 
@@ -21,12 +23,13 @@ def layout() -> Layout:
             "data_name": "d",
             "identity": {
                 "model": {"name": "m"},
-                "data": {"num_train": TRAIN, "num_test": TEST},
+                "data": {"num_train": TRAIN, "num_test": TEST, "fingerprint": "f"},
                 "recipe": {"epochs": 1},
             },
             "execution": {"device": "none"},
             "versions": {"jaxinfl": "0"},
             "command": "pytest",
+            "git_commit": None,
         },
         inputs={
             "masks": (rng.random((MODELS, TRAIN)) < 0.5, ("model", "train")),
@@ -100,15 +103,14 @@ def test_every_damaged_or_missing_file_is_found(run):
             harm(damaged / file)
             try:
                 ensemble = read_everything(damaged)
-            except RunDirectoryError:
-                pass
+            except RunDirectoryError as error:
+                assert f"verify {damaged} --repair" in str(error)
             else:
-                # A lost status only makes its models absent, and a description that the group repeats is not needed.
-                lost_status = file.parts[0] == "status" and file.name != "zarr.json" and harm is Path.unlink
-                assert (lost_status and not ensemble.complete) or file.name == "zarr.json", (file, harm)
-                assert not lost_status or ensemble.num_models < MODELS
-                for name in layout().row_arrays if file.name == "zarr.json" else ():
+                # What the group says of its arrays, they say again, and the inputs are there twice.
+                assert len(file.parts) > 1 and (file.name == "zarr.json" or file.parts[0] == "copies"), (file, harm)
+                for name in layout().row_arrays:
                     np.testing.assert_array_equal(getattr(ensemble, name), getattr(Ensemble.open(run), name))
+            assert {damage.file for damage in find_damage(damaged)} == {file.as_posix()}, (file, harm)
             shutil.rmtree(damaged)
 
 
@@ -127,14 +129,14 @@ def test_damage_is_named_by_models(run):
     with pytest.raises(RunDirectoryError, match=r"test_margin in .* is damaged for models 3 to 5"):
         _ = Ensemble.open(run).test_margin
     (run / "train_margin" / "c" / "2" / "0").unlink()
-    with pytest.raises(RunDirectoryError, match=r"train_margin in .* 1 models \(first: \[6\]\)"):
+    with pytest.raises(RunDirectoryError, match=r"train_margin in .* missing for models 6"):
         _ = Ensemble.open(run).train_margin
 
 
 def test_a_chunk_of_another_shard_is_found(run):
     chunks = run / "test_margin" / "c"
     shutil.copy(chunks / "0" / "0", chunks / "1" / "0")
-    with pytest.raises(RunDirectoryError, match=r"3 models \(first: \[3, 4, 5\]\)"):
+    with pytest.raises(RunDirectoryError, match="damaged or missing for models 3, 4, 5"):
         _ = Ensemble.open(run).test_margin
 
 
@@ -148,19 +150,37 @@ def test_models_are_absent_until_everything_is_on_disk(tmp_path, monkeypatch):
         return array(name)
 
     monkeypatch.setattr(store, "_array", no_space_left)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(WriteFailed, match=r"No space left on device\. Free some space, and the same call goes on"):
         fill(store, slice(0, 1))
     assert Ensemble.open(tmp_path / "run").num_models == 0
 
 
 def test_a_run_appears_all_at_once(tmp_path, monkeypatch):
+    """A start that was cut short leaves nothing that looks like a run, and the next one begins again."""
+
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jaxinfl.store.run.os.replace", fail)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr("jaxinfl.store.run.seal_descriptions", fail)
+    with pytest.raises(WriteFailed, match="No space left on device"):
         RunStore.create(tmp_path / "run", layout())
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(RunDirectoryError, match="is no run directory"):
+        Ensemble.open(tmp_path / "run")
+    monkeypatch.undo()
+    fill(RunStore.create(tmp_path / "run", layout()))
+    assert Ensemble.open(tmp_path / "run").complete
+
+
+def test_rows_of_another_run_are_found(run, tmp_path):
+    """All files of the same shard, checksums and status too, but trained for another run."""
+    other = layout()
+    fill(
+        RunStore.create(tmp_path / "other", dataclasses.replace(other, attributes={**other.attributes, "command": "x"}))
+    )
+    for name in (*layout().row_arrays, "row_checksum", "status"):
+        shutil.copytree(tmp_path / "other" / name, run / name, dirs_exist_ok=True)
+    with pytest.raises(RunDirectoryError, match="damaged or missing for models 0, 1, 2, 3, 4 and 2 more"):
+        _ = Ensemble.open(run).test_margin
 
 
 def test_foreign_directories_are_refused(tmp_path):
@@ -181,7 +201,7 @@ def test_a_newer_format_is_refused(run):
     description = json.loads((run / "zarr.json").read_text())
     description["attributes"]["format"] = 99
     (run / "zarr.json").write_text(json.dumps(description))
-    with pytest.raises(RunDirectoryError, match=r"format 99; this jaxinfl reads formats up to 1\. Upgrade"):
+    with pytest.raises(RunDirectoryError, match=r"format 99; this jaxinfl reads format 2\. Upgrade"):
         Ensemble.open(run)
 
 

@@ -1,8 +1,10 @@
 """What the models of a run said, as arrays."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
 from jaxinfl.models import Variables
-from jaxinfl.store.errors import RunDirectoryError
-from jaxinfl.store.run import ABSENT, DIVERGED, RunStore
-from jaxinfl.store.weights import CHECKSUM, empty_leaves, rebuild
+from jaxinfl.store.parts import Parts, Rows, open_rows
+from jaxinfl.store.run import ABSENT, DIVERGED
+from jaxinfl.store.weights import rebuild
 
 OVERRIDE = "override_"
 """Prefix of the arrays that hold the models' own numbers in place of the recipe's."""
@@ -21,8 +23,8 @@ OVERRIDE = "override_"
 class Ensemble:
     """The finished models of a run: `train_ensemble` returns it, `Ensemble.open` reads it again.
 
-    Arrays are read when first asked for, checked against their checksums, and kept. Their rows are the finished
-    models, in the order of the run's masks; `model_index` gives the row of each in a run that is not complete.
+    Arrays are read when first asked for, checked against their checksums, and kept. Their rows are the finished models
+    that did not diverge, in the order of the run's masks; `model_index` gives the number in the run of each.
 
     Attributes:
       masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
@@ -33,34 +35,52 @@ class Ensemble:
         diverged.
       train_correct, test_correct: bool, prediction equals label.
       train_probability, test_probability: float32, softmax probability of the true class.
-      diverged: bool [models]; leave these models out of an estimate.
+      model_index: int [models], the number in the run of each row.
+      diverged: bool [models], all False but in `with_diverged()`.
+      num_diverged: finished models that diverged, among the rows or not.
       overrides: the models' own numbers in place of the recipe's, float32 [models] by field; empty where there are none.
     """
 
-    def __init__(self, store: RunStore):
-        self._store = store
+    def __init__(self, store: Rows, *, keep_diverged: bool = False):
+        self._store, self._kept_diverged = store, keep_diverged
         status = store.status()
-        self.model_index: Int[np.ndarray, " models"] = np.flatnonzero(status != ABSENT)
+        self._finished = int((status != ABSENT).sum())
+        self.num_diverged = int((status == DIVERGED).sum())
+        kept = status != ABSENT if keep_diverged else (status != ABSENT) & (status != DIVERGED)
+        self.model_index: Int[np.ndarray, " models"] = np.flatnonzero(kept)
         self.diverged: Bool[np.ndarray, " models"] = status[self.model_index] == DIVERGED
+        if self.num_diverged and not keep_diverged:
+            warnings.warn(
+                f"{self.num_diverged} of {self._finished} models diverged and are left out of the ensemble in "
+                f"{store.path or 'memory'}; .with_diverged() has them too.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     @classmethod
     def open(cls, run_dir: str | os.PathLike[str]) -> "Ensemble":
-        """The run in a directory made by `train_ensemble(..., run_dir=run_dir)`, complete or not.
+        """The run in a directory made by `train_ensemble(..., run_dir=run_dir)`, complete or not, whole or in parts.
+
+        Warns where models diverged: they are left out.
 
         Raises:
-          RunDirectoryError: there is no run; it is damaged; a newer jaxinfl made it.
+          RunDirectoryError: there is no run; it is damaged; a newer jaxinfl made it; its parts are not of one run.
         """
-        return cls(RunStore.open(run_dir, writable=False))
+        return cls(open_rows(Path(run_dir)))
+
+    def with_diverged(self) -> "Ensemble":
+        """The same with a row for every finished model, also those that diverged: -1 and NaN in their rows."""
+        return self if self._kept_diverged else Ensemble(self._store, keep_diverged=True)
 
     @property
     def num_models(self) -> int:
-        """Finished models."""
+        """Rows: finished models that did not diverge."""
         return len(self.model_index)
 
     @property
     def complete(self) -> bool:
         """Every model of the run is finished."""
-        return self.num_models == self._store.num_models
+        return self._finished == self._store.num_models
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -119,22 +139,9 @@ class Ensemble:
           IndexError: no such row.
           RunDirectoryError: the run keeps no weights, or they are damaged or missing.
         """
-        description = self.attributes.get("weights")
-        if description is None:
-            raise RunDirectoryError(
-                f"the run in {self._store.path or 'memory'} keeps no weights. Train it with keep_weights=True, in another "
-                "run_dir."
-            )
         chosen = self.model_index if models is None else self.model_index[np.asarray(models, np.int64).reshape(-1)]
-        recorded = self._store.read_rows(CHECKSUM, chosen)
-        result = empty_leaves(description, len(chosen))
-        for shard in self._store.shards():
-            wanted = np.flatnonzero((chosen >= shard.start) & (chosen < shard.stop))
-            if wanted.size:
-                read = self._store.weights.read(shard, description, chosen[wanted], recorded[wanted])
-                for name, values in read.items():
-                    result[name][wanted] = values
-        return rebuild(result, description)
+        leaves = self._store.read_weights(chosen)
+        return rebuild(leaves, self.attributes["weights"])
 
     @property
     def train_correct(self) -> Bool[np.ndarray, "models train"]:
@@ -159,20 +166,30 @@ class Ensemble:
         about = self.attributes
         identity = about["identity"]
         data, model = identity["data"], identity["model"]
-        lines = [
-            f"Ensemble of {self.num_models} of {self._store.num_models} models of {model['name']}",
-            f"  data     {about['data_name']}: {data['num_train']} train, {data['num_test']} test",
+        lines = [f"Ensemble of {self._finished} of {self._store.num_models} models of {model['name']}"]
+        if self.num_diverged:
+            where = "marked in .diverged" if self._kept_diverged else "left out"
+            lines.append(f"  {self.num_diverged} models diverged, {where}")
+        if isinstance(self._store, Parts) and self._store.missing:
+            missing = ", ".join(map(str, self._store.missing))
+            lines.append(f"  missing  part {missing} of {self._store.num_parts}")
+        sizes = f"{data['num_train']} train, {data['num_test']} test, fingerprint {data['fingerprint'][:12]}"
+        lines += [
+            f"  data     {about['data_name']}: {sizes}",
             f"  in       {self._store.path or 'memory'}",
             f"  recipe   {', '.join(f'{name}={value}' for name, value in identity['recipe'].items())}",
-            f"  device   {about['execution']['device']}",
-            f"  versions {', '.join(f'{name} {version}' for name, version in about['versions'].items())}",
-            f"  command  {about['command']}",
         ]
         if self.overrides:
-            lines.insert(4, f"  a value for each model: {', '.join(self.overrides)}")
-        if self.diverged.any():
-            lines.insert(1, f"  {self.diverged.sum()} models diverged")
-        return "\n".join(lines)
+            lines.append(f"  a value for each model: {', '.join(self.overrides)}")
+        return "\n".join(
+            [
+                *lines,
+                f"  device   {about['execution']['device']}",
+                f"  versions {', '.join(f'{name} {version}' for name, version in about['versions'].items())}",
+                f"  commit   {about['git_commit'] or 'none: jaxinfl did not run from a git checkout'}",
+                f"  command  {about['command']}",
+            ]
+        )
 
 
 def _probability(margin: np.ndarray) -> np.ndarray:

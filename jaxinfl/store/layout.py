@@ -10,9 +10,14 @@ from typing import Any
 
 import numpy as np
 import zarr
-from jaxtyping import Shaped, UInt32
+from jaxtyping import Int, Shaped, UInt32
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
+
+COPIES = "copies"
+"""Group with a second copy of the inputs: subsets and keys cannot be recomputed from the rest of a run."""
+LOST = 255
+"""What Zarr reads for the status of a model whose chunk is not there: the largest number, as of all unsigned arrays."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +57,25 @@ def lay_out(store: Store, layout: Layout, format_version: int) -> zarr.Group:
     }
     record["digest"] = attributes_digest(record)
     group = zarr.create_group(store, attributes=record)
+    copies = group.create_group(COPIES)
     for name, (values, axes) in layout.inputs.items():
         per_model = axes[0] == "model"
-        _create(group, name, values.shape, values.dtype, axes, layout.shard_size if per_model else None)[...] = values
+        for place in (group, copies):
+            _create(place, name, values.shape, values.dtype, axes, layout.shard_size if per_model else None)[...] = (
+                values
+            )
     rows = dict(layout.row_arrays)
     rows["row_checksum"] = RowArray((len(layout.row_arrays),), "uint32", ("array",))
-    rows["status"] = RowArray((), "uint8", ())
     for name, spec in rows.items():
         shape = (layout.num_models, *spec.shape)
         _create(group, name, shape, np.dtype(spec.dtype), ("model", *spec.axes), layout.shard_size)
+    # Written from the start, so that a chunk which is not there is a lost one and not one of models to be trained.
+    _create(group, "status", (layout.num_models,), np.dtype("uint8"), ("model",), layout.shard_size)[...] = 0
     with warnings.catch_warnings():
         # One read opens everything, and xarray expects it; Zarr warns that version 3 does not specify it yet.
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part", category=UserWarning)
+        # The lock of the writer, and the mark of a run that is being laid out.
+        warnings.filterwarnings("ignore", message="Object at .* is not recognized", category=UserWarning)
         return zarr.consolidate_metadata(store)
 
 
@@ -84,16 +96,32 @@ def _create(
         dimension_names=axes,
         # The checksum comes last: it covers the bytes as they lie on disk.
         compressors=[ZstdCodec(level=1), Crc32cCodec()],
-        fill_value=0,
-        # Without this a chunk of zeros is not written, and nobody could tell it from a lost one.
+        fill_value=_lost(dtype),
+        # Without this a chunk of fill values is not written, and nobody could tell it from a lost one.
         config={"write_empty_chunks": True},
     )
 
 
-def row_checksums(values: Shaped[np.ndarray, "rows ..."]) -> UInt32[np.ndarray, " rows"]:
-    """CRC-32 of the bytes of each row."""
+def _lost(dtype: np.dtype[Any]) -> bool | int | float:
+    """What a lost chunk reads as: a value that nothing writes, where the type has one."""
+    if dtype.kind == "b":
+        return False
+    if dtype.kind == "f":
+        return float("nan")
+    return int(np.iinfo(dtype).min if dtype.kind == "i" else np.iinfo(dtype).max)
+
+
+def row_checksums(
+    values: Shaped[np.ndarray, "rows ..."], run: str, name: str, models: Int[np.ndarray, " rows"]
+) -> UInt32[np.ndarray, " rows"]:
+    """CRC-32 of each row: of the digest of the run, the name of the array, the number of the model, and the bytes.
+
+    A row that belongs to another run, array or model is not taken for this one.
+    """
+    start = zlib.crc32(f"{run} {name} ".encode())
     contiguous = np.ascontiguousarray(values)
-    return np.array([zlib.crc32(row.tobytes()) for row in contiguous], np.uint32)
+    numbered = zip(models, contiguous, strict=True)
+    return np.array([zlib.crc32(row.tobytes(), zlib.crc32(b"%d" % model, start)) for model, row in numbered], np.uint32)
 
 
 def digest(values: np.ndarray) -> str:

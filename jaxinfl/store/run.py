@@ -4,11 +4,14 @@ A shard of models is written in three steps: its arrays, a checksum of every row
 Each file is replaced atomically, so a run killed at any moment holds shards that are complete and shards that are not
 there. Every chunk also carries Zarr's CRC-32C; the row checksums find what that cannot: a chunk that is missing (Zarr
 would read it as fill values) or that belongs to another row or run.
+
+`manifest.json` seals the descriptions of the group and its arrays, and `UNFINISHED` lies beside them until a new run is
+laid out: nothing is in there then that could be lost.
 """
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,17 @@ import zarr
 from jaxtyping import Bool, Int, UInt8
 from zarr.storage import LocalStore, MemoryStore
 
-from jaxinfl.store.errors import RunDirectoryError
-from jaxinfl.store.layout import Layout, RowArray, attributes_digest, digest, lay_out, row_checksums
-from jaxinfl.store.weights import WeightFiles
+from jaxinfl.store.checkpoint import CheckpointFile
+from jaxinfl.store.errors import DamagedRun, RunDirectoryError, listed
+from jaxinfl.store.failures import check_still_there, write_failures
+from jaxinfl.store.layout import LOST, Layout, RowArray, attributes_digest, digest, lay_out, row_checksums
+from jaxinfl.store.lock import HOLDER, LOCK
+from jaxinfl.store.seal import digest_of, read_seal, write_seal
+from jaxinfl.store.weights import CHECKSUM, Leaves, WeightFiles, empty_leaves
 
-FORMAT = 1
+FORMAT = 2
 """Raised when an older jaxinfl could not read what this one writes."""
+MANIFEST, UNFINISHED = "manifest.json", "UNFINISHED"
 
 ABSENT, COMPLETE, DIVERGED = 0, 1, 2
 """Status of a model: not trained yet; trained; trained, but a loss or logit was not finite."""
@@ -36,6 +44,7 @@ class RunStore:
         self.path = path
         self.attributes: dict[str, Any] = _checked_attributes(group, path)
         self.weights = WeightFiles(None if path is None else path / "weights")
+        self.checkpoint = None if path is None else CheckpointFile(path / "checkpoint")
         self.row_arrays = {
             name: RowArray(tuple(spec["shape"]), spec["dtype"], tuple(spec["axes"]))
             for name, spec in self.attributes["row_arrays"].items()
@@ -43,45 +52,51 @@ class RunStore:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str] | None, layout: Layout) -> "RunStore":
-        """A new run in a directory that is new or empty, or in memory where `path` is None."""
+        """A new run in a directory that is new or empty, or in memory where `path` is None.
+
+        Raises:
+          RunDirectoryError: something else is there.
+          WriteFailed: the file system does not take it; the next call begins again.
+        """
         if path is None:
             return cls(lay_out(MemoryStore(), layout, FORMAT), None)
-        path = Path(path).resolve()
+        path = Path(path)
         check_free(path)
-        # A run appears all at once: it is laid out beside its place and then moved there.
-        draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lay_out(LocalStore(draft), layout, FORMAT)
-            if path.is_dir():
-                # The directory stays the one it is (a mount point, the folder one stands in); zarr.json makes it a run.
-                for part in sorted(draft.iterdir(), key=lambda part: part.name == "zarr.json"):
-                    os.replace(part, path / part.name)
-                draft.rmdir()
-            else:
-                os.replace(draft, path)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
+        with write_failures(path):
+            path.mkdir(parents=True, exist_ok=True)
+            (path / UNFINISHED).touch()
+            for leftover in path.iterdir():
+                if leftover.name not in (LOCK, HOLDER, UNFINISHED):
+                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            lay_out(LocalStore(path), layout, FORMAT)
+            seal_descriptions(path)
+            (path / UNFINISHED).unlink()
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, writable: bool = True) -> "RunStore":
-        """The run in an existing directory.
+    def open(cls, path: str | os.PathLike[str], *, writable: bool = True, sealed: bool = True) -> "RunStore":
+        """The run in an existing directory; its description is compared with its seal, unless not `sealed`.
 
         Raises:
           RunDirectoryError: there is no run, its description is damaged, or a newer jaxinfl made it.
         """
         path = Path(path)
-        if not (path / "zarr.json").is_file():
+        if not is_run(path):
+            if (path / MANIFEST).exists() and not (path / UNFINISHED).exists():
+                raise DamagedRun(f"the description of the run in {path} (zarr.json) is missing.", path)
             raise RunDirectoryError(
                 f"{path} is no run directory: it has no zarr.json. `train_ensemble(..., run_dir=...)` makes one."
             )
         try:
             group = zarr.open_group(path, mode="r+" if writable else "r")
         except (ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
-            raise RunDirectoryError(f"{path / 'zarr.json'} cannot be read as a Zarr group: {error}") from error
-        return cls(group, path)
+            raise DamagedRun(f"{path / 'zarr.json'} cannot be read as a Zarr group: {error}.", path) from error
+        store = cls(group, path)
+        if sealed and digest_of((path / "zarr.json").read_bytes()) != digest_of(
+            descriptions(path)["zarr.json"].encode()
+        ):
+            raise DamagedRun(f"the description of the run in {path} (zarr.json) is damaged or was edited.", path)
+        return store
 
     @property
     def num_models(self) -> int:
@@ -91,34 +106,73 @@ class RunStore:
     def shard_size(self) -> int:
         return int(self.attributes["shard_size"])
 
+    @property
+    def own_models(self) -> range:
+        """The models that are trained here: all, or those of a part."""
+        return range(*self.attributes.get("own_models", (0, self.num_models)))
+
     def status(self) -> UInt8[np.ndarray, " models"]:
-        """ABSENT, COMPLETE or DIVERGED for every model."""
-        return self._read("status", slice(None))
+        """ABSENT, COMPLETE or DIVERGED for every model.
+
+        Raises:
+          RunDirectoryError: it is damaged or lost.
+        """
+        status: UInt8[np.ndarray, " models"] = self._read("status", slice(None))
+        unknown = np.flatnonzero(status > DIVERGED)
+        if unknown.size:
+            what = "missing" if (status[unknown] == LOST).all() else "damaged"
+            raise DamagedRun(f"{self._where('status')} is {what} for models {listed(unknown)}.", self.path)
+        return status
 
     def shards(self) -> list[slice]:
-        """The rows of each shard, in order."""
-        starts = range(0, self.num_models, self.shard_size)
-        return [slice(a, min(a + self.shard_size, self.num_models)) for a in starts]
+        """The rows of each shard to be trained here, in order."""
+        own = self.own_models
+        starts = range(own.start - own.start % self.shard_size, own.stop, self.shard_size)
+        return [slice(max(a, own.start), min(a + self.shard_size, own.stop)) for a in starts]
 
     def write(self, shard: slice, rows: Mapping[str, np.ndarray], diverged: Bool[np.ndarray, " rows"]) -> None:
-        """Write one whole shard; it counts as complete only when everything is on disk."""
+        """Write one whole shard; it counts as complete only when everything is on disk.
+
+        Raises:
+          WriteFailed: the file system does not take it, or the run directory is gone; the shard is absent then.
+        """
         if set(rows) != set(self.row_arrays):
             raise ValueError(f"a shard holds {sorted(self.row_arrays)}; got {sorted(rows)}.")
-        checksums = np.empty((shard.stop - shard.start, len(self.row_arrays)), np.uint32)
+        models = np.arange(shard.start, shard.stop)
+        checksums = np.empty((len(models), len(self.row_arrays)), np.uint32)
+        arrays = {}
         for column, (name, spec) in enumerate(self.row_arrays.items()):
             values = np.ascontiguousarray(rows[name], dtype=spec.dtype)
             if values.shape != (len(checksums), *spec.shape):
                 raise ValueError(f"{name} has shape {values.shape}; the shard takes {(len(checksums), *spec.shape)}.")
-            self._array(name)[shard] = values
-            checksums[:, column] = row_checksums(values)
-        self._array("row_checksum")[shard] = checksums
-        self._array("status")[shard] = np.where(diverged, DIVERGED, COMPLETE).astype(np.uint8)
+            checksums[:, column] = row_checksums(values, self.attributes["digest"], name, models)
+            arrays[name] = values
+        arrays["row_checksum"] = checksums
+        arrays["status"] = np.where(diverged, DIVERGED, COMPLETE).astype(np.uint8)
+        for name, values in arrays.items():
+            self._write(name, shard, values)
+
+    def tidy(self) -> None:
+        """Remove what a writer left that was killed: files that were never renamed to their names."""
+        if self.path is not None:
+            for leftover in self.path.rglob("*.partial"):
+                leftover.unlink()
+
+    def write_weights(self, shard: slice, leaves: Leaves) -> np.ndarray:
+        """Keep the weights of a shard, before it is written itself; the values of its `CHECKSUM` rows."""
+        if self.path is None:
+            return self.weights.write(shard.start, leaves)
+        check_still_there(self.path)
+        with write_failures(self.path):
+            return self.weights.write(shard.start, leaves)
 
     def read_input(self, name: str) -> np.ndarray:
         """An array that was known beforehand, checked against its recorded hash."""
         values = self._read(name, slice(None))
-        if digest(values) != self.attributes["inputs"][name]:
-            raise RunDirectoryError(f"{self._where(name)} is damaged: it differs from what the run was started with.")
+        if digest(values) != self.attributes["inputs"][name.rpartition("/")[2]]:
+            raise DamagedRun(
+                f"{self._where(name)} is damaged: it differs from what the run was started with.", self.path
+            )
         return values
 
     def read_rows(self, name: str, models: Int[np.ndarray, " rows"]) -> np.ndarray:
@@ -131,21 +185,49 @@ class RunStore:
         values = self._read(name, slice(None) if whole else models)
         column = list(self.row_arrays).index(name)
         recorded = self._read("row_checksum", slice(None) if whole else models)[:, column]
-        damaged = models[row_checksums(values) != recorded]
+        damaged = models[row_checksums(values, self.attributes["digest"], name, models) != recorded]
         if damaged.size:
-            raise RunDirectoryError(
-                f"{self._where(name)} is damaged or missing for {damaged.size} models (first: {damaged[:5].tolist()})."
-            )
+            raise DamagedRun(f"{self._where(name)} is damaged or missing for models {listed(damaged)}.", self.path)
         return values
+
+    def read_weights(self, models: Int[np.ndarray, " rows"]) -> Leaves:
+        """The weights of some models, each checked against its checksum.
+
+        Raises:
+          RunDirectoryError: the run keeps none, or they are damaged or missing.
+        """
+        description: Sequence[Mapping[str, Any]] | None = self.attributes.get("weights")
+        if description is None:
+            raise RunDirectoryError(
+                f"the run in {self.path or 'memory'} keeps no weights. Train it with keep_weights=True, in another run_dir."
+            )
+        recorded = self.read_rows(CHECKSUM, models)
+        result = empty_leaves(description, len(models))
+        for shard in self.shards():
+            wanted = np.flatnonzero((models >= shard.start) & (models < shard.stop))
+            if wanted.size:
+                read = self.weights.read(shard, models[wanted], recorded[wanted])
+                for name, values in read.items():
+                    result[name][wanted] = values
+        return result
 
     def _array(self, name: str) -> zarr.Array:
         try:
             array = self.group[name]
         except (KeyError, ValueError, TypeError) as error:
-            raise RunDirectoryError(f"{self._where(name)} is missing or its description is damaged.") from error
+            raise DamagedRun(f"{self._where(name)} is missing or its description is damaged.", self.path) from error
         if not isinstance(array, zarr.Array):
-            raise RunDirectoryError(f"{self._where(name)} is not an array.")
+            raise DamagedRun(f"{self._where(name)} is not an array.", self.path)
         return array
+
+    def _write(self, name: str, rows: slice, values: np.ndarray) -> None:
+        if self.path is None:
+            self._array(name)[rows] = values
+            return
+        check_still_there(self.path)
+        # A chunk of zeros is written too, which is no part of an array's description: a missing file is always a loss.
+        with write_failures(self.path), zarr.config.set({"array.write_empty_chunks": True}):
+            self._array(name)[rows] = values
 
     def _read(self, name: str, rows: slice | np.ndarray) -> np.ndarray:
         array = self._array(name)
@@ -154,7 +236,8 @@ class RunStore:
         except (ValueError, RuntimeError, OSError) as error:
             damaged = self._damaged_shards(array)
             named = ", ".join(f"{shard.start} to {shard.stop - 1}" for shard in damaged[:5])
-            raise RunDirectoryError(f"{self._where(name)} is damaged for models {named or '?'}: {error}") from error
+            what = f"{self._where(name)} is damaged for models {named or '?'}: {error}."
+            raise DamagedRun(what, self.path) from error
 
     def _damaged_shards(self, array: zarr.Array) -> list[slice]:
         damaged = []
@@ -169,15 +252,40 @@ class RunStore:
         return f"{name} in {self.path or 'memory'}"
 
 
+def is_run(path: Path) -> bool:
+    """Whether a run is there, from the moment on at which it is laid out."""
+    return (path / "zarr.json").is_file() and not (path / UNFINISHED).exists()
+
+
 def check_free(path: Path) -> None:
     """Raise `RunDirectoryError` unless a new run may be made at `path`."""
     if path.exists() and not path.is_dir():
         raise RunDirectoryError(f"{path} is a file; run_dir takes a directory that is new or empty.")
-    if path.is_dir() and any(path.iterdir()):
+    if not path.is_dir() or (path / UNFINISHED).exists():
+        return
+    if any(found.name not in (LOCK, HOLDER) for found in path.iterdir()):
         raise RunDirectoryError(
             f"{path} is not empty and holds no jaxinfl run; run_dir takes a directory that is new, empty, "
             "or made by an earlier call."
         )
+
+
+def seal_descriptions(path: Path) -> None:
+    """Keep what the group and its arrays say of themselves a second time, to compare and to repair."""
+    found = sorted(path.rglob("zarr.json"))
+    write_seal(path / MANIFEST, {file.relative_to(path).as_posix(): file.read_text() for file in found})
+
+
+def descriptions(path: Path) -> dict[str, str]:
+    """What `seal_descriptions` kept: text by file.
+
+    Raises:
+      RunDirectoryError: it is missing or damaged.
+    """
+    try:
+        return read_seal(path / MANIFEST)
+    except RunDirectoryError as error:
+        raise DamagedRun(str(error), path) from error
 
 
 def _checked_attributes(group: zarr.Group, path: Path | None) -> dict[str, Any]:
@@ -185,11 +293,13 @@ def _checked_attributes(group: zarr.Group, path: Path | None) -> dict[str, Any]:
     attributes: dict[str, Any] = dict(group.attrs)
     if "format" not in attributes or "digest" not in attributes:
         raise RunDirectoryError(f"{where} is a Zarr group, but no jaxinfl run.")
-    if isinstance(attributes["format"], int) and attributes["format"] > FORMAT:
+    if isinstance(attributes["format"], int) and attributes["format"] != FORMAT:
+        newer = attributes["format"] > FORMAT
         raise RunDirectoryError(
-            f"{where} was made by jaxinfl {attributes.get('versions', {}).get('jaxinfl', '(newer)')} in format "
-            f"{attributes['format']}; this jaxinfl reads formats up to {FORMAT}. Upgrade jaxinfl to read it."
+            f"{where} was made by jaxinfl {attributes.get('versions', {}).get('jaxinfl', '(unknown)')} in format "
+            f"{attributes['format']}; this jaxinfl reads format {FORMAT}. "
+            + ("Upgrade jaxinfl to read it." if newer else "Train it anew, in another run_dir.")
         )
     if attributes_digest(attributes) != attributes["digest"]:
-        raise RunDirectoryError(f"the description of the run in {where} (zarr.json) is damaged or was edited.")
+        raise DamagedRun(f"the description of the run in {where} (zarr.json) is damaged or was edited.", path)
     return attributes

@@ -6,7 +6,6 @@ or that belong to other models, are found when they are read.
 """
 
 import hashlib
-import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,17 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, PyTree, Shaped, UInt32
+from jaxtyping import Int, PyTree, UInt32
 
 from jaxinfl.models import Variables
-from jaxinfl.store.errors import RunDirectoryError
+from jaxinfl.store import saved
+from jaxinfl.store.errors import DamagedRun, RunDirectoryError, listed
 from jaxinfl.store.layout import digest
+from jaxinfl.store.saved import Leaves
 
 CHECKSUM = "weights_checksum"
 """The row array with a checksum of each model's weights."""
-
-Leaves = dict[str, Shaped[np.ndarray, "models ..."]]
-"""Arrays with a row a model, by name: "params.head.kernel"."""
 
 
 def describe(variables: Variables) -> list[dict[str, Any]]:
@@ -47,7 +45,7 @@ def describe(variables: Variables) -> list[dict[str, Any]]:
     return found
 
 
-def named(variables: Variables) -> Leaves:
+def named(variables: PyTree) -> Leaves:
     """The arrays by name."""
     flat = jax.tree_util.tree_flatten_with_path(variables)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in flat}
@@ -102,56 +100,43 @@ class WeightFiles:
         """Keep the weights of the shard whose first model is `first`, in place of any that are there; their checksums."""
         if self._folder is None:
             self._kept[first] = leaves
-            return _checksums(leaves)
-        import orbax.checkpoint as ocp  # takes half a second, and few runs keep weights
-
-        path = self._path(first)
-        # What a run left that was killed: finished weights without a shard, or Orbax's unfinished ones.
-        for stale in path.parent.glob(f"{path.name}*"):
-            shutil.rmtree(stale)
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(path.absolute(), leaves)
+        else:
+            self._folder.mkdir(exist_ok=True)
+            saved.save(self.path(first), leaves, {})
         return _checksums(leaves)
 
-    def read(
-        self,
-        shard: slice,
-        description: Sequence[Mapping[str, Any]],
-        models: Int[np.ndarray, " rows"],
-        recorded: UInt32[np.ndarray, " rows"],
-    ) -> Leaves:
+    def remove(self, first: int) -> None:
+        """Forget the weights of a shard."""
+        self._kept.pop(first, None)
+        if self._folder is not None:
+            saved.remove(self.path(first))
+
+    def read(self, shard: slice, models: Int[np.ndarray, " rows"], recorded: UInt32[np.ndarray, " rows"]) -> Leaves:
         """The weights of some models of one shard, checked against their recorded checksums.
 
         Raises:
           RunDirectoryError: they are missing, cannot be read, or are not those that were written.
         """
-        whole = self._restore(shard, description)
+        try:
+            whole = self._kept[shard.start] if self._folder is None else saved.restore(self.path(shard.start))
+        except RunDirectoryError as error:
+            raise DamagedRun(
+                f"the weights of models {shard.start} to {shard.stop - 1} cannot be read: {error}", self._run
+            ) from error
         leaves = {name: values[models - shard.start] for name, values in whole.items()}
         damaged = models[_checksums(leaves) != recorded]
         if damaged.size:
-            raise RunDirectoryError(
-                f"the weights in {self._path(shard.start)} are damaged for {damaged.size} models "
-                f"(first: {damaged[:5].tolist()})."
+            raise DamagedRun(
+                f"the weights in {self.path(shard.start)} are damaged for models {listed(damaged)}.", self._run
             )
         return leaves
 
-    def _restore(self, shard: slice, description: Sequence[Mapping[str, Any]]) -> Leaves:
-        if self._folder is None:
-            return self._kept[shard.start]
-        import orbax.checkpoint as ocp
+    @property
+    def _run(self) -> Path | None:
+        return None if self._folder is None else self._folder.parent
 
-        path = self._path(shard.start)
-        where = f"the weights of models {shard.start} to {shard.stop - 1} in {path}"
-        if not path.is_dir():
-            raise RunDirectoryError(f"{where} are missing.")
-        try:
-            with ocp.StandardCheckpointer() as checkpointer:
-                restored = checkpointer.restore(path.absolute(), empty_leaves(description, shard.stop - shard.start))
-        except Exception as error:  # Orbax and TensorStore raise many types on damaged files
-            raise RunDirectoryError(f"{where} are damaged: {str(error).splitlines()[0]}") from error
-        return {name: np.asarray(values) for name, values in restored.items()}
-
-    def _path(self, first: int) -> Path:
+    def path(self, first: int) -> Path:
+        """The checkpoint of the shard whose first model is `first`."""
         return (self._folder or Path()) / f"{first:08d}"
 
 

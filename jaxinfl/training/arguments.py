@@ -12,9 +12,11 @@ from jaxtyping import Bool
 
 from jaxinfl.datasets import Dataset
 from jaxinfl.models.lowering import ConvLowering
-from jaxinfl.store import RunDirectoryError
+from jaxinfl.store import RunDirectoryError, WriteFailed
+from jaxinfl.store.failures import free_bytes
 from jaxinfl.subsets import check_masks
 from jaxinfl.training.keys import ModelKeys
+from jaxinfl.training.plan import RunPlan, format_bytes
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.recipes import stored_side
 
@@ -79,6 +81,45 @@ def check_shard_size(shard_size: int | None) -> None:
         return
     if isinstance(shard_size, bool) or not isinstance(shard_size, (int, np.integer)) or shard_size < 1:
         raise ValueError(f"shard_size is {shard_size!r}; it takes a whole number of models from 1 up.")
+
+
+def check_part(part: tuple[int, int] | None, num_models: int, run_dir: Any) -> None:
+    """Raise unless it is None or the number and count of a part, with a directory to go to and a model for each part."""
+    if part is None:
+        return
+    whole = isinstance(part, (tuple, list)) and len(part) == 2
+    if not whole or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in part):
+        raise TypeError(f"part is {part!r}; it takes two whole numbers, (1, 4) for the first quarter.")
+    if not 1 <= part[0] <= part[1] <= num_models:
+        raise ValueError(
+            f"part is {tuple(part)!r}; it takes (number, parts), numbers from 1 up, with at most one part for each of the "
+            f"{num_models} models."
+        )
+    if run_dir is None:
+        raise ValueError("part is given without run_dir, in which the parts come together. Name a directory.")
+
+
+def check_limits(checkpoint_every: float, max_diverged: float) -> None:
+    """Raise unless they are a number of seconds and a share."""
+    for name, value, most, what in (
+        ("checkpoint_every", checkpoint_every, np.inf, "a number of seconds above 0"),
+        ("max_diverged", max_diverged, 1.0, "a share from 0 to 1"),
+    ):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise TypeError(f"{name} is {value!r}; it takes {what}.")
+        if not 0 <= value <= most or (name == "checkpoint_every" and value == 0):
+            raise ValueError(f"{name} is {value!r}; it takes {what}.")
+
+
+def check_disk(path: Path, plan: RunPlan) -> None:
+    """Raise unless the disk has room for what is still to be written."""
+    needed = plan.disk_bytes_left
+    free = free_bytes(path)
+    if needed > free:
+        raise WriteFailed(
+            f"{path} may need {format_bytes(needed)} more, but {format_bytes(free)} are free on its disk. Free some space, "
+            "use a run_dir on another disk, or train fewer models."
+        )
 
 
 def check_weights_kept(recorded: Mapping[str, Any], path: Path | None, kept: Mapping[str, Any]) -> dict[str, Any]:

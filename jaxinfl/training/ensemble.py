@@ -1,10 +1,8 @@
 """train_ensemble: many models, each on its own subset with its own keys, into one run."""
 
-import contextlib
-import dataclasses
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +11,33 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool
 
-from jaxinfl import provenance
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, ModuleFactory, Variables, build_model
 from jaxinfl.models.lowering import ConvLowering
-from jaxinfl.store import ABSENT, Ensemble, Layout, RowArray, RunStore, check_same_run
-from jaxinfl.store.ensemble import OVERRIDE
-from jaxinfl.store.layout import digest
-from jaxinfl.store.run import check_free
-from jaxinfl.store.weights import CHECKSUM, describe, weights_digest
+from jaxinfl.store import ABSENT, Ensemble, RunDirectoryError, RunStore, check_same_run, writing
+from jaxinfl.store.parts import part_models, part_path, parts_in
+from jaxinfl.store.run import MANIFEST, UNFINISHED, check_free, is_run
+from jaxinfl.store.weights import describe
 from jaxinfl.training.arguments import (
+    check_disk,
     check_execution,
     check_keys,
+    check_limits,
+    check_part,
     check_recipe,
     check_shard_size,
     check_subsets,
     check_weights_kept,
 )
+from jaxinfl.training.divergence import MAX_DIVERGED, check_diverged
 from jaxinfl.training.execution import Execution, choose_execution, convolves
 from jaxinfl.training.initial import check_initial
+from jaxinfl.training.interrupts import Watch, leaving_with_a_word
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.overrides import check_overrides
 from jaxinfl.training.plan import RunPlan
 from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.record import describe_run, identity_of, layout_of
 from jaxinfl.training.step import Given
 from jaxinfl.training.trainer import Trainer
 from jaxinfl.training.tuning import Freedom, Notebook
@@ -56,6 +58,9 @@ def train_ensemble(
     overrides: Mapping[str, ArrayLike] | None = None,
     initial: Variables | None = None,
     keep_weights: bool = False,
+    part: tuple[int, int] | None = None,
+    checkpoint_every: float = 300.0,
+    max_diverged: float = MAX_DIVERGED,
     progress: bool = True,
     on_plan: Callable[[RunPlan], None] | None = None,
 ) -> Ensemble:
@@ -74,7 +79,8 @@ def train_ensemble(
         [batch, h, w, c] to logits [batch, classes].
       recipe: how each model is trained; `Recipe()` by default.
       run_dir: where finished models are kept, a shard at a time. Called again with the same arguments, training goes
-        on where it stopped; interrupted at any moment, finished shards stay. None keeps everything in memory.
+        on where it stopped, killed at any moment or not, and comes to the same bits. Ctrl-C and SIGTERM save what is on
+        the way and leave. One process at a time may write there. None keeps everything in memory.
       shard_size: models written together; by default what takes some 10 seconds. A run that exists keeps its own.
       width: models trained at once on a device (vmap); by default 1 on a CPU and 32 elsewhere.
       conv: lowering of convolutions, "native", "patches" or "stock"; by default the fast one of the platform.
@@ -90,48 +96,65 @@ def train_ensemble(
         initialization keys are then without effect. Part of what makes a run the same: other weights are another run.
       keep_weights: keep the final weights too, for `Ensemble.weights()`: 4 bytes a parameter and model, in the run
         directory as one Orbax checkpoint a shard. A run that exists goes on as it was started.
+      part: `(1, 4)` trains the first quarter of the models only, into a directory of its own in `run_dir`: up to four
+        processes share the work. `Ensemble.open(run_dir)` reads the parts as one, and so does a call without `part`, which
+        trains what is missing first.
+      checkpoint_every: seconds of work that may be lost when the process is killed: a shard that takes longer is saved on
+        the way, too.
+      max_diverged: the share of models that may diverge (a loss or logit that is not finite); more end the run. Those
+        that do are left out of the ensemble, with a warning.
       progress: show a bar, if standard error is a terminal.
       on_plan: called with the run's size, estimated time and disk before training starts (not when nothing is left).
 
     Returns:
-      The finished ensemble.
+      The finished ensemble; with `part`, of the parts that are there.
 
     Raises:
       TypeError, ValueError: arguments that do not fit; before anything is compiled.
-      RunDirectoryError: `run_dir` is damaged, foreign, or was made with other data, masks, keys, model, recipe, overrides or
-        initial weights, or keeps no weights where they are asked for.
-      KeyboardInterrupt: passed on; finished shards are kept.
+      RunDirectoryError: `run_dir` is damaged, foreign, being written by another process, or was made with other data, masks,
+        keys, model, recipe, overrides or initial weights, or keeps no weights where they are asked for; the disk is full
+        (`WriteFailed`). What was finished stays.
+      OutOfMemory: the data set does not fit on a device, or not even one model at a time does.
+      TooManyDiverged: more than `max_diverged` of the models.
+      KeyboardInterrupt, SystemExit: passed on after Ctrl-C and SIGTERM; what was done is kept.
     """
     recipe = Recipe() if recipe is None else recipe
     subsets = check_subsets(masks, data)
     model_keys = check_keys(keys, len(subsets))
     check_recipe(recipe, data)
     check_shard_size(shard_size)
+    check_part(part, len(subsets), run_dir)
+    check_limits(checkpoint_every, max_diverged)
     built, given = _built(model, data, recipe, overrides, initial, len(subsets))
-    kept = {"weights": describe(jax.eval_shape(built.init, jax.random.key(0)))} if keep_weights else {}
-    identity = _identity(subsets, model_keys, data, built, recipe, given)
-    store = _existing_run(run_dir, identity)
-    if store is not None:
-        kept = check_weights_kept(store.attributes, store.path, kept)
-        if (store.status() != ABSENT).all():
-            return Ensemble(store)
-    execution, notebook, freedom = _execution(store, built, recipe, data, width, conv, len(subsets))
-    trainer = Trainer(
-        subsets, model_keys, data=data, model=built, recipe=recipe, execution=execution, given=given, weights=bool(kept)
+    run = _Run(
+        subsets,
+        model_keys,
+        data,
+        built,
+        recipe,
+        given,
+        identity_of(subsets, model_keys, data, built, recipe, given),
+        shard_size=shard_size,
+        width=width,
+        conv=conv,
+        tune=tune,
+        keep_weights=keep_weights,
+        checkpoint_every=checkpoint_every,
+        max_diverged=max_diverged,
+        progress=progress,
+        on_plan=on_plan,
     )
-    finished = 0 if store is None else int((store.status() != ABSENT).sum())
-    plan = trainer.plan(finished)
-    if tune and store is None:
-        plan = trainer.tune(plan, notebook, freedom)
-    if on_plan is not None:
-        on_plan(plan)
-    if store is None:
-        description = _description(identity, data, plan) | kept
-        shard_size = shard_size or trainer.shard_size(plan)
-        store = RunStore.create(run_dir, _layout(subsets, model_keys, data, description, shard_size, given))
-    with _saying_what_is_kept(store):
-        trainer.train(store, plan, shown=progress)
-    return Ensemble(store)
+    return run.ensemble(None if run_dir is None else Path(run_dir), part)
+
+
+def _parts(path: Path, part: tuple[int, int] | None) -> list[tuple[int, int] | None]:
+    """What is to be trained in a directory: the part asked for, every part of a run that is in parts, or the whole."""
+    if part is not None:
+        if is_run(path):
+            raise RunDirectoryError(f"{path} holds a run that is not in parts. Leave out part, or use another run_dir.")
+        return [part]
+    there = [] if is_run(path) else parts_in(path)
+    return [(number, there[0][1]) for number in range(1, there[0][1] + 1)] if there else [None]
 
 
 def _built(
@@ -148,128 +171,121 @@ def _built(
     return built, Given(numbers or None, check_initial(initial, built, num_models))
 
 
-def _execution(
-    store: RunStore | None,
-    model: Model,
-    recipe: Recipe,
-    data: Dataset,
-    width: int | None,
-    conv: ConvLowering | None,
-    num_models: int,
-) -> tuple[Execution, Notebook, Freedom]:
-    """How to run the models, and what may be tuned where that is remembered."""
-    num_devices = None
-    freedom = Freedom(
-        width is None,
-        conv is None and convolves(model, recipe.input_shape(data.image_shape)),
-        devices=True,
-        most=num_models,
-    )
-    if store is not None:
-        # Width and lowering decide the last bits, so a run goes on with those it was started with.
-        recorded = store.attributes["execution"]
-        width, conv, num_devices = check_execution(recorded, store.path, width=width, conv=conv)
-    execution = choose_execution(model, recipe, data, width=width, conv=conv, num_devices=num_devices)
-    return execution, Notebook.of(model, recipe, data, freedom, execution), freedom
+@dataclass(frozen=True)
+class _Run:
+    """A run that was asked for, wherever it is to lie."""
 
+    masks: Bool[np.ndarray, "models train"]
+    keys: ModelKeys
+    data: Dataset
+    model: Model
+    recipe: Recipe
+    given: Given
+    identity: Mapping[str, Any]
+    shard_size: int | None
+    width: int | None
+    conv: ConvLowering | None
+    tune: bool
+    keep_weights: bool
+    checkpoint_every: float
+    max_diverged: float
+    progress: bool
+    on_plan: Callable[[RunPlan], None] | None
 
-@contextlib.contextmanager
-def _saying_what_is_kept(store: RunStore) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        if store.path is None:
-            raise
-        finished = int((store.status() != ABSENT).sum())
-        print(
-            f"\nInterrupted: {finished} of {store.num_models} models are finished and kept in {store.path}; "
-            "the same call goes on from there.",
-            file=sys.stderr,
+    def ensemble(self, run_dir: Path | None, part: tuple[int, int] | None) -> Ensemble:
+        """The models, those that are missing trained."""
+        if run_dir is None:
+            return Ensemble(self.train(None, None))
+        for each in _parts(run_dir, part):
+            self.train_in(run_dir, each)
+        return Ensemble.open(run_dir)
+
+    def train_in(self, run_dir: Path, part: tuple[int, int] | None) -> None:
+        """Train what is missing in a directory, as its only writer."""
+        path = run_dir if part is None else part_path(run_dir, part)
+        store = self._existing(path)
+        if store is not None and self._finished(store):
+            return
+        if store is None:
+            check_free(path)
+        with writing(path):
+            # Once more: another process may have written until now.
+            store = self._existing(path)
+            if store is not None:
+                store.tidy()
+            self.train(store, path, part)
+
+    def train(self, store: RunStore | None, path: Path | None, part: tuple[int, int] | None = None) -> RunStore:
+        """Train what the store lacks, or a new run."""
+        kept = {"weights": describe(jax.eval_shape(self.model.init, jax.random.key(0)))} if self.keep_weights else {}
+        if store is not None:
+            kept = check_weights_kept(store.attributes, store.path, kept)
+        execution, notebook, freedom = self._execution(store)
+        trainer = Trainer(
+            self.masks,
+            self.keys,
+            data=self.data,
+            model=self.model,
+            recipe=self.recipe,
+            execution=execution,
+            given=self.given,
+            weights=bool(kept),
         )
-        raise
+        own = range(*part_models(len(self.masks), part or (1, 1)))
+        finished = 0 if store is None else int((store.status() != ABSENT).sum())
+        plan = trainer.plan(finished, len(own))
+        if self.tune and store is None:
+            plan = trainer.tune(plan, notebook, freedom)
+        if self.on_plan is not None:
+            self.on_plan(plan)
+        if path is not None:
+            check_disk(path, plan)
+        if store is None:
+            description = describe_run(self.identity, self.data, plan) | kept
+            if part is not None:
+                description |= {"part": part, "own_models": [own.start, own.stop]}
+            shard_size = self.shard_size or trainer.shard_size(plan)
+            layout = layout_of(self.masks, self.keys, self.data, description, shard_size, self.given)
+            store = RunStore.create(path, layout)
+        with leaving_with_a_word(store) as stop:
+            watch = Watch(self.checkpoint_every, stop)
+            trainer.train(store, plan, watch=watch, max_diverged=self.max_diverged, shown=self.progress)
+        return store
 
+    def _existing(self, path: Path) -> RunStore | None:
+        """The run that is there, if it is this one; None where there is none."""
+        # Opening a damaged one says what is wrong.
+        if not is_run(path) and not (path / MANIFEST).exists():
+            return None
+        if (path / UNFINISHED).exists():
+            return None
+        store = RunStore.open(path)
+        check_same_run(store.attributes["identity"], self.identity, store.path)
+        return store
 
-def _existing_run(run_dir: str | os.PathLike[str] | None, identity: dict[str, Any]) -> RunStore | None:
-    if run_dir is None:
-        return None
-    if not (Path(run_dir) / "zarr.json").is_file():
-        check_free(Path(run_dir))
-        return None
-    store = RunStore.open(run_dir)
-    check_same_run(store.attributes["identity"], identity, store.path)
-    return store
+    def _finished(self, store: RunStore) -> bool:
+        """Whether nothing is left to train."""
+        status = store.status()[slice(store.own_models.start, store.own_models.stop)]
+        if (status == ABSENT).any():
+            return False
+        if self.keep_weights:
+            check_weights_kept(store.attributes, store.path, {"weights": True})
+        check_diverged(status, self.max_diverged, self.recipe, store.path)
+        return True
 
-
-def _identity(
-    masks: Bool[np.ndarray, "models train"], keys: ModelKeys, data: Dataset, model: Model, recipe: Recipe, given: Given
-) -> dict[str, Any]:
-    """What must be the same for a run to go on; the first difference is named in this order."""
-    identity: dict[str, Any] = {
-        "data": {
-            "num_train": data.num_train,
-            "num_test": data.num_test,
-            "num_classes": data.num_classes,
-            "fingerprint": data.fingerprint,
-        },
-        "masks": digest(masks),
-        "keys": digest(keys.data()),
-        "model": {"name": model.name, "num_params": model.num_params, "fingerprint": model.fingerprint},
-        "recipe": recipe.to_dict(),
-    }
-    # Only where there are any, so that runs of a time before overrides go on.
-    if given.overrides:
-        identity["overrides"] = {name: digest(values) for name, values in given.overrides.items()}
-    if given.initial is not None:
-        identity["initial"] = weights_digest(given.initial)
-    return identity
-
-
-def _description(identity: dict[str, Any], data: Dataset, plan: RunPlan) -> dict[str, Any]:
-    return {
-        "data_name": data.name,  # no part of the identity: the same content may be found under another path
-        "identity": identity,
-        "execution": {
-            "device": plan.device,
-            "available_devices": jax.device_count(),
-            **dataclasses.asdict(plan.execution),
-        },
-        "versions": provenance.versions(),
-        "command": provenance.command(),
-        "git_commit": provenance.git_commit(),
-    }
-
-
-def _layout(
-    masks: Bool[np.ndarray, "models train"],
-    keys: ModelKeys,
-    data: Dataset,
-    description: dict[str, Any],
-    shard_size: int,
-    given: Given,
-) -> Layout:
-    # Class numbers, and -1 for models that diverged.
-    label_type = "int16" if data.num_classes < 2**15 else "int32"
-    row_arrays: dict[str, RowArray] = {}
-    for split, examples in (("train", data.num_train), ("test", data.num_test)):
-        row_arrays[f"{split}_prediction"] = RowArray((examples,), label_type, (split,))
-        row_arrays[f"{split}_margin"] = RowArray((examples,), "float32", (split,))
-    inputs: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
-        "masks": (masks, ("model", "train")),
-        "key_data": (keys.data(), ("model", "source", "word")),
-        "train_labels": (data.train_labels, ("train",)),
-        "test_labels": (data.test_labels, ("test",)),
-    }
-    if "weights" in description:
-        row_arrays[CHECKSUM] = RowArray((), "uint32", ())
-    for name, values in (given.overrides or {}).items():
-        inputs[OVERRIDE + name] = (values, ("model",))
-    return Layout(
-        attributes=description,
-        inputs=inputs,
-        row_arrays=row_arrays,
-        num_models=len(masks),
-        shard_size=shard_size,
-    )
+    def _execution(self, store: RunStore | None) -> tuple[Execution, Notebook, Freedom]:
+        """How to run the models, and what may be tuned where that is remembered."""
+        width, conv, num_devices = self.width, self.conv, None
+        convolutions = convolves(self.model, self.recipe.input_shape(self.data.image_shape))
+        freedom = Freedom(width is None, conv is None and convolutions, devices=True, most=len(self.masks))
+        if store is not None:
+            # Width and lowering decide the last bits, so a run goes on with those it was started with.
+            recorded = store.attributes["execution"]
+            width, conv, num_devices = check_execution(recorded, store.path, width=width, conv=conv)
+        execution = choose_execution(
+            self.model, self.recipe, self.data, width=width, conv=conv, num_devices=num_devices
+        )
+        return execution, Notebook.of(self.model, self.recipe, self.data, freedom, execution), freedom
 
 
 __all__ = ["train_ensemble"]

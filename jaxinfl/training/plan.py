@@ -52,6 +52,11 @@ class RunPlan:
         return (self.num_models - self.finished) * self.seconds_per_model
 
     @property
+    def disk_bytes_left(self) -> int:
+        """Upper bound for what is still to be written."""
+        return self.disk_bytes * (self.num_models - self.finished) // self.num_models
+
+    @property
     def flops(self) -> float:
         """Of the models that are still to be trained."""
         return (self.num_models - self.finished) * self.flops_per_model
@@ -87,6 +92,7 @@ def plan_run(
     *,
     programs: Programs,
     masks: Bool[np.ndarray, "models train"],
+    num_models: int,
     finished: int,
     data: Dataset,
     model: Model,
@@ -102,7 +108,7 @@ def plan_run(
     variables = jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))) if keep_weights else []
     weight_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in variables)
     return RunPlan(
-        num_models=len(masks),
+        num_models=num_models,
         finished=finished,
         model=model.name,
         num_params=model.num_params,
@@ -113,8 +119,8 @@ def plan_run(
         seconds_per_model=group_seconds / programs.execution.group,
         seconds_per_step=timing.step / programs.execution.group,
         seconds_per_epoch=steps * timing.step,
-        # Predictions of 2 bytes, margins of 4, a mask byte a training example.
-        disk_bytes=len(masks) * (6 * examples + data.num_train + weight_bytes),
+        # Predictions of 2 bytes, margins of 4, a mask byte a training example, twice.
+        disk_bytes=num_models * (6 * examples + weight_bytes) + 2 * len(masks) * data.num_train,
         flops_per_model=training_flops(model, recipe, data, float(masks.sum(axis=1).mean())),
         memory_bytes=memory_bytes(model, recipe, data, programs.execution),
         overridden=overridden,

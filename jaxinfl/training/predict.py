@@ -17,8 +17,8 @@ from jaxinfl.training.initial import check_initial
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.programs import build_programs
 from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.shard import as_rows
 from jaxinfl.training.step import Given, Scores
-from jaxinfl.training.trainer import as_rows
 from jaxinfl.training.views import Views
 
 
@@ -88,11 +88,11 @@ def predict(
         chunk = slice(first, min(first + execution.group, len(subsets)))
         models = chunk.stop - chunk.start
         placed, placed_keys = programs.place(subsets[chunk], keys[:models])
-        states = programs.start(device_data, placed, placed_keys, programs.place_given(given, chunk))
+        states = programs.start(device_data, placed, placed_keys, programs.place_rows(given, chunk))
         scores = programs.evaluate(device_data, states, placed, jnp.int32(np.iinfo(np.int32).max))
         positions = programs.positions(models)
         found.append(jax.tree.map(lambda part, at=positions: np.asarray(part)[at], scores))
-    rows, diverged = as_rows(found, data.num_train)
+    rows, diverged = as_rows(jax.tree.map(lambda *parts: np.concatenate(parts), *found), data.num_train)
     return Predictions(**rows, diverged=diverged)
 
 

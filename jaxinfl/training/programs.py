@@ -8,7 +8,7 @@ one virtual device a core keeps the cores apart. On a GPU many narrow models tog
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,10 @@ from jaxinfl.models.lowering import conv_lowering
 from jaxinfl.training.execution import Execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.step import DeviceData, Given, Keys, Scores, State, advance, evaluate, start
+from jaxinfl.training.step import DeviceData, Given, Keys, Scores, Span, State, advance, evaluate, start
 from jaxinfl.training.views import Views
 
+Tree = TypeVar("Tree")
 EVALUATION_BATCH = 512
 """Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache. Of larger
 images fewer (`evaluation_batch`)."""
@@ -56,7 +57,7 @@ class Programs:
     execution: Execution
     start: Callable[..., State]
     """Of `(data, masks, keys)`, or `(data, masks, keys, given)` where the user sets something for each model."""
-    advance: Callable[[DeviceData, State, Array, Keys, Array, Array], State]
+    advance: Callable[[DeviceData, State, Array, Keys, Span], State]
     evaluate: Callable[[DeviceData, State, Array, Array], Scores]
     """The last argument bounds the batches, for timing."""
     models_axis: NamedSharding
@@ -74,10 +75,10 @@ class Programs:
         chosen = keys[self._rows(len(masks))]
         return jax.device_put((filled, Keys(chosen.init, chosen.order, chosen.augment)), self.models_axis)
 
-    def place_given(self, given: Given, chunk: slice) -> Given:
-        """What is given to the models of `chunk`, at most one group of all [models, ...], at their positions."""
+    def place_rows(self, tree: Tree, chunk: slice) -> Tree:
+        """Rows `chunk`, at most one group, of arrays [models, ...] at their positions; what is free repeats the first."""
         rows = chunk.start + self._rows(chunk.stop - chunk.start)
-        return jax.device_put(jax.tree.map(lambda values: np.asarray(values)[rows], given), self.models_axis)
+        return jax.device_put(jax.tree.map(lambda values: np.asarray(values)[rows], tree), self.models_axis)
 
     def _rows(self, models: int) -> Int[np.ndarray, " group"]:
         """The model at each position of a group; the first one where none is."""
@@ -125,9 +126,9 @@ def build_programs(
     def start_group(data: DeviceData, masks: Array, keys: Keys, given: Given) -> State:
         return over_models(partial(start, model, recipe, data), masks, keys, given)
 
-    def advance_group(data: DeviceData, states: State, masks: Array, keys: Keys, first: Array, last: Array) -> State:
+    def advance_group(data: DeviceData, states: State, masks: Array, keys: Keys, span: Span) -> State:
         def one(state: State, mask: Array, keys: Keys) -> State:
-            return advance(model, recipe, data, state, mask, keys, (first, last))
+            return advance(model, recipe, data, state, mask, keys, span)
 
         return over_models(one, states, masks, keys)
 
@@ -155,7 +156,7 @@ def build_programs(
     return Programs(
         execution,
         compiled(start_given),
-        compiled(over_devices(advance_group, whole, each, each, each, whole, whole), donate_argnums=1),
+        compiled(over_devices(advance_group, whole, each, each, each, whole), donate_argnums=1),
         compiled(over_devices(evaluate_group, whole, each, each, whole)),
         NamedSharding(mesh, each),
         NamedSharding(mesh, whole),

@@ -59,7 +59,7 @@ class State(NamedTuple):
     pixel_mean: Float[Array, " c"]
     pixel_std: Float[Array, " c"]
     loss: Float[Array, ""]
-    """Mean training loss of the last epoch."""
+    """Mean training loss of the last epoch; in the middle of an epoch the sum so far."""
     overrides: dict[str, Any] | None = None
     """As given."""
 
@@ -72,6 +72,16 @@ class Scores(NamedTuple):
     """log(p_y / (1 - p_y)) of the true class y, natural log."""
     diverged: Bool[Array, ""]
     """Some logit or the last epoch's loss is not finite."""
+
+
+class Span(NamedTuple):
+    """A part of a training: of the epochs `first_epoch <= epoch < last_epoch`, counted from 0, the steps `first_step <=
+    step < last_step`. A call into compiled code trains so far; the training goes on with the next."""
+
+    first_epoch: Int[Array, ""]
+    last_epoch: Int[Array, ""]
+    first_step: Int[Array, ""]
+    last_step: Int[Array, ""]
 
 
 class Gradient(NamedTuple):
@@ -106,12 +116,12 @@ def advance(
     state: State,
     mask: Bool[Array, " train"],
     keys: Keys,
-    epochs: tuple[Int[Array, ""], Int[Array, ""]],
+    span: Span,
 ) -> State:
-    """The model after the epochs `epochs[0] <= epoch < epochs[1]`, counted from 0.
+    """The model after the steps of a span.
 
-    Each epoch is a function of the state, the keys and the epoch's number, so that training in several calls gives
-    the same bits as in one. The number of steps follows from the model's own subset: an empty mask takes none.
+    Each step is a function of the state, the keys and the numbers of epoch and step, so that training in several calls
+    gives the same bits as in one. How many steps an epoch has follows from the model's own subset: an empty mask has none.
     """
     recipe = with_overrides(recipe, state.overrides)
     size = jnp.sum(mask, dtype=jnp.int32)
@@ -131,10 +141,13 @@ def advance(
             rate = learning_rate(recipe, passed)
             return _update(model, recipe, data, state, index, counted, jax.random.fold_in(augment, i), rate)
 
-        state = lax.fori_loop(0, steps, step, state._replace(loss=jnp.float32(0)))
-        return state._replace(loss=state.loss / jnp.maximum(size, 1).astype(jnp.float32))
+        # The sum of the losses grows over the calls that share an epoch, and becomes a mean with its last step.
+        state = state._replace(loss=jnp.where(span.first_step == 0, jnp.float32(0), state.loss))
+        state = lax.fori_loop(span.first_step, jnp.minimum(steps, span.last_step), step, state)
+        ends = (span.last_step >= steps) & ((span.first_step < steps) | (span.first_step == 0))
+        return state._replace(loss=jnp.where(ends, state.loss / jnp.maximum(size, 1).astype(jnp.float32), state.loss))
 
-    return lax.fori_loop(*epochs, epoch, state)
+    return lax.fori_loop(span.first_epoch, span.last_epoch, epoch, state)
 
 
 def evaluate(

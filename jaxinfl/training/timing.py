@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.programs import Programs, evaluation_batch
 from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.spans import span
 from jaxinfl.training.step import DeviceData, Given, Keys, State
 
 
@@ -61,7 +62,7 @@ class _Bench:
     def __init__(self, programs: Programs, data: DeviceData, recipe: Recipe, given: Given):
         self._programs, self._data, self._batch_size = programs, data, recipe.batch_size
         self._keys = ModelKeys.split(jax.random.split(jax.random.key(0), programs.execution.group))
-        self._given = programs.place_given(given, slice(0, 1))
+        self._given = programs.place_rows(given, slice(0, 1))
         self._num_train = data.pixel_mean.shape[0]
 
     def start(self, batches: int) -> tuple[State, tuple[Array, Keys]]:
@@ -73,7 +74,7 @@ class _Bench:
 
     def advance(self, states: State, placed: tuple[Array, Keys]) -> tuple[State, float]:
         """The models after one epoch on them, and the seconds that it took."""
-        return _timed(lambda: self._programs.advance(self._data, states, *placed, jnp.int32(0), jnp.int32(1)))
+        return _timed(lambda: self._programs.advance(self._data, states, *placed, span(0, 1)))
 
     def seconds(self, step: float) -> float:
         """A better estimate of the time of one step than one that was timed alone, if that was short."""

@@ -3,39 +3,36 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
 from jaxinfl import devices
 from jaxinfl.datasets import Dataset
-from jaxinfl.models import Model, Variables
-from jaxinfl.store import ABSENT, RunStore
+from jaxinfl.models import Model
+from jaxinfl.store import ABSENT, COMPLETE, DIVERGED, RunStore
+from jaxinfl.store.checkpoint import CheckpointFile
 from jaxinfl.store.weights import CHECKSUM, named
+from jaxinfl.training.divergence import check_diverged
 from jaxinfl.training.execution import Execution
+from jaxinfl.training.interrupts import Watch
 from jaxinfl.training.keys import ModelKeys
-from jaxinfl.training.memory import OutOfMemory, out_of_memory
+from jaxinfl.training.memory import OutOfMemory, check_fits, out_of_memory
 from jaxinfl.training.plan import RunPlan, plan_run
 from jaxinfl.training.programs import build_programs
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.step import Given, Scores
+from jaxinfl.training.shard import Finished, ShardTraining, Work, as_rows
+from jaxinfl.training.spans import Cut
+from jaxinfl.training.step import Given
 from jaxinfl.training.timing import time_programs, time_step
 from jaxinfl.training.tuning import MAX_SECONDS, MAX_SHARE, TRIAL_SECONDS, Freedom, Notebook
 
 _log = logging.getLogger("jaxinfl")
 
-CALL_SECONDS = 5.0
-"""A call into compiled code lasts about so long at most: until it returns, Ctrl-C waits and the bar stands still."""
 SHARD_SECONDS = 10.0
 """A shard takes about so long at least, so that writing it (some 20 ms) does not show."""
-
-
-Finished = tuple[Scores, Variables | None]
-"""What a group of models leaves behind; its weights where they are kept."""
 
 
 class Trainer:
@@ -63,6 +60,7 @@ class Trainer:
             )
         self._masks, self._keys, self._data, self._model, self._recipe = masks, keys, data, model, recipe
         self._given, self._keep_weights = given, weights
+        check_fits(data, jax.devices()[: execution.num_devices])
         self._use(execution)
 
     def _use(self, execution: Execution) -> None:
@@ -70,8 +68,8 @@ class Trainer:
         self._programs = build_programs(self._model, self._recipe, execution, self._devices)
         self._device_data = self._programs.place_data(self._data)
 
-    def plan(self, finished: int) -> RunPlan:
-        """Compile, time a few steps, and say what the rest of the run will cost.
+    def plan(self, finished: int, num_models: int) -> RunPlan:
+        """Compile, time a few steps, and say what the rest of `num_models` models will cost.
 
         Raises:
           OutOfMemory: not even one model at a time fits.
@@ -86,6 +84,7 @@ class Trainer:
             timing,
             programs=self._programs,
             masks=self._masks,
+            num_models=num_models,
             finished=finished,
             data=self._data,
             model=self._model,
@@ -110,7 +109,7 @@ class Trainer:
                 notebook.write(search)
         if search.best != plan.execution:
             self._use(search.best)
-            plan = self.plan(plan.finished)
+            plan = self.plan(plan.finished, plan.num_models)
         # Ways are equal whatever their reasons, and compiled programs are kept by way.
         return dataclasses.replace(plan, execution=search.best) if search.best.reason else plan
 
@@ -151,82 +150,54 @@ class Trainer:
         calls = SHARD_SECONDS / (plan.seconds_per_model * group)
         return group * int(np.clip(calls, 1, max(1, 256 // group)))
 
-    def train(self, store: RunStore, plan: RunPlan, *, shown: bool) -> None:
-        """Train the models that the store lacks, shard by shard."""
-        epochs_per_call = max(1, int(CALL_SECONDS / max(plan.seconds_per_epoch, 1e-9)))
-        status = store.status()
+    def train(self, store: RunStore, plan: RunPlan, *, watch: Watch, max_diverged: float, shown: bool) -> None:
+        """Train the models that the store lacks, shard by shard.
+
+        Raises:
+          TooManyDiverged: more than the share `max_diverged` of the models.
+          WriteFailed: the file system does not take the results.
+          Interrupted, Terminated: a signal came, and everything is saved.
+        """
+        status, own = store.status(), slice(store.own_models.start, store.own_models.stop)
         with TrainingProgress(plan.num_models, plan.finished, shown=shown) as bar:
             for shard in store.shards():
                 if (status[shard] != ABSENT).all():
                     continue
-                groups = self._train_shard(shard, epochs_per_call, bar)
-                rows, diverged = as_rows([scores for scores, _ in groups], self._data.num_train)
-                if self._keep_weights:
-                    weights = jax.tree.map(lambda *parts: np.concatenate(parts), *(kept for _, kept in groups))
-                    rows[CHECKSUM] = store.weights.write(shard.start, named(weights))
+                scores, weights = self._train_shard(shard, plan, bar, watch, store.checkpoint)
+                rows, diverged = as_rows(scores, self._data.num_train)
+                if weights is not None:
+                    rows[CHECKSUM] = store.write_weights(shard, named(weights))
                 store.write(shard, rows, diverged)
+                if store.checkpoint:
+                    store.checkpoint.clear()
+                watch.saved()
+                status[shard] = np.where(diverged, DIVERGED, COMPLETE)
+                check_diverged(status[own], max_diverged, self._recipe, store.path)
+                watch.leave_if_asked()
 
-    def _train_shard(self, shard: slice, epochs_per_call: int, bar: TrainingProgress) -> list[Finished]:
+    def _train_shard(
+        self, shard: slice, plan: RunPlan, bar: TrainingProgress, watch: Watch, checkpoint: CheckpointFile | None
+    ) -> Finished:
         """What the models of a shard leave behind; once more from the start with fewer at once, where memory ran out."""
         while True:
             done = bar.done
+            steps = math.ceil(int(self._masks.sum(axis=1).max()) / self._recipe.batch_size)
+            cut = Cut.of(self._recipe.epochs, steps, plan.seconds_per_step * self._programs.execution.group)
+            work = Work(
+                self._programs,
+                self._device_data,
+                self._masks,
+                self._keys,
+                self._given,
+                self._data,
+                cut,
+                self._keep_weights,
+            )
             try:
-                return list(self._train_rows(shard, epochs_per_call, bar))
+                return ShardTraining(work, shard, bar, watch, checkpoint).train()
             except (jax.errors.JaxRuntimeError, MemoryError) as error:
                 self._halve(error)
                 bar.advance(done - bar.done)
 
-    def _train_rows(self, rows: slice, epochs_per_call: int, bar: TrainingProgress) -> Iterator[Finished]:
-        """What the models in `rows` leave behind, group by group.
 
-        The next group is on its way before the results of the last are taken, so that the devices never wait.
-        """
-        group = self._programs.execution.group
-        waiting: tuple[Finished, int] | None = None
-        for first in range(rows.start, rows.stop, group):
-            chunk = slice(first, min(first + group, rows.stop))
-            started = self._start_group(chunk, epochs_per_call, bar), chunk.stop - chunk.start
-            if waiting is not None:
-                yield self._collect(*waiting, epochs_per_call, bar)
-            waiting = started
-        if waiting is not None:
-            yield self._collect(*waiting, epochs_per_call, bar)
-
-    def _start_group(self, chunk: slice, epochs_per_call: int, bar: TrainingProgress) -> Finished:
-        masks, keys = self._programs.place(self._masks[chunk], self._keys[chunk])
-        states = self._programs.start(self._device_data, masks, keys, self._programs.place_given(self._given, chunk))
-        calls = range(0, self._recipe.epochs, epochs_per_call)
-        models = chunk.stop - chunk.start
-        for first in calls:
-            last = min(first + epochs_per_call, self._recipe.epochs)
-            states = self._programs.advance(self._device_data, states, masks, keys, jnp.int32(first), jnp.int32(last))
-            if len(calls) > 1:
-                jax.block_until_ready(states)
-                bar.advance(models * (last - first) / self._recipe.epochs)
-        scores = self._programs.evaluate(self._device_data, states, masks, jnp.int32(np.iinfo(np.int32).max))
-        return scores, states.variables if self._keep_weights else None
-
-    def _collect(self, finished: Finished, models: int, epochs_per_call: int, bar: TrainingProgress) -> Finished:
-        positions = self._programs.positions(models)
-        on_host: Scores
-        on_host, weights = jax.tree.map(lambda part: np.asarray(part)[positions], jax.device_get(finished))
-        if self._recipe.epochs <= epochs_per_call:
-            bar.advance(models)
-        correct = on_host.prediction[:, self._data.num_train :] == self._data.test_labels[None]
-        bar.score(int(correct.sum()), correct.size)
-        return on_host, weights
-
-
-def as_rows(groups: list[Scores], num_train: int) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " rows"]]:
-    """What a run keeps of the scores of some groups of models, and which of them diverged."""
-    prediction, margin, diverged = (np.concatenate(parts) for parts in zip(*groups, strict=True))
-    # A diverged model predicts nothing: argmax over NaN would look like class 0.
-    prediction = np.where(diverged[:, None], -1, prediction)
-    margin = np.where(diverged[:, None], np.float32(np.nan), margin)
-    rows = {
-        "train_prediction": prediction[:, :num_train],
-        "train_margin": margin[:, :num_train],
-        "test_prediction": prediction[:, num_train:],
-        "test_margin": margin[:, num_train:],
-    }
-    return rows, diverged
+__all__ = ["SHARD_SECONDS", "Trainer"]

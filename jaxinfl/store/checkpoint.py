@@ -1,0 +1,74 @@
+"""How far a shard has come: the scores of its finished models and the state of those on the way, sealed.
+
+At most one is kept: the next appears beside it, and then it is removed. A checkpoint only saves work. One that is damaged,
+or of another shard, is worth nothing, and its models are trained from the start.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxinfl.store import saved
+from jaxinfl.store.errors import RunDirectoryError
+from jaxinfl.store.failures import check_still_there, write_failures
+from jaxinfl.store.saved import Leaves
+
+_log = logging.getLogger("jaxinfl")
+
+
+class CheckpointFile:
+    """The checkpoint of a run."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def write(self, about: Mapping[str, Any], leaves: Leaves) -> None:
+        """Keep arrays and JSON values that describe them, in place of the checkpoint before.
+
+        Raises:
+          WriteFailed: the file system does not take it; the checkpoint before stays.
+        """
+        check_still_there(self._folder.parent)
+        with write_failures(self._folder.parent):
+            self._folder.mkdir(exist_ok=True)
+            before = self._all()
+            new = self._folder / f"{max(map(int, before), default=0) + 1:06d}"
+            saved.save(new, leaves, about)
+            for old in before:
+                saved.remove(self._folder / old)
+
+    def read(self) -> tuple[dict[str, Any], Leaves] | None:
+        """The newest one, or None where there is none to go on from."""
+        for name in sorted(self._all(), reverse=True):
+            path = self._folder / name
+            if not saved.seal_of(path).exists():
+                continue  # killed while it was written
+            try:
+                if wrong := saved.damage(path):
+                    raise RunDirectoryError(f"{next(iter(wrong))} is {next(iter(wrong.values()))}.")
+                return saved.about(path), saved.restore(path)
+            except RunDirectoryError as error:
+                _log.warning("A checkpoint cannot be used, and its models start again: %s", error)
+        return None
+
+    def clear(self) -> None:
+        """Remove everything: the shard is finished, or its models start again."""
+        for name in self._all():
+            saved.remove(self._folder / name)
+
+    def damage(self) -> dict[Path, str]:
+        """Files of finished checkpoints that are not what was written, and how."""
+        wrong: dict[Path, str] = {}
+        for name in self._all():
+            if saved.seal_of(self._folder / name).exists():
+                wrong |= saved.damage(self._folder / name)
+        return wrong
+
+    def _all(self) -> list[str]:
+        if not self._folder.is_dir():
+            return []
+        return sorted({found.name[:6] for found in self._folder.iterdir() if found.name[:6].isdecimal()})
+
+
+__all__ = ["CheckpointFile"]

@@ -1,0 +1,239 @@
+"""What is wrong in a run directory, file by file, and putting right what needs no training."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from jaxinfl.store import saved
+from jaxinfl.store.errors import RunDirectoryError
+from jaxinfl.store.layout import COPIES, digest, row_checksums
+from jaxinfl.store.lock import HOLDER, LOCK
+from jaxinfl.store.run import ABSENT, DIVERGED, MANIFEST, RunStore, descriptions, seal_descriptions
+from jaxinfl.store.seal import files_below
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One file that is not what was written."""
+
+    file: str
+    """Below the run directory."""
+    what: str
+    """"damaged", "missing", "foreign" (nothing of a run) or "unfinished" (left by a process that was killed)."""
+    models: range = range(0)
+    """Models that must be trained again for it."""
+
+    def __str__(self) -> str:
+        named = f" (models {self.models.start} to {self.models.stop - 1})" if self.models else ""
+        return f"{self.file} is {self.what}{named}"
+
+
+def find_damage(path: Path) -> list[Damage]:
+    """Everything in a run directory that is not what was written; nothing is changed, everything is read.
+
+    Where the descriptions of the arrays are damaged nothing else can be judged, and they alone are named.
+
+    Raises:
+      RunDirectoryError: there is no run, or another jaxinfl made it.
+    """
+    found = list(_descriptions(path))
+    if found:
+        return found
+    store = RunStore.open(path, writable=False)
+    found = [*_inputs(store), *_results(store), *_strangers(store, path)]
+    if store.checkpoint:
+        found += [Damage(_below(path, file), what) for file, what in store.checkpoint.damage().items()]
+    return sorted(found, key=lambda damage: damage.file)
+
+
+def mend(path: Path) -> list[Damage]:
+    """Put right what is there twice, make damaged models absent, and move foreign files out; returns what was found.
+
+    Absent models are trained by the next call of `train_ensemble`. Foreign files go to a folder beside the run directory,
+    `<name>.foreign`. Call it as the only writer.
+
+    Raises:
+      RunDirectoryError: an input and its copy are both damaged, or all descriptions: nothing can replace them.
+    """
+    found = list(_descriptions(path))
+    _mend_descriptions(path, found)
+    others = find_damage(path)
+    store = RunStore.open(path)
+    for damage in others:
+        file = path / damage.file
+        if damage.what == "foreign":
+            target = path.with_name(f"{path.name}.foreign") / damage.file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(file, target)
+        elif damage.what == "unfinished":
+            file.unlink()
+    _mend_inputs(store, {damage.file for damage in others})
+    for first, stop in {(damage.models.start, damage.models.stop) for damage in others if damage.models}:
+        _forget(store, path, slice(first, stop))
+    if store.checkpoint and store.checkpoint.damage():
+        store.checkpoint.clear()
+    return [*found, *others]
+
+
+def _descriptions(path: Path) -> Iterator[Damage]:
+    """What the group and its arrays say of themselves, against the seal."""
+    if not (path / "zarr.json").exists() and not (path / MANIFEST).exists():
+        RunStore.open(path)  # which says that it is no run
+    try:
+        recorded = descriptions(path)
+    except RunDirectoryError:
+        yield Damage(MANIFEST, "damaged" if (path / MANIFEST).exists() else "missing")
+        return
+    for name, text in sorted(recorded.items()):
+        if not (path / name).is_file():
+            yield Damage(name, "missing")
+        elif (path / name).read_bytes() != text.encode():
+            yield Damage(name, "damaged")
+
+
+def _mend_descriptions(path: Path, found: list[Damage]) -> None:
+    if any(damage.file == MANIFEST for damage in found):
+        _check_agreement(path)
+        seal_descriptions(path)
+        return
+    for damage in found:
+        (path / damage.file).parent.mkdir(parents=True, exist_ok=True)
+        (path / damage.file).write_text(descriptions(path)[damage.file])
+
+
+def _check_agreement(path: Path) -> None:
+    """Raise unless the group says of its arrays what they say themselves, and carries the hash of what it says of the run."""
+    RunStore.open(path, writable=False, sealed=False)
+    repeated = json.loads((path / "zarr.json").read_text())["consolidated_metadata"]["metadata"]
+    for name, said in repeated.items():
+        try:
+            own = json.loads((path / name / "zarr.json").read_text())
+        except (OSError, ValueError):
+            own = None
+        # A group repeats its own contents too.
+        if own is None or any(said.get(key) != value for key, value in own.items() if key != "consolidated_metadata"):
+            raise RunDirectoryError(
+                f"{path / MANIFEST} and {path / name / 'zarr.json'} are both damaged, and nothing else says what was in "
+                "them. Train the run anew, in another run_dir."
+            )
+
+
+def _array(store: RunStore, name: str) -> zarr.Array:
+    array = store.group[name]
+    assert isinstance(array, zarr.Array)  # the descriptions are sealed
+    return array
+
+
+def _chunks(store: RunStore, name: str) -> list[tuple[str, slice]]:
+    """Files of an array, each with its rows."""
+    array = _array(store, name)
+    rows, size = array.shape[0], array.chunks[0]
+    inner = "/0" * (array.ndim - 1)
+    return [(f"{name}/c/{i}{inner}", slice(i * size, min((i + 1) * size, rows))) for i in range(-(-rows // size))]
+
+
+def _read(store: RunStore, name: str, file: str, rows: slice) -> np.ndarray | str:
+    """The rows of one file, or what is wrong with it."""
+    if store.path is None or not (store.path / file).is_file():
+        return "missing"
+    try:
+        return np.asarray(_array(store, name)[rows])
+    except (ValueError, RuntimeError, OSError, TypeError):
+        return "damaged"
+
+
+def _inputs(store: RunStore) -> Iterator[Damage]:
+    for name, recorded in store.attributes["inputs"].items():
+        for place in (name, f"{COPIES}/{name}"):
+            parts = [(file, _read(store, place, file, rows)) for file, rows in _chunks(store, place)]
+            wrong = [Damage(file, part) for file, part in parts if isinstance(part, str)]
+            yield from wrong
+            if not wrong and digest(np.concatenate([part for _, part in parts])) != recorded:
+                yield Damage(place, "damaged")
+
+
+def _mend_inputs(store: RunStore, damaged: set[str]) -> None:
+    broken = {file.partition("/c/")[0] for file in damaged}
+    for name in store.attributes["inputs"]:
+        copy = f"{COPIES}/{name}"
+        if {name, copy} <= broken:
+            raise RunDirectoryError(
+                f"{name} in {store.path} and its copy are both damaged, and nothing else says what was in them: train the "
+                "run anew, in another run_dir."
+            )
+        for target, source in ((name, copy), (copy, name)):
+            if target in broken:
+                _array(store, target)[...] = store.read_input(source)
+
+
+def _results(store: RunStore) -> Iterator[Damage]:
+    """Files of trained models that are not what these were sealed with."""
+    own = {shard.start // store.shard_size: shard for shard in store.shards()}
+    for chunk, shard in own.items():
+        models = range(shard.start, shard.stop)
+        within = slice(shard.start - chunk * store.shard_size, shard.stop - chunk * store.shard_size)
+        file, rows = _chunks(store, "status")[chunk]
+        status = _read(store, "status", file, rows)
+        if isinstance(status, str):
+            yield Damage(file, status, models)
+            continue
+        if (status[within] > DIVERGED).any():
+            yield Damage(file, "damaged", models)
+        elif (status[within] != ABSENT).any():
+            yield from _results_of(store, chunk, within, models)
+
+
+def _results_of(store: RunStore, chunk: int, within: slice, models: range) -> Iterator[Damage]:
+    file, rows = _chunks(store, "row_checksum")[chunk]
+    recorded = _read(store, "row_checksum", file, rows)
+    if isinstance(recorded, str):
+        yield Damage(file, recorded, models)
+    for column, name in enumerate(store.row_arrays):
+        file, rows = _chunks(store, name)[chunk]
+        values = _read(store, name, file, rows)
+        if isinstance(values, str):
+            yield Damage(file, values, models)
+        elif not isinstance(recorded, str):
+            found = row_checksums(values[within], store.attributes["digest"], name, np.asarray(models))
+            if (found != recorded[within, column]).any():
+                yield Damage(file, "damaged", models)
+    if "weights" in store.attributes and store.path is not None:
+        for path, what in saved.damage(store.weights.path(models.start)).items():
+            yield Damage(_below(store.path, path), what, models if what != "foreign" else range(0))
+
+
+def _forget(store: RunStore, path: Path, shard: slice) -> None:
+    """Make the models of a shard absent, and remove what is left of them."""
+    chunk = shard.start // store.shard_size
+    # The whole chunk: those of its rows that belong to other parts of the run are absent here.
+    rows = _chunks(store, "status")[chunk][1]
+    _array(store, "status")[rows] = np.zeros(rows.stop - rows.start, np.uint8)
+    for name in (*store.row_arrays, "row_checksum"):
+        (path / _chunks(store, name)[chunk][0]).unlink(missing_ok=True)
+    store.weights.remove(shard.start)
+
+
+def _strangers(store: RunStore, path: Path) -> Iterator[Damage]:
+    """Files that are nothing of a run, and those that a writer did not come to rename."""
+    arrays = [*store.row_arrays, "row_checksum", "status"]
+    arrays += [place for name in store.attributes["inputs"] for place in (name, f"{COPIES}/{name}")]
+    known = {file for name in arrays for file, _ in _chunks(store, name)}
+    known |= {*descriptions(path), MANIFEST, LOCK, HOLDER}
+    for file in files_below(path):
+        name = _below(path, file)
+        # What is in these is sealed, and judged where it is read; a numbered one without a seal was not finished.
+        sealed = name.partition("/")[0] in ("weights", "checkpoint") and name.partition("/")[2][:6].isdecimal()
+        if name not in known and not sealed:
+            yield Damage(name, "unfinished" if name.endswith(".partial") else "foreign")
+
+
+def _below(path: Path, file: Path) -> str:
+    return file.relative_to(path).as_posix()
+
+
+__all__ = ["Damage", "find_damage", "mend"]

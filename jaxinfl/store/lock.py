@@ -1,0 +1,58 @@
+"""One writer a run: a lock of the operating system, which a process that dies lets go by itself."""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from jaxinfl.store.errors import RunDirectoryError
+from jaxinfl.store.failures import write_failures
+
+LOCK, HOLDER = "writer.lock", "writer.json"
+"""The lock itself, which stays (removing it would let two processes hold two locks of one name), and who holds it."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Be the only process that writes into the run directory; it is made if it is not there.
+
+    Raises:
+      RunDirectoryError: another process is writing; with its host and process id.
+      WriteFailed: nothing can be written there.
+    """
+    with write_failures(path):
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise RunDirectoryError(
+                f"{path} is being written by {_holder(path)}. Wait until it is done, or use another run_dir. To share the "
+                "work of a new run, give each process its part: part=(1, 2) and part=(2, 2)."
+            ) from None
+    try:
+        with write_failures(path):
+            (path / HOLDER).write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # a drive that is gone
+            (path / HOLDER).unlink(missing_ok=True)
+            if [each.name for each in path.iterdir()] == [LOCK]:  # no run came of it
+                (path / LOCK).unlink()
+                path.rmdir()
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        about = json.loads((path / HOLDER).read_text())
+        return f"process {about['pid']} on {about['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"  # which is just beginning or leaving
+
+
+__all__ = ["HOLDER", "LOCK", "writing"]

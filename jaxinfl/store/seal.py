@@ -1,0 +1,68 @@
+"""What the files of a folder are to hold, byte by byte, in one more file: how damage is told that no format notices.
+
+A seal is JSON in one spelling only, with a hash of itself, so that any change to it shows too.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxinfl.store.errors import RunDirectoryError
+
+
+def digest_of(text: bytes) -> str:
+    """SHA-256."""
+    return hashlib.sha256(text).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_seal(seal: Path, content: Mapping[str, Any]) -> None:
+    """Write a seal, all at once."""
+    draft = seal.with_name(f"{seal.name}.{os.getpid()}.partial")
+    draft.write_text(_spelled(content))
+    os.replace(draft, seal)
+
+
+def read_seal(seal: Path) -> dict[str, Any]:
+    """The content of a seal.
+
+    Raises:
+      RunDirectoryError: it is missing or is not what was written.
+    """
+    try:
+        text = seal.read_bytes()
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{seal} is missing.") from None
+    try:
+        content: dict[str, Any] = json.loads(text)["content"]
+    except (ValueError, KeyError, TypeError):
+        raise RunDirectoryError(f"{seal} is damaged.") from None
+    if _spelled(content).encode() != text:
+        raise RunDirectoryError(f"{seal} is damaged.")
+    return content
+
+
+def _spelled(content: Mapping[str, Any]) -> str:
+    inner = json.dumps(content, sort_keys=True)
+    return json.dumps({"content": content, "sha256": digest_of(inner.encode())}, sort_keys=True)
+
+
+def digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 by path below the folder."""
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(files)}
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files, whatever their depth; links are not followed and count as files."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+__all__ = ["digest_of", "digests", "file_digest", "files_below", "read_seal", "write_seal"]

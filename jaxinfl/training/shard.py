@@ -1,0 +1,185 @@
+"""The training of one shard: group after group, with checkpoints on the way."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool
+
+from jaxinfl.datasets import Dataset
+from jaxinfl.models import Variables
+from jaxinfl.store.checkpoint import CheckpointFile
+from jaxinfl.store.layout import digest
+from jaxinfl.store.weights import named
+from jaxinfl.training.interrupts import Watch
+from jaxinfl.training.keys import ModelKeys
+from jaxinfl.training.programs import Programs
+from jaxinfl.training.progress import TrainingProgress
+from jaxinfl.training.spans import Cut, Position
+from jaxinfl.training.step import DeviceData, Given, Scores, State
+
+Finished = tuple[Scores, Variables | None]
+"""What models leave behind, on the host [models, ...]; their weights where they are kept."""
+ALL_BATCHES = int(np.iinfo(np.int32).max)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that the training of any models of a run takes."""
+
+    programs: Programs
+    device_data: DeviceData
+    masks: Bool[np.ndarray, "models train"]
+    keys: ModelKeys
+    given: Given
+    data: Dataset
+    cut: Cut
+    keep_weights: bool
+
+
+class ShardTraining:
+    """Trains the models `rows` of the run; goes on from the checkpoint, if there is one of theirs."""
+
+    def __init__(self, work: Work, rows: slice, bar: TrainingProgress, watch: Watch, checkpoint: CheckpointFile | None):
+        self._work, self._rows, self._bar, self._watch, self._checkpoint = work, rows, bar, watch, checkpoint
+        self._finished: list[Finished] = []
+        self._waiting: tuple[Any, int] | None = None
+        """Of the last group what its evaluation will give, on the devices, and its number of models."""
+
+    def train(self) -> Finished:
+        """What the models leave behind.
+
+        Raises:
+          Interrupted, Terminated: a signal came; a checkpoint is written.
+        """
+        started = self._resume()
+        group = self._work.programs.execution.group
+        first = self._rows.start + sum(len(scores.diverged) for scores, _ in self._finished)
+        while first < self._rows.stop:
+            chunk = slice(first, min(first + group, self._rows.stop))
+            on_the_way = self._train_group(chunk, started)
+            # The next group is on its way before the results of the last are taken, so that the devices never wait.
+            self._collect()
+            self._waiting = on_the_way, chunk.stop - chunk.start
+            first, started = chunk.stop, None
+            if self._work.cut.one_call and self._checkpoint and self._watch.due and first < self._rows.stop:
+                self._save()
+        self._collect()
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *self._finished)
+
+    def _train_group(self, chunk: slice, started: tuple[State, Position] | None) -> Any:
+        """Scores and weights of some models, as they lie on the devices."""
+        work, models = self._work, chunk.stop - chunk.start
+        masks, keys = work.programs.place(work.masks[chunk], work.keys[chunk])
+        states, position = started or (
+            work.programs.start(work.device_data, masks, keys, work.programs.place_rows(work.given, chunk)),
+            Position(0),
+        )
+        for span, reached in work.cut.calls(position):
+            states = work.programs.advance(work.device_data, states, masks, keys, span)
+            if work.cut.one_call:
+                continue
+            jax.block_until_ready(states)
+            self._bar.advance(models * (work.cut.share(reached) - work.cut.share(position)))
+            position = reached
+            if self._checkpoint and self._watch.due:
+                self._save((chunk, states, reached))
+        scores = work.programs.evaluate(work.device_data, states, masks, jnp.int32(ALL_BATCHES))
+        return scores, states.variables if work.keep_weights else None
+
+    def _collect(self) -> None:
+        """Take the results of the group before, if there is one."""
+        if self._waiting is None:
+            return
+        on_the_way, models = self._waiting
+        self._waiting = None
+        positions = self._work.programs.positions(models)
+        scores, weights = jax.tree.map(lambda part: np.asarray(part)[positions], jax.device_get(on_the_way))
+        self._finished.append((scores, weights))
+        if self._work.cut.one_call:
+            self._bar.advance(models)
+        correct = scores.prediction[:, self._work.data.num_train :] == self._work.data.test_labels[None]
+        self._bar.score(int(correct.sum()), correct.size)
+
+    def _save(self, on_the_way: tuple[slice, State, Position] | None = None) -> None:
+        """Write a checkpoint of what is finished and what is on the way; leave, if a signal asked for it."""
+        self._collect()
+        finished = jax.tree.map(lambda *parts: np.concatenate(parts), *self._finished) if self._finished else None
+        about = self._about() | {"finished": 0 if finished is None else len(finished[0].diverged), "chunk": None}
+        state = None
+        if on_the_way:
+            chunk, states, reached = on_the_way
+            positions = self._work.programs.positions(chunk.stop - chunk.start)
+            state = jax.tree.map(lambda part: np.asarray(part)[positions], jax.device_get(states))
+            about |= {"chunk": [chunk.start, chunk.stop], "reached": list(reached)}
+        leaves = named({"finished": finished, "state": state})
+        if leaves and self._checkpoint:
+            self._checkpoint.write(about, leaves)
+        self._watch.saved()
+        self._watch.leave_if_asked()
+
+    def _about(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be taken up: whose it is, and how its models were grouped."""
+        return {
+            "rows": [self._rows.start, self._rows.stop],
+            "group": self._work.programs.execution.group,
+            "keys": digest(self._work.keys[self._rows].data()),
+        }
+
+    def _resume(self) -> tuple[State, Position] | None:
+        """Take up the checkpoint, if it is of these rows; the state of a group that was on the way."""
+        found = self._checkpoint.read() if self._checkpoint else None
+        if found is None:
+            return None
+        about, leaves = found
+        if any(about.get(name) != value for name, value in self._about().items()):
+            return None
+        if about["finished"]:
+            self._finished.append(self._taken_up("finished", leaves, self._finished_shape()))
+            self._bar.advance(about["finished"])
+        if about["chunk"] is None:
+            return None
+        chunk, reached = slice(*about["chunk"]), Position(*about["reached"])
+        state = self._taken_up("state", leaves, self._state_shape())
+        self._bar.advance((chunk.stop - chunk.start) * self._work.cut.share(reached))
+        return self._work.programs.place_rows(state, slice(0, chunk.stop - chunk.start)), reached
+
+    def _state_shape(self) -> Any:
+        work = self._work
+        masks, keys = work.programs.place(work.masks[:1], work.keys[:1])
+        return jax.eval_shape(
+            work.programs.start, work.device_data, masks, keys, work.programs.place_rows(work.given, slice(0, 1))
+        )
+
+    def _finished_shape(self) -> Any:
+        anything: Any = jax.ShapeDtypeStruct((), bool)  # the structure alone counts
+        scores = Scores(anything, anything, anything)
+        return scores, self._state_shape().variables if self._work.keep_weights else None
+
+    @staticmethod
+    def _taken_up(part: str, leaves: Mapping[str, np.ndarray], structure: Any) -> Any:
+        """The arrays of a checkpoint in the structure that they had."""
+        paths, treedef = jax.tree_util.tree_flatten_with_path({part: structure})
+        names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+        return jax.tree.unflatten(treedef, [leaves[name] for name in names])[part]
+
+
+def as_rows(scores: Scores, num_train: int) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " rows"]]:
+    """What a run keeps of the scores of some models, and which of them diverged."""
+    prediction, margin, diverged = map(np.asarray, scores)
+    # A diverged model predicts nothing: argmax over NaN would look like class 0.
+    prediction = np.where(diverged[:, None], -1, prediction)
+    margin = np.where(diverged[:, None], np.float32(np.nan), margin)
+    rows = {
+        "train_prediction": prediction[:, :num_train],
+        "train_margin": margin[:, :num_train],
+        "test_prediction": prediction[:, num_train:],
+        "test_margin": margin[:, num_train:],
+    }
+    return rows, diverged
+
+
+__all__ = ["Finished", "ShardTraining", "Work", "as_rows"]
