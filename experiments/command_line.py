@@ -17,6 +17,9 @@ from experiments.compilation_cache import use_compilation_cache
 from jaxinfl import Dataset, DatasetUnavailable, Recipe, RunDirectoryError, load_dataset
 from jaxinfl.datasets import stratified_mask
 from jaxinfl.provenance import command
+from jaxinfl.training.divergence import TooManyDiverged
+from jaxinfl.training.interrupts import Interrupted
+from jaxinfl.training.memory import OutOfMemory
 
 Config = TypeVar("Config", bound="Options")
 
@@ -51,10 +54,13 @@ class Options:
     """Results and finished models; by default results/EXPERIMENT/PRESET-DATA."""
     plan: bool = False
     """Say what it would cost on this machine, and train nothing."""
+    part: str | None = None
+    """Train one part of the models only, 1/4 for the first quarter: processes or machines that share a folder share the work.
+    When all parts are there, the same command without it shows the results."""
 
 
-class OnlyPlanned(Exception):
-    """Raised when `--plan` has said what there is to say."""
+class NothingMore(Exception):
+    """Raised when `--plan` has said what there is to say, or a `--part` is trained."""
 
 
 class Mistake(Exception):
@@ -149,11 +155,13 @@ def run(main: Callable[[Config], object], config: Config) -> int:
     use_compilation_cache()
     try:
         main(config)
-    except OnlyPlanned:
+    except NothingMore:
         pass
-    except (Mistake, DatasetUnavailable, RunDirectoryError, OSError) as error:
+    except (Mistake, DatasetUnavailable, RunDirectoryError, OutOfMemory, TooManyDiverged, OSError) as error:
         console.print(f"error: {error}", style="bold red", markup=False)
         return 2
+    except Interrupted:  # which has said how to go on
+        return 130
     except KeyboardInterrupt:
         console.print(f"\nTo go on: {command()}", markup=False)
         return 130

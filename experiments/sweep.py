@@ -87,7 +87,7 @@ def main(config: Config) -> Path:
     data, out = load(config, "sweep", config.preset)
     console.print("[bold]Appendix A.3[/bold]: which learning rate and weight decay?")
     console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, plan_only=config.plan)
+    runs = carry_out(requests(config, data), data, config.model, out, plan_only=config.plan, part=config.part)
     findings = analyse(config, runs["grid"], runs["chosen"])
     publish(outcome(findings, data, config.model), "sweep", config, data, out, runs)
     return out
@@ -135,6 +135,7 @@ def requests(config: Config, data: Dataset) -> list[Request]:
         seeds[np.arange(rate.size) // rate[0].size],
         config.recipe,
         overrides={"learning_rate": rate.ravel(), "weight_decay": decay.ravel()},
+        max_diverged=1.0,
     )
     final = Request(
         "chosen",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.command_line import OnlyPlanned
+from experiments.command_line import NothingMore
 from jaxinfl.training.trainer import Trainer
 
 
@@ -19,7 +19,7 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
     config = dataclasses.replace(config, out=out)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train", _no_training)
-        with pytest.raises(OnlyPlanned):
+        with pytest.raises(NothingMore):
             main(dataclasses.replace(config, plan=True))
     assert not out.exists() and "In all" in capsys.readouterr().out
 
@@ -36,7 +36,7 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
         patch.setattr(Trainer, "train", _no_training)
         main(config)
         assert "finished before" in capsys.readouterr().out
-        with pytest.raises(OnlyPlanned):
+        with pytest.raises(NothingMore):
             main(dataclasses.replace(config, plan=True))
         assert "In all 0 models to train" in capsys.readouterr().out
     again = json.loads((out / "results.json").read_text())

@@ -15,6 +15,7 @@ ORDER = [
     "models",
     "store",
     "training",
+    "verify",
     "influence",
     "statistics",
     "plots",

@@ -1,7 +1,6 @@
 """The rules that must hold exactly, on whole trainings."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,8 @@ import jaxinfl
 from jaxinfl import Ensemble, ModelKeys, Recipe, RunDirectoryError, train_ensemble
 from jaxinfl.models import SmallCNN, build_model
 from jaxinfl.store import RunStore
-from jaxinfl.store.layout import attributes_digest
+from jaxinfl.training.divergence import TooManyDiverged
+from jaxinfl.training.record import identity_of
 from tests.conftest import make_data
 
 RECIPE = Recipe(epochs=2, batch_size=8, crop_padding=1, flip=True, label_smoothing=0.1)
@@ -149,14 +149,30 @@ class SometimesNaN(nnx.Module):
 @pytest.mark.parametrize("width", [1, 4])
 def test_a_diverging_model_is_marked_and_harms_no_other(toy, width):
     masks, keys = np.tile(subsets()[4], (8, 1)), keys_of(8)
-    runs = train(masks, keys, toy, model=SometimesNaN, width=width)
-    assert 0 < runs.diverged.sum() < 8
+    with pytest.warns(RuntimeWarning, match=r"of 8 models diverged and are left out of the ensemble in memory"):
+        without = train(masks, keys, toy, model=SometimesNaN, width=width, max_diverged=1.0)
+    runs = without.with_diverged()
+    assert 0 < runs.diverged.sum() < 8 and without.num_diverged == runs.diverged.sum()
+    assert "models diverged, left out" in repr(without) and not without.diverged.any()
+    assert_same(without, runs, other_rows=~runs.diverged)
+    np.testing.assert_array_equal(without.model_index, np.flatnonzero(~runs.diverged))
     assert (runs.test_prediction[runs.diverged] == -1).all() and np.isnan(runs.test_margin[runs.diverged]).all()
     assert not runs.test_correct[runs.diverged].any() and "models diverged" in repr(runs)
     healthy = ~runs.diverged
     assert np.isfinite(runs.test_margin[healthy]).all()
     alone = train(masks[healthy], keys[healthy], toy, model=SometimesNaN, width=width)
     assert_same(alone, runs, other_rows=healthy)
+
+
+def test_many_diverging_models_end_the_run(toy, tmp_path):
+    masks, keys = np.tile(subsets()[4], (8, 1)), keys_of(8)
+    options = {"model": build_model(SometimesNaN, image_shape=(8, 8, 1), num_classes=3), "run_dir": tmp_path / "run"}
+    advice = r"diverged \(a loss or logit was not finite\), more than 5% of the 8 models .* Lower learning_rate \(it is 0.1\)"
+    for _ in range(2):  # while it trains, and when it is asked for again
+        with pytest.raises(TooManyDiverged, match=advice):
+            train(masks, keys, toy, shard_size=8, **options)
+    with pytest.warns(RuntimeWarning, match="left out"):
+        assert train(masks, keys, toy, max_diverged=1.0, **options).complete
 
 
 def test_nothing_is_traced_again_between_shards(toy):
@@ -290,15 +306,18 @@ def test_the_same_data_under_another_name_goes_on(toy, tmp_path):
     assert_same(train(subsets(), keys_of(6), renamed, run_dir=tmp_path / "run"), runs)
 
 
-def test_a_run_from_before_a_field_of_the_recipe_goes_on(toy, base, tmp_path):
+def test_a_run_from_before_a_field_of_the_recipe_goes_on(toy, base, tmp_path, monkeypatch):
     """Its description lacks the field, which then has its default."""
-    train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run")
-    path = tmp_path / "run" / "zarr.json"
-    description = json.loads(path.read_text())
-    for field in ("microbatch", "resized_crop"):
-        del description["attributes"]["identity"]["recipe"][field]
-    description["attributes"]["digest"] = attributes_digest(description["attributes"])
-    path.write_text(json.dumps(description))
+
+    def older(*arguments):
+        identity = identity_of(*arguments)
+        for field in ("microbatch", "resized_crop"):
+            del identity["recipe"][field]
+        return identity
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxinfl.training.ensemble.identity_of", older)
+        train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run")
     assert_same(train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run"), base)
     other = dataclasses.replace(RECIPE, microbatch=4)
     with pytest.raises(RunDirectoryError, match=r"differs in recipe \(microbatch\): None there, 4 now"):
@@ -373,6 +392,11 @@ def test_another_run_is_refused_by_name(toy, tmp_path, change, message):
         ({"width": 0}, ValueError, "width is 0"),
         ({"conv": "fft"}, ValueError, "conv is 'fft'"),
         ({"shard_size": 1.5}, ValueError, "shard_size is 1.5"),
+        ({"part": 2}, TypeError, r"part is 2; it takes two whole numbers, \(1, 4\) for the first quarter"),
+        ({"part": (1, 7), "run_dir": "x"}, ValueError, r"part is \(1, 7\).* at most one part for each of the 6 models"),
+        ({"part": (1, 2)}, ValueError, "part is given without run_dir"),
+        ({"checkpoint_every": 0}, ValueError, "checkpoint_every is 0; it takes a number of seconds above 0"),
+        ({"max_diverged": 5}, ValueError, "max_diverged is 5; it takes a share from 0 to 1"),
     ],
 )
 def test_refused_before_anything_is_compiled(toy, monkeypatch, change, error, message):

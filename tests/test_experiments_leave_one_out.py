@@ -12,6 +12,7 @@ from experiments.leave_one_out import PRESETS, _example, check, choose, main, me
 from experiments.leave_one_out_report import Findings, finding, numbers, outcome
 from jaxinfl import Ensemble, Recipe, memorization, models_needed
 from jaxinfl.statistics import newcombe_interval, newcombe_paired_interval
+from jaxinfl.training.divergence import TooManyDiverged
 from tests.conftest import make_data
 from tests.small_experiments import check_end_to_end
 
@@ -144,7 +145,7 @@ def test_examples_outside_the_training_set(digits):
 
 def test_diverged_models_are_a_mistake(tmp_path):
     config = dataclasses.replace(TINY, examples=(0,), recipe=Recipe(epochs=1, learning_rate=1e6), out=tmp_path / "out")
-    with pytest.raises(Mistake, match="6 of 6 models with or without example 0 diverged"):
+    with pytest.raises(TooManyDiverged, match="6 of 6 finished models diverged"):
         main(config)
 
 

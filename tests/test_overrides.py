@@ -95,7 +95,8 @@ def test_without_overrides_the_program_is_the_same(toy):
 
 def test_a_model_that_diverges_harms_no_neighbour(toy):
     overrides = {"learning_rate": [1e6, 0.1, 1e6, 0.1], "weight_decay": [1e6, 0.0, 1e6, 0.0]}
-    runs = train(toy, overrides)
+    with pytest.warns(RuntimeWarning, match="2 of 4 models diverged and are left out"):
+        runs = train(toy, overrides, max_diverged=1.0).with_diverged()
     assert list(runs.diverged) == [True, False, True, False]
     alone = train(toy, {"learning_rate": [0.1], "weight_decay": [0.0]}, slice(1, 2))
     np.testing.assert_array_equal(runs.test_margin[1], alone.test_margin[0])

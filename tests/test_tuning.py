@@ -9,7 +9,7 @@ import pytest
 
 from jaxinfl import Recipe, train_ensemble
 from jaxinfl.models import build_model
-from jaxinfl.training import trainer
+from jaxinfl.training import shard, trainer
 from jaxinfl.training.execution import Execution, choose_execution
 from jaxinfl.training.memory import OutOfMemory
 from jaxinfl.training.tuning import Freedom, Notebook, Search
@@ -148,15 +148,15 @@ def test_out_of_memory_halves_the_width(toy, monkeypatch, caplog):
 
 
 def test_out_of_memory_in_the_middle_of_a_run(toy, monkeypatch, caplog):
-    real, calls = trainer.Trainer._start_group, []
+    real, calls = shard.ShardTraining._train_group, []
 
-    def start_group(self, *arguments):
-        calls.append(self._programs.execution.width)
+    def train_group(self, *arguments):
+        calls.append(self._work.programs.execution.width)
         if len(calls) == 2:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
         return real(self, *arguments)
 
-    monkeypatch.setattr(trainer.Trainer, "_start_group", start_group)
+    monkeypatch.setattr(shard.ShardTraining, "_train_group", train_group)
     runs = train(toy, models=64, width=2, shard_size=32, tune=False)
     assert calls[:3] == [2, 2, 1] and "Out of memory" in caplog.text
     monkeypatch.undo()

@@ -111,9 +111,9 @@ def _normalize_backward(
         axes = tuple(range(x.ndim - 1))
         total, product = jnp.sum(grad, axes), jnp.sum(grad * (x - mean.reshape(last)), axes)
     inverse = lax.rsqrt(variance + epsilon)
-    number = jnp.sum(counted, dtype=jnp.float32) * math.prod(x.shape[1:-1])
+    share = _share(x, counted)
     # Through mean and variance, the counted examples alone.
-    shift, slope = total / number, product * inverse**2 / number
+    shift, slope = total * share, product * inverse**2 * share
     common = shift.reshape(last) + slope.reshape(last) * (x - mean.reshape(last))
     common = jnp.where(counted.reshape((-1,) + (1,) * (x.ndim - 1)), common, 0)
     return (grad - common) * (scale * inverse).reshape(last), None, product * inverse, total
@@ -132,10 +132,19 @@ def _moments(x: Float[Array, "batch *rest c"], counted: Bool[Array, " batch"]) -
     """Mean and biased variance of each channel over the counted examples and all positions."""
     axes = tuple(range(x.ndim - 1))
     rows = counted.reshape((-1,) + (1,) * (x.ndim - 1))
-    number = jnp.sum(counted, dtype=jnp.float32) * math.prod(x.shape[1:-1])
-    mean = jnp.sum(jnp.where(rows, x, 0), axes) / number
+    share = _share(x, counted)
+    mean = jnp.sum(jnp.where(rows, x, 0), axes) * share
     centred = jnp.where(rows, x - mean.reshape((1,) * (x.ndim - 1) + (-1,)), 0)
-    return mean, jnp.sum(centred * centred, axes) / number
+    return mean, jnp.sum(centred * centred, axes) * share
+
+
+def _share(x: Float[Array, "batch *rest c"], counted: Bool[Array, " batch"]) -> Float[Array, ""]:
+    """Of one position of one counted example in a mean over all of them.
+
+    To multiply by: of a division by a number of the run XLA makes this itself for several devices and not for one, and the
+    last bits would depend on their number.
+    """
+    return 1 / (jnp.sum(counted, dtype=jnp.float32) * math.prod(x.shape[1:-1]))
 
 
 __all__ = ["MaskedBatchNorm", "batch_mask", "normalize"]

@@ -28,10 +28,6 @@ class Damage:
     models: range = range(0)
     """Models that must be trained again for it."""
 
-    def __str__(self) -> str:
-        named = f" (models {self.models.start} to {self.models.stop - 1})" if self.models else ""
-        return f"{self.file} is {self.what}{named}"
-
 
 def find_damage(path: Path) -> list[Damage]:
     """Everything in a run directory that is not what was written; nothing is changed, everything is read.

@@ -210,11 +210,14 @@ def _gradient(
     images = _normalized(recipe, state, take_views(data.images, index, views, recipe))
     labels = data.labels.at[index].get(mode="promise_in_bounds")
 
+    # To multiply by: see `MaskedBatchNorm`'s `_share`.
+    inverse = 1 / count
+
     def loss(params: PyTree[Array]) -> tuple[Array, tuple[Array, PyTree[Array]]]:
         variables = _cast(Variables(params, state.variables.stats), recipe)
         output, stats = model.apply(variables, images, train=True, mask=counted, key=dropout_key)
         total = _total_loss(output, labels, counted, recipe)
-        return total / count, (total, stats)
+        return total * inverse, (total, stats)
 
     grads, (total, stats) = jax.grad(loss, has_aux=True)(state.variables.params)
     return Gradient(grads, total, stats)
@@ -312,9 +315,9 @@ def _pixel_statistics(
     if recipe.normalization != "subset":
         means, deviations = jnp.asarray(recipe.normalization, jnp.float32).T
         return means, deviations
-    weight = mask.astype(jnp.float32)[:, None] / jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
-    mean = jnp.sum(jnp.where(mask[:, None], data.pixel_mean, 0) * weight, axis=0)
-    square = jnp.sum(jnp.where(mask[:, None], data.pixel_square, 0) * weight, axis=0)
+    share = 1 / jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
+    mean = jnp.sum(jnp.where(mask[:, None], data.pixel_mean, 0) * share, axis=0)
+    square = jnp.sum(jnp.where(mask[:, None], data.pixel_square, 0) * share, axis=0)
     deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
     # A constant channel has nothing to scale; 1/255 is the smallest step between two pixels.
     return mean, jnp.maximum(deviation, 1 / 255)

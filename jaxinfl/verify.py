@@ -1,0 +1,168 @@
+"""Is a run directory what was written? And if not: recompute just what is damaged.
+
+    python -m jaxinfl.verify RUN_DIR             read everything, name every file that is damaged, missing or foreign
+    python -m jaxinfl.verify RUN_DIR --repair    put right what is there twice, train damaged models again
+
+Exit status: 0, everything is as it was written, or repaired; 1, something is not; 2, it cannot be told or repaired.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
+from jaxinfl.store import RunDirectoryError, writing
+from jaxinfl.store.damage import Damage, find_damage, mend
+from jaxinfl.store.parts import part_path, parts_in
+from jaxinfl.store.run import ABSENT, RunStore, is_run
+from jaxinfl.training import ModelKeys, Recipe, train_ensemble
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `python -m jaxinfl.verify` takes."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional]
+    """A directory made by train_ensemble(..., run_dir=...), whole or in parts."""
+    repair: bool = False
+    """Put right what is there twice, make damaged models absent and train them again, move foreign files out."""
+    data: str | None = None
+    """The data set, where its recorded name does not lead to it: an .npz file or image folder."""
+    data_dir: str | None = None
+    """Where TFDS keeps prepared data sets."""
+    image_size: int | None = None
+    """As the data set was loaded with."""
+
+
+def verify(run_dir: Path) -> list[tuple[Path, Damage]]:
+    """Everything that is wrong in a run directory or its parts, each with the directory in which it is.
+
+    Raises:
+      RunDirectoryError: there is no run, or another jaxinfl made it.
+    """
+    return [(path, damage) for path in _runs(run_dir) for damage in find_damage(path)]
+
+
+def repair(options: Options) -> list[tuple[Path, Damage]]:
+    """What was wrong; mended and trained again, and no other models with it.
+
+    Raises:
+      RunDirectoryError: what is damaged cannot be replaced, or the data set or the model is not known here.
+    """
+    found = []
+    for path in _runs(options.run_dir):
+        with writing(path):
+            unfinished = _absent(path)
+            mended = mend(path)
+            found += [(path, damage) for damage in mended]
+        if unfinished and any(damage.models for damage in mended):
+            raise RunDirectoryError(
+                f"{path} is mended, but it was not complete: its damaged models are trained with those that were still to "
+                f"come. Run the command that made it once more: {RunStore.open(path, writable=False).attributes['command']}"
+            )
+        if _absent(path) and not unfinished:
+            _train_again(path, options)
+    return found
+
+
+def _runs(run_dir: Path) -> list[Path]:
+    """The directory itself, or those of its parts."""
+    parts = [] if is_run(run_dir) else parts_in(run_dir)
+    return [part_path(run_dir, part) for part in parts] or [run_dir]
+
+
+def _absent(path: Path) -> int:
+    """Models that are still to be trained; 0 where that cannot be read before it is mended."""
+    try:
+        store = RunStore.open(path, writable=False)
+        return int((store.status()[slice(store.own_models.start, store.own_models.stop)] == ABSENT).sum())
+    except RunDirectoryError:
+        return 0
+
+
+def _train_again(path: Path, options: Options) -> None:
+    """Train the absent models from what the run says of itself."""
+    store = RunStore.open(path, writable=False)
+    identity = store.attributes["identity"]
+    command = f"Run the command that made it once more, which trains just those models: {store.attributes['command']}"
+    if "initial" in identity:
+        raise RunDirectoryError(f"damaged models of {path} start from weights that the run does not keep. {command}")
+    part = store.attributes.get("part")
+    keys = jax.random.wrap_key_data(jnp.asarray(store.read_input("key_data")))
+    recipe: dict[str, Any] = {name: _hashable(value) for name, value in identity["recipe"].items()}
+    overrides = {name: store.read_input(f"override_{name}") for name in identity.get("overrides", {})}
+    try:
+        train_ensemble(
+            store.read_input("masks"),
+            ModelKeys(init=keys[:, 0], order=keys[:, 1], augment=keys[:, 2]),
+            data=_data(store, options),
+            model=identity["model"]["name"],
+            recipe=Recipe(**recipe),
+            run_dir=options.run_dir,
+            overrides=overrides or None,
+            part=None if part is None else (part[0], part[1]),
+            max_diverged=1.0,
+        )
+    except (RunDirectoryError, ValueError) as error:
+        raise RunDirectoryError(
+            f"damaged models of {path} are absent now, but could not be trained: {error} {command}"
+        ) from error
+
+
+def _data(store: RunStore, options: Options) -> Dataset:
+    """The data set of the run."""
+    name = options.data or store.attributes["data_name"]
+    try:
+        data = load_dataset(name, options.data_dir, image_size=options.image_size)
+    except (DatasetUnavailable, ValueError, OSError) as error:
+        raise RunDirectoryError(f"the data set {name!r} cannot be loaded ({error}). Name it by --data. Or:") from error
+    if data.fingerprint != store.attributes["identity"]["data"]["fingerprint"]:
+        raise RunDirectoryError(f"{name} is not the data set of the run. Name that by --data. Or:")
+    return data
+
+
+def _hashable(value: object) -> object:
+    """Lists of JSON as the tuples that they were."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit status."""
+    options = tyro.cli(
+        Options, args=argv, prog="python -m jaxinfl.verify", description=(__doc__ or "").split("\n\n")[0]
+    )
+    try:
+        found = repair(options) if options.repair else verify(options.run_dir)
+    except RunDirectoryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for path, damage in found:
+        print(f"{path / damage.file}: {damage.what}" + _models(damage))
+    again = np.unique([model for path, damage in found for model in damage.models]).size
+    if not found:
+        print(f"{options.run_dir}: every file is what was written.")
+    elif options.repair:
+        print(f"Repaired: {len(found)} files, {again} models trained again.")
+    else:
+        print(
+            f"{len(found)} files are not what was written; {again} models must be trained again. To do so: "
+            f"python -m jaxinfl.verify {options.run_dir} --repair"
+        )
+    if absent := sum(map(_absent, _runs(options.run_dir))):
+        print(f"{absent} models are not trained yet; the command that made the run trains them.")
+    return 1 if found and not options.repair else 0
+
+
+def _models(damage: Damage) -> str:
+    return f", models {damage.models.start} to {damage.models.stop - 1}" if damage.models else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Kill a real run at random moments, some of them while it writes, and compare: not one bit may differ.
+
+    python -m tests.chaos --kills 30        about 5 minutes on 2 cores
+
+Each process that is killed (SIGKILL; every fifth is asked by SIGTERM) is followed by one that goes on. Whenever a run is
+finished, its arrays and weights are compared with those of a run that nobody disturbed, every file of it is verified, and
+another run is started, until there were so many kills.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import numpy as np
+import tyro
+
+from jaxinfl import Ensemble
+from jaxinfl.store.damage import find_damage
+
+ARRAYS = ("masks", "key_data", "train_prediction", "test_prediction", "train_margin", "test_margin")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `python -m tests.chaos` takes."""
+
+    kills: int = 30
+    """Processes to kill."""
+    models: int = 48
+    """Of each run; three shards."""
+    seed: int = 0
+    """Of the moments."""
+
+
+@dataclass
+class Report:
+    """What happened."""
+
+    kills: dict[str, int] = field(default_factory=lambda: {"at random": 0, "while writing": 0, "by SIGTERM": 0})
+    runs: int = 0
+    """Finished and compared."""
+    checkpoints: int = 0
+    """Processes that went on in the middle of a shard."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.kills.values())
+
+
+def main(options: Options) -> Report:
+    """Do it, and say what happened.
+
+    Raises:
+      AssertionError: a run differs from one that nobody disturbed, or is damaged.
+    """
+    moments, report = random.Random(options.seed), Report()
+    with tempfile.TemporaryDirectory(prefix="jaxinfl-chaos-") as folder:
+        reference = Path(folder, "reference")
+        assert _start(reference, options, folder).wait() == 0
+        while report.total < options.kills:
+            run = Path(folder, f"run-{report.runs}")
+            _disturb(run, options, folder, moments, report)
+            _compare(Ensemble.open(run), Ensemble.open(reference))
+            assert not find_damage(run)
+            report.runs += 1
+    return report
+
+
+def _disturb(run: Path, options: Options, folder: str, moments: random.Random, report: Report) -> None:
+    """Start a run again and again until it is finished, and kill it as long as there are kills to come."""
+    while True:
+        report.checkpoints += any((run / "checkpoint").glob("*.json"))
+        process = _start(run, options, folder)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "training\n", "the child failed"
+        how = ("at random", "while writing")[report.total % 2] if report.total % 5 != 4 else "by SIGTERM"
+        if report.total < options.kills and _kill(process, run, how, moments):
+            report.kills[how] += 1
+            continue
+        assert process.wait() == 0
+        return
+
+
+def _kill(process: subprocess.Popen[str], run: Path, how: str, moments: random.Random) -> bool:
+    """Kill a process some time after it began to train; False if it was faster."""
+    time.sleep(moments.uniform(0, 1.5))
+    if how == "while writing":
+        before = _files(run)
+        while process.poll() is None and _files(run) == before:
+            pass
+        time.sleep(moments.choice((0, 0.001, 0.01)))
+    if process.poll() is not None:
+        return False
+    process.send_signal(signal.SIGTERM if how == "by SIGTERM" else signal.SIGKILL)
+    status = process.wait()
+    assert status in (-signal.SIGKILL, 128 + signal.SIGTERM, 0), status
+    return status != 0
+
+
+def _files(run: Path) -> set[str]:
+    return {entry for _, folders, names in os.walk(run) for entry in (*folders, *names)}
+
+
+def _start(run: Path, options: Options, folder: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.chaos_child", str(run), str(options.models), str(Path(folder, "cache"))]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def _compare(runs: Ensemble, reference: Ensemble) -> None:
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(runs, name), getattr(reference, name), err_msg=name)
+    pairs = zip(jax.tree.leaves(runs.weights()), jax.tree.leaves(reference.weights()), strict=True)
+    for one, other in pairs:
+        np.testing.assert_array_equal(one, other)
+
+
+if __name__ == "__main__":
+    found = main(tyro.cli(Options, description=(__doc__ or "").split("\n\n")[0]))
+    print(
+        f"{found.total} kills survived ({', '.join(f'{number} {how}' for how, number in found.kills.items())}); "
+        f"{found.checkpoints} times in the middle of a shard; {found.runs} runs equal to the bit."
+    )

@@ -1,0 +1,36 @@
+"""The process that `tests/chaos.py` kills: trains on digits, in calls of a tenth of a second, with as many checkpoints."""
+
+import sys
+
+import jax
+
+import jaxinfl
+from jaxinfl.training import spans
+
+
+def main(run_dir: str, models: int, cache: str) -> None:
+    """Prints "training" when everything is compiled."""
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    spans.CALL_SECONDS = 0.1
+    data = jaxinfl.load_dataset("digits")
+    jaxinfl.train_ensemble(
+        jaxinfl.draw_subsets(models, data.num_train, seed=0),
+        jax.random.split(jax.random.key(0), models),
+        data=data,
+        model="small_mlp",
+        recipe=jaxinfl.Recipe(epochs=60, batch_size=16, momentum=0.9),
+        run_dir=run_dir,
+        shard_size=models // 3,
+        keep_weights=True,
+        checkpoint_every=0.2,
+        progress=False,
+        tune=False,
+        on_plan=lambda plan: print("training", flush=True),
+    )
+    # A process that finds everything finished makes no plan.
+    print("training", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

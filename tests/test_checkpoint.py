@@ -1,0 +1,156 @@
+"""Killed or asked to stop in the middle of a shard: at most `checkpoint_every` is lost, and no bit changes."""
+
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from jaxinfl import Ensemble
+from jaxinfl.store.checkpoint import CheckpointFile
+from jaxinfl.training import shard, spans
+from jaxinfl.training.interrupts import Interrupted, Terminated
+from jaxinfl.training.spans import Cut, Position
+from tests.small_run import MODELS, assert_same, train
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_groups():
+    """Groups of four models: two devices, two at once on each, one after another none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxinfl.training.execution.CALL_FLOPS", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(toy, small_groups):
+    return train(toy, keep_weights=True)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Calls of a single step, all in one shard; those that a test makes, as (first model, epoch, step)."""
+    monkeypatch.setattr(spans, "CALL_SECONDS", 1e-9)
+    made = []
+    train_group = shard.ShardTraining._train_group
+
+    def group(self, chunk, started):
+        made.append((chunk.start, *(started[1] if started else Position(0))))
+        return train_group(self, chunk, started)
+
+    monkeypatch.setattr(shard.ShardTraining, "_train_group", group)
+    return made
+
+
+def kill_after(monkeypatch, checkpoints):
+    """Die when so many checkpoints are written."""
+    write, written = CheckpointFile.write, []
+
+    def dying(self, *arguments):
+        write(self, *arguments)
+        written.append(arguments)
+        if len(written) == checkpoints:
+            raise Killed
+
+    monkeypatch.setattr(CheckpointFile, "write", dying)
+
+
+@pytest.mark.parametrize("checkpoints", [1, 3, 8, 20, 31])
+def test_killed_and_continued_equals_uninterrupted(toy, whole, calls, tmp_path, monkeypatch, checkpoints):
+    """In the first epoch and later, in the middle of an epoch and at its end, in the first group and the last."""
+    options = {"shard_size": MODELS, "checkpoint_every": 1e-9, "keep_weights": True}
+    with monkeypatch.context() as patch:
+        kill_after(patch, checkpoints)
+        with pytest.raises(Killed):
+            train(toy, tmp_path / "run", **options)
+    assert Ensemble.open(tmp_path / "run").num_models == 0
+    before = len(calls)
+    runs = train(toy, tmp_path / "run", **options)
+    # 5 steps an epoch of the largest subset, 3 epochs, a checkpoint after each step: groups of 4 models, 15 steps each.
+    first, epoch, step = calls[before]
+    assert (first // 4 * 15 + epoch * 5 + step, first % 4) == (checkpoints, 0)
+    assert_same(runs, whole)
+    for one, other in zip(*(map(np.asarray, leaves(each)) for each in (runs, whole)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not list((tmp_path / "run" / "checkpoint").iterdir())
+
+
+def leaves(runs):
+    return jax.tree.leaves(runs.weights())
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, Interrupted), (signal.SIGTERM, Terminated)])
+def test_signals_save_and_leave(toy, whole, calls, tmp_path, monkeypatch, capsys, number, error):
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        share, asked = Cut.share, []
+
+        def signalled(self, position):
+            if position == (1, 3) and not asked:
+                asked.append(position)
+                os.kill(os.getpid(), number)
+            return share(self, position)
+
+        patch.setattr(Cut, "share", signalled)
+        with pytest.raises(error) as caught:
+            train(toy, tmp_path / "run", shard_size=MODELS)
+    assert number != signal.SIGTERM or caught.value.code == 143
+    said = capsys.readouterr().err
+    assert f"Stopped: 0 of 9 models are finished and kept in {tmp_path / 'run'}" in said and "pytest" in said
+    assert signal.getsignal(number) is before
+    assert_same(train(toy, tmp_path / "run"), whole)
+    assert calls[-3] == (0, 1, 3)
+
+
+def test_short_groups_are_saved_between_calls(toy, whole, tmp_path, monkeypatch):
+    """A shard of many groups whose training is one call each."""
+    with monkeypatch.context() as patch:
+        kill_after(patch, 2)
+        with pytest.raises(Killed):
+            train(toy, tmp_path / "run", shard_size=MODELS, checkpoint_every=1e-9)
+    starts = []
+    train_group = shard.ShardTraining._train_group
+    monkeypatch.setattr(
+        shard.ShardTraining,
+        "_train_group",
+        lambda self, *rest: (starts.append(rest[0].start), train_group(self, *rest))[1],
+    )
+    assert_same(train(toy, tmp_path / "run"), whole)
+    assert starts == [8]
+
+
+def test_a_damaged_checkpoint_is_not_used(toy, whole, calls, tmp_path, monkeypatch, caplog):
+    options = {"shard_size": MODELS, "checkpoint_every": 1e-9}
+    with monkeypatch.context() as patch:
+        kill_after(patch, 9)
+        with pytest.raises(Killed):
+            train(toy, tmp_path / "run", **options)
+    largest = max((tmp_path / "run" / "checkpoint").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(bytes(content))
+    before = len(calls)
+    assert_same(train(toy, tmp_path / "run", **options), whole)
+    assert calls[before] == (0, 0, 0) and f"{largest} is damaged" in caplog.text
+
+
+def test_cut():
+    """Every step once, in order, in calls that are not longer than asked for."""
+    for epochs, steps, most in ((3, 5, 1), (3, 5, 2), (3, 5, 5), (7, 5, 12), (2, 5, 100), (0, 5, 3)):
+        cut, at = Cut(epochs, steps, most), 0
+        for span, reached in cut.calls(Position(0)):
+            first = int(span.first_epoch) * steps + int(span.first_step)
+            assert first == at
+            at = reached.epoch * steps + reached.step
+            assert 0 < at - first <= most
+            if int(span.last_epoch) - int(span.first_epoch) > 1:
+                assert (int(span.first_step), reached.step) == (0, 0)
+        assert at == epochs * steps
+        assert cut.one_call == (epochs * steps <= most)
+    assert Cut.of(3, 5, seconds_per_step=2.0).steps_per_call == 2
+    assert Cut(4, 10, 3).share(Position(1, 5)) == 0.375
