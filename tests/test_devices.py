@@ -1,38 +1,48 @@
-"""Importing jaxinfl puts one CPU device on each core, unless the user chose."""
+"""Results do not depend on the number of devices: the same bits on 1, 2 and 8, which do not divide the models."""
 
 import os
 import subprocess
 import sys
 
-import pytest
+PROGRAM = """
+import hashlib, sys
+import jax, numpy as np
+import jaxinfl
+from jaxinfl.models import SmallCNN
 
-from jaxinfl.devices import num_cores
+rng = np.random.default_rng(0)
+images, labels = rng.integers(0, 256, (60, 16, 16, 3), dtype=np.uint8), rng.integers(0, 3, 60).astype(np.int32)
+data = jaxinfl.Dataset(train_images=images[:44], train_labels=labels[:44], test_images=images[44:], test_labels=labels[44:])
+masks = np.stack([rng.permutation(44) < size for size in (10, 25, 40, 44, 33)])
+keys = jax.random.split(jax.random.key(0), 5)
+assert jax.device_count() == int(sys.argv[1])
+
+def cnn(rngs):
+    return SmallCNN((16, 16, 3), 3, widths=(8, 16), strides=(1, 2), rngs=rngs)
+
+for model in (cnn, "mlp"):
+    optimizer = {"optimizer": "adamw", "learning_rate": 1e-3} if model == "mlp" else {}
+    recipe = jaxinfl.Recipe(epochs=2, batch_size=16, crop_padding=2, flip=True, **optimizer)
+    runs = jaxinfl.train_ensemble(masks, keys, data=data, model=model, recipe=recipe, tune=False, progress=False)
+    print(hashlib.sha256(runs.test_margin.tobytes() + runs.train_margin.tobytes()).hexdigest())
+"""
 
 
-def printed(code: str, **environment: str) -> str:
-    variables = {name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env=variables | environment,
-        timeout=120,
-        check=True,
+def test_the_same_bits_on_1_2_and_8_devices():
+    """Partial batches, batch norm, large matrix products (the MLP's first layer has 768 inputs), Adam's divisions."""
+    ways: tuple[dict[str, str], ...] = (
+        {"JAX_NUM_CPU_DEVICES": "1"},
+        {"JAX_NUM_CPU_DEVICES": "2"},
+        {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
     )
-    return done.stdout.strip() + done.stderr.strip()
-
-
-def test_one_device_a_core():
-    assert printed("import jaxinfl, jax; print(jax.device_count())") == str(num_cores())
-
-
-@pytest.mark.parametrize(
-    "environment", [{"JAX_NUM_CPU_DEVICES": "3"}, {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}]
-)
-def test_the_users_choice_stands(environment):
-    assert printed("import jaxinfl, jax; print(jax.device_count())", **environment) == "3"
-
-
-def test_a_late_import_is_said_when_it_costs_something():
-    code = "import jax; jax.devices(); import jaxinfl; from jaxinfl.devices import unused_cores; print(unused_cores())"
-    assert printed(code) == str(num_cores() - 1)
+    printed = []
+    for count, way in zip("128", ways, strict=True):
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("NPROC", "JAX_NUM_CPU_DEVICES")
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, count], env=environment | way, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout.split())
+    assert printed[0] == printed[1] == printed[2] and len(set(printed[0])) == 2

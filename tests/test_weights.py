@@ -203,7 +203,7 @@ def test_weights_of_other_models_are_found(finished, tmp_path):
     with pytest.raises(RunDirectoryError, match="00000000 are damaged for models 0, 1"):
         Ensemble.open(tmp_path / "run").weights()
     shutil.rmtree(weights / "00000000")
-    with pytest.raises(RunDirectoryError, match="the weights of models 0 to 1 cannot be read: .*00000000 is missing"):
+    with pytest.raises(RunDirectoryError, match=r"the weights of models 0 to 1 cannot be read: .*00000000 is missing"):
         Ensemble.open(tmp_path / "run").weights()
     assert len(jax.tree.leaves(Ensemble.open(tmp_path / "run").weights([2, 3]))[0]) == 2
 

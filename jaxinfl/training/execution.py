@@ -23,8 +23,7 @@ CALL_FLOPS = 2.5e10
 
 @dataclass(frozen=True)
 class Execution:
-    """How the models are run. It changes speed and memory, and no bit but through `width`, `conv` and the last bits of
-    some sums, in which XLA's CPU code depends on the number of devices."""
+    """How the models are run. It changes speed and memory, and no bit but through `width` and `conv`."""
 
     platform: str
     num_devices: int
