@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -95,13 +93,12 @@ def _train_again(path: Path, options: Options) -> None:
     if "initial" in identity:
         raise RunDirectoryError(f"damaged models of {path} start from weights that the run does not keep. {command}")
     part = store.attributes.get("part")
-    keys = jax.random.wrap_key_data(jnp.asarray(store.read_input("key_data")))
     recipe: dict[str, Any] = {name: _hashable(value) for name, value in identity["recipe"].items()}
     overrides = {name: store.read_input(f"override_{name}") for name in identity.get("overrides", {})}
     try:
         train_ensemble(
             store.read_input("masks"),
-            ModelKeys(init=keys[:, 0], order=keys[:, 1], augment=keys[:, 2]),
+            ModelKeys.of_data(store.read_input("key_data")),
             data=_data(store, options),
             model=identity["model"]["name"],
             recipe=Recipe(**recipe),

@@ -1,6 +1,7 @@
 """The random keys of an ensemble: one a model for each source of randomness."""
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,12 @@ class ModelKeys:
         return len(self.init)
 
     def __getitem__(self, rows: slice | np.ndarray) -> "ModelKeys":
-        return ModelKeys(self.init[rows], self.order[rows], self.augment[rows])
+        return ModelKeys.of_data(self.data()[rows])
+
+    @classmethod
+    def of_data(cls, data: np.ndarray) -> "ModelKeys":
+        """The keys of which `data()` gives the numbers."""
+        return cls(*(jax.random.wrap_key_data(jnp.asarray(data[:, source])) for source in range(3)))
 
     @classmethod
     def split(cls, keys: object) -> "ModelKeys":
@@ -44,6 +50,11 @@ class ModelKeys:
 
     def data(self) -> np.ndarray:
         """The keys as plain numbers, uint32 [models, 3, words]: what a run directory keeps."""
+        return self._data
+
+    @cached_property
+    def _data(self) -> np.ndarray:
+        # On the host, where taking some of them compiles nothing: indexing arrays of keys takes six small programs.
         parts = [jax.random.key_data(getattr(self, source.name)) for source in fields(self)]
         return np.stack([np.asarray(part) for part in parts], axis=1)
 
