@@ -1,8 +1,17 @@
 """Settings of all tests: silent broadcasting and promotion are errors, and there are two devices on any machine."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # Programs are compiled once for all processes of a test run, of which most of the time would go into compiling the
+    # same ones again: the workers of xdist and the commands that tests start inherit the folder. It goes with the run.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxinfl-tests-")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 import numpy as np
@@ -14,12 +23,36 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # A program that another process is still writing into the cache is compiled here.
+    config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache entry")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def image_cache(tmp_path_factory):
     """Decoded images go to a folder of this session, not to the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXINFL_IMAGE_CACHE", str(tmp_path_factory.mktemp("image_cache")))
         yield
+
+
+@pytest.fixture
+def no_download(monkeypatch):
+    """Whoever uses it can reach no host."""
+    import requests
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a test tried to use the network")
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", refuse)
+
+
+@pytest.fixture
+def compiled_quickly():
+    """Programs are compiled with few optimizations: for large ones, of which neither speed nor last bits matter."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def make_data(
@@ -55,3 +88,11 @@ def toy() -> jaxinfl.Dataset:
 @pytest.fixture(scope="session")
 def digits() -> jaxinfl.Dataset:
     return jaxinfl.load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def base(toy) -> jaxinfl.Ensemble:
+    """The six models of `tests.small_ensembles`, kept in memory."""
+    from tests.small_ensembles import keys_of, subsets, train
+
+    return train(subsets(), keys_of(6), toy)

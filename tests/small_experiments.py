@@ -2,12 +2,30 @@
 
 import dataclasses
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
 
 from experiments.command_line import NothingMore
 from jaxinfl.training.trainer import Trainer
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_here(monkeypatch, capsys, program: str, *arguments: str) -> tuple[int, str]:
+    """Exit status and output of `python -m program arguments`, without a process of its own, whose start takes seconds.
+
+    An exception that would end the process with a traceback is raised here.
+    """
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", [program, *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / (program.replace(".", "/") + ".py")), run_name="__main__")
+    printed = capsys.readouterr()
+    return int(ended.value.code or 0), printed.out + printed.err
 
 
 def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures: set[str], runs: set[str]) -> dict:
@@ -34,6 +52,8 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train", _no_training)
+        # Drawn once: a figure takes seconds to lay out and save.
+        patch.setattr("experiments.outcome.save_figure", lambda figure, directory, name: [directory / f"{name}.png"])
         main(config)
         assert "finished before" in capsys.readouterr().out
         with pytest.raises(NothingMore):

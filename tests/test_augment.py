@@ -1,6 +1,7 @@
 """Crops and flips against a plain NumPy version, and their distribution."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +22,17 @@ from tests import reference
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (7, 5, 6, 2)).astype(np.uint8)
 
+# Compiled whole, for operation by operation takes ten times as long, and without making fast what is called once.
+compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+resize = compiled(resize_windows, static_argnums=2)
+draw_crops = compiled(draw_resized_crops, static_argnums=(1, 2, 3))
+draw = compiled(draw_views, static_argnums=(1, 2, 3))
+take = compiled(take_views, static_argnums=3)
+
 
 def take_batch(images, index, key, recipe):
     """As a step takes them."""
-    return take_views(images, index, draw_views(key, len(index), images.shape[1:], recipe), recipe)
+    return take(images, index, draw(key, len(index), images.shape[1:], recipe), recipe)
 
 
 def every_view(image, padding, flip):
@@ -69,11 +77,11 @@ def test_examples_of_a_batch_are_augmented_independently():
 def test_the_parts_of_a_batch_are_the_batch():
     """Views are drawn for a batch as a whole, so that gradient accumulation sees the same images."""
     recipe, index = Recipe(crop_padding=1, flip=True), jnp.arange(6)
-    views = draw_views(jax.random.key(0), 6, (5, 6, 2), recipe)
-    whole = take_views(jnp.asarray(IMAGES), index, views, recipe)
+    views = draw(jax.random.key(0), 6, (5, 6, 2), recipe)
+    whole = take(jnp.asarray(IMAGES), index, views, recipe)
     for part in (slice(0, 2), slice(2, 6)):
         own = jax.tree.map(lambda drawn, part=part: drawn[part], views)
-        np.testing.assert_array_equal(take_views(jnp.asarray(IMAGES), index[part], own, recipe), whole[part])
+        np.testing.assert_array_equal(take(jnp.asarray(IMAGES), index[part], own, recipe), whole[part])
 
 
 # --- RandomResizedCrop -----------------------------------------------------------------------------------------------
@@ -102,7 +110,7 @@ def test_windows_are_resized_as_pillow_does(side):
     """Pillow rounds once more, between columns and rows: a grey level apart at most, in about one of six values."""
     image = smooth_image(40, 36)
     columns = [jnp.array(column) for column in zip(*WINDOWS, strict=True)]
-    got = resize_windows(jnp.asarray(np.stack([image] * len(WINDOWS))), DrawnViews(*columns), side)
+    got = resize(jnp.asarray(np.stack([image] * len(WINDOWS))), DrawnViews(*columns), side)
     for result, (top, left, height, width, flipped) in zip(np.asarray(got).astype(int), WINDOWS, strict=True):
         window = Image.fromarray(image[top : top + height, left : left + width])
         expected = np.asarray(window.resize((side, side), Image.Resampling.BILINEAR)).astype(int)
@@ -116,7 +124,7 @@ def test_windows_are_resized_by_definition(side):
     """Against float64 loops: equal wherever the value is not within rounding of a half."""
     image = smooth_image(40, 36, seed=1)
     columns = [jnp.array(column) for column in zip(*WINDOWS, strict=True)]
-    got = np.asarray(resize_windows(jnp.asarray(np.stack([image] * len(WINDOWS))), DrawnViews(*columns), side))
+    got = np.asarray(resize(jnp.asarray(np.stack([image] * len(WINDOWS))), DrawnViews(*columns), side))
     for result, (top, left, height, width, flipped) in zip(got, WINDOWS, strict=True):
         exact = reference.resized(image[top : top + height, left : left + width], side)
         exact = exact[:, ::-1] if flipped else exact
@@ -129,7 +137,7 @@ def test_pixels_outside_the_window_do_not_matter():
     top, left, height, width, flipped = WINDOWS[1]
     other[top : top + height, left : left + width] = image[top : top + height, left : left + width]
     views = DrawnViews(*(jnp.array([value] * 2) for value in (top, left, height, width, flipped)))
-    one, same = np.asarray(resize_windows(jnp.asarray(np.stack([image, other])), views, 12))
+    one, same = np.asarray(resize(jnp.asarray(np.stack([image, other])), views, 12))
     np.testing.assert_array_equal(one, same)
 
 
@@ -140,7 +148,7 @@ def test_windows_are_distributed_as_torchvision_draws_them(height, width):
     12 x 200 and 150 x 40 are so long that many tries do not fit, and the central window is taken now and then.
     """
     draws = 20_000
-    got = np.stack(draw_resized_crops(jax.random.key(0), draws, height, width)).astype(float)
+    got = np.stack(draw_crops(jax.random.key(0), draws, height, width)).astype(float)
     rng = np.random.default_rng(0)
     expected = np.array([reference.random_resized_crop(rng, height, width) for _ in range(draws)], float).T
     top, left, tall, wide = got
@@ -171,16 +179,16 @@ def test_windows_are_distributed_as_torchvision_draws_them(height, width):
 
 def test_a_window_that_never_fits_is_the_central_one():
     """An image of 2 x 400 pixels: no window of 8% of it fits, and the largest of ratio 4:3 has 2 x 3."""
-    top, left, tall, wide = draw_resized_crops(jax.random.key(0), 50, 2, 400)
+    top, left, tall, wide = draw_crops(jax.random.key(0), 50, 2, 400)
     central = (np.asarray(tall) == 2) & (np.asarray(wide) == 3)
     assert central.all() and (np.asarray(top) == 0).all() and (np.asarray(left) == 198).all()
 
 
 def test_resized_crops_flip_half_of_the_time_and_draw_for_each_example():
     recipe = Recipe(resized_crop=4, flip=True)
-    views = draw_views(jax.random.key(3), 4000, (5, 6, 2), recipe)
+    views = draw(jax.random.key(3), 4000, (5, 6, 2), recipe)
     assert abs(float(jnp.mean(views.flipped.astype(jnp.float32))) - 0.5) < 5 * 0.5 / math.sqrt(4000)
-    assert not draw_views(jax.random.key(3), 50, (5, 6, 2), Recipe(resized_crop=4)).flipped.any()
+    assert not draw(jax.random.key(3), 50, (5, 6, 2), Recipe(resized_crop=4)).flipped.any()
     batch = take_batch(jnp.asarray(IMAGES), jnp.zeros(64, int), jax.random.key(2), recipe)
     assert batch.shape == (64, 4, 4, 2) and batch.dtype == jnp.uint8
     assert len({np.asarray(image).tobytes() for image in batch}) > 20

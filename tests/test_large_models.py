@@ -33,6 +33,7 @@ def test_fewer_large_images_are_evaluated_at_once(examples, side, batch):
 
 
 @pytest.mark.parametrize("name", sorted(SIDES))
+@pytest.mark.usefixtures("compiled_quickly")
 def test_two_models_train_for_two_steps(name):
     """Steps of two examples and of one, which is filled up."""
     data = make_data(SIDES[name])

@@ -1,7 +1,9 @@
+import dataclasses
 import os
 import pty
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -46,11 +48,17 @@ def test_patches_equal_the_definition_forwards_and_backwards(height, width, chan
         with pytest.raises(ValueError, match="does not fit"):
             convolve(jnp.asarray(images), jnp.asarray(kernel))
         return
-    got, pullback = jax.vjp(convolve, jnp.asarray(images), jnp.asarray(kernel))
+    back = rng.standard_normal(expected.shape).astype(np.float32)
+
+    # Operation by operation it would be compiled in many parts.
+    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    def passes(images, kernel, back):
+        result, pullback = jax.vjp(convolve, images, kernel)
+        return result, *pullback(back)
+
+    got, by_images, by_kernel = passes(*map(jnp.asarray, (images, kernel, back)))
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
     # A convolution is linear in each argument: its derivative in a direction is the convolution of the direction.
-    back = rng.standard_normal(got.shape).astype(np.float32)
-    by_images, by_kernel = pullback(back)
     tolerance = {"rtol": 1e-3, "atol": 1e-2}
     along = np.sum(back * reference.convolution(direction, kernel, strides, pairs))
     np.testing.assert_allclose(np.sum(by_images * direction), along, **tolerance)
@@ -143,28 +151,36 @@ def plain():
     return build_model(PlainNet, image_shape=SHAPE, num_classes=3)
 
 
+@pytest.fixture(scope="module")
+def compiled(plain):
+    """The same, each call compiled whole."""
+    compiler = {"xla_backend_optimization_level": 0}
+    apply = jax.jit(plain.apply, static_argnames="train", compiler_options=compiler)
+    return dataclasses.replace(plain, init=jax.jit(plain.init, compiler_options=compiler), apply=apply)
+
+
 def images(batch, seed=0):
     return jnp.asarray(np.random.default_rng(seed).standard_normal((batch, *SHAPE)), jnp.float32)
 
 
-def test_padding_changes_neither_logits_nor_statistics(plain):
-    variables, key = plain.init(jax.random.key(0)), jax.random.key(1)
-    alone, stats = plain.apply(variables, images(5), train=True, key=key)
+def test_padding_changes_neither_logits_nor_statistics(compiled):
+    variables, key = compiled.init(jax.random.key(0)), jax.random.key(1)
+    alone, stats = compiled.apply(variables, images(5), train=True, key=key)
     padded = jnp.concatenate([images(5), 1e6 * jnp.ones((3, *SHAPE))])
     mask = jnp.arange(8) < 5
     # Evaluation mode has no dropout, whose draws would depend on the batch's size.
-    with_padding, padded_stats = plain.apply(variables, padded, train=True, mask=mask, key=key)
+    with_padding, padded_stats = compiled.apply(variables, padded, train=True, mask=mask, key=key)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), stats, padded_stats)
     assert not np.allclose(padded_stats["norm"]["mean"], variables.stats["norm"]["mean"])
     assert with_padding.shape == (8, 3) and alone.shape == (5, 3)
 
 
-def test_gradients_do_not_see_the_padding(plain):
-    variables = plain.init(jax.random.key(0))
+def test_gradients_do_not_see_the_padding(compiled):
+    variables = compiled.init(jax.random.key(0))
 
     def gradient(batch, mask):
         def loss(params):
-            logits, _ = plain.apply(
+            logits, _ = compiled.apply(
                 Variables(params, variables.stats), batch, train=True, mask=mask, key=jax.random.key(1)
             )
             return jnp.sum(jnp.where(mask[:, None], logits**2, 0))
@@ -176,11 +192,11 @@ def test_gradients_do_not_see_the_padding(plain):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_dropout_follows_the_key_and_rests_in_evaluation(plain):
-    variables = plain.init(jax.random.key(0))
+def test_dropout_follows_the_key_and_rests_in_evaluation(compiled):
+    variables = compiled.init(jax.random.key(0))
 
     def logits(train, seed):
-        return np.asarray(plain.apply(variables, images(4), train=train, key=jax.random.key(seed))[0])
+        return np.asarray(compiled.apply(variables, images(4), train=train, key=jax.random.key(seed))[0])
 
     assert (logits(True, 1) == logits(True, 1)).all() and (logits(True, 1) != logits(True, 2)).any()
     assert (logits(False, 1) == logits(False, 2)).all()

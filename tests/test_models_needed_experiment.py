@@ -1,33 +1,24 @@
 """Figure 3 end to end, and its numbers against what Section 4.3 says."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.models_needed_report import find, main_finding, numbers
+from tests.small_experiments import run_here
 
-ROOT = Path(__file__).parent.parent
-
-
-def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "experiments.models_needed", *arguments]
-    environment = os.environ | {"XDG_CACHE_HOME": str(home)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
+EXPERIMENT = "experiments.models_needed"
 
 
-def test_end_to_end_and_again(tmp_path):
+def test_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     """A tiny preset; the second time it trains nothing and says the same."""
     out = tmp_path / "results"
     command = ("--preset", "tiny", "--out", str(out))
-    first = run(*command, home=tmp_path)
-    assert first.returncode == 0, first.stdout + first.stderr
+    status, printed = run_here(monkeypatch, capsys, EXPERIMENT, *command)
+    assert status == 0, printed
     for words in ("4 x small_mlp", "the same, for good", "75", "Finding: on digits", "The paper: CIFAR-100"):
-        assert words in " ".join(first.stdout.split()), first.stdout
+        assert words in " ".join(printed.split()), printed
     assert {path.name for path in out.iterdir()} == {"results.json", "figure3.png", "figure3.svg", "models"}
     results = json.loads((out / "results.json").read_text())
     assert results["config"]["preset"] == "tiny" and results["section"]["tables"][0]["rows"][0][1:] == [
@@ -39,8 +30,8 @@ def test_end_to_end_and_again(tmp_path):
     assert found["test_accuracy"]["mean"] == pytest.approx(found["p"]["mean"]) and found["p"]["mean"] > 0.5
     assert {round(4 * share) / 4 for share in found["p_of_test_examples"]} == set(found["p_of_test_examples"])
 
-    second = run(*command, home=tmp_path)
-    assert second.returncode == 0 and "compiled in" not in second.stdout and "finished before" in second.stdout
+    status, printed = run_here(monkeypatch, capsys, EXPERIMENT, *command)
+    assert status == 0 and "compiled in" not in printed and "finished before" in printed
     assert json.loads((out / "results.json").read_text())["results"] == found
 
 
@@ -57,10 +48,10 @@ def test_end_to_end_and_again(tmp_path):
         (["--recipe.learning-rate", "1e6"], "models diverged"),
     ],
 )
-def test_mistakes_get_one_line_and_no_traceback(tmp_path, options, message):
-    done = run("--preset", "tiny", *options, "--out", str(tmp_path / "out"), home=tmp_path)
-    assert done.returncode == 2 and message in done.stdout + done.stderr, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+def test_mistakes_get_one_line_and_no_traceback(tmp_path, monkeypatch, capsys, options, message):
+    options = ["--preset", "tiny", *options, "--out", str(tmp_path / "out")]
+    status, printed = run_here(monkeypatch, capsys, EXPERIMENT, *options)
+    assert status == 2 and message in printed, printed
 
 
 def test_numbers_say_what_section_4_3_says(toy):

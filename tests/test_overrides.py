@@ -45,13 +45,12 @@ def train(data, overrides, rows=slice(None), **options):
     ],
 )
 def test_each_model_is_trained_with_its_own_numbers(toy, recipe, overrides, width):
-    """Against one ensemble for each value, whose program has the numbers as constants: equal but for rounding."""
+    """Against an ensemble of one of them, whose program has its numbers as constants: equal but for rounding."""
     with jax.numpy_dtype_promotion("standard"):  # optax's bias correction mixes an integer count with floats
         swept = train(toy, overrides, recipe=recipe, width=width)
-        for row in (0, 2):
-            own = dataclasses.replace(recipe, **{name: values[row] for name, values in overrides.items()})
-            alone = train(toy, None, slice(row, row + 1), recipe=own, width=width)
-            np.testing.assert_allclose(swept.test_margin[row], alone.test_margin[0], rtol=1e-3, atol=1e-3)
+        own = dataclasses.replace(recipe, **{name: values[2] for name, values in overrides.items()})
+        alone = train(toy, None, slice(2, 3), recipe=own, width=width)
+        np.testing.assert_allclose(swept.test_margin[2], alone.test_margin[0], rtol=1e-3, atol=1e-3)
     assert np.ptp(swept.test_margin, axis=0).max() > 0.1
 
 

@@ -30,8 +30,8 @@ from jaxinfl.models.pool import max_pool
 from jaxinfl.training import step
 from tests.from_torchvision import as_defined, params_of, stats_of
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[torchvision]'")
 torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed: pip install -e '.[torchvision]'")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[torchvision]'")
 
 CLASSES = 7
 TOLERANCE = 1e-4

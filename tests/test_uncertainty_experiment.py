@@ -1,30 +1,22 @@
 """The long simulations, short: end to end, and their pieces against what is known."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments import uncertainty_simulations as simulations
+from tests.small_experiments import run_here
 
-ROOT = Path(__file__).parent.parent
-
-
-def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "experiments.uncertainty", "--preset", "tiny", *arguments]
-    environment = os.environ | {"XDG_CACHE_HOME": str(home)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
+EXPERIMENT = "experiments.uncertainty"
 
 
-def test_end_to_end_and_again(tmp_path):
+def test_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     out = tmp_path / "results"
-    first = run("--out", str(out), home=tmp_path)
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert "Finding: over all p, 95% intervals cover in" in " ".join(first.stdout.split())
+    command = (EXPERIMENT, "--preset", "tiny", "--out", str(out))
+    status, printed = run_here(monkeypatch, capsys, *command)
+    assert status == 0, printed
+    assert "Finding: over all p, 95% intervals cover in" in " ".join(printed.split())
     assert {path.name for path in out.iterdir()} == {"results.json", "simulations.png", "simulations.svg", "models"}
     found = json.loads((out / "results.json").read_text())["results"]
     assert set(found["coverage"]) == {"Newcombe", "Agresti-Caffo", "Welch, float scores"}
@@ -36,8 +28,8 @@ def test_end_to_end_and_again(tmp_path):
             )
     assert len(found["false_discoveries"]) == 10 and len(found["power"]) == 5
     assert all(row["n"] == 500 and 0.7 < row["mean"] < 0.9 for row in found["power"].values())
-    second = run("--out", str(out), home=tmp_path)
-    assert second.returncode == 0 and "finished before" in second.stdout
+    status, printed = run_here(monkeypatch, capsys, *command)
+    assert status == 0 and "finished before" in printed
     assert json.loads((out / "results.json").read_text())["results"] == found
 
 
@@ -51,10 +43,10 @@ def test_end_to_end_and_again(tmp_path):
         (["--data", "nowhere.npz"], "nowhere.npz"),
     ],
 )
-def test_mistakes_get_one_line_and_no_traceback(tmp_path, options, message):
-    done = run(*options, "--out", str(tmp_path / "out"), home=tmp_path)
-    assert done.returncode == 2 and message in done.stdout + done.stderr, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+def test_mistakes_get_one_line_and_no_traceback(tmp_path, monkeypatch, capsys, options, message):
+    options = ["--preset", "tiny", *options, "--out", str(tmp_path / "out")]
+    status, printed = run_here(monkeypatch, capsys, EXPERIMENT, *options)
+    assert status == 2 and message in printed, printed
 
 
 def test_coverage_does_not_depend_on_the_blocks(monkeypatch):

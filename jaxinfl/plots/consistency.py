@@ -20,7 +20,7 @@ def consistency_figure(
     thresholds: Float[np.ndarray, " thresholds"],
     num_models: Sequence[int] | Int[np.ndarray, " sizes"],
     curves: Float[np.ndarray, "sizes repeats thresholds"],
-    same_subsets: Mapping[int, Float[np.ndarray, "repeats thresholds"]],
+    same_subsets: Mapping[int, Float[np.ndarray, "_ thresholds"]],
     num_pairs: Int[np.ndarray, " thresholds"],
     *,
     title: str,
