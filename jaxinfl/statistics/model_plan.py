@@ -93,14 +93,16 @@ def judge(
         return Answer(
             "more models", f"more than {steps[-1]:.0f} models for {goal}; a larger pilot would tell how many. {pairs}."
         )
-    if needed is None or most is None or most > _WIDEST * fewest:
-        high = f"more than {steps[-1]:.0f}" if most is None else f"{most}"
+    high = f"more than {steps[-1]:.0f}" if most is None else f"{most}"
+    if needed is None or (most or steps[-1]) > _WIDEST * fewest:
         return Answer(
             "too uncertain",
             f"the pilot cannot tell for {goal}: from {fewest} to {high} models; a larger pilot would. {pairs}.",
             interval=(fewest, most),
         )
-    return Answer("answered", f"about {needed} models, {fewest} to {most}, for {goal}; {pairs}.", needed, (fewest, most))
+    return Answer(
+        "answered", f"about {needed} models, {fewest} to {high}, for {goal}; {pairs}.", needed, (fewest, most)
+    )
 
 
 def _first_lasting(iou: Float[np.ndarray, " steps"], steps: Float[np.ndarray, " steps"], target: float) -> int | None:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
-from scipy.special import expit, logit, ndtri
 from scipy.sparse import csr_array
+from scipy.special import expit, logit, ndtri
 
 from jaxinfl.influence.checks import check_correct, check_min_memorization, check_positive, check_thresholds
 from jaxinfl.statistics.arguments import check_share
