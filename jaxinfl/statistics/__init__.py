@@ -5,7 +5,7 @@ from jaxinfl.statistics.attribution import AttributionScore, data_banzhaf, lds, 
 from jaxinfl.statistics.discovery import Discoveries, discoveries
 from jaxinfl.statistics.model_plan import ModelPlan
 from jaxinfl.statistics.paired import newcombe_paired_interval
-from jaxinfl.statistics.planner import Pilot, plan
+from jaxinfl.statistics.planner import plan
 from jaxinfl.statistics.power import models_for_influence, power_of_influence
 from jaxinfl.statistics.proportions import agresti_caffo_interval, newcombe_interval
 from jaxinfl.statistics.sample_size import models_needed, models_needed_for_good
@@ -24,7 +24,6 @@ __all__ = [
     "Discoveries",
     "ModelPlan",
     "PairUncertainty",
-    "Pilot",
     "SequentialModels",
     "ShareInterval",
     "VarianceComponents",

@@ -119,4 +119,4 @@ def _first_lasting(iou: Float[np.ndarray, " steps"], steps: Float[np.ndarray, " 
 
 def _two_digits(value: float) -> int:
     step = 10 ** max(int(np.floor(np.log10(value))) - 1, 0)
-    return int(np.ceil(value / step) * step)
+    return int(round(value / step) * step)

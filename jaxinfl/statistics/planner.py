@@ -1,7 +1,7 @@
 """How many models a trustworthy estimate takes, told from a small run."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -26,19 +26,8 @@ _STEPS_AN_OCTAVE = 8
 _OCTAVES_BELOW = 3
 
 
-class Pilot(Protocol):
-    """What `plan` reads of an `Ensemble`; rows are models."""
-
-    @property
-    def masks(self) -> Bool[np.ndarray, "models train"]: ...
-    @property
-    def train_correct(self) -> Bool[np.ndarray, "models train"]: ...
-    @property
-    def test_correct(self) -> Bool[np.ndarray, "models test"]: ...
-
-
 def plan(
-    pilot: Pilot | tuple[ArrayLike, ArrayLike, ArrayLike],
+    pilot: Any,
     target_iou: float = 0.7,
     threshold: float = 0.2,
     *,
@@ -154,11 +143,11 @@ class _Forecast:
     """The IOU that a distribution leads to, at every size; what needs no distribution is computed once."""
 
     def __init__(self, grid: Grid, asked: _Question):
-        def reach(num_models: float, thresholds: Float[np.ndarray, " thresholds"]) -> np.ndarray:
-            return chance_to_reach(grid.with_example, grid.without, float(num_models), asked.ratio, thresholds)
+        def reach(num_models: int | float, thresholds: Float[np.ndarray, " thresholds"]) -> np.ndarray:
+            return chance_to_reach(grid.with_example, grid.without, num_models, asked.ratio, thresholds)
 
-        self._curve = [reach(size, asked.thresholds) for size in asked.sizes]
-        self._path = [reach(step, np.array([asked.threshold])) for step in asked.steps]
+        self._curve = [reach(size, asked.thresholds) for size in asked.sizes.tolist()]
+        self._path = [reach(step, np.array([asked.threshold])) for step in asked.steps.tolist()]
 
     def curve(self, distribution: Float[np.ndarray, " atoms"]) -> Float[np.ndarray, "sizes thresholds"]:
         return np.stack([expected_iou(reach, distribution) for reach in self._curve])
