@@ -74,6 +74,9 @@ def test_figure_1_end_to_end_and_again(tmp_path):
         assert len(curve) == len(numbers["thresholds"])
         assert all(set(value) == {"mean", "std", "n"} for value in curve)
 
+    share = numbers["subset_share_of_variance"]
+    assert share["low"] <= share["share"] <= share["high"] and "the subset decides" in results["section"]["finding"]
+
     second = run(*command)
     assert second.returncode == 0 and "compiled in" not in second.stdout
     assert json.loads((out / "results.json").read_text())["results"] == numbers

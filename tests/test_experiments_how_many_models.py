@@ -49,7 +49,9 @@ def curve(value, sizes=(400, 640, 800)):
 
 
 def test_words():
-    assert words(planned(), 0.6) == "the text. That is 440 more models than the pilot's, about 4 min 24 s on this machine."
+    assert (
+        words(planned(), 0.6) == "the text. That is 440 more models than the pilot's, about 4 min 24 s on this machine."
+    )
     assert words(planned(), None) == "the text. That is 440 more models than the pilot's."
     assert words(planned(needed=150), 1.0) == "the text. The pilot has them."
     assert words(planned("few pairs", None), 1.0) == "the text."
@@ -89,7 +91,9 @@ def test_section_and_figures_of_many_pilots(toy):
     assert right.get_title() == "At influence 0.2"
     few = dataclasses.replace(findings, measured=curve(0.45, (100, 200)))
     assert "take more than were trained" in main_finding(few)
-    assert main_finding(dataclasses.replace(findings, plan=planned("few pairs", None))) == "The pilot's answer: the text."
+    assert (
+        main_finding(dataclasses.replace(findings, plan=planned("few pairs", None))) == "The pilot's answer: the text."
+    )
 
 
 def test_a_pilot_is_tried_on_the_models_outside_of_it(monkeypatch):

@@ -8,7 +8,7 @@ from scipy.special import ndtr
 def chance_to_reach(
     with_example: Float[np.ndarray, "*atoms"],
     without: Float[np.ndarray, "*atoms"],
-    num_models: int | float,
+    num_models: float,
     ratio: float,
     thresholds: Float[np.ndarray, " thresholds"],
 ) -> Float[np.ndarray, "thresholds atoms"]:

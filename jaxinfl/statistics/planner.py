@@ -20,8 +20,8 @@ from jaxinfl.subsets import check_masks
 
 FEWEST_MODELS = 50
 """Of a pilot: below, some 15 models or fewer are without an example (at ratio 0.7), and steps of 1/15 hide an influence of 0.1."""
-_CYCLES = 60
-_CYCLES_AGAIN = 20
+_CYCLES = 30
+_CYCLES_AGAIN = 10
 _STEPS_AN_OCTAVE = 8
 _OCTAVES_BELOW = 3
 
@@ -143,10 +143,10 @@ class _Forecast:
     """The IOU that a distribution leads to, at every size; what needs no distribution is computed once."""
 
     def __init__(self, grid: Grid, asked: _Question):
-        def reach(num_models: int | float, thresholds: Float[np.ndarray, " thresholds"]) -> np.ndarray:
+        def reach(num_models: float, thresholds: Float[np.ndarray, " thresholds"]) -> np.ndarray:
             return chance_to_reach(grid.with_example, grid.without, num_models, asked.ratio, thresholds)
 
-        self._curve = [reach(size, asked.thresholds) for size in asked.sizes.tolist()]
+        self._curve = [reach(size, asked.thresholds) for size in asked.sizes.astype(np.float64).tolist()]
         self._path = [reach(step, np.array([asked.threshold])) for step in asked.steps.tolist()]
 
     def curve(self, distribution: Float[np.ndarray, " atoms"]) -> Float[np.ndarray, "sizes thresholds"]:
