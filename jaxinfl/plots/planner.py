@@ -41,7 +41,7 @@ def plan_figure(
     Args:
       thresholds: of influence, rising.
       curves: models per estimate -> prediction [thresholds].
-      measured: models per estimate -> IOU of each split; sizes without a prediction are left out.
+      measured: models per estimate -> IOU of each split; shown where there is a prediction.
       steps: models per estimate, rising.
       at_threshold: prediction [steps] at `threshold`.
       measured_at: models per estimate -> IOU of each split at `threshold`.
@@ -53,15 +53,7 @@ def plan_figure(
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.5, 4.0), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        for (size, curve), colour in zip(curves.items(), rising_colours(len(curves)), strict=True):
-            left.plot(thresholds, curve.iou, color=colour, linewidth=1.6, label=f"{size}")
-            left.fill_between(thresholds, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
-            if size in measured:
-                _points(left, thresholds, measured[size], colour)
-        left.set_xlabel("influence threshold")
-        left.set_ylabel("IOU of two estimates")
-        left.set_title("Over the threshold")
-        left.legend(title="models per estimate", fontsize=8, title_fontsize=8, loc="lower right")
+        _over_thresholds(left, thresholds, curves, measured)
         right.plot(steps, at_threshold.iou, color="#2f6f9f", linewidth=1.6)
         right.fill_between(steps, at_threshold.low, at_threshold.high, color="#2f6f9f", alpha=0.15, linewidth=0)
         for size, values in measured_at.items():
@@ -80,6 +72,7 @@ def plan_figure(
         right.xaxis.set_minor_locator(NullLocator())
         right.set_xlabel("models per estimate")
         right.set_title(f"At influence {threshold:g}")
+        left.set_ylabel("IOU of two estimates")
         left.set_ylim(-0.02, 1.02)
         note = (
             f"lines and bands: predicted, {confidence:.0%} intervals of the expected IOU; points: measured, mean ± standard "
@@ -87,6 +80,25 @@ def plan_figure(
         )
         figure.suptitle("\n".join([*textwrap.wrap(title, 115), *textwrap.wrap(note, 140)]), fontsize=9)
     return figure
+
+
+def _over_thresholds(
+    axes: Axes,
+    thresholds: Float[np.ndarray, " thresholds"],
+    curves: Mapping[int, Predicted],
+    measured: Mapping[int, Float[np.ndarray, "repeats thresholds"]],
+) -> None:
+    # Side by side, so that bars do not hide each other.
+    shifts = 0.004 * (np.arange(len(curves)) - (len(curves) - 1) / 2)
+    for (size, curve), colour, shift in zip(curves.items(), rising_colours(len(curves)), shifts, strict=True):
+        axes.plot(thresholds, curve.iou, color=colour, linewidth=1.6, label=f"{size}")
+        axes.fill_between(thresholds, curve.low, curve.high, color=colour, alpha=0.1, linewidth=0)
+        told = np.isfinite(curve.iou)
+        if size in measured and told.any():
+            _points(axes, thresholds[told] + shift, measured[size][:, told], colour)
+    axes.set_xlabel("influence threshold")
+    axes.set_title("Over the threshold")
+    axes.legend(title="models per estimate", fontsize=8, title_fontsize=8, loc="lower right")
 
 
 def pilots_figure(
