@@ -14,8 +14,10 @@ are trained, the pilot's among them, up to `--max-models` (as many where the pil
 compared. `--pilots` draws so many disjoint pilots from all models, predicts from each alone and compares with the IOU that
 the models outside of it have.
 
-Figures: plan (predicted curves with bands and the measured IOU), with `--pilots` also pilots. Expected on digits: no more
-than some 10 pairs reach an influence of 0.2, so that the answer is a wide range, or that the pilot cannot tell.
+Figures: plan (predicted curves with bands and the measured IOU), with `--pilots` also pilots. Expected on digits: some 10 pairs
+reach an influence of 0.2, so the answer is a wide range, or that the pilot cannot tell. Over 14 pilots of 200 models the
+mean IOU over influences from 0.1 to 0.3 was predicted within 0.05 on average (at 400, 800 and 1600 models alike), that of
+a single threshold within 0.08 to 0.11; 92 to 99% of the 90% intervals held what was measured.
 """
 
 import json

@@ -14,7 +14,7 @@ _MOST_PAIRS = 2**15
 """Of the pairs of little influence a random part is taken, so that about as many are left."""
 _STRIKING = 4.0
 """Standard errors of no influence from which on every pair is taken."""
-_CYCLES = 30
+_CYCLES = 100
 
 
 @dataclass(frozen=True, eq=False)

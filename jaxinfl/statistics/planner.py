@@ -20,8 +20,8 @@ from jaxinfl.subsets import check_masks
 
 FEWEST_MODELS = 50
 """Of a pilot: below, some 15 models or fewer are without an example (at ratio 0.7), and steps of 1/15 hide an influence of 0.1."""
-_CYCLES = 30
-_CYCLES_AGAIN = 10
+_CYCLES = 60
+_CYCLES_AGAIN = 20
 _STEPS_AN_OCTAVE = 8
 _OCTAVES_BELOW = 3
 
