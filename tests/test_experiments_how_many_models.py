@@ -15,6 +15,15 @@ from jaxinfl.statistics.model_plan import Band, ModelPlan
 from tests.small_experiments import check_end_to_end
 
 
+@pytest.fixture
+def hasty(monkeypatch):
+    """A rough distribution is found soon, and is enough to go through everything."""
+    monkeypatch.setattr("jaxinfl.statistics.planner._CYCLES", 4)
+    monkeypatch.setattr("jaxinfl.statistics.planner._CYCLES_AGAIN", 2)
+    monkeypatch.setattr("jaxinfl.statistics.pilot_counts._CYCLES", 4)
+
+
+@pytest.mark.usefixtures("hasty")
 def test_end_to_end(tmp_path, monkeypatch, capsys):
     results = check_end_to_end(
         main, PRESETS["tiny"], tmp_path, monkeypatch, capsys, figures={"plan"}, runs={"pilot", "more"}
@@ -96,6 +105,7 @@ def test_section_and_figures_of_many_pilots(toy):
     )
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_pilot_is_tried_on_the_models_outside_of_it(monkeypatch):
     monkeypatch.setattr("experiments.how_many_models.KINDS", ())
     config = dataclasses.replace(PRESETS["tiny"], pilot=50, pilots=2, resamples=2, min_memorization=0.2)

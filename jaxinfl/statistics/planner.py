@@ -78,21 +78,14 @@ def plan(
     "The pigeonhole bootstrap", Annals of Applied Statistics 1, for the intervals.
     """
     masks, train, test = _check_pilot(pilot)
-    target, limit = check_share(target_iou, "target_iou"), check_share(threshold, "threshold")
-    level = check_share(confidence, "confidence")
+    target, level = check_share(target_iou, "target_iou"), check_share(confidence, "confidence")
     check_min_memorization(min_memorization)
-    check_positive(doublings, "doublings")
     if check_positive(repeats, "repeats") < 2:
         raise ValueError("repeats is 1; a spread takes at least 2.")
-    curve = check_thresholds(np.arange(2, 21) / 40 if thresholds is None else thresholds)
-    if not ((curve > 0) & (curve < 1)).all():
-        raise ValueError(f"thresholds lie from {curve.min():g} to {curve.max():g}; take them between 0 and 1.")
+    asked = _ask(masks, threshold, thresholds, check_positive(doublings, "doublings"))
     num_models = len(masks)
-    sizes = num_models * 2 ** np.arange(1, doublings + 1)
-    steps = num_models * 2 ** (np.arange(-_OCTAVES_BELOW * _STEPS_AN_OCTAVE, doublings * _STEPS_AN_OCTAVE + 1) / 8)
     chance = memorization_chance(masks, train, min_memorization)
     pairs = pilot_pairs(masks, test, chance, seed) if num_models >= FEWEST_MODELS else None
-    asked = _Question(float(masks.mean()), curve, limit, sizes, steps)
     if pairs is None:
         found = _nothing(asked)
     else:
@@ -102,24 +95,24 @@ def plan(
     if num_models >= FEWEST_MODELS:
         told = judge(
             found.at_threshold,
-            steps,
+            asked.steps,
             num_pairs=found.pairs_at_threshold,
             num_examples=float(chance.sum()),
             target_iou=target,
-            threshold=limit,
+            threshold=asked.threshold,
         )
     return ModelPlan(
         *told,
-        num_models=sizes,
-        thresholds=curve,
+        num_models=asked.sizes,
+        thresholds=asked.thresholds,
         curve=found.curve,
         num_pairs=found.num_pairs,
-        steps=steps,
+        steps=asked.steps,
         at_threshold=found.at_threshold,
         num_examples=float(chance.sum()),
         pilot_models=num_models,
         target_iou=target,
-        threshold=limit,
+        threshold=asked.threshold,
         confidence=level,
     )
 
@@ -130,6 +123,19 @@ class _Question(NamedTuple):
     threshold: float
     sizes: np.ndarray
     steps: np.ndarray
+
+
+def _ask(
+    masks: Bool[np.ndarray, "models train"], threshold: float, thresholds: ArrayLike | None, doublings: int
+) -> _Question:
+    """Where the IOU is wanted."""
+    limit = check_share(threshold, "threshold")
+    curve = check_thresholds(np.arange(2, 21) / 40 if thresholds is None else thresholds)
+    if not ((curve > 0) & (curve < 1)).all():
+        raise ValueError(f"thresholds lie from {curve.min():g} to {curve.max():g}; take them between 0 and 1.")
+    sizes = len(masks) * 2 ** np.arange(1, doublings + 1)
+    octaves = np.arange(-_OCTAVES_BELOW * _STEPS_AN_OCTAVE, doublings * _STEPS_AN_OCTAVE + 1) / _STEPS_AN_OCTAVE
+    return _Question(float(masks.mean()), curve, limit, sizes, len(masks) * 2**octaves)
 
 
 class _Found(NamedTuple):
