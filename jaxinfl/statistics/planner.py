@@ -89,8 +89,7 @@ def plan(
     if pairs is None:
         found = _nothing(asked)
     else:
-        grid = make_grid(num_models, asked.ratio, strongest=9.0, start_width=1.0)
-        found = _predict(asked, grid, pairs, level, repeats, seed)
+        found = _predict(asked, num_models, pairs, level, repeats, seed)
     told = Answer("small pilot", f"{num_models} models cannot tell; a pilot takes {FEWEST_MODELS} or more.")
     if num_models >= FEWEST_MODELS:
         told = judge(
@@ -162,7 +161,8 @@ class _Forecast:
         return np.concatenate([expected_iou(reach, distribution) for reach in self._path])
 
 
-def _predict(asked: _Question, grid: Grid, pairs: PilotPairs, level: float, repeats: int, seed: int) -> _Found:
+def _predict(asked: _Question, num_models: int, pairs: PilotPairs, level: float, repeats: int, seed: int) -> _Found:
+    grid = make_grid(num_models, asked.ratio, strongest=9.0, start_width=1.0)
     table = likelihood(grid, pairs.counts)
     weight = pairs.cell_weights()
     distribution = fit_distribution(table, weight, grid.start, _CYCLES)
