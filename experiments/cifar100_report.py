@@ -12,7 +12,7 @@ from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
 from jaxinfl.influence import IOUCurve, TopPairs
 from jaxinfl.report import Illustration, Section, Table, measured, spread
-from jaxinfl.statistics import PairUncertainty
+from jaxinfl.statistics import PairUncertainty, ShareInterval
 
 HEADLINE_THRESHOLD = 0.2
 """The influence at which the summary compares; the paper's gallery and Feldman and Zhang's start near 0.15."""
@@ -38,6 +38,9 @@ class Findings:
     """Figure 5: as `curve`, from each score."""
     against_all: Mapping[str, Float[np.ndarray, "sizes repeats thresholds"]]
     """Figure 6: an estimate from each score with the 0-1 estimate of all models."""
+    subset_share: ShareInterval | None
+    """Of the variance of a prediction, the part that the subset decides, over all test examples; None without a
+    comparison on the same subsets."""
     num_pairs: Int[np.ndarray, " thresholds"]
     """Pairs at or above each threshold, by all models."""
     pairs: TopPairs
@@ -72,7 +75,9 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         "same subsets with other seeds (Section 3). Probabilities agree better with themselves than 0-1 scores, but not with "
         "the 0-1 estimate of all models (Appendix D).",
         setting=f"{about}; {len(findings.test_accuracy)} models, right on {accuracy} % of the test examples.",
-        finding=main_finding(findings) + " " + score_finding(findings),
+        finding=" ".join(
+            part for part in (main_finding(findings), explanation(findings), score_finding(findings)) if part
+        ),
         paper="200 to 400 Inceptions on CIFAR-100 (50,000 training examples), "
         "0.6 at best for 100, near 0 for 25; hardly more agreement on the same subsets; probabilities more self-consistent, but "
         "0-1 scores nearer to the full 0-1 estimate from 100 to 200 models on.",
@@ -134,6 +139,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
         "iou_same_subsets": {
             size: [measured(column) for column in values.T] for size, values in findings.same_subsets.items()
         },
+        "subset_share_of_variance": None if findings.subset_share is None else findings.subset_share._asdict(),
         "appendix_d": {
             kind: {
                 name: {
@@ -221,3 +227,20 @@ def main_finding(findings: Findings) -> str:
                 f"ones it is {other:.2f}."
             )
     return answer
+
+
+def explanation(findings: Findings) -> str:
+    """Figure 1 (right) in one sentence, from the shares of the variance; empty where nothing was compared or varies."""
+    found = findings.subset_share
+    if found is None or not np.isfinite(found.share):
+        return ""
+    share, low, high = (float(np.clip(part, 0, 1)) for part in found)
+    rest = 1 - share
+    alike = (
+        f"as much as estimates from {1 / rest:.1f} times as many models on different ones" if rest > 0 else "in nothing"
+    )
+    return (
+        f"Why the same subsets help {'so little' if share < 0.5 else 'this much'}: the subset decides {share:.0%} ({low:.0%} to "
+        f"{high:.0%}) of the variance of a model's being right on a test example and training randomness the other {rest:.0%}, so "
+        f"that two estimates on the same subsets still differ {alike}."
+    )

@@ -48,6 +48,7 @@ class _Announcement:
     """Prints what an ensemble will cost, and remembers it."""
 
     plan_only: bool
+    also: Callable[[RunPlan], None] | None = None
     plans: list[RunPlan] = field(default_factory=list)
 
     def __call__(self, plan: RunPlan) -> None:
@@ -55,12 +56,23 @@ class _Announcement:
         console.print(plan.describe(), markup=False)
         if self.plan_only:
             raise _Stop
+        if self.also is not None:
+            self.also(plan)
 
 
 def carry_out(
-    requests: Sequence[Request], data: Dataset, model: str, out: Path, *, plan_only: bool, part: str | None
+    requests: Sequence[Request],
+    data: Dataset,
+    model: str,
+    out: Path,
+    *,
+    plan_only: bool,
+    part: str | None,
+    on_plan: Callable[[RunPlan], None] | None = None,
 ) -> dict[str, Ensemble]:
     """Train the ensembles in their order, or read those that are finished; by name. Of each only `part`, "1/4", if given.
+
+    `on_plan` is called when an ensemble's plan is printed and its training starts.
 
     Raises:
       NothingMore: with `plan_only`, when the cost of all of them is printed; nothing is trained or written. With `part`,
@@ -72,7 +84,7 @@ def carry_out(
     plans = []
     for number, request in enumerate(requests):
         console.print(f"\n[bold]{request.title}[/bold]")
-        announce = _Announcement(plan_only)
+        announce = _Announcement(plan_only, on_plan)
         with mistakes():
             try:
                 # Of what a plan does not know yet, only the size matters.

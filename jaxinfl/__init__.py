@@ -22,6 +22,7 @@ from jaxinfl.training import ModelKeys, Recipe, RunPlan, predict, recipes, train
 if TYPE_CHECKING:
     from jaxinfl.statistics import (
         Discoveries,
+        ModelPlan,
         agreement,
         data_banzhaf,
         discoveries,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         models_needed,
         models_needed_for_good,
         models_needed_sequentially,
+        plan,
         variance_components,
     )
 
@@ -40,6 +42,7 @@ __all__ = [
     "Discoveries",
     "Ensemble",
     "ModelKeys",
+    "ModelPlan",
     "Recipe",
     "RunDirectoryError",
     "RunPlan",
@@ -62,6 +65,7 @@ __all__ = [
     "models_needed",
     "models_needed_for_good",
     "models_needed_sequentially",
+    "plan",
     "predict",
     "recipes",
     "top_pairs",
@@ -72,6 +76,7 @@ __all__ = [
 _STATISTICS = frozenset(
     {
         "Discoveries",
+        "ModelPlan",
         "agreement",
         "data_banzhaf",
         "discoveries",
@@ -81,6 +86,7 @@ _STATISTICS = frozenset(
         "models_needed",
         "models_needed_for_good",
         "models_needed_sequentially",
+        "plan",
         "variance_components",
     }
 )

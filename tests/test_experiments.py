@@ -97,6 +97,9 @@ def test_figure_1_end_to_end_and_again(demo, monkeypatch, capsys):
         assert len(curve) == len(numbers["thresholds"])
         assert all(set(value) == {"mean", "std", "n"} for value in curve)
 
+    share = numbers["subset_share_of_variance"]
+    assert share["low"] <= share["share"] <= share["high"] and "the subset decides" in results["section"]["finding"]
+
     status, printed = run_here(monkeypatch, capsys, EXPERIMENT, *options)
     assert status == 0 and "compiled in" not in printed and "finished before" in printed
     assert json.loads((out / "results.json").read_text())["results"] == numbers

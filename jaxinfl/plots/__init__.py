@@ -4,6 +4,7 @@ from jaxinfl.plots.agreement import agreement_figure
 from jaxinfl.plots.consistency import FEW_PAIRS, consistency_figure, scores_figure
 from jaxinfl.plots.gallery import pairs_gallery
 from jaxinfl.plots.intervals import Estimates, intervals_figure
+from jaxinfl.plots.planner import Predicted, pilots_figure, plan_figure
 from jaxinfl.plots.sample_size import models_needed_figure
 from jaxinfl.plots.shares import shares_figure
 from jaxinfl.plots.simulations import simulations_figure
@@ -16,11 +17,14 @@ __all__ = [
     "FEW_PAIRS",
     "STYLE",
     "Estimates",
+    "Predicted",
     "agreement_figure",
     "consistency_figure",
     "intervals_figure",
     "models_needed_figure",
     "pairs_gallery",
+    "pilots_figure",
+    "plan_figure",
     "scores_figure",
     "shares_figure",
     "simulations_figure",

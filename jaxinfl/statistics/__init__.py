@@ -3,7 +3,9 @@
 from jaxinfl.statistics.agreement import agreement, agreement_between, agreement_of_pairs
 from jaxinfl.statistics.attribution import AttributionScore, data_banzhaf, lds, leave_one_out_correlation
 from jaxinfl.statistics.discovery import Discoveries, discoveries
+from jaxinfl.statistics.model_plan import ModelPlan
 from jaxinfl.statistics.paired import newcombe_paired_interval
+from jaxinfl.statistics.planner import plan
 from jaxinfl.statistics.power import models_for_influence, power_of_influence
 from jaxinfl.statistics.proportions import agresti_caffo_interval, newcombe_interval
 from jaxinfl.statistics.sample_size import models_needed, models_needed_for_good
@@ -20,6 +22,7 @@ from jaxinfl.statistics.variance import (
 __all__ = [
     "AttributionScore",
     "Discoveries",
+    "ModelPlan",
     "PairUncertainty",
     "SequentialModels",
     "ShareInterval",
@@ -40,6 +43,7 @@ __all__ = [
     "newcombe_interval",
     "newcombe_paired_interval",
     "pair_uncertainty",
+    "plan",
     "power_of_influence",
     "subset_share_intervals",
     "subset_share_of_all",

@@ -1,0 +1,283 @@
+"""How many models do I need? Told from a small pilot run, then tried.
+
+Claim (the paper's title question, which Section 3 answers by "200 to 400" for CIFAR-100 and its conclusion by "hard to
+quantify"): a pilot of 200 models predicts the IOU of estimates from 2, 4 and 8 times as many, says how many are needed for an
+IOU of 0.7 at an influence of 0.2, and says where it cannot tell.
+
+    python -m experiments.how_many_models --preset digits     8x8 digits, 200 small MLPs, then up to 4,000: minutes, 2 cores
+    python -m experiments.how_many_models --preset digits --pilots 13 --max-models 5200      the long test, also on simulations
+    python -m experiments.how_many_models --preset cifar10_12k --data cifar10.npz     32x32 colour: hours, 2 cores
+    python -m experiments.how_many_models --preset paper      CIFAR-100, 200 small Inceptions, then up to 2,000: a GPU
+
+The answer is printed when the pilot is trained, with the time that it takes at the pilot's rate. Then twice that many models
+are trained, the pilot's among them, up to `--max-models` (as many where the pilot cannot tell), so that two estimates can be
+compared. `--pilots` draws so many disjoint pilots from all models, predicts from each alone and compares with the IOU that
+the models outside of it have.
+
+Figures: plan (predicted curves with bands and the measured IOU), with `--pilots` also pilots. Expected on digits: some 10 pairs
+reach an influence of 0.2, so the answer is a wide range, or that the pilot cannot tell. Over 14 pilots of 200 models the
+mean IOU over influences from 0.1 to 0.3 was predicted within 0.05 on average (at 400, 800 and 1600 models alike), that of
+a single threshold within 0.08 to 0.11; 92 to 99% of the 90% intervals held what was measured.
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+from rich.progress import track
+
+import jaxinfl
+from experiments.command_line import Mistake, Options, console, describe_data, load, mistakes, parse, run
+from experiments.ensembles import Request, carry_out
+from experiments.how_many_models_report import Findings, Trial, outcome
+from experiments.outcome import publish
+from experiments.planner_simulations import KINDS, draw_run, make_world
+from jaxinfl import Ensemble, ModelPlan, Recipe, RunPlan, recipes
+from jaxinfl.influence import IOUCurve
+from jaxinfl.statistics.planner import FEWEST_MODELS
+from jaxinfl.training.plan import format_seconds
+
+Run = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""masks, train_correct, test_correct."""
+
+
+@dataclass(frozen=True)
+class Config(Options):
+    """Options; each preset sets them all."""
+
+    preset: Literal["tiny", "digits", "cifar10_12k", "paper"] = "digits"
+    """Where the defaults of the other options come from."""
+    model: str = "small_mlp"
+    """Registered name of the architecture."""
+    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
+    """How each model is trained."""
+    pilot: int = 200
+    """Models of the pilot."""
+    target_iou: float = 0.7
+    """The agreement wanted."""
+    threshold: float = 0.2
+    """The influence at which it is wanted."""
+    max_models: int = 4000
+    """Train no more than so many, the pilot's among them."""
+    ratio: float = 0.7
+    """Size of a subset as a share of the training set."""
+    doublings: int = 3
+    """Predict up to so many doublings of the pilot's models."""
+    resamples: int = 25
+    """Bootstrap samples behind the intervals."""
+    repeats: int = 20
+    """Random splits of the models into two estimates, to measure."""
+    min_memorization: float | None = 0.25
+    """Only training examples memorized more than this are compared (Appendix E); None compares all."""
+    pilots: int = 0
+    """Train all of --max-models and try so many disjoint pilots, on simulated influences too; 0 for none."""
+
+
+PRESETS = {
+    "tiny": Config(
+        preset="tiny", recipe=Recipe(epochs=2), pilot=FEWEST_MODELS, max_models=112, doublings=1, resamples=2, repeats=2
+    ),
+    "digits": Config(),
+    "cifar10_12k": Config(
+        preset="cifar10_12k",
+        data="",
+        train_examples=2000,
+        test_examples=1000,
+        model="small_cnn",
+        recipe=Recipe(epochs=8, batch_size=128, crop_padding=4, flip=True),
+        max_models=400,
+    ),
+    "paper": Config(
+        preset="paper", data="cifar100", model="small_inception", recipe=recipes.CIFAR, max_models=2000, repeats=10
+    ),
+}
+
+
+def main(config: Config) -> Path:
+    """Train or read the pilot, answer, train or read the rest, compare; returns the directory of the results."""
+    check(config)
+    data, out = load(config, "how_many_models", config.preset)
+    console.print("[bold]How many models do I need?[/bold] A pilot run predicts, the rest of the models show.")
+    console.print(describe_data(data), markup=False)
+    with mistakes():
+        masks = jaxinfl.draw_subsets(config.max_models, data.num_train, config.ratio, config.seed)
+    first = _request("pilot", "The pilot", masks, slice(0, config.pilot), config)
+    if config.plan and not _finished(out / "pilot", config.pilot):
+        most = _request("more", "At most, after it", masks, slice(config.pilot, config.max_models), config)
+        carry_out([first, most], data, config.model, out, plan_only=True, part=config.part)
+    watch = _Stopwatch()
+    # With --part, the pilot comes first; when all of it is there, what its answer asks for.
+    part = None if _finished(out / "pilot", config.pilot) else config.part
+    runs = carry_out([first], data, config.model, out, plan_only=False, part=part, on_plan=watch.start)
+    rate = watch.seconds_per_model() or _rate_of_last_time(out)
+    predicted = _predict(config, runs["pilot"])
+    console.print(f"\n[bold]Answer:[/bold] {words(predicted, rate)}", highlight=False)
+    rest = slice(config.pilot, _number_to_train(config, predicted))
+    more = _request("more", "More models, to see whether it is so", masks, rest, config)
+    runs |= carry_out([more], data, config.model, out, plan_only=config.plan, part=config.part)
+    pool = _joined(runs["pilot"], runs["more"])
+    console.print("\nComparing estimates ...")
+    findings = Findings(
+        plan=predicted,
+        measured=_measure(config, pool, predicted, config.seed),
+        seconds_per_model=rate,
+        trials=_try_pilots(config, pool) if config.pilots else {},
+        test_accuracy=pool[2].mean(axis=1),
+    )
+    publish(outcome(findings, data, config.model), "how_many_models", config, data, out, runs)
+    return out
+
+
+def check(config: Config) -> None:
+    """Raise `Mistake` for what would only be found after the training."""
+    if config.pilot < FEWEST_MODELS:
+        raise Mistake(f"--pilot is {config.pilot}; it takes {FEWEST_MODELS} models or more.")
+    if config.max_models < 2 * config.pilot:
+        raise Mistake(
+            f"--max-models is {config.max_models}; to compare two estimates takes twice the pilot, {2 * config.pilot} or more."
+        )
+    for option, share in (("--target-iou", config.target_iou), ("--threshold", config.threshold)):
+        if not 0 < share < 1:
+            raise Mistake(f"{option} is {share}; it takes a number between 0 and 1.")
+    for option, number, least in (
+        ("--doublings", config.doublings, 1),
+        ("--resamples", config.resamples, 2),
+        ("--repeats", config.repeats, 2),
+        ("--pilots", config.pilots, 0),
+    ):
+        if number < least:
+            raise Mistake(f"{option} is {number}; it takes a whole number from {least} up.")
+    if config.pilots and config.max_models < max(config.pilots, 5) * config.pilot:
+        raise Mistake(
+            f"--max-models is {config.max_models}; {config.pilots} disjoint pilots, each with two estimates of twice its size "
+            f"outside of it, take {max(config.pilots, 5) * config.pilot}."
+        )
+
+
+def words(predicted: ModelPlan, seconds_per_model: float | None) -> str:
+    """The answer, and how long it takes."""
+    if predicted.models_needed is None:
+        return predicted.text
+    missing = predicted.models_needed - predicted.pilot_models
+    if missing <= 0:
+        return f"{predicted.text} The pilot has them."
+    time_left = (
+        "" if seconds_per_model is None else f", about {format_seconds(missing * seconds_per_model)} on this machine"
+    )
+    return f"{predicted.text} That is {missing} more models than the pilot's{time_left}."
+
+
+class _Stopwatch:
+    """Seconds a model, from the end of compilation and tuning on."""
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+        self._models = 0
+
+    def start(self, plan: RunPlan) -> None:
+        self._begun, self._models = time.perf_counter(), plan.num_models - plan.finished
+
+    def seconds_per_model(self) -> float | None:
+        return None if self._begun is None else (time.perf_counter() - self._begun) / self._models
+
+
+def _request(name: str, title: str, masks: np.ndarray, part: slice, config: Config) -> Request:
+    """Some of the models; each has the subset and keys of its number, however many there are."""
+    root = jax.random.key(config.seed)
+    keys = jax.vmap(lambda number: jax.random.fold_in(root, number))(np.arange(part.start, part.stop))
+    subsets = masks[part]
+    return Request(name, f"{title}: {len(subsets)} models, each on its own subset", subsets, keys, config.recipe)
+
+
+def _finished(run_dir: Path, num_models: int) -> bool:
+    return (run_dir / "zarr.json").is_file() and Ensemble.open(run_dir).num_models == num_models
+
+
+def _rate_of_last_time(out: Path) -> float | None:
+    """Seconds a model when the pilot was trained."""
+    path = out / "results.json"
+    return json.loads(path.read_text())["results"]["seconds_per_model"] if path.is_file() else None
+
+
+def _predict(config: Config, pilot: Ensemble | Run) -> ModelPlan:
+    with mistakes():
+        return jaxinfl.plan(
+            pilot,
+            config.target_iou,
+            config.threshold,
+            min_memorization=config.min_memorization,
+            doublings=config.doublings,
+            repeats=config.resamples,
+            seed=config.seed,
+        )
+
+
+def _number_to_train(config: Config, predicted: ModelPlan) -> int:
+    """Twice what is needed, for two estimates; as many as allowed where that is not known, or other pilots need them."""
+    if predicted.models_needed is None or config.pilots:
+        return config.max_models
+    return int(np.clip(2 * predicted.models_needed, 2 * config.pilot, config.max_models))
+
+
+def _joined(*runs: Ensemble) -> Run:
+    """The models of all runs that did not diverge."""
+    parts = [(each.masks, each.train_correct, each.test_correct) for each in runs]
+    usable = np.concatenate([~each.diverged for each in runs])
+    if usable.sum() < len(usable):
+        console.print(f"[yellow]{(~usable).sum()} of {len(usable)} models diverged and are left out.[/yellow]")
+    masks, train, test = (np.concatenate(arrays)[usable] for arrays in zip(*parts, strict=True))
+    return masks, train, test
+
+
+def _measure(config: Config, pool: Run, predicted: ModelPlan, seed: int) -> IOUCurve:
+    """The IOU of estimates from the predicted numbers of models, as far as there are models for two."""
+    sizes = {predicted.pilot_models // 2, predicted.pilot_models, *map(int, predicted.num_models)}
+    if predicted.models_needed is not None:
+        sizes.add(predicted.models_needed)
+    limits = np.append(predicted.thresholds, predicted.threshold)
+    with mistakes():
+        return jaxinfl.iou_curve(
+            *pool,
+            num_models=sorted(size for size in sizes if 2 * size <= len(pool[0])),
+            thresholds=limits,
+            repeats=config.repeats,
+            seed=seed,
+            min_memorization=config.min_memorization,
+        )
+
+
+def _try_pilots(config: Config, pool: Run) -> dict[str, list[Trial]]:
+    """Predictions from one pilot each, and what the models outside of it measure."""
+
+    def trial(everything: Run, number: int) -> Trial:
+        inside = np.zeros(len(everything[0]), bool)
+        inside[number * config.pilot : (number + 1) * config.pilot] = True
+        masks, train, test = everything
+        predicted = _predict(config, (masks[inside], train[inside], test[inside]))
+        outside = masks[~inside], train[~inside], test[~inside]
+        return Trial(predicted, _measure(config, outside, predicted, number))
+
+    pools = {"trained": pool} | {
+        kind: draw_run(make_world(kind, config.seed), len(pool[0]), config.seed, config.ratio) for kind in KINDS
+    }
+    total = [(name, number) for name in pools for number in range(config.pilots)]
+    trials: dict[str, list[Trial]] = {name: [] for name in pools}
+    for name, number in track(total, "pilots", console=console, transient=True):
+        trials[name].append(trial(pools[name], number))
+    return trials
+
+
+if __name__ == "__main__":
+    chosen = parse(
+        PRESETS,
+        None,
+        program="experiments.how_many_models",
+        default="digits",
+        description=(__doc__ or "").split("\n\n")[0],
+    )
+    sys.exit(run(main, chosen))

@@ -1,0 +1,245 @@
+"""What `how_many_models` found, as numbers, figures and words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from experiments.outcome import Outcome
+from jaxinfl import Dataset, ModelPlan, plots
+from jaxinfl.influence import IOUCurve
+from jaxinfl.plots import Predicted
+from jaxinfl.report import Illustration, Section, Table, measured, spread
+
+LOW, HIGH = 0.1, 0.3
+"""Thresholds between which errors are averaged."""
+
+
+class Trial(NamedTuple):
+    """One pilot of many."""
+
+    plan: ModelPlan
+    measured: IOUCurve
+    """Of the models outside of the pilot; its last threshold is the plan's own."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that the figures and results.json are made from."""
+
+    plan: ModelPlan
+    measured: IOUCurve
+    """Its last threshold is the plan's own."""
+    seconds_per_model: float | None
+    """Of the pilot's training."""
+    trials: Mapping[str, Sequence[Trial]]
+    """By where the models come from; empty without `--pilots`."""
+    test_accuracy: Float[np.ndarray, " models"]
+
+
+class Errors(NamedTuple):
+    """Predicted minus measured IOU of many pilots at one size, over the thresholds at which a pilot predicts one."""
+
+    absolute: Float[np.ndarray, " pilots"]
+    """Mean over the thresholds from 0.1 to 0.3 of its absolute value."""
+    of_mean: Float[np.ndarray, " pilots"]
+    """The error of the mean over these thresholds."""
+    inside: Float[np.ndarray, " pilots"]
+    """Share of them at which the interval holds the measured IOU."""
+
+
+def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
+    """The section, its numbers and its figures."""
+    plan = findings.plan
+    about = f"{data.name}, {model}: a pilot of {plan.pilot_models} models"
+    figures = {"plan": _plan_figure(findings, about)}
+    illustrations = [Illustration("plan", "Predicted by the pilot, and measured.")]
+    tables = [_outcome_table(findings)]
+    if findings.trials:
+        figures["pilots"] = _pilots_figure(findings)
+        illustrations.append(
+            Illustration("pilots", "Predictions of disjoint pilots, each beside the models outside of it.")
+        )
+        tables.append(_trials_table(findings))
+    section = Section(
+        title="How many models do I need? A pilot's prediction and what came of it",
+        claim="A small pilot run predicts at how many models two influence estimates agree, and says where it cannot.",
+        setting=f"{about}, then {len(findings.test_accuracy)} with it, right on {spread(100 * findings.test_accuracy, 1)} % of "
+        f"the test examples. The measured IOU is that of all models, the pilot's among them.",
+        finding=" ".join(part for part in (main_finding(findings), trials_finding(findings)) if part),
+        paper="200 to 400 models for CIFAR-100 (Section 3); in general the number is hard to quantify, for it depends on "
+        "nondeterminism and on how difficult the test examples are.",
+        tables=tables,
+        illustrations=illustrations,
+    )
+    return Outcome(section, numbers(findings), figures)
+
+
+def main_finding(findings: Findings) -> str:
+    """The answer and how it turned out."""
+    plan, curve = findings.plan, findings.measured
+    answer = f"The pilot's answer: {plan.text}"
+    size = plan.models_needed
+    if size is None:
+        return answer
+    if size not in curve.num_models:
+        return f"{answer} Two estimates of {size} models take more than were trained."
+    values = curve.values[list(curve.num_models).index(size), :, -1]
+    return f"{answer} Measured with {size} models: IOU {spread(values, 2)}, where {plan.target_iou:g} was predicted."
+
+
+def trials_finding(findings: Findings) -> str:
+    """How far the pilots were off, for the models that were trained and for the simulated ones."""
+    found = []
+    for name, trials in findings.trials.items():
+        errors = [errors_of(trials, row) for row in range(_sizes(trials))]
+        absolute = np.concatenate([each.absolute for each in errors])
+        if np.isnan(absolute).all():
+            found.append(f"{name}: no pilot predicts an IOU")
+            continue
+        of_mean, inside = (np.concatenate([getattr(each, part) for each in errors]) for part in ("of_mean", "inside"))
+        found.append(
+            f"{name}: off by {np.nanmean(absolute):.3f} a threshold, by {np.nanmean(np.abs(of_mean)):.3f} in the mean over the "
+            f"thresholds; {np.nanmean(inside):.0%} of the intervals hold the measured IOU"
+        )
+    if not found:
+        return ""
+    number = len(next(iter(findings.trials.values())))
+    return f"Over {number} disjoint pilots and all sizes, between influence {LOW} and {HIGH}: {'; '.join(found)}."
+
+
+def errors_of(trials: Sequence[Trial], row: int) -> Errors:
+    """Of every pilot at the size of number `row`; NaN where a pilot predicts nothing."""
+    parts = []
+    for trial in trials:
+        plan, curve = trial.plan, trial.measured
+        at = list(curve.num_models).index(plan.num_models[row])
+        between = (plan.thresholds > LOW - 1e-9) & (plan.thresholds < HIGH + 1e-9)
+        truth = curve.mean[at, :-1][between]
+        iou, low, high = (part[row][between] for part in plan.curve)
+        told = np.isfinite(iou) & np.isfinite(truth)
+        if not told.any():
+            parts.append((np.nan,) * 3)
+            continue
+        error = (iou - truth)[told]
+        inside = ((low <= truth) & (truth <= high))[told]
+        parts.append((float(np.abs(error).mean()), float(error.mean()), float(inside.mean())))
+    return Errors(*np.array(parts).T)
+
+
+def numbers(findings: Findings) -> dict[str, Any]:
+    """Every number of the figures with its n and spread."""
+    plan, curve = findings.plan, findings.measured
+    return {
+        "plan": plan,
+        "seconds_per_model": findings.seconds_per_model,
+        "test_accuracy": measured(findings.test_accuracy),
+        "compared_examples": curve.num_examples,
+        "note": "the last measured IOU of each size is at the influence asked for; the splits share models.",
+        "measured": {
+            int(size): [measured(column) for column in values.T]
+            for size, values in zip(curve.num_models, curve.values, strict=True)
+        },
+        "pilots": {
+            name: {
+                int(trials[0].plan.num_models[row]): {
+                    part: measured(values) for part, values in errors_of(trials, row)._asdict().items()
+                }
+                for row in range(_sizes(trials))
+            }
+            | {"answers": [trial.plan.text for trial in trials]}
+            for name, trials in findings.trials.items()
+        },
+    }
+
+
+def _sizes(trials: Sequence[Trial]) -> int:
+    """Predicted sizes of which the models outside of a pilot hold two estimates."""
+    return len(set(trials[0].plan.num_models.tolist()) & set(trials[0].measured.num_models.tolist()))
+
+
+def _outcome_table(findings: Findings) -> Table:
+    plan, curve = findings.plan, findings.measured
+    rows = []
+    for size, values in zip(curve.num_models, curve.values, strict=True):
+        iou, low, high = (np.interp(size, plan.steps, part) for part in plan.at_threshold)
+        shown = f"{iou:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(iou) else "cannot tell"
+        rows.append([str(size), shown, spread(values[:, -1], 2)])
+    return Table(
+        f"IOU of two estimates at influence {plan.threshold:g}",
+        ["models per estimate", f"predicted ({plan.confidence:.0%} interval)", "measured"],
+        rows,
+        f"Measured: mean ± standard deviation over {curve.values.shape[1]} splits, which share models; the interval is for the "
+        "mean.",
+    )
+
+
+def _trials_table(findings: Findings) -> Table:
+    rows = []
+    for name, trials in findings.trials.items():
+        for row in range(_sizes(trials)):
+            errors = errors_of(trials, row)
+            told = np.count_nonzero(~np.isnan(errors.absolute))
+            inside = f"{np.nanmean(errors.inside):.0%}" if told else "none"
+            rows.append(
+                [
+                    "" if row else name,
+                    str(trials[0].plan.num_models[row]),
+                    spread(errors.absolute),
+                    spread(errors.of_mean),
+                    inside,
+                    f"{told} of {len(trials)}",
+                ]
+            )
+    plan = findings.plan
+    return Table(
+        f"Pilots of {plan.pilot_models} models: predicted minus measured IOU, thresholds {LOW} to {HIGH}",
+        [
+            "models from",
+            "models per estimate",
+            "absolute, a threshold",
+            "of the mean",
+            "in interval",
+            "pilots that tell",
+        ],
+        rows,
+        f"Mean ± standard deviation over pilots; intervals of {plan.confidence:.0%}. Thresholds that too few pairs reach are "
+        "left out, as the pilot leaves them.",
+    )
+
+
+def _plan_figure(findings: Findings, about: str) -> Any:
+    plan, curve = findings.plan, findings.measured
+    by_size = {int(size): values for size, values in zip(curve.num_models, curve.values, strict=True)}
+    return plots.plan_figure(
+        plan.thresholds,
+        {int(size): Predicted(*(part[row] for part in plan.curve)) for row, size in enumerate(plan.num_models)},
+        {size: values[:, :-1] for size, values in by_size.items()},
+        plan.steps,
+        Predicted(*plan.at_threshold),
+        {size: values[:, -1] for size, values in by_size.items()},
+        pilot=plan.pilot_models,
+        threshold=plan.threshold,
+        target=plan.target_iou,
+        confidence=plan.confidence,
+        title=about,
+    )
+
+
+def _pilots_figure(findings: Findings) -> Any:
+    panels = {}
+    for name, trials in findings.trials.items():
+        sizes = trials[0].plan.num_models[: _sizes(trials)]
+        predicted = np.stack([trial.plan.curve.iou[: len(sizes)] for trial in trials])
+        rows = [[list(trial.measured.num_models).index(size) for size in sizes] for trial in trials]
+        truth = np.stack([trial.measured.mean[row, :-1] for trial, row in zip(trials, rows, strict=True)])
+        panels[name] = (sizes, predicted, truth)
+    first = next(iter(findings.trials.values()))
+    return plots.pilots_figure(
+        first[0].plan.thresholds,
+        panels,
+        title=f"Thin: predictions of {len(first)} disjoint pilots of {findings.plan.pilot_models} models; thick: IOU of the models "
+        "outside of them",
+    )

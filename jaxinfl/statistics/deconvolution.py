@@ -1,0 +1,159 @@
+"""What the true influences may be, given noisy ones: the mixing distribution of pairs of binomial proportions.
+
+Of a training and a test example a run knows how many of the models with the example are right, and how many of those
+without it. Both are binomial, with probabilities that differ from pair to pair; their distribution over all pairs is the one
+that makes the counts most likely: the nonparametric maximum likelihood estimate, found on a grid.
+
+Source: Kiefer and Wolfowitz (1956), Annals of Mathematical Statistics 27; Laird (1978), Journal of the American Statistical
+Association 73 (by EM); Koenker and Mizera (2014), Journal of the American Statistical Association 109 (on a grid);
+Efron (2016), "Empirical Bayes deconvolution estimates", Biometrika 103.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+
+_REACH = 3.5
+"""Standard deviations of a base rate beyond which a pair says nothing of it."""
+_NEGLIGIBLE = 1e-6
+"""Of a pair's highest likelihood: what is below is left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Pairs of probabilities that a distribution may put mass on: base rates times log odds ratios."""
+
+    with_example: Float[np.ndarray, "rates effects"]
+    """Probability that a model trained on the example is right."""
+    without: Float[np.ndarray, "rates effects"]
+    """Probability that a model not trained on it is."""
+    effects: Float[np.ndarray, " effects"]
+    """Log odds ratios of the two."""
+    start: Float[np.ndarray, " atoms"]
+    """A broad distribution over the atoms to start from."""
+
+    @property
+    def influence(self) -> Float[np.ndarray, " atoms"]:
+        return (self.with_example - self.without).ravel()
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Distinct outcomes of pairs."""
+
+    right_in: Int[np.ndarray, " cells"]
+    num_in: Int[np.ndarray, " cells"]
+    right_out: Int[np.ndarray, " cells"]
+    num_out: Int[np.ndarray, " cells"]
+
+
+def make_grid(num_models: int, ratio: float, *, strongest: float, start_width: float) -> Grid:
+    """A grid that is as fine as so many models can tell values apart.
+
+    Base rates follow one another at one standard error, evenly on the arcsine scale; effects at a third of one around no
+    effect, and at ever larger steps away from it, from -3 to `strongest` in log odds.
+
+    Args:
+      num_models: of the run.
+      ratio: share of the models that are trained on an example.
+      strongest: effect, natural log of an odds ratio.
+      start_width: half width at half maximum of the starting distribution (Cauchy) of the effects.
+    """
+    rates = np.ceil(np.pi * np.sqrt(num_models)).astype(np.intp)
+    base = (1 - np.cos((np.arange(rates) + 0.5) / rates * np.pi)) / 2
+    step = 2 / np.sqrt(num_models * ratio * (1 - ratio)) / 3
+    effects = np.concatenate([-_steps(step, 3.0)[:0:-1], _steps(step, strongest)])
+    with_example, without = _probabilities(base[:, None], effects[None, :], ratio)
+    density = np.gradient(effects) / (1 + (effects / start_width) ** 2)
+    start = np.tile(density / density.sum() / rates, rates)
+    return Grid(with_example, without, effects, start)
+
+
+def _steps(step: float, last: float) -> Float[np.ndarray, " steps"]:
+    """0, step, 2 step, ... up to 1.5, then wider in proportion to the distance from there."""
+    values = [0.0]
+    while values[-1] < last:
+        values.append(values[-1] + step * (1 + max(values[-1] - 1.5, 0.0)))
+    return np.array(values)
+
+
+def _probabilities(
+    base: Float[np.ndarray, "rates 1"], effects: Float[np.ndarray, "1 effects"], ratio: float
+) -> tuple[Float[np.ndarray, "rates effects"], Float[np.ndarray, "rates effects"]]:
+    """With and without the example, such that ratio * with + (1 - ratio) * without is the base rate.
+
+    The odds without the example solve a quadratic equation.
+    """
+    odds_ratio = np.exp(effects)
+    square = odds_ratio * (1 - base)
+    linear = ratio * odds_ratio + 1 - ratio - base * (1 + odds_ratio)
+    odds = (np.sqrt(linear**2 + 4 * square * base) - linear) / (2 * square)
+    return odds_ratio * odds / (1 + odds_ratio * odds), odds / (1 + odds)
+
+
+def likelihood(grid: Grid, counts: Counts) -> csr_array:
+    """Likelihood of each outcome at each atom, [cells, atoms], each row up to a factor."""
+    rates, effects = grid.with_example.shape
+    total = counts.num_in + counts.num_out
+    angle = np.arccos(1 - 2 * (counts.right_in + counts.right_out) / total)
+    near = np.rint(angle / np.pi * rates - 0.5).astype(np.intp)
+    half = int(np.ceil(_REACH * rates / (np.pi * np.sqrt(total.min()))))
+    columns = near[:, None] + np.arange(-half, half + 1)[None, :]
+    cell, place = np.nonzero((columns >= 0) & (columns < rates))
+    rate = columns[cell, place]
+    wrong_in, wrong_out = counts.num_in - counts.right_in, counts.num_out - counts.right_out
+    log = np.zeros((cell.size, effects))
+    for number, share in (
+        (counts.right_in, grid.with_example),
+        (wrong_in, 1 - grid.with_example),
+        (counts.right_out, grid.without),
+        (wrong_out, 1 - grid.without),
+    ):
+        log += number[cell][:, None] * np.log(np.maximum(share, 1e-300))[rate]
+    highest = np.full(near.size, -np.inf)
+    np.maximum.at(highest, cell, log.max(axis=1))
+    value = np.exp(log - highest[cell][:, None])
+    kept, effect = np.nonzero(value > _NEGLIGIBLE)
+    return csr_array(
+        (value[kept, effect], (cell[kept], rate[kept] * effects + effect)), shape=(near.size, rates * effects)
+    )
+
+
+def fit_distribution(
+    table: csr_array, weight: Float[np.ndarray, " cells"], start: Float[np.ndarray, " atoms"], cycles: int
+) -> Float[np.ndarray, " atoms"]:
+    """The distribution over the atoms under which the outcomes are most likely; its values sum to 1.
+
+    EM, each two of its steps followed by an extrapolated one that is kept where it is a distribution still.
+
+    Args:
+      table: as `likelihood` returns it.
+      weight: how often each outcome was seen.
+      start: a distribution; where it is 0, the result is.
+      cycles: of three EM steps each. Early ones find the bulk, late ones sharpen single atoms.
+
+    Source: Varadhan and Roland (2008), "Simple and globally convergent methods for accelerating the convergence of any EM
+    algorithm" (SQUAREM), Scandinavian Journal of Statistics 35.
+    """
+    transposed = csr_array(table.T)
+    share = weight / weight.sum()
+
+    def step(density: Float[np.ndarray, " atoms"]) -> Float[np.ndarray, " atoms"]:
+        chance = table @ density
+        # An outcome of weight 0 may be impossible under a start without its atoms.
+        updated = density * (transposed @ np.divide(share, chance, out=np.zeros_like(share), where=chance > 0))
+        return updated / updated.sum()
+
+    density = start
+    for _ in range(cycles):
+        once = step(density)
+        twice = step(once)
+        first, second = once - density, twice - 2 * once + density
+        length = np.sqrt((first**2).sum() / max((second**2).sum(), 1e-300))
+        # At most 8 steps' worth: longer ones leave the simplex, and what is cut off there is lost.
+        factor = -min(max(length, 1.0), 8.0)
+        jumped = np.maximum(density - 2 * factor * first + factor**2 * second, 1e-3 * twice)
+        density = step(jumped / jumped.sum())
+    return density

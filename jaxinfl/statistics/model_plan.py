@@ -1,0 +1,122 @@
+"""A predicted number of models, in numbers and in words."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+FEW_PAIRS = 5.0
+"""An IOU that rests on fewer influential pairs jumps from one to the next: nothing is predicted."""
+_WIDEST = 16.0
+"""Highest over lowest number of models beyond which an interval is no answer: 4 doublings."""
+
+Verdict = Literal["answered", "more models", "too uncertain", "few pairs", "no memorized example", "small pilot"]
+
+
+class Band(NamedTuple):
+    """Predicted IOU with the ends of its interval; NaN where the pilot cannot tell."""
+
+    iou: Float[np.ndarray, "*shape"]
+    low: Float[np.ndarray, "*shape"]
+    high: Float[np.ndarray, "*shape"]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPlan:
+    """How many models two estimates need to agree, as `plan` predicts it."""
+
+    verdict: Verdict
+    """"answered"; "more models": the target lies beyond what the pilot can predict; "too uncertain": it does not say within a
+    factor of 16; "few pairs": fewer than 5 pairs are as influential as the threshold; "no memorized example"; "small
+    pilot"."""
+    text: str
+    """The answer in a sentence."""
+    models_needed: int | None
+    """Models per estimate at which the IOU at `threshold` reaches `target_iou`; None unless the verdict is "answered"."""
+    interval: tuple[int | None, int | None]
+    """Fewest and most of them, at `confidence`; None for an end beyond the last of `steps`, or without an answer. The first of
+    `steps` stands for itself and anything below."""
+    num_models: Int[np.ndarray, " sizes"]
+    """Models per estimate of the predicted curves: 2, 4, 8, ... times the pilot's."""
+    thresholds: Float[np.ndarray, " thresholds"]
+    curve: Band
+    """[sizes, thresholds]; NaN at thresholds that fewer than 5 pairs reach."""
+    num_pairs: Float[np.ndarray, " thresholds"]
+    """Expected number of pairs whose true influence is at least each threshold."""
+    steps: Float[np.ndarray, " steps"]
+    """Models per estimate, finely spaced, from an eighth of the pilot's to the last of `num_models`."""
+    at_threshold: Band
+    """[steps], at `threshold`."""
+    num_examples: float
+    """Expected number of training examples above the memorization condition."""
+    pilot_models: int
+    target_iou: float
+    threshold: float
+    confidence: float
+
+
+class Answer(NamedTuple):
+    """What follows from a predicted curve."""
+
+    verdict: Verdict
+    text: str
+    models_needed: int | None = None
+    interval: tuple[int | None, int | None] = (None, None)
+
+
+def judge(
+    at_threshold: Band,
+    steps: Float[np.ndarray, " steps"],
+    *,
+    num_pairs: float,
+    num_examples: float,
+    target_iou: float,
+    threshold: float,
+) -> Answer:
+    """The answer from the IOU over the number of models, or why there is none."""
+    goal = f"IOU {target_iou:g} at influence {threshold:g}"
+    pairs = f"about {num_pairs:.0f} pairs of {num_examples:.0f} training examples have that influence"
+    if num_examples < 1:
+        return Answer(
+            "no memorized example",
+            "the pilot cannot tell: no training example is likely to be memorized enough to take part. Lower min_memorization.",
+        )
+    if num_pairs < FEW_PAIRS:
+        return Answer(
+            "few pairs",
+            f"the pilot cannot tell for {goal}: {pairs}, too few for an IOU to mean anything. Ask for a lower influence.",
+        )
+    # Where the IOU is lowest, the most models are needed.
+    needed, most, fewest = (_first_lasting(part, steps, target_iou) for part in at_threshold)
+    if fewest is None:
+        return Answer(
+            "more models", f"more than {steps[-1]:.0f} models for {goal}; a larger pilot would tell how many. {pairs}."
+        )
+    high = f"more than {steps[-1]:.0f}" if most is None else f"{most}"
+    if needed is None or (most or steps[-1]) > _WIDEST * fewest:
+        return Answer(
+            "too uncertain",
+            f"the pilot cannot tell for {goal}: from {fewest} to {high} models; a larger pilot would. {pairs}.",
+            interval=(fewest, most),
+        )
+    return Answer(
+        "answered", f"about {needed} models, {fewest} to {high}, for {goal}; {pairs}.", needed, (fewest, most)
+    )
+
+
+def _first_lasting(iou: Float[np.ndarray, " steps"], steps: Float[np.ndarray, " steps"], target: float) -> int | None:
+    """Models from which on the IOU stays at or above the target, to two digits; None where it ends below."""
+    if not iou[-1] >= target:
+        return None
+    (below,) = np.nonzero(~(iou >= target))
+    if not below.size:
+        return _two_digits(float(steps[0]))
+    before = int(below[-1])
+    part = (target - iou[before]) / (iou[before + 1] - iou[before])
+    return _two_digits(float(steps[before] * (steps[before + 1] / steps[before]) ** part))
+
+
+def _two_digits(value: float) -> int:
+    step = 10 ** max(int(np.floor(np.log10(value))) - 1, 0)
+    return int(round(value / step) * step)

@@ -1,0 +1,246 @@
+"""How many models a trustworthy estimate takes, told from a small run."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Float
+from scipy.sparse import csr_array
+from scipy.special import expit, logit, ndtri
+
+from jaxinfl.influence.checks import check_correct, check_min_memorization, check_positive, check_thresholds
+from jaxinfl.statistics.arguments import check_share
+from jaxinfl.statistics.clusters import find_clusters, share_of_complements
+from jaxinfl.statistics.deconvolution import Grid, fit_distribution, likelihood, make_grid
+from jaxinfl.statistics.expected_iou import chance_to_reach, expected_iou
+from jaxinfl.statistics.model_plan import FEW_PAIRS, Answer, Band, ModelPlan, judge
+from jaxinfl.statistics.pilot_counts import PilotPairs, memorization_chance, pilot_pairs
+from jaxinfl.subsets import check_masks
+
+FEWEST_MODELS = 50
+"""Of a pilot: below, some 15 models or fewer are without an example (at ratio 0.7), and steps of 1/15 hide an influence of 0.1."""
+_CYCLES = 60
+_CYCLES_AGAIN = 20
+_STEPS_AN_OCTAVE = 8
+_OCTAVES_BELOW = 3
+
+
+def plan(
+    pilot: Any,
+    target_iou: float = 0.7,
+    threshold: float = 0.2,
+    *,
+    thresholds: ArrayLike | None = None,
+    min_memorization: float | None = 0.25,
+    doublings: int = 3,
+    confidence: float = 0.9,
+    repeats: int = 25,
+    seed: int = 0,
+) -> ModelPlan:
+    """Number of models at which two influence estimates agree, and their whole IOU curve, predicted from a small run.
+
+    What is predicted is the mean of `iou_curve` on the same data: two estimates by 0-1 scores from disjoint sets of t models
+    each, over the training examples that are memorized. Let p and q be the probabilities that a model with and without a
+    training example is right on a test example. Then an estimate from t models is the difference of two binomial
+    proportions; it reaches a threshold with a probability r that p, q and t decide, both of two estimates do with r^2, one
+    or both with 2 r - r^2, and the IOU is the ratio of these over all pairs. The distribution of (p, q) over the pairs is
+    deconvolved from the pilot's counts, without which its noise would be taken for influence. A training example takes part
+    with the probability that its true memorization is above `min_memorization`, for the pilot's own selection is noisy.
+
+    Args:
+      pilot: an `Ensemble` (diverged models are left out), or anything with its masks, train_correct and test_correct; or
+        these three as a tuple. From 50 models up, each on a subset of its own, drawn independently.
+      target_iou: the agreement wanted, between 0 and 1.
+      threshold: of influence, at which it is wanted; between 0 and 1.
+      thresholds: of the predicted curves, between 0 and 1; by default 0.05, 0.075, ..., 0.5.
+      min_memorization: as in `iou_curve`; None takes every training example.
+      doublings: predict up to so many doublings of the pilot's models. Each asks for influences finer than those that the
+        pilot resolves; beyond 3 it can hardly tell.
+      confidence: of the intervals, between 0 and 1.
+      repeats: bootstrap samples behind the intervals, from 2 up.
+      seed: of these samples.
+
+    Returns:
+      `ModelPlan`; its `verdict` and `text` say whether the pilot can tell. Where it cannot, values are NaN or None.
+      Intervals are for the expected IOU, not for that of one pair of estimates, which spreads around it. They come from
+      resampling training and test examples at once (Owen, 2007), which knows that pairs share examples and counts the
+      noise of the pilot with each pair. Models are not resampled: a model drawn twice doubles the noise of its pairs, and
+      the deconvolution would take that for influence. The interval speaks of data sets like this one, so it is wider than
+      what is unknown of this very one.
+      Time: seconds; every pair is counted once, and some 32,000 outcomes at most are deconvolved `repeats` times.
+
+    Raises:
+      TypeError, ValueError: arrays that are not bool or do not fit; a number out of its range; models that share subsets.
+
+    Source: Feldman and Zhang (2020) and Section 2.3.1 of the paper for the estimate and its IOU; Kiefer and Wolfowitz (1956),
+    Koenker and Mizera (2014) and Efron (2016) for the deconvolution (see `jaxinfl.statistics.deconvolution`); Owen (2007),
+    "The pigeonhole bootstrap", Annals of Applied Statistics 1, for the intervals.
+    """
+    masks, train, test = _check_pilot(pilot)
+    target, level = check_share(target_iou, "target_iou"), check_share(confidence, "confidence")
+    check_min_memorization(min_memorization)
+    if check_positive(repeats, "repeats") < 2:
+        raise ValueError("repeats is 1; a spread takes at least 2.")
+    asked = _ask(masks, threshold, thresholds, check_positive(doublings, "doublings"))
+    num_models = len(masks)
+    chance = memorization_chance(masks, train, min_memorization)
+    pairs = pilot_pairs(masks, test, chance, seed) if num_models >= FEWEST_MODELS else None
+    if pairs is None:
+        found = _nothing(asked)
+    else:
+        found = _predict(asked, num_models, pairs, level, repeats, seed)
+    told = Answer("small pilot", f"{num_models} models cannot tell; a pilot takes {FEWEST_MODELS} or more.")
+    if num_models >= FEWEST_MODELS:
+        told = judge(
+            found.at_threshold,
+            asked.steps,
+            num_pairs=found.pairs_at_threshold,
+            num_examples=float(chance.sum()),
+            target_iou=target,
+            threshold=asked.threshold,
+        )
+    return ModelPlan(
+        *told,
+        num_models=asked.sizes,
+        thresholds=asked.thresholds,
+        curve=found.curve,
+        num_pairs=found.num_pairs,
+        steps=asked.steps,
+        at_threshold=found.at_threshold,
+        num_examples=float(chance.sum()),
+        pilot_models=num_models,
+        target_iou=target,
+        threshold=asked.threshold,
+        confidence=level,
+    )
+
+
+class _Question(NamedTuple):
+    ratio: float
+    thresholds: Float[np.ndarray, " thresholds"]
+    threshold: float
+    sizes: np.ndarray
+    steps: np.ndarray
+
+
+def _ask(
+    masks: Bool[np.ndarray, "models train"], threshold: float, thresholds: ArrayLike | None, doublings: int
+) -> _Question:
+    """Where the IOU is wanted."""
+    limit = check_share(threshold, "threshold")
+    curve = check_thresholds(np.arange(2, 21) / 40 if thresholds is None else thresholds)
+    if not ((curve > 0) & (curve < 1)).all():
+        raise ValueError(f"thresholds lie from {curve.min():g} to {curve.max():g}; take them between 0 and 1.")
+    sizes = len(masks) * 2 ** np.arange(1, doublings + 1)
+    octaves = np.arange(-_OCTAVES_BELOW * _STEPS_AN_OCTAVE, doublings * _STEPS_AN_OCTAVE + 1) / _STEPS_AN_OCTAVE
+    return _Question(float(masks.mean()), curve, limit, sizes, len(masks) * 2**octaves)
+
+
+class _Found(NamedTuple):
+    curve: Band
+    at_threshold: Band
+    num_pairs: Float[np.ndarray, " thresholds"]
+    pairs_at_threshold: float
+
+
+class _Forecast:
+    """The IOU that a distribution leads to, at every size; what needs no distribution is computed once."""
+
+    def __init__(self, grid: Grid, asked: _Question):
+        def reach(num_models: float, thresholds: Float[np.ndarray, " thresholds"]) -> np.ndarray:
+            return chance_to_reach(grid.with_example, grid.without, num_models, asked.ratio, thresholds)
+
+        self._curve = [reach(size, asked.thresholds) for size in asked.sizes.astype(np.float64).tolist()]
+        self._path = [reach(step, np.array([asked.threshold])) for step in asked.steps.tolist()]
+
+    def curve(self, distribution: Float[np.ndarray, " atoms"]) -> Float[np.ndarray, "sizes thresholds"]:
+        return np.stack([expected_iou(reach, distribution) for reach in self._curve])
+
+    def path(self, distribution: Float[np.ndarray, " atoms"]) -> Float[np.ndarray, " steps"]:
+        return np.concatenate([expected_iou(reach, distribution) for reach in self._path])
+
+
+def _predict(asked: _Question, num_models: int, pairs: PilotPairs, level: float, repeats: int, seed: int) -> _Found:
+    grid = make_grid(num_models, asked.ratio, strongest=9.0, start_width=1.0)
+    table = likelihood(grid, pairs.counts)
+    weight = pairs.cell_weights()
+    distribution = fit_distribution(table, weight, grid.start, _CYCLES)
+
+    def number(threshold: float) -> float:
+        return float(weight.sum() * distribution[grid.influence >= threshold].sum())
+
+    forecast = _Forecast(grid, asked)
+    again = list(_bootstrap(table, pairs, 0.9 * distribution + 0.1 * grid.start, repeats, seed))
+    curve = _band(forecast.curve(distribution), np.stack([forecast.curve(each) for each in again]), level)
+    path = _band(forecast.path(distribution), np.stack([forecast.path(each) for each in again]), level)
+    num_pairs = np.array([number(threshold) for threshold in asked.thresholds])
+    return _Found(
+        _enough(curve, num_pairs), _enough(path, np.array(number(asked.threshold))), num_pairs, number(asked.threshold)
+    )
+
+
+def _enough(band: Band, num_pairs: np.ndarray) -> Band:
+    """NaN where the IOU would be the luck of a few pairs."""
+    return Band(*(np.where(num_pairs >= FEW_PAIRS, part, np.nan) for part in band))
+
+
+def _bootstrap(
+    table: csr_array, pairs: PilotPairs, start: Float[np.ndarray, " atoms"], repeats: int, seed: int
+) -> Iterator[Float[np.ndarray, " atoms"]]:
+    """Distributions from resampled training and test examples."""
+    rows, columns = int(pairs.row.max()) + 1, int(pairs.column.max()) + 1
+    for repeat in range(repeats):
+        rng = np.random.default_rng((seed, repeat))
+        drawn = (rng.multinomial(size, np.full(size, 1 / size)).astype(np.float64) for size in (rows, columns))
+        weight = pairs.cell_weights(*drawn)
+        if weight.sum() > 0:
+            yield fit_distribution(table, weight, start, _CYCLES_AGAIN)
+
+
+def _band(value: np.ndarray, again: np.ndarray, level: float) -> Band:
+    """Interval on the log odds scale, where an IOU near 0 or 1 spreads as one in the middle does."""
+
+    def odds(iou: np.ndarray) -> np.ndarray:
+        return logit(np.clip(iou, 1e-3, 1 - 1e-3))
+
+    half = ndtri((1 + level) / 2) * odds(again).std(axis=0, ddof=1)
+    return Band(value, np.minimum(expit(odds(value) - half), value), np.maximum(expit(odds(value) + half), value))
+
+
+def _nothing(asked: _Question) -> _Found:
+    curve, path = np.full((asked.sizes.size, asked.thresholds.size), np.nan), np.full(asked.steps.size, np.nan)
+    return _Found(Band(curve, curve, curve), Band(path, path, path), np.zeros(asked.thresholds.size), 0.0)
+
+
+def _check_pilot(
+    pilot: Any,
+) -> tuple[Bool[np.ndarray, "models train"], Bool[np.ndarray, "models train"], Bool[np.ndarray, "models test"]]:
+    arrays = pilot if isinstance(pilot, tuple) else None
+    if arrays is None:
+        try:
+            arrays = pilot.masks, pilot.train_correct, pilot.test_correct
+        except AttributeError as error:
+            raise TypeError(
+                f"pilot is {type(pilot).__name__} ({error}); it takes an Ensemble, or (masks, train_correct, test_correct)."
+            ) from None
+    if len(arrays) != 3:
+        raise ValueError(f"pilot has {len(arrays)} arrays; it takes (masks, train_correct, test_correct).")
+    masks = check_masks(arrays[0])
+    train = check_correct(arrays[1], len(masks), "train_correct")
+    test = check_correct(arrays[2], len(masks), "test_correct")
+    if train.shape != masks.shape:
+        raise ValueError(f"train_correct has shape {train.shape} and masks {masks.shape}; they take the same examples.")
+    diverged = getattr(pilot, "diverged", None)
+    if diverged is not None and np.any(diverged):
+        masks, train, test = masks[~diverged], train[~diverged], test[~diverged]
+    if not len(masks):
+        raise ValueError("every model of the pilot diverged; lower the learning rate.")
+    if not find_clusters(masks).alone:
+        raise ValueError("masks holds the same subset more than once; plan takes models with subsets of their own.")
+    if share_of_complements(masks) > 0.5:
+        raise ValueError(
+            "masks holds subsets that are each other's complements (design 'complementary'), whose models are not "
+            'independent; plan takes draw_subsets(..., design="uniform") or "balanced".'
+        )
+    return masks, train, test

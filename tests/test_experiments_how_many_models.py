@@ -1,0 +1,133 @@
+"""Pilot, answer, outcome: end to end, and on made-up runs."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import jaxinfl
+from experiments.command_line import Mistake
+from experiments.how_many_models import PRESETS, _number_to_train, _try_pilots, check, main, words
+from experiments.how_many_models_report import Findings, Trial, errors_of, main_finding, outcome
+from experiments.planner_simulations import draw_run, make_world
+from jaxinfl.influence import IOUCurve
+from jaxinfl.statistics.model_plan import Band, ModelPlan
+from tests.small_experiments import check_end_to_end
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """A rough distribution is found soon, and is enough to go through everything."""
+    monkeypatch.setattr("jaxinfl.statistics.planner._CYCLES", 4)
+    monkeypatch.setattr("jaxinfl.statistics.planner._CYCLES_AGAIN", 2)
+    monkeypatch.setattr("jaxinfl.statistics.pilot_counts._CYCLES", 4)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_end_to_end(tmp_path, monkeypatch, capsys):
+    results = check_end_to_end(
+        main, PRESETS["tiny"], tmp_path, monkeypatch, capsys, figures={"plan"}, runs={"pilot", "more"}
+    )
+    assert results["plan"]["pilot_models"] == 50 and results["plan"]["num_models"] == [100]
+    assert results["test_accuracy"]["n"] in range(100, 113) and results["seconds_per_model"] > 0
+    assert {"25", "50"} <= set(results["measured"]) and results["pilots"] == {}
+    pilot, more = (jaxinfl.Ensemble.open(tmp_path / "results" / name) for name in ("pilot", "more"))
+    # The second run goes on with the list of subsets and keys.
+    drawn = jaxinfl.draw_subsets(50 + more.num_models, pilot.masks.shape[1], 0.7, 0)
+    assert (np.concatenate([pilot.masks, more.masks]) == drawn).all()
+    keys = np.concatenate([pilot.key_data, more.key_data])
+    assert len(np.unique(keys.reshape(len(keys), -1), axis=0)) == len(keys)
+
+
+def planned(verdict="answered", needed=640, iou=0.5, width=0.1, num_pairs=9.0):
+    """A plan that predicts one IOU everywhere."""
+    thresholds, sizes = np.array([0.1, 0.2, 0.3, 0.4]), np.array([400, 800])
+    curve = Band(*(np.full((2, 4), value) for value in (iou, iou - width, iou + width)))
+    steps = np.array([100.0, 200.0, 400.0, 800.0])
+    path = Band(*(np.full(4, value) for value in (iou, iou - width, iou + width)))
+    return ModelPlan(
+        verdict, "the text.", needed, (510, 830), sizes, thresholds, curve, np.full(4, num_pairs), steps, path, 58.0, 200,
+        0.7, 0.2, 0.9,
+    )  # fmt: skip
+
+
+def curve(value, sizes=(400, 640, 800)):
+    """A measured IOU that is the same everywhere; the last threshold is the plan's own."""
+    values = np.full((len(sizes), 3, 5), value) + np.array([-0.01, 0.0, 0.01])[None, :, None]
+    return IOUCurve(np.array([0.1, 0.2, 0.3, 0.4, 0.2]), np.array(sizes), values, 50)
+
+
+def test_words():
+    assert (
+        words(planned(), 0.6) == "the text. That is 440 more models than the pilot's, about 4 min 24 s on this machine."
+    )
+    assert words(planned(), None) == "the text. That is 440 more models than the pilot's."
+    assert words(planned(needed=150), 1.0) == "the text. The pilot has them."
+    assert words(planned("few pairs", None), 1.0) == "the text."
+
+
+def test_how_many_are_trained():
+    config = PRESETS["digits"]
+    assert _number_to_train(config, planned()) == 1280
+    assert _number_to_train(config, planned(needed=3000)) == 4000
+    assert _number_to_train(config, planned(needed=120)) == 400
+    assert _number_to_train(config, planned("more models", None)) == 4000
+    assert _number_to_train(dataclasses.replace(config, pilots=10), planned()) == 4000
+
+
+def test_errors_are_those_between_influence_0_1_and_0_3():
+    trials = [Trial(planned(iou=0.5), curve(0.45)), Trial(planned(iou=0.3), curve(0.45))]
+    found = errors_of(trials, 0)
+    np.testing.assert_allclose(found.absolute, [0.05, 0.15])
+    np.testing.assert_allclose(found.of_mean, [0.05, -0.15])
+    np.testing.assert_allclose(found.inside, [1, 0])
+    nothing = errors_of([Trial(planned(iou=np.nan), curve(0.45))], 0)
+    assert np.isnan(nothing.absolute).all()
+
+
+def test_section_and_figures_of_many_pilots(toy):
+    trials = {"trained": [Trial(planned(), curve(0.45))] * 2, "twins": [Trial(planned(iou=np.nan), curve(0.9))] * 2}
+    findings = Findings(planned(), curve(0.45), 0.1, trials, np.array([0.8, 0.9]))
+    found = outcome(findings, toy, "mlp")
+    assert set(found.figures) == {"plan", "pilots"}
+    assert "Measured with 640 models: IOU 0.45 ± 0.01, where 0.7 was predicted." in found.section.finding
+    assert "trained: off by 0.050 a threshold, by 0.050 in the mean" in found.section.finding
+    assert "twins: no pilot predicts an IOU" in found.section.finding
+    assert [row[-1] for row in found.section.tables[1].rows] == ["2 of 2", "2 of 2", "0 of 2", "0 of 2"]
+    assert found.results["pilots"]["trained"][400]["inside"] == {"mean": 1.0, "std": 0.0, "n": 2}
+    left, right = found.figures["plan"].axes
+    assert [line.get_text() for line in left.get_legend().get_texts()] == ["400", "800"]
+    assert right.get_title() == "At influence 0.2"
+    few = dataclasses.replace(findings, measured=curve(0.45, (100, 200)))
+    assert "take more than were trained" in main_finding(few)
+    assert (
+        main_finding(dataclasses.replace(findings, plan=planned("few pairs", None))) == "The pilot's answer: the text."
+    )
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_pilot_is_tried_on_the_models_outside_of_it(monkeypatch):
+    monkeypatch.setattr("experiments.how_many_models.KINDS", ())
+    config = dataclasses.replace(PRESETS["tiny"], pilot=50, pilots=2, resamples=2, min_memorization=0.2)
+    pool = draw_run(make_world("twins", 0, 60, 30), 250, 0)
+    (trials,) = _try_pilots(config, pool).values()
+    inside = jaxinfl.plan(tuple(array[50:100] for array in pool), doublings=1, repeats=2, min_memorization=0.2)
+    assert trials[1].plan.text == inside.text and (trials[1].plan.curve.iou == inside.curve.iou).all()
+    assert list(trials[0].measured.num_models) == [25, 50, 100] and trials[0].measured.thresholds[-1] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pilot": 20}, "--pilot is 20; it takes 50 models or more"),
+        ({"max_models": 90}, "--max-models is 90; to compare two estimates takes twice the pilot, 100"),
+        ({"threshold": 1.0}, "--threshold is 1.0"),
+        ({"target_iou": 0.0}, "--target-iou is 0.0"),
+        ({"doublings": 0}, "--doublings is 0; it takes a whole number from 1 up"),
+        ({"resamples": 1}, "--resamples is 1"),
+        ({"pilots": 3}, "--max-models is 112; 3 disjoint pilots"),
+    ],
+)
+def test_mistakes(change, message):
+    with pytest.raises(Mistake, match=message):
+        check(dataclasses.replace(PRESETS["tiny"], **change))
