@@ -2,6 +2,7 @@
 
 from jaxinfl.plots.agreement import agreement_figure
 from jaxinfl.plots.consistency import FEW_PAIRS, consistency_figure, scores_figure
+from jaxinfl.plots.estimators import estimator_curves_figure, models_for_target_figure
 from jaxinfl.plots.gallery import pairs_gallery
 from jaxinfl.plots.intervals import Estimates, intervals_figure
 from jaxinfl.plots.sample_size import models_needed_figure
@@ -18,7 +19,9 @@ __all__ = [
     "Estimates",
     "agreement_figure",
     "consistency_figure",
+    "estimator_curves_figure",
     "intervals_figure",
+    "models_for_target_figure",
     "models_needed_figure",
     "pairs_gallery",
     "scores_figure",

@@ -3,6 +3,7 @@
 from jaxinfl.statistics.agreement import agreement, agreement_between, agreement_of_pairs
 from jaxinfl.statistics.attribution import AttributionScore, data_banzhaf, lds, leave_one_out_correlation
 from jaxinfl.statistics.discovery import Discoveries, discoveries
+from jaxinfl.statistics.estimate import Estimate, datamodel_weights, estimate
 from jaxinfl.statistics.paired import newcombe_paired_interval
 from jaxinfl.statistics.power import models_for_influence, power_of_influence
 from jaxinfl.statistics.proportions import agresti_caffo_interval, newcombe_interval
@@ -20,6 +21,7 @@ from jaxinfl.statistics.variance import (
 __all__ = [
     "AttributionScore",
     "Discoveries",
+    "Estimate",
     "PairUncertainty",
     "SequentialModels",
     "ShareInterval",
@@ -29,7 +31,9 @@ __all__ = [
     "agreement_of_pairs",
     "agresti_caffo_interval",
     "data_banzhaf",
+    "datamodel_weights",
     "discoveries",
+    "estimate",
     "lds",
     "leave_one_out_correlation",
     "memorization_uncertainty",
