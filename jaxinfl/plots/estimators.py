@@ -123,6 +123,8 @@ def _log_models(axes: Axes, models: Float[np.ndarray, " models"]) -> None:
     """A logarithmic axis that names doublings."""
     axes.set_xscale("log")
     ends = np.log2(models.min() / 50), np.log2(models.max() / 50)
-    axes.xaxis.set_major_locator(FixedLocator(50 * 2.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]) + 1)))
+    axes.xaxis.set_major_locator(
+        FixedLocator((50 * 2.0 ** np.arange(np.floor(ends[0]), np.ceil(ends[1]) + 1)).tolist())
+    )
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())

@@ -30,7 +30,7 @@ class Estimate(NamedTuple):
 def estimate(
     masks: ArrayLike,
     score: ArrayLike,
-    method: Method = "difference",
+    method: Method | str = "difference",
     *,
     shrink: bool = False,
     correct: ArrayLike | None = None,
@@ -88,7 +88,7 @@ def estimate(
 
 
 def datamodel_weights(
-    masks: ArrayLike, score: ArrayLike, method: Regression = "ridge", *, penalty: float | None = None
+    masks: ArrayLike, score: ArrayLike, method: Regression | str = "ridge", *, penalty: float | None = None
 ) -> Float[np.ndarray, "train test"]:
     """Weights of the linear model that predicts a model's score from the subset that it was trained on.
 
@@ -117,7 +117,8 @@ def datamodel_weights(
     _check_number_of_models(len(checked))
     if penalty is not None and not (np.isreal(penalty) and np.isfinite(penalty) and penalty > 0):
         raise ValueError(f"penalty is {penalty!r}; it takes a number above 0, or None.")
-    return _weights(checked, scores.astype(np.float64), method, np.arange(checked.shape[1]), penalty)
+    regression: Regression = "ridge" if method == "ridge" else "lasso"
+    return _weights(checked, scores.astype(np.float64), regression, np.arange(checked.shape[1]), penalty)
 
 
 def _weights(

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 # Penalties as shares of the smallest one at which every weight is 0.
 _SHARES = np.logspace(0, -1.5, 10)
@@ -54,12 +54,7 @@ def lasso_weights(
     if penalty is not None:
         return _solve(problem, np.full(score.shape[1], penalty), np.zeros_like(problem.moment))
     highest = np.abs(problem.moment).max(axis=0)
-    fold = np.arange(len(masks)) % min(_FOLDS, len(masks))
-    error = np.zeros((_SHARES.size, score.shape[1]))
-    for held in range(int(fold.max()) + 1):
-        rest, own = fold != held, fold == held
-        error += _errors(masks[rest], score[rest], masks[own], score[own], highest)
-    best = error.argmin(axis=0)
+    best = _choose(masks, score, highest)
     weights = np.zeros_like(problem.moment)
     for number, share in enumerate(_SHARES[: int(best.max(initial=0)) + 1]):
         # A column waits at its own penalty; warm starts make the others' path cheap.
@@ -69,22 +64,36 @@ def lasso_weights(
     return weights
 
 
-def _errors(
+def _choose(
     masks: Bool[np.ndarray, "models train"],
     score: Float[np.ndarray, "models test"],
-    new_masks: Bool[np.ndarray, "others train"],
-    new_score: Float[np.ndarray, "others test"],
     highest: Float[np.ndarray, " test"],
-) -> Float[np.ndarray, "penalties test"]:
-    """Sum of squared errors on other models, for each penalty."""
-    problem, mean = _problem(masks, score)
-    centred = new_masks - mean
-    weights = np.zeros_like(problem.moment)
-    errors = np.empty((_SHARES.size, score.shape[1]))
+) -> Int[np.ndarray, " test"]:
+    """Number of the penalty that predicts models left out best, for each column.
+
+    A column's path ends when its error has risen twice above its lowest: small penalties, which take the most steps, are
+    tried only where there is a signal.
+    """
+    fold = np.arange(len(masks)) % min(_FOLDS, len(masks))
+    problems, weights = [], []
+    for held in range(int(fold.max()) + 1):
+        problem, mean = _problem(masks[fold != held], score[fold != held])
+        problems.append((problem, masks[fold == held] - mean, score[fold == held] - score[fold != held].mean(axis=0)))
+        weights.append(np.zeros_like(problem.moment))
+    best, lowest = np.zeros(score.shape[1], np.intp), np.full(score.shape[1], np.inf)
+    going = np.arange(score.shape[1])
     for number, share in enumerate(_SHARES):
-        weights = _solve(problem, share * highest, weights)
-        errors[number] = ((new_score - score.mean(axis=0) - centred @ weights) ** 2).sum(axis=0)
-    return errors
+        error = np.zeros(going.size)
+        for held, (problem, others, expected) in enumerate(problems):
+            part = problem._replace(moment=problem.moment[:, going])
+            weights[held][:, going] = _solve(part, share * highest[going], weights[held][:, going])
+            error += ((expected[:, going] - others @ weights[held][:, going]) ** 2).sum(axis=0)
+        better = error < lowest[going]
+        best[going[better]], lowest[going[better]] = number, error[better]
+        going = going[number - best[going] < 2]
+        if going.size == 0:
+            break
+    return best
 
 
 def _problem(
