@@ -16,21 +16,37 @@ TINY = PRESETS["tiny"]
 
 
 def test_end_to_end(tmp_path, monkeypatch, capsys):
-    # One estimator of a kind, two designs: each size is compiled for.
-    names = {PUBLISHED, "0-1 ridge datamodel", "being right, from margins, shrunk", "margin difference"}
+    # One estimator of a kind: each shape is compiled for.
+    names = {PUBLISHED, "0-1 ridge datamodel", "margin difference"}
     monkeypatch.setattr(comparison, "ESTIMATORS", [each for each in ESTIMATORS if each.name in names])
-    config = dataclasses.replace(TINY, designs=("balanced", "complementary"))
-    runs = {"reference", "models", "balanced", "complementary", "reference_half"}
+    config = dataclasses.replace(TINY, designs=("balanced",), sizes=(8, 24))
+    runs = {"reference", "models", "balanced"}
     found = check_end_to_end(main, config, tmp_path, monkeypatch, capsys, figures={"curves", "needed"}, runs=runs)
-    assert len(found["estimators"]) == 6
+    assert len(found["estimators"]) == 4
     published = found["estimators"][PUBLISHED]
     assert published["own_reference"]["own"] == published["own_reference"]["published"] == 1
-    for each in found["estimators"].values():
+    for name, each in found["estimators"].items():
+        repeats = 1 if "ridge" in name else 2
         assert set(each["agreement"]) == set(COLUMNS) and len(each["needed"]["own"]) == 2
-        assert all(0 <= row["mean"] <= 1 and row["n"] == 2 for row in each["agreement"]["own"].values())
+        assert all(0 <= row["mean"] <= 1 and row["n"] == repeats for row in each["agreement"]["own"].values())
     assert found["estimators"]["margin difference"]["agreement"]["threshold"]["8"]["n"] == 0
-    halves = found["estimators"]["0-1 difference, complementary halves"]
-    assert halves["cost_of_a_model"] == pytest.approx(30 / 42) and halves["estimand"].endswith("subsets of half")
+
+
+def test_halves_have_their_own_reference_and_cost_less():
+    rng = np.random.default_rng(0)
+    scores = {}
+    for name, ratio in (("reference", 0.7), ("complementary", 0.5), ("reference_half", 0.5)):
+        masks = jaxinfl.draw_subsets(24, 20, ratio)
+        margin = rng.normal(size=(24, 9)).astype(np.float32)
+        scores[name] = comparison.Scores(masks, masks, margin > 0, 1 / (1 + np.exp(-margin)), margin)
+    estimator, examples = comparison.of_design("complementary"), np.arange(20)
+    own = {name: estimator(scores[name], examples) for name in ("reference", "reference_half")}
+    references = comparison.References(
+        own["reference"], {estimator.name: own["reference_half"]}, 0.1, examples, {"reference": 24}
+    )
+    (judged,) = comparison.judge([estimator], scores, references, [24], 2, 1, 0)
+    assert judged.cost == pytest.approx(10 / 14) and estimator.estimand == "being right, subsets of half"
+    assert judged.ceiling[0] == 1 and judged.ceiling[1] < 1 and np.isfinite(judged.values).all()
 
 
 def test_models_to_reach():
