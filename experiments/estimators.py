@@ -76,7 +76,7 @@ PRESETS = {
         test_examples=30,
         num_reference=30,
         num_models=24,
-        sizes=(8, 16, 24),
+        sizes=(8, 24),
         repeats=2,
         min_memorization=None,
     ),
