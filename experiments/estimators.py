@@ -1,8 +1,8 @@
 """Which estimator needs the fewest models? The published one beside datamodels, shrinkage, margins and other designs.
 
-Claim: the influence on being right, told from margins and shrunk by empirical Bayes, agrees with its own reference of 4,000
-models from half the models that the published difference of 0-1 scores needs, or fewer, and with the published reference
-too where enough pairs are compared. Regressions on the masks gain no more than subsets explain of a score: little here.
+Question: does the influence on being right, told from margins and shrunk by empirical Bayes, agree with a reference of 4,000
+models, its own or the published one, from half the models that the published difference of 0-1 scores needs? Regressions on
+the masks can gain no more than subsets explain of a score.
 
     python -m experiments.estimators --preset digits       8x8 digits, 17,600 small MLPs: half an hour, 2 cores
     python -m experiments.estimators --preset cifar10_12k --data cifar10.npz     12x12 colour, 8,800 small MLPs: as long
