@@ -2,6 +2,7 @@
 
 from jaxinfl.plots.agreement import agreement_figure
 from jaxinfl.plots.consistency import FEW_PAIRS, consistency_figure, scores_figure
+from jaxinfl.plots.estimators import estimator_curves_figure, models_for_target_figure
 from jaxinfl.plots.gallery import pairs_gallery
 from jaxinfl.plots.intervals import Estimates, intervals_figure
 from jaxinfl.plots.planner import Predicted, pilots_figure, plan_figure
@@ -20,7 +21,9 @@ __all__ = [
     "Predicted",
     "agreement_figure",
     "consistency_figure",
+    "estimator_curves_figure",
     "intervals_figure",
+    "models_for_target_figure",
     "models_needed_figure",
     "pairs_gallery",
     "pilots_figure",

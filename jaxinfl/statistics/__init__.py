@@ -3,6 +3,7 @@
 from jaxinfl.statistics.agreement import agreement, agreement_between, agreement_of_pairs
 from jaxinfl.statistics.attribution import AttributionScore, data_banzhaf, lds, leave_one_out_correlation
 from jaxinfl.statistics.discovery import Discoveries, discoveries
+from jaxinfl.statistics.estimate import Estimate, datamodel_weights, estimate
 from jaxinfl.statistics.model_plan import ModelPlan
 from jaxinfl.statistics.paired import newcombe_paired_interval
 from jaxinfl.statistics.planner import plan
@@ -23,6 +24,7 @@ __all__ = [
     "AttributionScore",
     "Discoveries",
     "ModelPlan",
+    "Estimate",
     "PairUncertainty",
     "SequentialModels",
     "ShareInterval",
@@ -32,7 +34,9 @@ __all__ = [
     "agreement_of_pairs",
     "agresti_caffo_interval",
     "data_banzhaf",
+    "datamodel_weights",
     "discoveries",
+    "estimate",
     "lds",
     "leave_one_out_correlation",
     "memorization_uncertainty",

@@ -1,0 +1,217 @@
+"""What `estimators` found, as numbers, figures and words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from experiments.estimator_comparison import COLUMNS, PUBLISHED, Judgement, References, models_to_reach
+from experiments.outcome import Outcome
+from jaxinfl import Dataset, plots
+from jaxinfl.report import Illustration, Section, Table, measured, spread
+
+DRAWN = (
+    PUBLISHED,
+    "0-1 difference, shrunk",
+    "0-1 ridge datamodel",
+    "being right, from margins",
+    "being right, from margins, shrunk",
+    "probability difference",
+    "margin difference",
+)
+"""Estimators whose curves are drawn; the other figure and the tables have all."""
+REFERENCES = {"own": "with its own reference", "published": "with the published reference"}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that the figures and results.json are made from."""
+
+    sizes: tuple[int, ...]
+    judged: Sequence[Judgement]
+    """The published estimator first."""
+    references: References
+    target: float
+    min_memorization: float | None
+    test_accuracy: Float[np.ndarray, " models"]
+
+    def costs(self, judgement: Judgement) -> Float[np.ndarray, " sizes"]:
+        """Numbers of models, counted in models of the published estimator that cost as much."""
+        return judgement.cost * np.array(self.sizes, float)
+
+    def needed(self, judgement: Judgement, measure: str) -> Float[np.ndarray, " repeats"]:
+        """Models for the target, for each repeat; infinite where it is not reached."""
+        values = judgement.values[:, :, COLUMNS.index(measure)]
+        return models_to_reach(self.costs(judgement), values, self.target)
+
+    def interval(self, judgement: Judgement, measure: str) -> Float[np.ndarray, "3"]:
+        """Lowest, median and highest of `needed`."""
+        needed = self.needed(judgement, measure)
+        needed = np.sort(needed[~np.isnan(needed)])
+        if needed.size == 0:
+            return np.full(3, np.nan)
+        # The middle of two infinities is infinite; of one, too.
+        return np.array([needed[0], (needed[(needed.size - 1) // 2] + needed[needed.size // 2]) / 2, needed[-1]])
+
+
+def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
+    """The section, its numbers and its figures."""
+    references = findings.references
+    who = (
+        f"all {references.examples.size} training examples"
+        if findings.min_memorization is None
+        else f"the {references.examples.size} training examples memorized more than {findings.min_memorization:g}"
+    )
+    about = f"{data.name}, {model}: influence of {who} on {data.num_test} test examples"
+    section = Section(
+        title="Estimators: fewer models for the same trust",
+        claim="Held to be shown: influence on being right, told from margins and shrunk by empirical Bayes, needs half the "
+        "models of the published difference of 0-1 scores, or fewer.",
+        setting=f"{about}; references of {references.num_models['reference']} models, judged by others, right on "
+        f"{spread(100 * findings.test_accuracy, 1)} % of the test examples. {references.num_pairs} pairs have an influence of "
+        f"{references.threshold:g} or more by the published reference, and as many of each estimate's highest are compared.",
+        finding=main_finding(findings),
+        paper="It compares 0-1 scores with probabilities (Appendix D): the latter agree better with each other, and worse "
+        "with the 0-1 estimate of all models. Datamodels, shrinkage and other designs are not in it.",
+        tables=[_needed_table(findings), *(_iou_table(findings, measure) for measure in REFERENCES)],
+        illustrations=[
+            Illustration("curves", "IOU with references over the number of models."),
+            Illustration("needed", f"Models for an IOU of {findings.target:g}."),
+        ],
+    )
+    return Outcome(section, numbers(findings), _figures(findings, about))
+
+
+def _figures(findings: Findings, about: str) -> dict[str, Any]:
+    panels = {
+        f"IOU {words}": {
+            each.estimator.name: (findings.costs(each), each.values[:, :, COLUMNS.index(measure)])
+            for each in findings.judged
+            if each.estimator.name in DRAWN
+        }
+        for measure, words in REFERENCES.items()
+    }
+    pairs = f"the {findings.references.num_pairs} highest pairs"
+    return {
+        "curves": plots.estimator_curves_figure(panels, target=findings.target, ylabel=f"IOU of {pairs}", title=about),
+        "needed": plots.models_for_target_figure(
+            [each.estimator.name for each in findings.judged],
+            {
+                f"IOU {words}": np.stack([findings.interval(each, measure) for each in findings.judged])
+                for measure, words in REFERENCES.items()
+            },
+            largest=float(max(findings.sizes)),
+            title=f"Models for an IOU of {findings.target:g}. {about}, {pairs}. Dot: median, line: range over repeats; open "
+            "triangle: not reached; dashed: the published estimator's number, dotted: half of it",
+        ),
+    }
+
+
+def numbers(findings: Findings) -> dict[str, Any]:
+    """Every number of the figures with its n and spread."""
+    references = findings.references
+    return {
+        "note": "needed: models for the target in each repeat, null where it is not reached; all repeats draw from one pool. "
+        "Numbers of models count what is trained at the cost of one model of the published estimator.",
+        "measures": COLUMNS,
+        "threshold": references.threshold,
+        "target": findings.target,
+        "compared_pairs": references.num_pairs,
+        "compared_examples": references.examples.size,
+        "reference_models": references.num_models,
+        "test_accuracy": measured(findings.test_accuracy),
+        "estimators": {each.estimator.name: _of_estimator(findings, each) for each in findings.judged},
+    }
+
+
+def _of_estimator(findings: Findings, judgement: Judgement) -> dict[str, Any]:
+    return {
+        "estimand": judgement.estimator.estimand,
+        "cost_of_a_model": judgement.cost,
+        "own_reference": dict(zip(COLUMNS, judgement.ceiling, strict=True)),
+        "agreement": {
+            measure: {size: measured(judgement.values[row, :, column]) for row, size in enumerate(findings.sizes)}
+            for column, measure in enumerate(COLUMNS)
+        },
+        "needed": {measure: findings.needed(judgement, measure) for measure in COLUMNS},
+    }
+
+
+def _needed_table(findings: Findings) -> Table:
+    rows = [
+        [
+            each.estimator.name,
+            each.estimator.estimand,
+            *(_range(findings.interval(each, measure), findings) for measure in COLUMNS),
+            f"{each.ceiling[COLUMNS.index('published')]:.2f}",
+        ]
+        for each in findings.judged
+    ]
+    return Table(
+        f"Models for {findings.target:g}: median (lowest-highest)",
+        [
+            "estimator",
+            "influence on",
+            "IOU, own reference",
+            "IOU, published",
+            f"IOU at {findings.references.threshold:g}, published",
+            "rank, own",
+            "rank, published",
+            "IOU of both references",
+        ],
+        rows,
+        f"Over {_repeats(findings.judged)} repeats, which draw from one pool of models. Counted in models of the "
+        "published estimator that cost as much: on halves of the training set a model costs less. rank: Spearman's over all "
+        "pairs. The last column is what an estimator can reach with the published reference from as many models as its own has.",
+    )
+
+
+def _repeats(judged: Sequence[Judgement]) -> str:
+    numbers = sorted({int((~np.isnan(each.values[0, :, 0])).sum()) for each in judged})
+    return " (regressions) or ".join(map(str, numbers))
+
+
+def _range(interval: Float[np.ndarray, "3"], findings: Findings) -> str:
+    if np.isnan(interval[1]):
+        return "no such unit"
+    low, middle, high = (f"{value:.0f}" if np.isfinite(value) else f"> {max(findings.sizes)}" for value in interval)
+    return middle if low == high else f"{middle} ({low}-{high})"
+
+
+def _iou_table(findings: Findings, measure: str) -> Table:
+    column = COLUMNS.index(measure)
+    return Table(
+        f"IOU {REFERENCES[measure]}, by number of models",
+        ["estimator", *map(str, findings.sizes)],
+        [
+            [each.estimator.name, *(spread(each.values[row, :, column], 2) for row in range(len(findings.sizes)))]
+            for each in findings.judged
+        ],
+        "Mean ± standard deviation over repeats; models as trained, whatever they cost.",
+    )
+
+
+def main_finding(findings: Findings) -> str:
+    """Who reaches the target with how many models, in words."""
+    sentences = []
+    for measure, words in REFERENCES.items():
+        published = findings.interval(findings.judged[0], measure)[1]
+        others = sorted(
+            (float(findings.interval(each, measure)[1]), each.estimator.name) for each in findings.judged[1:]
+        )
+        reached = [(models, name) for models, name in others if np.isfinite(models)]
+        limit = findings.sizes[-1]
+        says = f"{published:.0f} models" if np.isfinite(published) else f"more than the {limit} models that were tried"
+        if not reached:
+            sentences.append(f"{words} the published estimator needs {says}, and no other reaches it.")
+            continue
+        best, name = reached[0]
+        halved = [each for models, each in reached if models <= min(published, 2 * limit) / 2]
+        half = f"half or fewer: {', '.join(halved)}" if halved else "none needs half or fewer"
+        if not np.isfinite(published):
+            half = f"at most {limit}: {', '.join(each for _, each in reached)}"
+        sentences.append(f"{words} the published estimator needs {says}, {name} {best:.0f}; {half}.")
+    answer = " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
+    return f"for an IOU of {findings.target:g} over {findings.references.num_pairs} pairs: {answer}"
