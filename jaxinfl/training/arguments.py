@@ -10,11 +10,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool
 
+from jaxinfl.arguments import check_path, check_switch, is_whole, shown
 from jaxinfl.datasets import Dataset
 from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.store import RunDirectoryError
 from jaxinfl.subsets import check_masks
-from jaxinfl.training.keys import ModelKeys
+from jaxinfl.training.keys import ModelKeys, as_keys
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.recipes import stored_side
 
@@ -43,13 +44,13 @@ def check_subsets(masks: ArrayLike, data: Dataset) -> Bool[np.ndarray, "models t
 
 def check_keys(keys: ArrayLike | ModelKeys, num_models: int) -> ModelKeys:
     """The keys by source of randomness, if there is one a model."""
-    split = ModelKeys.split(keys)
-    if len(split) != num_models:
+    given = keys if isinstance(keys, ModelKeys) else as_keys(keys, "keys")
+    if len(given) != num_models:
         raise ValueError(
-            f"keys has {len(split)} keys for {num_models} models; it takes one a model: "
+            f"keys has {len(given)} keys for {num_models} models (rows of masks); it takes one a model: "
             f"jax.random.split(jax.random.key(0), {num_models})."
         )
-    return split
+    return ModelKeys.split(given)
 
 
 def check_recipe(recipe: Recipe, data: Dataset) -> None:
@@ -75,10 +76,18 @@ def check_recipe(recipe: Recipe, data: Dataset) -> None:
 
 def check_shard_size(shard_size: int | None) -> None:
     """Raise unless it is None or a number of models."""
-    if shard_size is None:
-        return
-    if isinstance(shard_size, bool) or not isinstance(shard_size, (int, np.integer)) or shard_size < 1:
-        raise ValueError(f"shard_size is {shard_size!r}; it takes a whole number of models from 1 up.")
+    if shard_size is not None and (not is_whole(shard_size) or shard_size < 1):
+        raise ValueError(f"shard_size is {shown(shard_size)}; it takes a whole number of models from 1 up.")
+
+
+def check_options(run_dir: Any, on_plan: Any, **switches: Any) -> None:
+    """Raise unless these are a path, something to call, and True or False: found out late, they would cost a compilation."""
+    if run_dir is not None:
+        check_path(run_dir, "run_dir", "a directory")
+    if on_plan is not None and not callable(on_plan):
+        raise TypeError(f"on_plan is {shown(on_plan)}; it takes a function of the run's plan.")
+    for name, value in switches.items():
+        check_switch(value, name)
 
 
 def check_weights_kept(recorded: Mapping[str, Any], path: Path | None, kept: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from jaxinfl.store.weights import CHECKSUM, describe, weights_digest
 from jaxinfl.training.arguments import (
     check_execution,
     check_keys,
+    check_options,
     check_recipe,
     check_shard_size,
     check_subsets,
@@ -107,6 +108,7 @@ def train_ensemble(
     model_keys = check_keys(keys, len(subsets))
     check_recipe(recipe, data)
     check_shard_size(shard_size)
+    check_options(run_dir, on_plan, tune=tune, keep_weights=keep_weights, progress=progress)
     built, given = _built(model, data, recipe, overrides, initial, len(subsets))
     kept = {"weights": describe(jax.eval_shape(built.init, jax.random.key(0)))} if keep_weights else {}
     identity = _identity(subsets, model_keys, data, built, recipe, given)
