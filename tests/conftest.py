@@ -22,6 +22,26 @@ import jaxinfl
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+LONGEST = (
+    "test_models_per_hour",
+    "test_lowering",
+    "test_large_models",
+    "test_benchmarks",
+    "test_experiments",
+    "test_ensemble",
+    "test_models",
+    "test_overrides",
+    "test_weights",
+    "test_accumulation",
+    "test_tuning",
+)
+"""Files that take longest; `make test` hands whole files to its processes, in the order of collection."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process is left with one of them when the others are done."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # A program that another process is still writing into the cache is compiled here.
