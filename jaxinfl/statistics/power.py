@@ -145,7 +145,7 @@ def _smallest(rate_out: float, rate_in: float, ratio: float, alpha: float, power
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) else (middle, high)
-    return high
+    return float(high)
 
 
 def _fleiss(rate_out: float, rate_in: float, ratio: float, alpha: float, power: float) -> float:
