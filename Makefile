@@ -13,7 +13,7 @@ paper: .venv/installed
 	$(BIN)/python -m experiments.paper --preset digits
 
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

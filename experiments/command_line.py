@@ -114,7 +114,7 @@ def load(config: Options, experiment: str, preset: str) -> tuple[Dataset, Path]:
         data = load_dataset(config.data, config.data_dir, image_size=config.image_size, splits=config.splits)
     data = _part(data, config.train_examples, config.test_examples)
     # "digits" on digits is named once.
-    folder = re.sub(r"[^\w.-]", "_", "-".join(dict.fromkeys([preset, data.name])))
+    folder = re.sub(r"[^\w.-]", "_", "-".join(dict.fromkeys([preset, data.name])))[:100]
     return data, config.out or Path("results") / experiment / folder
 
 

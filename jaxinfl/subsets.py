@@ -7,6 +7,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Int
 
+from jaxinfl.arguments import MOST_BYTES, as_array, check_choice, is_number, is_whole, shown
+
 Design = Literal["uniform", "balanced", "complementary"]
 
 
@@ -31,7 +33,8 @@ def draw_subsets(
       Bool [models, train]; `masks[t, i]` says whether model t is trained on example i.
 
     Raises:
-      ValueError: a number out of its range; a subset that would be empty; an unknown design.
+      TypeError: `ratio` is no number.
+      ValueError: a number out of its range; a subset that would be empty; masks of more than 64 GiB; an unknown design.
     """
     _check_draw(num_models, num_train, ratio, seed, design)
     size = int(ratio * num_train)
@@ -62,18 +65,23 @@ def leave_one_out(num_train: int, dropped: Iterable[int], repeats: int) -> Bool[
       models on everything take `np.ones((models, num_train), bool)`; both sorts may stand in one ensemble.
 
     Raises:
-      ValueError: an example outside the training set or named twice; repeats below 1.
+      TypeError: `dropped` is no list of anything.
+      ValueError: an example outside the training set or named twice; repeats below 1; masks of more than 64 GiB.
     """
     _check_count("num_train", num_train, low=2)
     _check_count("repeats", repeats)
-    examples = np.asarray(list(dropped))
-    if examples.size == 0 or examples.ndim != 1 or not np.issubdtype(examples.dtype, np.integer):
-        raise ValueError(f"dropped is {dropped!r}; it takes the indices of one or more training examples.")
+    takes = "the indices of one or more training examples"
+    if not isinstance(dropped, Iterable) or isinstance(dropped, (str, bytes)):
+        raise TypeError(f"dropped is {shown(dropped)}; it takes {takes}.")
+    examples = as_array(list(dropped), "dropped", takes)
+    if examples.size == 0 or examples.ndim != 1 or examples.dtype.kind not in "iu":
+        raise ValueError(f"dropped is {shown(dropped)}; it takes {takes}.")
     outside = examples[(examples < 0) | (examples >= num_train)]
     if outside.size:
         raise ValueError(f"dropped names example {outside[0]}; the training set has examples 0 to {num_train - 1}.")
     if len(np.unique(examples)) < len(examples):
         raise ValueError(f"dropped names an example twice: {examples.tolist()}. Use repeats for more models each.")
+    _check_size("repeats", len(examples) * int(repeats), num_train)
     masks = np.ones((len(examples) * repeats, num_train), bool)
     masks[np.arange(len(masks)), np.repeat(examples, repeats)] = False
     return masks
@@ -105,7 +113,7 @@ def check_masks(masks: ArrayLike, name: str = "masks") -> Bool[np.ndarray, "mode
 
 def check_bool_matrix(value: ArrayLike, name: str, meaning: str) -> Bool[np.ndarray, "_ _"]:
     """`value` as a NumPy array, if it is bool, two-dimensional and not empty."""
-    array = np.asarray(value)
+    array = as_array(value, name, f"bool {meaning}")
     if array.dtype != np.bool_:
         raise TypeError(
             f"{name} has dtype {array.dtype}, but takes bool {meaning}; if its values are 0 and 1, "
@@ -148,12 +156,12 @@ def _check_draw(num_models: int, num_train: int, ratio: float, seed: int, design
     _check_count("num_models", num_models)
     _check_count("num_train", num_train)
     _check_count("seed", seed, low=0)
-    if isinstance(ratio, bool) or not isinstance(ratio, (int, float, np.floating, np.integer)):
-        raise TypeError(f"ratio is {ratio!r}; it takes a share of the training set above 0 and at most 1.")
-    if design not in get_args(Design):
-        raise ValueError(f"design is {design!r}; it takes one of {', '.join(map(repr, get_args(Design)))}.")
+    if not is_number(ratio):
+        raise TypeError(f"ratio is {shown(ratio)}; it takes a share of the training set above 0 and at most 1.")
+    check_choice(design, "design", get_args(Design))
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio is {ratio}; it takes a share of the training set above 0 and at most 1.")
+    _check_size("num_models", num_models, num_train)
     if int(ratio * num_train) < 1:
         raise ValueError(
             f"ratio {ratio} of {num_train} training examples is an empty subset. Use a ratio of at least {1 / num_train:.3g}."
@@ -165,8 +173,17 @@ def _check_draw(num_models: int, num_train: int, ratio: float, seed: int, design
 
 
 def _check_count(name: str, value: int, low: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-        raise ValueError(f"{name} is {value!r}; it takes a whole number from {low} up.")
+    if not is_whole(value) or value < low:
+        raise ValueError(f"{name} is {shown(value)}; it takes a whole number from {low} up.")
+
+
+def _check_size(name: str, num_models: int, num_train: int) -> None:
+    """Raise `ValueError` for masks that no memory holds, naming the argument that decides their number."""
+    if int(num_models) * int(num_train) > MOST_BYTES:
+        raise ValueError(
+            f"{name} asks for {num_models} masks of {num_train} training examples (num_train), "
+            f"{int(num_models) * int(num_train) / 2**30:.3g} GiB; at most {MOST_BYTES / 2**30:.0f} GiB are taken."
+        )
 
 
 __all__ = ["Design", "check_coverage", "check_masks", "draw_subsets", "leave_one_out"]

@@ -13,6 +13,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
@@ -21,6 +22,29 @@ import jaxinfl
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# A busy machine is no reason to fail.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
+
+LONGEST = (
+    "test_models_per_hour",
+    "test_lowering",
+    "test_large_models",
+    "test_benchmarks",
+    "test_experiments",
+    "test_ensemble",
+    "test_models",
+    "test_overrides",
+    "test_weights",
+    "test_accumulation",
+    "test_tuning",
+)
+"""Files that take longest; `make test` hands whole files to its processes, in the order of collection."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process is left with one of them when the others are done."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import jaxinfl
 
-# provenance and devices know nothing of the stages. The store knows nothing of training, which writes into it.
+# arguments, provenance and devices know nothing of the stages. The store knows nothing of training, which writes into it.
 ORDER = [
+    "arguments",
     "provenance",
     "devices",
     "datasets",

@@ -44,6 +44,7 @@ def train(data, overrides, rows=slice(None), **options):
         ),
     ],
 )
+@pytest.mark.usefixtures("compiled_quickly")
 def test_each_model_is_trained_with_its_own_numbers(toy, recipe, overrides, width):
     """Against an ensemble of one of them, whose program has its numbers as constants: equal but for rounding."""
     with jax.numpy_dtype_promotion("standard"):  # optax's bias correction mixes an integer count with floats

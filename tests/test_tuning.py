@@ -17,6 +17,7 @@ from jaxinfl.training.tuning import Freedom, Notebook, Search
 OWN = Execution("gpu", num_devices=2, lanes=1, width=32, conv="patches")
 ALL = Freedom(width=True, conv=True, devices=True, most=10_000)
 RECIPE = Recipe(epochs=1, batch_size=8)
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @pytest.fixture(autouse=True)

@@ -84,7 +84,7 @@ def test_nothing_varies():
     [
         (np.ones((4, 3)), ValueError, r"score has shape \(4, 3\); it takes \[subsets, seeds, test\]"),
         (np.ones((1, 3, 2)), ValueError, "at least 2 subsets"),
-        (np.full((2, 2, 2), np.nan), ValueError, "NaN or inf for 4 models"),
+        (np.full((2, 2, 2), np.nan), ValueError, "8 of 8 values that are NaN, infinite"),
         (np.ones((2, 2, 2), int), TypeError, "dtype int64"),
     ],
 )

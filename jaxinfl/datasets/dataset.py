@@ -4,11 +4,15 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 from numpy.typing import ArrayLike
+
+from jaxinfl.arguments import shown
 
 _HASHED_AT_ONCE = 64 * 2**20  # bytes; bounds the copies made of arrays that are not contiguous
 
@@ -22,10 +26,10 @@ class Dataset:
     afterwards changes this data set and makes its `fingerprint` wrong.
 
     Raises:
-      TypeError: an array has a dtype that is not taken, or a class name is not a string.
+      TypeError: an array has a dtype that is not taken, or `name` or a class name is not a string.
       ValueError: a wrong or empty shape, images and labels of unequal length, NaN, a label outside the classes,
-        a class without a training example, fewer than 2 classes, or two classes of one name.
-        A class may be missing in the test set.
+        a class without a training example, fewer than 2 classes, two classes of one name, or a name that cannot be
+        written (control characters, bytes that are no UTF-8). A class may be missing in the test set.
     """
 
     train_images: UInt8[np.ndarray, "train height width channels"]
@@ -61,6 +65,9 @@ class Dataset:
         _check_shapes(converted)
         train, test = converted["train_labels"], converted["test_labels"]
         names = _as_class_names(class_names)
+        if not isinstance(name, str):
+            raise TypeError(f"name is {shown(name)}. Taken: a string.")
+        _check_text("name", name)
         if names:
             _check_labels_within("train_labels", train, names)
             _check_labels_within("test_labels", test, names)
@@ -194,7 +201,7 @@ def _as_labels(field: str, value: ArrayLike) -> np.ndarray:
         )
     if labels.size == 0:
         raise ValueError(f"{field} is empty, shape {labels.shape}. Give at least one example.")
-    if not np.issubdtype(labels.dtype, np.integer):
+    if labels.dtype.kind not in "iu":
         remedy = "np.unique(labels, return_inverse=True)[1]" if labels.dtype.kind in "SU" else ".astype(np.int32)"
         raise TypeError(f"{field} has dtype {labels.dtype}. Taken: {expected}. Convert with {remedy}.")
     if labels.min() < 0:
@@ -223,15 +230,28 @@ def _as_class_names(names: Sequence[str] | None) -> tuple[str, ...]:
     """`names` as a tuple, empty when none are given."""
     if names is None:
         return ()
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"class_names is {names!r}. Taken: a sequence of strings, one a class.")
-    taken = tuple(str(name) for name in names)
-    repeated = sorted({name for name in taken if taken.count(name) > 1})
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"class_names is {shown(names)}. Taken: a sequence of strings, one a class.")
+    given = list(names)
+    if not all(isinstance(name, str) for name in given):
+        raise TypeError(f"class_names is {shown(names)}. Taken: a sequence of strings, one a class.")
+    taken = tuple(str(name) for name in given)
+    for name in taken:
+        _check_text("class_names", name)
+    repeated = sorted(name for name, number in Counter(taken).items() if number > 1)
     if repeated:
         raise ValueError(f"class_names repeats {repeated[:5]}, so a name does not identify a class. Rename them.")
     if len(taken) == 1:
         raise ValueError(f"class_names holds 1 class, {taken[0]!r}. At least 2 classes are needed to classify.")
     return taken
+
+
+def _check_text(field: str, text: str) -> None:
+    """Refuse what no terminal, page or file may be made to show: names come from data sets, and end in all of them."""
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise ValueError(
+            f"{field} holds {text!r}, which has control characters or is no valid text. Rename it; of a folder, its name."
+        )
 
 
 def _check_labels_within(field: str, labels: np.ndarray, names: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """Encoded images of any size, decoded by Pillow into one uint8 array."""
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,8 @@ from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
+
+from jaxinfl.arguments import MOST_BYTES
 
 DEFAULT_SIZE = 224
 """Side in pixels that images of varying size are brought to when no `image_size` is given."""
@@ -104,7 +107,13 @@ def resize_arrays(
     images: UInt8[np.ndarray, "n height width channels"], image_size: int
 ) -> UInt8[np.ndarray, "n size size channels"]:
     """As `decode_images`, for images that are decoded already, with any number of channels."""
-    resized = np.empty((len(images), image_size, image_size, images.shape[-1]), np.uint8)
+    shape = (len(images), image_size, image_size, images.shape[-1])
+    if math.prod(shape) > MOST_BYTES:
+        raise ValueError(
+            f"image_size {image_size} makes {math.prod(shape) / 2**30:.3g} GiB of {len(images)} images; at most "
+            f"{MOST_BYTES / 2**30:.3g} GiB are taken."
+        )
+    resized = np.empty(shape, np.uint8)
     for i, image in enumerate(images):
         for channel in range(images.shape[-1]):
             fitted = fit_square(Image.fromarray(np.ascontiguousarray(image[..., channel])), image_size)

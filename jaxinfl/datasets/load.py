@@ -4,11 +4,15 @@ import os
 import re
 from pathlib import Path
 
+from jaxinfl.arguments import check_path, is_whole
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.digits import load_digits
 from jaxinfl.datasets.folder import load_folder
 from jaxinfl.datasets.images import resize_arrays
 from jaxinfl.datasets.npz import load_npz
+
+_MOST_PIXELS = 4096
+"""A side of images for training; what asks for more is a slip, and would exhaust memory."""
 
 
 def load_dataset(
@@ -55,6 +59,10 @@ def load_dataset(
     """
     if not isinstance(name, (str, os.PathLike)):
         raise TypeError(f"name is {name!r}. Taken: a string or a path.")
+    if isinstance(name, str) and "\0" in name:
+        raise ValueError(f"name is {name!r}. Taken: a string or a path without NUL characters.")
+    if data_dir is not None:
+        check_path(data_dir, "data_dir", "a folder")
     _check_image_size(image_size)
     kind = _kind(name)
     parts = None if splits is None else _parse_splits(splits, kind)
@@ -84,10 +92,12 @@ def _kind(name: str | os.PathLike) -> str:
 def _check_image_size(image_size: int | None) -> None:
     if image_size is None:
         return
-    if isinstance(image_size, bool) or not isinstance(image_size, int):
+    if not is_whole(image_size):
         raise TypeError(f"image_size is {image_size!r}. Taken: a positive integer, in pixels, or None.")
-    if image_size < 1:
-        raise ValueError(f"image_size is {image_size}. Taken: a positive integer, in pixels, or None.")
+    if not 1 <= image_size <= _MOST_PIXELS:
+        raise ValueError(
+            f"image_size is {image_size}. Taken: a positive integer of at most {_MOST_PIXELS}, in pixels, or None."
+        )
 
 
 def _parse_splits(splits: str | tuple[str, str], kind: str) -> tuple[str, str]:

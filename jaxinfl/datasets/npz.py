@@ -2,17 +2,19 @@
 
 import math
 import os
+import struct
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from jaxinfl.arguments import MOST_BYTES
 from jaxinfl.datasets.dataset import Dataset
 
 REQUIRED_KEYS = ("x_train", "y_train", "x_test", "y_test")
 
-_MAX_ARRAY_BYTES = 64 * 2**30
+_MAX_HEADER_BYTES = 2**16  # an .npy header is a line
 # What reading a damaged or hostile zip file can raise, beyond what `np.load` turns into ValueError.
 _READ_ERRORS = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
@@ -21,7 +23,8 @@ def load_npz(path: str | os.PathLike) -> Dataset:
     """The data set in the .npz file `path`: x_train, y_train, x_test, y_test and, if it is there, class_names.
 
     Every member's declared shape is checked before anything is allocated, so a small file cannot ask for more
-    memory than its directory says, nor for more than 64 GiB an array. Pickled objects are never loaded.
+    memory than its directory says, nor for more in all than this machine has (`memory_limit`). Pickled objects are
+    never loaded.
 
     Raises:
       FileNotFoundError: no such file.
@@ -34,8 +37,8 @@ def load_npz(path: str | os.PathLike) -> Dataset:
     try:
         with zipfile.ZipFile(path) as archive:
             keys = _check_keys(path, archive)
-            for key in keys:
-                _check_member(path, key, archive)
+            declared = {key: _check_member(path, key, archive) for key in keys}
+            _check_sizes(path, declared)
     except (zipfile.BadZipFile, EOFError) as error:
         raise _unreadable(path, error) from error
     arrays = {}
@@ -76,17 +79,43 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 def _check_keys(path: Path, archive: zipfile.ZipFile) -> list[str]:
     """The keys to load, once all required ones are known to be there."""
     there = sorted(name.removesuffix(".npy") for name in archive.namelist())
+    listed = ", ".join(name if name.isprintable() else repr(name) for name in there[:10]) or "nothing"
     missing = [key for key in REQUIRED_KEYS if key not in there]
     if missing:
         raise ValueError(
-            f"{path} lacks {', '.join(missing)}; it holds {', '.join(there) or 'nothing'}. Taken: {', '.join(REQUIRED_KEYS)} "
+            f"{path} lacks {', '.join(missing)}; it holds {listed}. Taken: {', '.join(REQUIRED_KEYS)} "
             "and optionally class_names. Save the arrays under these names."
         )
     return [*REQUIRED_KEYS, *(["class_names"] if "class_names" in there else [])]
 
 
-def _check_member(path: Path, key: str, archive: zipfile.ZipFile) -> None:
-    """Refuse an array by its header, before NumPy allocates what the header asks for."""
+def memory_limit() -> int:
+    """Bytes that the arrays of a file may take: this machine's memory, at most 64 GiB."""
+    try:
+        return min(MOST_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # not on every platform
+        return MOST_BYTES
+
+
+def _check_sizes(path: Path, declared: dict[str, tuple[tuple[int, ...], int]]) -> None:
+    """Refuse arrays that together do not fit in memory, and more class names than there can be classes."""
+    limit = memory_limit()
+    total = sum(size for _, size in declared.values())
+    if total > limit:
+        listed = ", ".join(f"{key} {shape}" for key, (shape, _) in declared.items())
+        raise ValueError(
+            f"{path} declares {listed}: {total / 2**30:.3g} GiB. At most {limit / 2**30:.3g} GiB are taken, the memory of this "
+            "machine. Save smaller images, or an image folder, which is read from disk."
+        )
+    examples, names = (math.prod(declared.get(key, ((0,), 0))[0]) for key in ("y_train", "class_names"))
+    if names > max(examples, 2):
+        raise ValueError(
+            f"{path} declares {names} class_names for {examples} training labels; every class takes a training example."
+        )
+
+
+def _check_member(path: Path, key: str, archive: zipfile.ZipFile) -> tuple[tuple[int, ...], int]:
+    """Refuse an array by its header, before NumPy allocates what the header asks for; its shape and bytes."""
     # `np.savez` appends ".npy"; `np.load` takes members with and without it, the exact name first.
     info = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
     try:
@@ -98,23 +127,30 @@ def _check_member(path: Path, key: str, archive: zipfile.ZipFile) -> None:
             f"{key} in {path} holds pickled Python objects ({dtype}), which are never loaded: a pickle can run any "
             "program. Save it as a plain array; images of unequal size go into an image folder."
         )
-    declared = math.prod(shape) * dtype.itemsize
-    if declared > _MAX_ARRAY_BYTES:
+    declared, limit = math.prod(shape) * dtype.itemsize, memory_limit()
+    if declared > limit:
         raise ValueError(
-            f"{key} in {path} declares shape {shape} {dtype}, {declared / 2**30:.0f} GiB. "
-            f"At most {_MAX_ARRAY_BYTES / 2**30:.0f} GiB are taken."
+            f"{key} in {path} declares shape {shape} {dtype}, {declared / 2**30:.3g} GiB. "
+            f"At most {limit / 2**30:.3g} GiB are taken, the memory of this machine."
         )
     if declared != info.file_size - header_bytes:
         raise ValueError(
             f"{key} in {path} declares shape {shape} {dtype}, {declared} bytes, but the file holds "
             f"{info.file_size - header_bytes}: it is damaged. Write it again."
         )
+    return shape, declared
 
 
 def _read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype, int]:
     """The shape and dtype that a member declares, and the bytes that its header takes."""
     with archive.open(info) as member:
         version = np.lib.format.read_magic(member)
+        if version == (2, 0):
+            # NumPy reads as long a header as is declared, up to 4 GiB, before it finds it too long.
+            (length,) = struct.unpack("<I", member.read(4))
+            if length > _MAX_HEADER_BYTES:
+                raise ValueError(f"a header of {length} bytes is declared; at most {_MAX_HEADER_BYTES} are taken")
+            member.seek(member.tell() - 4)
         if version == (1, 0):
             shape, _, dtype = np.lib.format.read_array_header_1_0(member)
         elif version == (2, 0):
@@ -131,4 +167,9 @@ def _class_names(path: Path, names: np.ndarray | None) -> tuple[str, ...]:
         raise ValueError(
             f"class_names in {path} is {names.dtype}, shape {names.shape}. Taken: one-dimensional, of strings."
         )
-    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+    try:
+        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"class_names in {path} are bytes that are no UTF-8 ({error}). Save them as strings."
+        ) from None

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float32, Int
 
+from jaxinfl.arguments import as_array, is_number, is_whole, shown
 from jaxinfl.subsets import check_bool_matrix, check_matrix
 
 
@@ -30,7 +31,7 @@ def check_score(
     Floats of any other width are rounded to float32 here. `num_columns` is given where the columns are the training
     examples.
     """
-    array = np.asarray(score)
+    array = as_array(score, name, "bool or float scores, a row a model")
     if not (array.dtype == np.bool_ or jnp.issubdtype(array.dtype, jnp.floating)):
         raise TypeError(
             f"{name} has dtype {array.dtype}, but takes bool (right or wrong) or float (a probability, a margin); "
@@ -57,7 +58,7 @@ def check_score(
 
 def check_thresholds(thresholds: ArrayLike | Sequence[Any]) -> Float[np.ndarray, " thresholds"]:
     """`thresholds` as a 1-D float64 array in the order given; a scalar becomes one threshold."""
-    array = np.atleast_1d(np.asarray(thresholds))
+    array = np.atleast_1d(as_array(thresholds, "thresholds", "numbers, in the unit of the influence"))
     if array.dtype.kind not in "iuf":
         raise TypeError(f"thresholds has dtype {array.dtype}, but takes numbers, in the unit of the influence.")
     if array.ndim != 1 or array.size == 0:
@@ -73,7 +74,7 @@ def check_examples(examples: ArrayLike | Sequence[Any] | None, num_train: int) -
     """Indices of training examples from indices or a bool mask of length `num_train`; None stays None (all of them)."""
     if examples is None:
         return None
-    array = np.asarray(examples)
+    array = as_array(examples, "examples", f"indices of training examples, or a bool mask of length {num_train}")
     if array.ndim != 1 or array.dtype.kind not in "biu":
         raise TypeError(
             f"examples has dtype {array.dtype} and shape {array.shape}, but takes a 1-D array of indices, "
@@ -94,19 +95,27 @@ def check_examples(examples: ArrayLike | Sequence[Any] | None, num_train: int) -
     return array.astype(np.intp)
 
 
-def check_positive(value: Any, name: str) -> int:
-    """`value` as a positive int, or an error."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} is {value!r} ({type(value).__name__}), but takes a positive int.")
+def check_positive(value: Any, name: str, high: int | None = None) -> int:
+    """`value` as a positive int, at most `high`, or an error."""
+    if not is_whole(value):
+        raise TypeError(f"{name} is {shown(value)}, but takes a positive int.")
     if value < 1:
         raise ValueError(f"{name} is {value}, but takes a positive int.")
+    if high is not None and value > high:
+        raise ValueError(f"{name} is {value}, but takes at most {high}.")
     return int(value)
 
 
 def check_min_memorization(min_memorization: float | None) -> None:
     """Raise unless `min_memorization` is None or a number other than NaN."""
-    if min_memorization is not None and np.isnan(min_memorization):
+    if min_memorization is None:
+        return
+    if not is_number(min_memorization):
+        raise TypeError(f"min_memorization is {shown(min_memorization)}, but takes a number, or None.")
+    if not -np.inf <= min_memorization <= np.inf:
         raise ValueError("min_memorization is NaN, and nothing is > NaN; pass None to switch the condition off.")
+    if 1e300 < abs(min_memorization) < np.inf:  # an int may be too large for any comparison with an array
+        raise ValueError(f"min_memorization is {shown(min_memorization)}, but takes a number in the unit of the score.")
 
 
 def _check_rows(array: np.ndarray, num_models: int, name: str, masks_name: str = "masks") -> None:

@@ -25,6 +25,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int8, Int32, UInt32, UInt64
 
 from jaxinfl import native
+from jaxinfl.arguments import check_choice
 from jaxinfl.influence.checks import check_correct
 from jaxinfl.subsets import check_masks
 
@@ -77,8 +78,7 @@ def joint_counts(masks: ArrayLike, correct: ArrayLike, *, method: Method = "auto
 
 def choose_kernel(method: Method, models: int, train: int, test: int) -> Kernel:
     """The kernel for a product of this size on JAX's default backend."""
-    if method not in get_args(Method):
-        raise ValueError(f"method is {method!r}, but takes one of {', '.join(map(repr, get_args(Method)))}.")
+    check_choice(method, "method", get_args(Method))
     if method == "native" and jax.default_backend() != "cpu":
         raise ValueError(f"method is 'native', which runs on CPUs; JAX runs on {jax.default_backend()}: take 'auto'.")
     if method != "auto":

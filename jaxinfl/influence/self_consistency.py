@@ -8,12 +8,15 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float32, Float64, Int
 
+from jaxinfl.arguments import as_array, check_seed
 from jaxinfl.influence.checks import check_min_memorization, check_positive, check_score, check_thresholds
 from jaxinfl.influence.estimators import memorization, memorized
 from jaxinfl.influence.overlap import streamed_iou
 from jaxinfl.subsets import check_masks
 
 _FIRST_NUM_MODELS = 25
+_MOST_REPEATS = 1_000_000
+"""What asks for more would run for weeks on the smallest pool: a slip."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +97,8 @@ def iou_curve(
     test_score = check_score(test_score, len(masks), "test_score")
     sizes = _check_sizes(num_models, len(masks))
     limits = check_thresholds(np.arange(2, 41) / 40 if thresholds is None else thresholds)
-    repeats = check_positive(repeats, "repeats")
+    repeats = check_positive(repeats, "repeats", _MOST_REPEATS)
+    check_seed(seed)
     check_min_memorization(min_memorization)
     examples = _examples_above(memorization(masks, train_score), min_memorization)
     kept = masks[:, examples]
@@ -125,7 +129,10 @@ def _check_sizes(num_models: ArrayLike | Sequence[Any] | None, pool: int) -> lis
             )
         doublings = int(np.log2(pool / (2 * _FIRST_NUM_MODELS)))
         return [_FIRST_NUM_MODELS * 2**doubling for doubling in range(doublings + 1)]
-    sizes = [check_positive(size, "num_models") for size in np.atleast_1d(np.asarray(num_models)).ravel()]
+    given = np.atleast_1d(as_array(num_models, "num_models", "numbers of models"))
+    if given.ndim != 1:
+        raise ValueError(f"num_models has shape {given.shape}, but takes a whole number of models or a list of them.")
+    sizes = [check_positive(size, "num_models") for size in given]
     if not sizes:
         raise ValueError("num_models is empty; pass at least one number of models.")
     for size in sizes:

@@ -33,9 +33,9 @@ def agreement_figure(matrices: Mapping[str, Float[np.ndarray, "models models"]],
                 colour = "white" if value > middle else "#222222"
                 axes.text(other, one, f"{value:.3f}", ha="center", va="center", fontsize=9, color=colour)
             names = [f"seed {number + 1}" for number in range(len(matrix))]
-            axes.set_xticks(range(len(matrix)), names)
-            axes.set_yticks(range(len(matrix)), names, rotation=90, va="center")
-            axes.set_title(name)
+            axes.set_xticks(range(len(matrix)), names, parse_math=False)
+            axes.set_yticks(range(len(matrix)), names, rotation=90, va="center", parse_math=False)
+            axes.set_title(name, parse_math=False)
             axes.grid(False)
             for spine in axes.spines.values():
                 spine.set_visible(False)

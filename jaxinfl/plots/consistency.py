@@ -64,7 +64,7 @@ def consistency_figure(
             axes.set_xlabel("influence threshold")
         below[0].set_ylabel("pairs")
         _legends(figure, left, right)
-        figure.suptitle("\n".join(textwrap.wrap(title, 110)), fontsize=10)
+        figure.suptitle("\n".join(textwrap.wrap(title, 110)), fontsize=10, parse_math=False)
     return figure
 
 

@@ -32,8 +32,9 @@ def pairs_gallery(
             left, right = cell.subplots(1, 2)
             _image(left, train_images[pair], train_captions[pair], SEEN_COLOUR)
             _image(right, test_images[pair], test_captions[pair], OTHER_COLOUR)
-            cell.suptitle(captions[pair], fontsize=8.5, y=0.04, va="bottom")
-        figure.suptitle(title if captions else f"{title}: no pair has a defined influence", fontsize=10)
+            cell.suptitle(captions[pair], fontsize=8.5, y=0.04, va="bottom", parse_math=False)
+        heading = title if captions else f"{title}: no pair has a defined influence"
+        figure.suptitle(heading, fontsize=10, parse_math=False)
     return figure
 
 

@@ -58,5 +58,5 @@ def intervals_figure(panels: Mapping[str, Estimates], *, xlabel: str, note: str,
             axes.set_xlabel(xlabel)
             axes.tick_params(labelbottom=True)
         wrapped = [*textwrap.wrap(title, int(13 * width)), *textwrap.wrap(note, int(15 * width))]
-        figure.suptitle("\n".join(wrapped), fontsize=9.5)
+        figure.suptitle("\n".join(wrapped), fontsize=9.5, parse_math=False)
     return figure

@@ -43,7 +43,7 @@ def models_needed_figure(
         _heat_map(figure, left, shares, models)
         _curves(middle, curves)
         _histogram(last, right, num_seeds)
-        figure.suptitle("\n".join(textwrap.wrap(title, 140)), fontsize=10)
+        figure.suptitle("\n".join(textwrap.wrap(title, 140)), fontsize=10, parse_math=False)
     return figure
 
 

@@ -42,7 +42,7 @@ def shares_figure(
             axes.grid(axis="x", visible=False)
             axes.set_axisbelow(True)
             axes.set_xlabel(f"p, share of {num_models} models that are right")
-            axes.set_title(name)
+            axes.set_title(name, parse_math=False)
         row[0].set_ylabel("test examples")
         row[0].legend(loc="upper left", fontsize=8)
         figure.suptitle("\n".join(textwrap.wrap(title, int(14 * width))), fontsize=10)

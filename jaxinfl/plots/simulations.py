@@ -58,7 +58,7 @@ def simulations_figure(
         left.set_xlim(0, max(1.5 * fdr, *(1.1 * (mean + 2 * error) for mean, error in false_discoveries.values())))
         _points(right, power, wanted, "achieved power")
         right.set_title("Power of the planned number")
-        figure.suptitle("\n".join(textwrap.wrap(title, 130)), fontsize=10)
+        figure.suptitle("\n".join(textwrap.wrap(title, 130)), fontsize=10, parse_math=False)
     return figure
 
 

@@ -34,11 +34,11 @@ def strips_figure(
                 axes.errorbar(
                     place, values.mean(), deviation, fmt="o", color="#222222", markersize=4.5, capsize=3, elinewidth=1.2
                 )
-            axes.set_xticks(range(len(groups)), list(groups))
+            axes.set_xticks(range(len(groups)), list(groups), parse_math=False)
             axes.set_xlim(-0.6, len(groups) - 0.4)
             axes.grid(axis="x", visible=False)
-            axes.set_title(name)
+            axes.set_title(name, parse_math=False)
         row[0].set_ylabel(ylabel)
         wrapped = textwrap.wrap(f"{title} (black: mean ± standard deviation)", int(14 * width))
-        figure.suptitle("\n".join(wrapped), fontsize=10)
+        figure.suptitle("\n".join(wrapped), fontsize=10, parse_math=False)
     return figure

@@ -54,7 +54,7 @@ def sweep_figure(
         figure.colorbar(image, ax=axes, label="validation accuracy (%)", pad=0.02)
         marks = "framed: chosen" + ("; hatched: a model diverged" if diverged.any() else "")
         wrapped = textwrap.wrap(f"{title} ({marks})", int(13 * size[0]))
-        figure.suptitle("\n".join(wrapped), fontsize=10)
+        figure.suptitle("\n".join(wrapped), fontsize=10, parse_math=False)
     return figure
 
 

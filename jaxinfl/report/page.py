@@ -45,7 +45,8 @@ def write_page(path: Path, title: str, introduction: str, sections: Mapping[Path
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".html.draft")
-    draft.write_text(text)
+    # A character that UTF-8 lacks (half of a pair, from a file's name) is no reason to lose the page.
+    draft.write_text(text, encoding="utf-8", errors="replace")
     os.replace(draft, path)
     return path
 

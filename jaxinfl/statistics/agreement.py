@@ -4,6 +4,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
+from jaxinfl.arguments import as_array
+
 
 def agreement(predictions: ArrayLike) -> Float[np.ndarray, "models models"]:
     """Share of examples on which two models predict the same class, for every pair of models.
@@ -51,8 +53,8 @@ def agreement_between(one: ArrayLike, other: ArrayLike) -> Float[np.ndarray, " m
 
 
 def _checked(name: str, predictions: ArrayLike) -> Int[np.ndarray, "models examples"]:
-    classes = np.asarray(predictions)
-    if not np.issubdtype(classes.dtype, np.integer):
+    classes = as_array(predictions, name, "predicted classes, whole numbers [models, examples]")
+    if classes.dtype.kind not in "iu":
         raise TypeError(
             f"{name} has dtype {classes.dtype}; it takes predicted classes as whole numbers, "
             "such as Ensemble.test_prediction."

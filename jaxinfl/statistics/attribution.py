@@ -8,11 +8,14 @@ from jaxtyping import Float
 from scipy.special import stdtr
 from scipy.stats import rankdata
 
+from jaxinfl.arguments import as_array, check_choice, check_seed
 from jaxinfl.influence.checks import check_score
-from jaxinfl.statistics.arguments import check_share
+from jaxinfl.statistics.arguments import check_share, check_whole
 from jaxinfl.subsets import check_masks
 
 Correlation = Literal["spearman", "pearson"]
+_MOST_REPEATS = 1_000_000
+"""Bootstrap samples that take minutes; more are a slip."""
 
 
 class AttributionScore(NamedTuple):
@@ -56,7 +59,7 @@ def lds(
       that models may share a subset. Memory: a few float64 arrays of models x test.
 
     Raises:
-      TypeError, ValueError: shapes that do not fit, NaN, fewer than 3 models.
+      TypeError, ValueError: shapes that do not fit, NaN, fewer than 3 models; a confidence, repeats or seed out of range.
 
     Source: Park et al. (2023), "TRAK: Attributing model behavior at scale"; Ilyas et al. (2022),
     "Datamodels", for the linear prediction; Spearman (1904).
@@ -64,8 +67,9 @@ def lds(
     checked = check_masks(masks)
     measured = _measured(score, len(checked))
     weights = _attribution(attribution, checked.shape[1], measured.shape[1])
+    bootstrap = _Bootstrap.checked(confidence, repeats, seed)
     predicted = checked.astype(np.float64) @ weights
-    return _compare(predicted, measured, "spearman", check_share(confidence, "confidence"), repeats, seed)
+    return _compare(predicted, measured, "spearman", bootstrap)
 
 
 def leave_one_out_correlation(
@@ -100,8 +104,8 @@ def leave_one_out_correlation(
     checked = check_masks(masks)
     measured = _measured(score, len(checked))
     weights = _attribution(attribution, checked.shape[1], measured.shape[1])
-    if correlation not in get_args(Correlation):
-        raise ValueError(f"correlation is {correlation!r}; it takes 'spearman' or 'pearson'.")
+    check_choice(correlation, "correlation", get_args(Correlation))
+    bootstrap = _Bootstrap.checked(confidence, repeats, seed)
     missing = checked.shape[1] - checked.sum(axis=1)
     dropped = np.unique(np.argmin(checked[missing == 1], axis=1)) if (missing == 1).any() else np.zeros(0, np.intp)
     if (missing > 1).any() or not (missing == 0).any() or dropped.size < 3:
@@ -112,7 +116,7 @@ def leave_one_out_correlation(
         )
     full = measured[missing == 0].mean(axis=0)
     effect = np.stack([full - measured[~checked[:, example]].mean(axis=0) for example in dropped])
-    return _compare(weights[dropped], effect, correlation, check_share(confidence, "confidence"), repeats, seed)
+    return _compare(weights[dropped], effect, correlation, bootstrap)
 
 
 def data_banzhaf(masks: ArrayLike, score: ArrayLike) -> Float[np.ndarray, "train test"]:
@@ -155,13 +159,24 @@ def data_banzhaf(masks: ArrayLike, score: ArrayLike) -> Float[np.ndarray, "train
     return np.where(defined, sum_in / np.maximum(num_in, 1) - sum_out / np.maximum(num_out, 1), np.nan)
 
 
+class _Bootstrap(NamedTuple):
+    """How the interval of the mean is made."""
+
+    confidence: float
+    repeats: int
+    seed: int
+
+    @classmethod
+    def checked(cls, confidence: float, repeats: int, seed: int) -> "_Bootstrap":
+        check_seed(seed)
+        return cls(check_share(confidence, "confidence"), check_whole(repeats, "repeats", 1, _MOST_REPEATS), seed)
+
+
 def _compare(
     predicted: Float[np.ndarray, "cases test"],
     measured: Float[np.ndarray, "cases test"],
     kind: Correlation,
-    confidence: float,
-    repeats: int,
-    seed: int,
+    bootstrap: _Bootstrap,
 ) -> AttributionScore:
     """Correlation over the cases for each test example, and its mean with an interval."""
     sides = []
@@ -181,9 +196,9 @@ def _compare(
     defined = correlation[np.isfinite(correlation)]
     if defined.size == 0:
         return AttributionScore(np.nan, np.nan, np.nan, correlation, p_value)
-    rng = np.random.default_rng(seed)
-    means = [defined[rng.integers(0, defined.size, defined.size)].mean() for _ in range(repeats)]
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    rng, tail = np.random.default_rng(bootstrap.seed), (1 - bootstrap.confidence) / 2
+    means = [defined[rng.integers(0, defined.size, defined.size)].mean() for _ in range(bootstrap.repeats)]
+    low, high = np.quantile(means, [tail, 1 - tail])
     return AttributionScore(float(defined.mean()), float(low), float(high), correlation, p_value)
 
 
@@ -194,7 +209,11 @@ def _measured(score: ArrayLike, num_models: int, least: int = 3) -> Float[np.nda
 
 
 def _attribution(attribution: ArrayLike, num_train: int, num_test: int) -> Float[np.ndarray, "train test"]:
-    array = np.asarray(attribution)
+    """The attributions in float64, those of each test example scaled by a power of two to at most 1.
+
+    No correlation depends on the scale, and sums of numbers near the largest there are would be infinite.
+    """
+    array = as_array(attribution, "attribution", "numbers [train, test]")
     if array.dtype.kind not in "iuf":
         raise TypeError(f"attribution has dtype {array.dtype}; it takes numbers [train, test].")
     if array.shape != (num_train, num_test):
@@ -204,4 +223,5 @@ def _attribution(attribution: ArrayLike, num_train: int, num_test: int) -> Float
         )
     if not np.isfinite(array).all():
         raise ValueError(f"attribution holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite values.")
-    return array.astype(np.float64)
+    values = array.astype(np.float64)
+    return np.ldexp(values, -np.frexp(np.abs(values).max(axis=0))[1])

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import ndtr
 from scipy.stats import rankdata
 
+from jaxinfl.arguments import check_choice
 from jaxinfl.influence.blocks import count_blocks
 from jaxinfl.influence.checks import check_score
 from jaxinfl.statistics.arguments import check_share
@@ -97,9 +98,8 @@ def discoveries(
     checked = check_masks(masks)
     scores = check_score(score, len(checked))
     limit = check_share(fdr, "fdr")
-    for name, value, choices in (("method", method, FDRMethod), ("alternative", alternative, Alternative)):
-        if value not in get_args(choices):
-            raise ValueError(f"{name} is {value!r}; it takes one of {', '.join(map(repr, get_args(choices)))}.")
+    check_choice(method, "method", get_args(FDRMethod))
+    check_choice(alternative, "alternative", get_args(Alternative))
     if share_of_complements(checked) > 0.5:
         raise ValueError(
             "masks holds subsets that are each other's complements (design 'complementary'); discoveries takes subsets drawn "

@@ -5,6 +5,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 from scipy.special import ndtri
 
+from jaxinfl.arguments import as_array
+from jaxinfl.statistics.arguments import check_share
 from jaxinfl.statistics.proportions import Interval, wilson_interval
 
 
@@ -28,7 +30,7 @@ def newcombe_paired_interval(first: ArrayLike, second: ArrayLike, confidence: fl
     Source: Newcombe (1998), "Improved confidence intervals for the difference between binomial proportions based on paired
     data", Statistics in Medicine 17, method 10; the correlation is corrected for continuity where it is above 0.
     """
-    one, two = np.asarray(first), np.asarray(second)
+    one, two = (as_array(side, name, "bool [models, pairs]") for side, name in ((first, "first"), (second, "second")))
     if one.dtype != np.bool_ or two.dtype != np.bool_:
         raise TypeError(f"first is {one.dtype} and second {two.dtype}; they take bool, whether each model is right.")
     if one.ndim != 2 or one.shape != two.shape or not len(one):
@@ -36,9 +38,7 @@ def newcombe_paired_interval(first: ArrayLike, second: ArrayLike, confidence: fl
             f"first has shape {one.shape} and second {two.shape}; they take [models, pairs], one row a model of each pair, "
             "and at least one."
         )
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence!r}; it takes a number between 0 and 1, such as 0.95.")
-    number, quantile = len(one), -float(ndtri((1 - confidence) / 2))
+    number, quantile = len(one), -float(ndtri((1 - check_share(confidence, "confidence")) / 2))
     share, other = one.mean(axis=0), two.mean(axis=0)
     models = np.full(share.shape, float(number))
     low, high = wilson_interval(share, models, quantile)

@@ -10,10 +10,13 @@ from jaxtyping import Bool, Float
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from jaxinfl.statistics.arguments import check_numbers, check_probabilities, check_share
+from jaxinfl.statistics.arguments import check_numbers, check_probabilities, check_share, check_whole
 
 # Probability of the outcomes that are left out on either side.
 _NEGLIGIBLE = 1e-10
+# Models from which on Fleiss, Tytun and Ury's formula answers: sums over all pairs of outcomes take seconds for one
+# influence, and for the smallest ones would outgrow any memory.
+_EXACT_UP_TO = 2e5
 
 
 def models_for_influence(
@@ -40,6 +43,7 @@ def models_for_influence(
     Returns:
       float64 of the shape of effect and base_rate broadcast: a whole number t of models at which the exact power (sums over
       binomial outcomes, n_in = ratio * t rounded) reaches `power` and at t - 1 does not; infinity where effect is 0.
+      From 200,000 models on the normal approximation, within a thousandth but where nearly all models are right or wrong.
       Power rises with t in small jags, so a somewhat smaller t may reach it too. Fisher's exact test, by which
       `discoveries` goes, needs somewhat more.
 
@@ -67,9 +71,22 @@ def power_of_influence(effect: float, base_rate: float, num_in: int, num_out: in
     """Exact probability that the test of `models_for_influence` shows an influence with so many models on either side.
 
     Args:
-      effect, base_rate, alpha: as in `models_for_influence`.
-      num_in, num_out: models trained with and without the example, at least one each.
+      effect, base_rate, alpha: as in `models_for_influence`, one number each.
+      num_in, num_out: models trained with and without the example, from 1 to 100,000.
+
+    Raises:
+      TypeError, ValueError: as `models_for_influence`; numbers of models out of range.
     """
+    effects, rates = _check(effect, base_rate)
+    if effects.ndim:
+        raise ValueError(f"effect and base_rate have shape {effects.shape}; they take one number each.")
+    level = check_share(alpha, "alpha")
+    for name, number in (("num_in", num_in), ("num_out", num_out)):
+        check_whole(number, name, 1, 100_000)
+    return _power(float(effects), float(rates), num_in, num_out, level)
+
+
+def _power(effect: float, base_rate: float, num_in: int, num_out: int, alpha: float) -> float:
     right_in, weight_in = _outcomes(num_in, base_rate + effect)
     right_out, weight_out = _outcomes(num_out, base_rate)
     shown = rejects(right_in[:, None], num_in, right_out[None, :], num_out, alpha)
@@ -108,12 +125,15 @@ def _check(effect: Any, base_rate: Any) -> list[Float[np.ndarray, "*shape"]]:
     return [np.asarray(np.clip(with_example, 0, 1) - rates), rates]
 
 
-def _smallest(rate_out: float, rate_in: float, ratio: float, alpha: float, power: float) -> int:
+def _smallest(rate_out: float, rate_in: float, ratio: float, alpha: float, power: float) -> float:
     def reached(number: int) -> bool:
         num_in = min(max(round(ratio * number), 1), number - 1)
-        return power_of_influence(rate_in - rate_out, rate_out, num_in, number - num_in, alpha) >= power
+        return _power(rate_in - rate_out, rate_out, num_in, number - num_in, alpha) >= power
 
-    high = max(math.ceil(_fleiss(rate_out, rate_in, ratio, alpha, power)), 2)
+    expected = _fleiss(rate_out, rate_in, ratio, alpha, power)
+    if expected > _EXACT_UP_TO:
+        return float(np.ceil(expected))
+    high = max(math.ceil(expected), 2)
     low = 1
     while not reached(high):
         low, high = high, high + max(high // 4, 1)
@@ -125,7 +145,7 @@ def _smallest(rate_out: float, rate_in: float, ratio: float, alpha: float, power
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) else (middle, high)
-    return high
+    return float(high)
 
 
 def _fleiss(rate_out: float, rate_in: float, ratio: float, alpha: float, power: float) -> float:
@@ -133,7 +153,8 @@ def _fleiss(rate_out: float, rate_in: float, ratio: float, alpha: float, power: 
     if_none = pooled * (1 - pooled) * (1 / ratio + 1 / (1 - ratio))
     if_real = rate_in * (1 - rate_in) / ratio + rate_out * (1 - rate_out) / (1 - ratio)
     quantiles = -float(ndtri(alpha / 2)) * math.sqrt(if_none) + float(ndtri(power)) * math.sqrt(if_real)
-    return max(quantiles, 0.0) ** 2 / (rate_in - rate_out) ** 2
+    root = float(max(quantiles, 0.0) / abs(rate_in - rate_out))
+    return root * root  # infinite for the smallest influences, where a power would be an error
 
 
 def _outcomes(number: int, rate: float) -> tuple[Float[np.ndarray, " outcomes"], Float[np.ndarray, " outcomes"]]:

@@ -3,8 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Float
 from scipy.special import ndtri
+
+from jaxinfl.arguments import as_array
+from jaxinfl.statistics.arguments import check_share
 
 
 class Interval(NamedTuple):
@@ -26,9 +30,14 @@ def newcombe_interval(
     Never outside -1..1, and of a width above 0 also where every model agrees. Numbers of models may be fractions:
     effective numbers of clustered observations.
 
+    Raises:
+      TypeError, ValueError: shares outside 0..1 (NaN is taken where there is no model), negative or infinite numbers of models,
+        shapes that do not broadcast, a confidence that is not between 0 and 1.
+
     Source: Newcombe (1998), "Interval estimation for the difference between independent proportions: comparison of eleven
     methods", Statistics in Medicine 17, method 10; Wilson (1927), Journal of the American Statistical Association 22.
     """
+    share_in, num_in, share_out, num_out = _check_sides(share_in, num_in, share_out, num_out)
     quantile = _quantile(confidence)
     low_in, high_in = wilson_interval(share_in, num_in, quantile)
     low_out, high_out = wilson_interval(share_out, num_out, quantile)
@@ -49,10 +58,12 @@ def agresti_caffo_interval(
     """Interval of share_in - share_out by the normal approximation after one right and one wrong model more on each side.
 
     Simple and close to nominal on average; it is centred on an estimate drawn towards 0, and may reach outside -1..1.
+    Raises as `newcombe_interval`.
 
     Source: Agresti and Caffo (2000), "Simple and effective confidence intervals for proportions and differences of
     proportions result from adding two successes and two failures", The American Statistician 54.
     """
+    share_in, num_in, share_out, num_out = _check_sides(share_in, num_in, share_out, num_out)
     difference, square = np.zeros(()), np.zeros(())
     for sign, share, number in ((1, share_in, num_in), (-1, share_out, num_out)):
         drawn = np.where(number > 0, (share * number + 1) / (number + 2), np.nan)
@@ -76,4 +87,27 @@ def wilson_interval(
 
 def _quantile(confidence: float) -> float:
     # By the lower tail: 1 - (1 - c) / 2 would round to 1 for the far quantiles of many pairs.
-    return -float(ndtri((1 - confidence) / 2))
+    return -float(ndtri((1 - check_share(confidence, "confidence")) / 2))
+
+
+def _check_sides(
+    share_in: ArrayLike, num_in: ArrayLike, share_out: ArrayLike, num_out: ArrayLike
+) -> list[Float[np.ndarray, " pairs"]]:
+    """The four arguments as float64 arrays of one shape."""
+    given = {"share_in": share_in, "num_in": num_in, "share_out": share_out, "num_out": num_out}
+    arrays = []
+    for name, value in given.items():
+        array = as_array(value, name, "numbers")
+        if array.dtype.kind not in "iuf":
+            raise TypeError(f"{name} has dtype {array.dtype}; it takes numbers.")
+        is_share = name.startswith("share")
+        fits = np.isnan(array) | ((array >= 0) & (array <= 1)) if is_share else np.isfinite(array) & (array >= 0)
+        if not fits.all():
+            takes = "shares from 0 to 1, or NaN where there is no model" if is_share else "numbers of models from 0 up"
+            raise ValueError(f"{name} holds {array[~fits].flat[0]}; it takes {takes}.")
+        arrays.append(array.astype(np.float64))
+    try:
+        return list(np.broadcast_arrays(*arrays))
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(given, arrays, strict=True))
+        raise ValueError(f"shapes that do not broadcast: {shapes}; they take one value a pair.") from None

@@ -127,7 +127,9 @@ def _unsure(
 ) -> Float[np.ndarray, "2 pairs"]:
     cut = cut_off(low, high)
     found = np.empty((2, low.size))
-    far = cut * (1 - cut) / (high - low) <= _CLOSEST
+    # Answers grow with ln(1 / delta), and the search with them.
+    closest = _CLOSEST * min(1.0, np.sqrt(np.log(20) / -np.log(delta)))
+    far = cut * (1 - cut) / (high - low) <= closest
     found[:, far] = _search(low[far], high[far], cut[far], delta)
     found[:, ~far] = _normal_approximation(low[~far], high[~far], cut[~far], delta)
     return found

@@ -7,7 +7,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 from scipy.special import stdtrit
 
-from jaxinfl.statistics.arguments import check_share
+from jaxinfl.arguments import check_choice
+from jaxinfl.statistics.arguments import check_indices, check_share, check_values
 from jaxinfl.statistics.clusters import Clusters, find_clusters
 from jaxinfl.statistics.proportions import Interval, agresti_caffo_interval, newcombe_interval
 from jaxinfl.subsets import check_masks
@@ -36,8 +37,8 @@ class PairUncertainty(NamedTuple):
 def pair_uncertainty(
     masks: ArrayLike,
     score: ArrayLike,
-    train_index: Int[np.ndarray, " pairs"],
-    test_index: Int[np.ndarray, " pairs"],
+    train_index: ArrayLike,
+    test_index: ArrayLike,
     *,
     confidence: float = 0.95,
     interval: IntervalMethod = "auto",
@@ -65,17 +66,27 @@ def pair_uncertainty(
       the models count, and the influence is that on these very subsets. Memory: some arrays of 8 million values.
 
     Raises:
-      TypeError, ValueError: masks that are not bool [models, train], a score with another number of models, a confidence
-        outside 0..1, an interval for proportions of float scores.
+      TypeError, ValueError: masks that are not bool [models, train], a score that is neither bool nor finite floats or has
+        another number of models, indices that are no examples', a confidence outside 0..1, an interval for proportions of
+        float scores.
 
     Source: Welch (1947), "The generalization of 'Student's' problem", Biometrika 34; Newcombe (1998); Agresti and Caffo
     (2000); for clusters the ratio estimator of Cochran (1977), "Sampling techniques", 9A, and the effective sample size of
     Rao and Scott (1992), Biometrics 48, with the analysis-of-variance correlation of Donner (1986), International
     Statistical Review 54.
     """
-    checked, scores = check_masks(masks), np.asarray(score)
-    if scores.ndim != 2 or len(scores) != len(checked):
-        raise ValueError(f"score has shape {scores.shape}; it takes one row for each of the {len(checked)} models.")
+    checked, scores = check_masks(masks), check_values(score, "score", "[models, test]")
+    if scores.ndim != 2 or len(scores) != len(checked) or not scores.size:
+        raise ValueError(
+            f"score has shape {scores.shape}, but masks has {len(checked)} rows; both take one row for each of the models, and the "
+            "score a column for each of at least one test example."
+        )
+    train_index = check_indices(train_index, "train_index", checked.shape[1])
+    test_index = check_indices(test_index, "test_index", scores.shape[1])
+    if train_index.size != test_index.size:
+        raise ValueError(
+            f"train_index names {train_index.size} examples and test_index {test_index.size}; they take one of each a pair."
+        )
     limit = check_share(confidence, "confidence")
     method = _check_interval(interval, scores.dtype)
     clusters = find_clusters(checked)
@@ -98,7 +109,7 @@ def memorization_uncertainty(
       train_score: bool or float [models, train].
       confidence, interval: as in `pair_uncertainty`, of which this is the diagonal.
     """
-    checked, scores = check_masks(masks), np.asarray(train_score)
+    checked, scores = check_masks(masks), check_values(train_score, "train_score", "[models, train]")
     if scores.shape != checked.shape:
         raise ValueError(f"train_score has shape {scores.shape}; it takes that of masks, {checked.shape}.")
     own = np.arange(checked.shape[1])
@@ -212,8 +223,7 @@ def _design_effect(
 
 
 def _check_interval(interval: Any, dtype: np.dtype[Any]) -> IntervalMethod:
-    if interval not in get_args(IntervalMethod):
-        raise ValueError(f"interval is {interval!r}; it takes one of {', '.join(map(repr, get_args(IntervalMethod)))}.")
+    check_choice(interval, "interval", get_args(IntervalMethod))
     is_bool = dtype == np.bool_
     if interval in ("newcombe", "agresti-caffo") and not is_bool:
         raise ValueError(f"interval {interval!r} is for bool scores; score has dtype {dtype}. Use 'welch' or 'auto'.")

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from scipy.special import fdtri, stdtrit
 
-from jaxinfl.statistics.arguments import check_share
+from jaxinfl.statistics.arguments import check_share, check_values
 
 
 class VarianceComponents(NamedTuple):
@@ -145,18 +145,10 @@ def _correlation(ratio: Float[np.ndarray, " test"], seeds: int) -> Float[np.ndar
 
 
 def _check(score: ArrayLike) -> Float[np.ndarray, "subsets seeds test"]:
-    array = np.asarray(score)
-    if array.dtype.kind not in "bf":
-        raise TypeError(f"score has dtype {array.dtype}; it takes bool (right or wrong) or float.")
+    array = check_values(score, "score", "[subsets, seeds, test]")
     if array.ndim != 3 or min(array.shape[:2]) < 2 or array.shape[2] < 1:
         raise ValueError(
             f"score has shape {array.shape}; it takes [subsets, seeds, test] with at least 2 subsets and 2 seeds: "
             "score.reshape(subsets, seeds, -1) where the models of a subset follow one another."
         )
-    values = array.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError(
-            f"score holds NaN or inf for {np.count_nonzero(~np.isfinite(values).all(axis=2))} models; leave out the subsets "
-            "of models that diverged."
-        )
-    return values
+    return array.astype(np.float64)

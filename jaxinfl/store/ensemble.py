@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
+from jaxinfl.arguments import as_array, check_path
 from jaxinfl.models import Variables
 from jaxinfl.store.parts import Parts, Rows, open_rows
 from jaxinfl.store.run import ABSENT, DIVERGED
@@ -64,8 +65,10 @@ class Ensemble:
         Warns where models diverged: they are left out.
 
         Raises:
+          TypeError: `run_dir` is no path.
           RunDirectoryError: there is no run; it is damaged; a newer jaxinfl made it; its parts are not of one run.
         """
+        check_path(run_dir, "run_dir", "the directory of a run")
         return cls(open_rows(Path(run_dir)))
 
     def with_diverged(self) -> "Ensemble":
@@ -129,17 +132,18 @@ class Ensemble:
         """Final weights and batch-norm statistics of models trained with `keep_weights=True`.
 
         Args:
-          models: rows of this ensemble; all by default.
+          models: rows of this ensemble, or a bool mask [models]; all by default.
 
         Returns:
           Arrays [models, ...] in the structure that the model's own variables have; `train_ensemble(initial=...)` takes
           it. Rows of it: `jax.tree.map(lambda w: w[rows], weights)`. Memory: that of the weights, and of one more shard.
 
         Raises:
+          TypeError: `models` are no rows.
           IndexError: no such row.
           RunDirectoryError: the run keeps no weights, or they are damaged or missing.
         """
-        chosen = self.model_index if models is None else self.model_index[np.asarray(models, np.int64).reshape(-1)]
+        chosen = self.model_index if models is None else self.model_index[_rows(models)]
         leaves = self._store.read_weights(chosen)
         return rebuild(leaves, self.attributes["weights"])
 
@@ -190,6 +194,18 @@ class Ensemble:
                 f"  command  {about['command']}",
             ]
         )
+
+
+def _rows(models: Any) -> np.ndarray:
+    """Rows or a mask of them; a float would lose its fraction on the way to an index, and a mask taken for 0 and 1."""
+    array = as_array(models, "models", "rows of the ensemble")
+    if array.size == 0:
+        return np.zeros(0, np.intp)
+    if array.dtype.kind not in "biu" or array.ndim > 1:
+        raise TypeError(
+            f"models has dtype {array.dtype} and shape {array.shape}; it takes rows of the ensemble, or a bool mask of them."
+        )
+    return array if array.dtype == np.bool_ else array.reshape(-1).astype(np.intp)
 
 
 def _probability(margin: np.ndarray) -> np.ndarray:

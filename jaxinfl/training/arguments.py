@@ -10,12 +10,13 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool
 
+from jaxinfl.arguments import check_path, check_switch, is_whole, shown
 from jaxinfl.datasets import Dataset
 from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.store import RunDirectoryError, WriteFailed
 from jaxinfl.store.failures import free_bytes
 from jaxinfl.subsets import check_masks
-from jaxinfl.training.keys import ModelKeys
+from jaxinfl.training.keys import ModelKeys, as_keys
 from jaxinfl.training.plan import RunPlan, format_bytes
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.recipes import stored_side
@@ -45,13 +46,13 @@ def check_subsets(masks: ArrayLike, data: Dataset) -> Bool[np.ndarray, "models t
 
 def check_keys(keys: ArrayLike | ModelKeys, num_models: int) -> ModelKeys:
     """The keys by source of randomness, if there is one a model."""
-    split = ModelKeys.split(keys)
-    if len(split) != num_models:
+    given = keys if isinstance(keys, ModelKeys) else as_keys(keys, "keys")
+    if len(given) != num_models:
         raise ValueError(
-            f"keys has {len(split)} keys for {num_models} models; it takes one a model: "
+            f"keys has {len(given)} keys for {num_models} models (rows of masks); it takes one a model: "
             f"jax.random.split(jax.random.key(0), {num_models})."
         )
-    return split
+    return ModelKeys.split(given)
 
 
 def check_recipe(recipe: Recipe, data: Dataset) -> None:
@@ -77,19 +78,26 @@ def check_recipe(recipe: Recipe, data: Dataset) -> None:
 
 def check_shard_size(shard_size: int | None) -> None:
     """Raise unless it is None or a number of models."""
-    if shard_size is None:
-        return
-    if isinstance(shard_size, bool) or not isinstance(shard_size, (int, np.integer)) or shard_size < 1:
-        raise ValueError(f"shard_size is {shard_size!r}; it takes a whole number of models from 1 up.")
+    if shard_size is not None and (not is_whole(shard_size) or shard_size < 1):
+        raise ValueError(f"shard_size is {shown(shard_size)}; it takes a whole number of models from 1 up.")
+
+
+def check_options(run_dir: Any, on_plan: Any, **switches: Any) -> None:
+    """Raise unless these are a path, something to call, and True or False: found out late, they would cost a compilation."""
+    if run_dir is not None:
+        check_path(run_dir, "run_dir", "a directory")
+    if on_plan is not None and not callable(on_plan):
+        raise TypeError(f"on_plan is {shown(on_plan)}; it takes a function of the run's plan.")
+    for name, value in switches.items():
+        check_switch(value, name)
 
 
 def check_part(part: tuple[int, int] | None, num_models: int, run_dir: Any) -> None:
     """Raise unless it is None or the number and count of a part, with a directory to go to and a model for each part."""
     if part is None:
         return
-    whole = isinstance(part, (tuple, list)) and len(part) == 2
-    if not whole or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in part):
-        raise TypeError(f"part is {part!r}; it takes two whole numbers, (1, 4) for the first quarter.")
+    if not isinstance(part, (tuple, list)) or len(part) != 2 or not all(map(is_whole, part)):
+        raise TypeError(f"part is {shown(part)}; it takes two whole numbers, (1, 4) for the first quarter.")
     if not 1 <= part[0] <= part[1] <= num_models:
         raise ValueError(
             f"part is {tuple(part)!r}; it takes (number, parts), numbers from 1 up, with at most one part for each of the "
@@ -106,9 +114,9 @@ def check_limits(checkpoint_every: float, max_diverged: float) -> None:
         ("max_diverged", max_diverged, 1.0, "a share from 0 to 1"),
     ):
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise TypeError(f"{name} is {value!r}; it takes {what}.")
+            raise TypeError(f"{name} is {shown(value)}; it takes {what}.")
         if not 0 <= value <= most or (name == "checkpoint_every" and value == 0):
-            raise ValueError(f"{name} is {value!r}; it takes {what}.")
+            raise ValueError(f"{name} is {shown(value)}; it takes {what}.")
 
 
 def check_disk(path: Path, plan: RunPlan) -> None:

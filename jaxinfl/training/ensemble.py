@@ -23,6 +23,7 @@ from jaxinfl.training.arguments import (
     check_execution,
     check_keys,
     check_limits,
+    check_options,
     check_part,
     check_recipe,
     check_shard_size,
@@ -125,6 +126,7 @@ def train_ensemble(
     check_shard_size(shard_size)
     check_part(part, len(subsets), run_dir)
     check_limits(checkpoint_every, max_diverged)
+    check_options(run_dir, on_plan, tune=tune, keep_weights=keep_weights, progress=progress)
     built, given = _built(model, data, recipe, overrides, initial, len(subsets))
     run = _Run(
         subsets,

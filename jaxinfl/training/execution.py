@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinfl import native
+from jaxinfl.arguments import check_choice, is_whole, shown
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, Variables
 from jaxinfl.models.lowering import ConvLowering, conv_lowering, default_lowering
@@ -16,6 +17,7 @@ from jaxinfl.training.recipe import Recipe
 
 GPU_WIDTH = 32
 """Models at once on an accelerator. Narrow models leave it idle one at a time; memory grows with the width."""
+_MOST_WIDTH = 2**16
 Shape = tuple[int, int, int]
 CALL_FLOPS = 2.5e10
 """Work of one call on a device from which on the cost of the call itself, about 1 ms, does not show."""
@@ -61,8 +63,8 @@ def choose_execution(
       ValueError: a width below 1 or an unknown lowering.
     """
     platform = jax.default_backend()
-    if conv is not None and conv not in get_args(ConvLowering):
-        raise ValueError(f"conv is {conv!r}; it takes one of {', '.join(map(repr, get_args(ConvLowering)))}.")
+    if conv is not None:
+        check_choice(conv, "conv", get_args(ConvLowering))
     if conv == "native" and (platform != "cpu" or native.why_unavailable()):
         reason = native.why_unavailable() if platform == "cpu" else f"JAX runs on {platform}"
         raise ValueError(
@@ -73,8 +75,8 @@ def choose_execution(
     conv, reason = (conv, "as asked for") if conv is not None else default_conv(model, shape, platform)
     if width is None:
         width = 1 if platform == "cpu" else GPU_WIDTH
-    if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1:
-        raise ValueError(f"width is {width!r}; it takes a whole number of models from 1 up.")
+    if not is_whole(width) or not 1 <= width <= _MOST_WIDTH:
+        raise ValueError(f"width is {shown(width)}; it takes a whole number of models from 1 to {_MOST_WIDTH}.")
     per_model = 3 * forward_flops(model, shape) * data.num_train * max(recipe.epochs, 1)
     lanes = int(np.clip(CALL_FLOPS / (per_model * width), 1, 16)) if platform == "cpu" else 1
     return Execution(platform, num_devices or jax.device_count(), lanes, int(width), conv, reason)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxinfl.arguments import as_array
 from jaxinfl.models import Model, Variables
 
 _SOURCE = "It takes what `Ensemble.weights()` returns for models of the same architecture."
@@ -37,7 +38,7 @@ def check_initial(
 
 
 def _checked(name: str, values: Any, leaf: jax.ShapeDtypeStruct, num_models: int) -> np.ndarray:
-    array = np.asarray(values)
+    array = as_array(values, name, f"{leaf.dtype} {(num_models, *leaf.shape)}")
     if array.shape != (num_models, *leaf.shape) or array.dtype != leaf.dtype:
         raise ValueError(
             f"{name} is {array.dtype} {array.shape}; it takes {leaf.dtype} {(num_models, *leaf.shape)}, the "

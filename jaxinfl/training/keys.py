@@ -24,7 +24,7 @@ class ModelKeys:
 
     def __post_init__(self) -> None:
         for source in fields(self):
-            object.__setattr__(self, source.name, _as_keys(getattr(self, source.name), f"keys.{source.name}"))
+            object.__setattr__(self, source.name, as_keys(getattr(self, source.name), f"keys.{source.name}"))
         lengths = {source.name: len(getattr(self, source.name)) for source in fields(self)}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"keys: the sources have different numbers of keys, {lengths}; each takes one a model.")
@@ -45,7 +45,7 @@ class ModelKeys:
         """The three keys of each model, from one key a model; a `ModelKeys` is returned as it is."""
         if isinstance(keys, cls):
             return keys
-        init, order, augment = jax.vmap(lambda key: jax.random.split(key, 3))(_as_keys(keys, "keys")).T
+        init, order, augment = jax.vmap(lambda key: jax.random.split(key, 3))(as_keys(keys, "keys")).T
         return cls(init, order, augment)
 
     def data(self) -> np.ndarray:
@@ -59,7 +59,7 @@ class ModelKeys:
         return np.stack([np.asarray(part) for part in parts], axis=1)
 
 
-def _as_keys(keys: object, name: str) -> jax.Array:
+def as_keys(keys: object, name: str) -> jax.Array:
     """Typed keys [models]; raw uint32 [models, 2] of `jax.random.PRNGKey` are taken too."""
     if not isinstance(keys, (jax.Array, np.ndarray)):
         raise TypeError(
@@ -68,7 +68,7 @@ def _as_keys(keys: object, name: str) -> jax.Array:
         )
     array: jax.Array | np.ndarray = keys
     if not jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        if array.dtype != np.uint32 or array.ndim != 2:
+        if array.dtype != np.uint32 or array.ndim != 2 or array.shape[1] != 2:
             raise TypeError(
                 f"{name} has dtype {array.dtype} and shape {array.shape}; it takes one key a model: "
                 "jax.random.split(jax.random.key(0), num_models)."
@@ -85,7 +85,9 @@ def _as_keys(keys: object, name: str) -> jax.Array:
             f"{name} has shape {array.shape}; it takes one key a model, shape [models]: "
             "jax.random.split(jax.random.key(0), num_models)."
         )
+    if not len(array):
+        raise ValueError(f"{name} is empty; it takes one key a model, at least one.")
     return jnp.asarray(array)
 
 
-__all__ = ["ModelKeys"]
+__all__ = ["ModelKeys", "as_keys"]

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
+from jaxinfl.arguments import check_choice
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, ModuleFactory, Variables, build_model
 from jaxinfl.models.lowering import ConvLowering
@@ -68,8 +69,7 @@ def predict(
     Raises:
       TypeError, ValueError: arguments that do not fit, weights that are not finite among them; before anything is compiled.
     """
-    if views not in get_args(Views):
-        raise ValueError(f"views is {views!r}; it takes one of {', '.join(map(repr, get_args(Views)))}.")
+    check_choice(views, "views", get_args(Views))
     subsets = check_subsets(masks, data)
     check_recipe(recipe, data)
     built = build_model(model, image_shape=recipe.input_shape(data.image_shape), num_classes=data.num_classes)

@@ -1,12 +1,12 @@
 """Recipe: everything that decides how one model is trained, in one frozen, hashable object."""
 
 import dataclasses
-import math
-import numbers
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+
+from jaxinfl.arguments import check_choice, is_number
 
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["step", "cosine", "linear", "constant"]
@@ -65,8 +65,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, low, high, kind in _RANGES:
             value = getattr(self, name)
-            number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or not low <= value <= high or (kind is int and value != int(value)):
+            # NaN is in no range.
+            if not is_number(value) or not low <= value <= high or (kind is int and value != int(value)):
                 takes = "a whole number" if kind is int else "a number"
                 raise ValueError(f"recipe: {name} is {value!r}; it takes {takes} from {low} to {high}.")
             # 2.0 and NumPy's numbers become plain ones: equal recipes must also compile to the same program.
@@ -76,14 +76,12 @@ class Recipe:
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise TypeError(f"recipe: {name} is {getattr(self, name)!r}; it takes True or False.")
             object.__setattr__(self, name, bool(getattr(self, name)))
+        for name, choices in (("optimizer", Optimizer), ("schedule", Schedule), ("compute_dtype", Dtype)):
+            check_choice(getattr(self, name), f"recipe: {name}", get_args(choices))
         if self.nesterov and not (self.momentum and self.optimizer == "sgd"):
             raise ValueError(
                 "recipe: nesterov is a form of SGD's momentum; it takes optimizer='sgd' and momentum above 0."
             )
-        for name, choices in (("optimizer", Optimizer), ("schedule", Schedule), ("compute_dtype", Dtype)):
-            if getattr(self, name) not in get_args(choices):
-                taken = ", ".join(map(repr, get_args(choices)))
-                raise ValueError(f"recipe: {name} is {getattr(self, name)!r}; it takes one of {taken}.")
         self._check_schedule()
         self._check_normalization()
 
@@ -92,8 +90,7 @@ class Recipe:
             value = getattr(self, name)
             if value is None:
                 continue
-            number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or not 1 <= value <= high or value != int(value):
+            if not is_number(value) or not 1 <= value <= high or value != int(value):
                 raise ValueError(f"recipe: {name} is {value!r}; it takes a whole number from 1 to {high}, or None.")
             object.__setattr__(self, name, int(value))
         if self.microbatch is not None and self.batch_size % self.microbatch:
@@ -110,17 +107,18 @@ class Recipe:
     def _check_schedule(self) -> None:
         # Lists (from JSON, from a user) would make the frozen object unhashable.
         try:
-            object.__setattr__(self, "milestones", tuple(float(m) for m in self.milestones))
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"recipe: milestones is {self.milestones!r}; it takes epochs, as (60, 120, 160)."
-            ) from None
+            given: tuple[Any, ...] = tuple(self.milestones)
+        except TypeError:
+            given = (None,)
+        if not all(is_number(m) and 0 < m <= _UNBOUNDED for m in given):
+            raise ValueError(f"recipe: milestones is {self.milestones!r}; it takes epochs above 0, as (60, 120, 160).")
+        object.__setattr__(self, "milestones", tuple(float(m) for m in given))
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError(
                 f"recipe: schedule is {self.schedule!r} and milestones are {self.milestones}; "
                 'milestones go with schedule="step", which needs at least one.'
             )
-        if list(self.milestones) != sorted(set(self.milestones)) or any(m <= 0 for m in self.milestones):
+        if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"recipe: milestones are {self.milestones}; they take rising epochs above 0.")
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"recipe: warmup_epochs is {self.warmup_epochs}, more than the {self.epochs} epochs.")
@@ -134,14 +132,16 @@ class Recipe:
                 )
             return
         try:
-            pairs = tuple((float(mean), float(deviation)) for mean, deviation in self.normalization)
+            given = tuple((mean, deviation) for mean, deviation in self.normalization)
         except (TypeError, ValueError):
-            pairs = ()
-        if not pairs or not all(math.isfinite(mean) and 0 < deviation < math.inf for mean, deviation in pairs):
+            given = ()
+        numbers = given and all(is_number(value) for pair in given for value in pair)
+        if not numbers or not all(abs(mean) <= _UNBOUNDED and 0 < deviation <= _UNBOUNDED for mean, deviation in given):
             raise ValueError(
                 f"recipe: normalization is {self.normalization!r}; it takes (mean, standard deviation) for each channel, "
                 "of pixels scaled to 0..1, the deviation above 0."
             )
+        pairs = tuple((float(mean), float(deviation)) for mean, deviation in given)
         object.__setattr__(self, "normalization", pairs)
 
     def input_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:

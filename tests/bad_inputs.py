@@ -1,0 +1,191 @@
+"""Ways to break an argument, and ways to write it otherwise that change nothing: kinds of arguments for `tests.valid_calls`.
+
+A kind has two tables of functions of a valid value and a random generator. What the first make must be refused by an error
+that names the argument; what the second make must give the valid call's result.
+"""
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+Change = Callable[[Any, np.random.Generator], Any]
+
+
+class Kind(NamedTuple):
+    """What an argument takes, by what it does not."""
+
+    broken: Mapping[str, Change]
+    equal: Mapping[str, Change] = {}
+
+    def but(self, *without: str, **more: Change) -> "Kind":
+        """The same with some ways of breaking it left out, because this argument takes them, and others added."""
+        kept = {name: change for name, change in self.broken.items() if name not in without}
+        assert len(kept) == len(self.broken) - len(without)
+        return Kind(kept | more, {name: change for name, change in self.equal.items() if name not in without})
+
+
+def at_random(value: Any, rng: np.random.Generator, put: Any) -> np.ndarray:
+    """The array with one value replaced."""
+    array = np.array(value, np.float64)
+    array.flat[rng.integers(array.size)] = put
+    return array
+
+
+def constant(value: Any) -> Change:
+    return lambda *_: value
+
+
+def cast(dtype: Any) -> Change:
+    return lambda value, rng: np.asarray(value).astype(dtype)
+
+
+NOT_NUMBERS: dict[str, Change] = {
+    "text": constant("text"),
+    "bytes": constant(b"\xff\x00"),
+    "dictionary": constant({"a": 1}),
+    "set": constant({1, 2}),
+    "function": constant(print),
+    "type": constant(int),
+    "objects": lambda value, rng: np.array([object(), None], object),
+    "ragged": constant([[1, 2], [3]]),
+    "record": lambda value, rng: np.zeros(3, [("a", int), ("b", float)]),
+}
+ARRAY: dict[str, Change] = NOT_NUMBERS | {
+    "none": constant(None),
+    "as objects": cast(object),
+    "strings": cast(str),
+    "complex": cast(complex),
+    "dates": lambda value, rng: np.full(np.shape(value), np.datetime64("2026-01-01")),
+    "durations": lambda value, rng: np.full(np.shape(value), np.timedelta64(1, "s")),
+    "stacked": lambda value, rng: np.asarray(value)[None],
+    "no rows": lambda value, rng: np.asarray(value)[:0],
+}
+AS_ARRAY: dict[str, Change] = {
+    "list": lambda value, rng: np.asarray(value).tolist(),
+    "fortran": lambda value, rng: np.asfortranarray(value),
+    "strided": lambda value, rng: np.repeat(value, 2, axis=0)[::2],
+    "jax": lambda value, rng: jnp.asarray(value),
+}
+MATRIX = ARRAY | {
+    "flat": lambda value, rng: np.asarray(value).reshape(-1),
+    "number": constant(3),
+    "no columns": lambda value, rng: np.asarray(value)[:, :0],
+    "one more row": lambda value, rng: np.concatenate([value, value[:1]]),
+    "one row less": lambda value, rng: np.asarray(value)[1:],
+}
+NOT_FINITE: dict[str, Change] = {
+    "nan": lambda value, rng: at_random(value, rng, np.nan),
+    "infinite": lambda value, rng: at_random(value, rng, np.inf),
+    "minus infinite": lambda value, rng: at_random(value, rng, -np.inf),
+    "all nan": lambda value, rng: np.full(np.shape(value), np.nan),
+}
+MASKS = Kind(MATRIX | {"floats": cast(float), "integers": cast(np.int8), "unsigned": cast(np.uint64)}, AS_ARRAY)
+SCORE = Kind(MATRIX | NOT_FINITE | {"integers": cast(np.int64), "unsigned": cast(np.uint8)}, AS_ARRAY)
+ESTIMATE = Kind(
+    MATRIX | {"list": AS_ARRAY["list"], "booleans": cast(bool), "integers": cast(int)},
+    {name: change for name, change in AS_ARRAY.items() if name != "list"},
+)
+NUMBERS = Kind(
+    ARRAY
+    | NOT_FINITE
+    | {"booleans": lambda value, rng: np.ones(np.shape(value), bool), "number of another kind": constant(1j)},
+    AS_ARRAY,
+)
+PROBABILITIES = Kind(
+    {name: change for name, change in (ARRAY | NOT_FINITE).items() if name not in ("stacked", "no rows")}
+    | {
+        "negative": lambda value, rng: at_random(value, rng, -rng.random() - 1e-9),
+        "above one": lambda value, rng: at_random(value, rng, 1 + rng.random() + 1e-9),
+        "huge": lambda value, rng: at_random(value, rng, 1e300),
+        "other length": lambda value, rng: np.full(7, 0.5),
+    },
+    {name: change for name, change in AS_ARRAY.items() if name != "jax"},  # float32
+)
+CLASSES = Kind(
+    MATRIX
+    | NOT_FINITE
+    | {
+        "floats": cast(float),
+        "booleans": cast(bool),
+        "negative": lambda value, rng: at_random(value, rng, -1).astype(int),
+    },
+    AS_ARRAY,
+)
+INDICES = Kind(
+    ARRAY
+    | {
+        "floats": lambda value, rng: np.asarray(value) + 0.5,
+        "negative": lambda value, rng: at_random(value, rng, -1).astype(int),
+        "outside": lambda value, rng: at_random(value, rng, 10**6 + rng.integers(10**6)).astype(int),
+        "number": constant(0),
+    },
+    AS_ARRAY,
+)
+
+SCALAR: dict[str, Change] = NOT_NUMBERS | {
+    "none": constant(None),
+    "true": constant(True),
+    "numpy's false": constant(np.False_),
+    "digits": constant("3"),
+    "complex": constant(1 + 2j),
+    "nan": constant(float("nan")),
+    "date": constant(np.datetime64("2026-01-01")),
+    "duration": constant(np.timedelta64(3, "s")),
+    "several": constant([1, 2]),
+    "array": lambda value, rng: np.full(int(rng.integers(2, 5)), value),
+}
+
+
+def whole(low: int, high: int | None = None) -> Kind:
+    """Whole numbers in a range."""
+    more: dict[str, Change] = {
+        "below": lambda value, rng: low - 1 - int(rng.integers(10**6)),
+        "minus huge": constant(-(10**30)),
+        "fraction": lambda value, rng: value + 0.5,
+        "infinite": constant(float("inf")),
+    }
+    if high is not None:
+        more |= {"above": lambda value, rng: high + 1 + int(rng.integers(10**6)), "huge": constant(10**30)}
+    return Kind(SCALAR | more, {"numpy": lambda value, rng: np.int64(value)})
+
+
+def share(low: float = 0.0, high: float = 1.0, *, with_high: bool = False) -> Kind:
+    """Numbers between two, the lower excluded, and the upper."""
+    more: dict[str, Change] = {
+        "low": constant(low),
+        "below": lambda value, rng: low - float(rng.random()) - 1e-9,
+        "above": lambda value, rng: high + float(rng.random()) + 1e-9,
+        "infinite": constant(float("inf")),
+        "minus infinite": constant(float("-inf")),
+        "huge": constant(10**30),
+    }
+    if not with_high:
+        more["high"] = constant(high)
+    return Kind(
+        SCALAR | more, {"numpy": lambda value, rng: np.float64(value), "exact": lambda value, rng: Fraction(value)}
+    )
+
+
+SEED = whole(0)
+NUMBER = Kind(SCALAR, {"numpy": lambda value, rng: np.float64(value)})
+CHOICE = Kind(
+    NOT_NUMBERS
+    | {
+        "number": constant(3),
+        "none": constant(None),
+        "upper case": lambda value, rng: value.upper() + "!",
+        "array": lambda value, rng: np.array([value, value]),
+        "list": lambda value, rng: [value],
+    }
+)
+SWITCH = Kind(
+    {name: change for name, change in SCALAR.items() if name not in ("true", "numpy's false")} | {"one": constant(1)},
+)
+PATH = Kind({name: NOT_NUMBERS[name] for name in ("bytes", "dictionary", "set", "objects")} | {"number": constant(3)})
+NOTHING_ELSE = Kind(
+    NOT_NUMBERS | {"number": constant(3.5), "none": constant(None), "array": lambda value, rng: np.zeros(3)}
+)
+"""Objects of one class."""

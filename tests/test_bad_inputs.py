@@ -1,0 +1,146 @@
+"""Thousands of random mistakes at the public functions: each is refused in words that name the argument, or changes nothing."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jaxtyping
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import jaxinfl
+from jaxinfl.store import RunDirectoryError
+from tests.valid_calls import CALLS, Call, never_compiled
+
+INPUTS = 3000
+OF_ONE_SIZE = {"one more row", "one row less", "fewer", "other length", "other pixels"}
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def types_unchecked():
+    """As outside the tests, where no type checker stands before the functions' own words."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+class Compilations:
+    """How many programs were compiled so far."""
+
+    def __init__(self):
+        self.number = 0
+        jax.monitoring.register_event_duration_secs_listener(self)
+
+    def __call__(self, event: str, duration: float, **_: Any) -> None:
+        self.number += event == COMPILED
+
+
+@pytest.fixture(scope="module")
+def compilations():
+    return Compilations()
+
+
+def arrays_of(result: Any) -> list[np.ndarray]:
+    """Every number of a result."""
+    if isinstance(result, jaxinfl.Dataset):
+        return [np.frombuffer(result.fingerprint.encode(), np.uint8)]
+    if isinstance(result, jaxinfl.ModelKeys):
+        return [result.data()]
+    if isinstance(result, jaxinfl.Recipe):
+        return [np.array(repr(result))]
+    if dataclasses.is_dataclass(result):
+        return [np.asarray(getattr(result, field.name)) for field in dataclasses.fields(result)]
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
+
+
+def check_same(one: np.ndarray, other: np.ndarray) -> None:
+    """Equal but for the order in which NumPy sums arrays that lie otherwise in memory."""
+    if one.dtype.kind == "f":
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+    else:
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def results():
+    """What the valid calls return; whatever these compile is compiled now."""
+    jaxinfl.ModelKeys.split(jax.random.split(jax.random.key(0), 12))
+    return [arrays_of(call.function(**call.arguments)) if call.runs else [] for call in CALLS]
+
+
+@st.composite
+def inputs(draw):
+    """A call's number, the names of one or two of its arguments, and for each a way to change it; none is to break several
+    or write one otherwise."""
+    number = draw(st.integers(0, len(CALLS) - 1))
+    call = CALLS[number]
+    rewrite = draw(st.integers(0, 9)) == 0 and call.runs
+    tables = {name: kind.equal if rewrite else kind.broken for name, kind in call.kinds.items()}
+    names = draw(st.lists(st.sampled_from(sorted(tables)), min_size=1, max_size=2, unique=True))
+    changes = {name: draw(st.sampled_from(sorted(tables[name]))) for name in names if tables[name]}
+    return number, rewrite, changes, draw(st.integers(0, 2**32 - 1))
+
+
+def changed(call: Call, rewrite: bool, changes: dict[str, str], seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    new = {}
+    for name, change in changes.items():
+        kind = call.kinds[name]
+        new[name] = (kind.equal if rewrite else kind.broken)[change](call.arguments[name], rng)
+    return new
+
+
+def test_random_mistakes(results, compilations):
+    """No hang, no traceback from below, no silent wrong answer, nothing compiled for what is refused."""
+    tried = {"refused": 0, "the same": 0}
+
+    @given(inputs())
+    @settings(
+        max_examples=INPUTS, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    def mistake(drawn):
+        number, rewrite, changes, seed = drawn
+        call = CALLS[number]
+        if not changes or (len(changes) == 2 and set(changes.values()) <= OF_ONE_SIZE):
+            return  # two arguments of another size may fit each other
+        new = changed(call, rewrite, changes, seed)
+        before = compilations.number
+        with never_compiled():
+            if rewrite:
+                for one, other in zip(
+                    arrays_of(call.function(**{**call.arguments, **new})), results[number], strict=True
+                ):
+                    check_same(one, other)
+                tried["the same"] += 1
+                return
+            with pytest.raises((TypeError, ValueError)) as refused:
+                call.function(**{**call.arguments, **new})
+        assert any(name in str(refused.value) for name in new), f"{changes}: {refused.value}"
+        assert compilations.number == before
+        tried["refused"] += 1
+
+    mistake()
+    assert tried["refused"] >= 2000 and tried["the same"] > 100, tried
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: getattr(call.function, "__qualname__", "?"))
+def test_every_mistake_alone(call, results, compilations):
+    """Each way to break each argument, with one seed."""
+    with never_compiled():
+        for name, kind in call.kinds.items():
+            for change in kind.broken:
+                new = changed(call, False, {name: change}, 0)
+                with pytest.raises((TypeError, ValueError)) as refused:
+                    call.function(**{**call.arguments, **new})
+                assert name in str(refused.value), f"{change}: {refused.value}"
+
+
+def test_what_is_public_is_tried():
+    classes_and_modules = {"DatasetUnavailable", "Discoveries", "Ensemble", "RunDirectoryError", "RunPlan", "recipes"}
+    tried = {call.function.__name__ for call in CALLS}
+    assert set(jaxinfl.__all__) - classes_and_modules <= tried
+    with pytest.raises(RunDirectoryError, match="nowhere is no run directory"):
+        jaxinfl.Ensemble.open("nowhere")
