@@ -63,7 +63,8 @@ def main(options: Options) -> Report:
     moments, report = random.Random(options.seed), Report()
     with tempfile.TemporaryDirectory(prefix="jaxinfl-chaos-") as folder:
         reference = Path(folder, "reference")
-        assert _start(reference, options, folder).wait() == 0
+        with _start(reference, options, folder) as process:
+            assert process.wait() == 0
         while report.total < options.kills:
             run = Path(folder, f"run-{report.runs}")
             _disturb(run, options, folder, moments, report)
@@ -77,15 +78,15 @@ def _disturb(run: Path, options: Options, folder: str, moments: random.Random, r
     """Start a run again and again until it is finished, and kill it as long as there are kills to come."""
     while True:
         report.checkpoints += any((run / "checkpoint").glob("*.json"))
-        process = _start(run, options, folder)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "training\n", "the child failed"
-        how = ("at random", "while writing")[report.total % 2] if report.total % 5 != 4 else "by SIGTERM"
-        if report.total < options.kills and _kill(process, run, how, moments):
-            report.kills[how] += 1
-            continue
-        assert process.wait() == 0
-        return
+        with _start(run, options, folder) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "training\n", "the child failed"
+            how = ("at random", "while writing")[report.total % 2] if report.total % 5 != 4 else "by SIGTERM"
+            if report.total < options.kills and _kill(process, run, how, moments):
+                report.kills[how] += 1
+                continue
+            assert process.wait() == 0
+            return
 
 
 def _kill(process: subprocess.Popen[str], run: Path, how: str, moments: random.Random) -> bool:

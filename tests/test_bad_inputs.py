@@ -139,7 +139,15 @@ def test_every_mistake_alone(call, results, compilations):
 
 
 def test_what_is_public_is_tried():
-    classes_and_modules = {"DatasetUnavailable", "Discoveries", "Ensemble", "RunDirectoryError", "RunPlan", "recipes"}
+    classes_and_modules = {
+        "DatasetUnavailable",
+        "Discoveries",
+        "Ensemble",
+        "Estimate",
+        "ModelPlan",
+        "RunDirectoryError",
+    }
+    classes_and_modules |= {"RunPlan", "recipes"}
     tried = {call.function.__name__ for call in CALLS}
     assert set(jaxinfl.__all__) - classes_and_modules <= tried
     with pytest.raises(RunDirectoryError, match="nowhere is no run directory"):

@@ -42,11 +42,11 @@ def test_a_finished_model_for_other_classes_is_refused(toy):
         ({"width": 0}, ValueError, "width is 0"),
         ({"conv": "fft"}, ValueError, "conv is 'fft'"),
         ({"shard_size": 1.5}, ValueError, "shard_size is 1.5"),
-        ({"part": 2}, TypeError, r"part is 2; it takes two whole numbers, \(1, 4\) for the first quarter"),
+        ({"part": 2}, TypeError, r"part is 2 \(int\); it takes two whole numbers, \(1, 4\) for the first quarter"),
         ({"part": (1, 7), "run_dir": "x"}, ValueError, r"part is \(1, 7\).* at most one part for each of the 6 models"),
         ({"part": (1, 2)}, ValueError, "part is given without run_dir"),
-        ({"checkpoint_every": 0}, ValueError, "checkpoint_every is 0; it takes a number of seconds above 0"),
-        ({"max_diverged": 5}, ValueError, "max_diverged is 5; it takes a share from 0 to 1"),
+        ({"checkpoint_every": 0}, ValueError, r"checkpoint_every is 0 \(int\); it takes a number of seconds above 0"),
+        ({"max_diverged": 5}, ValueError, r"max_diverged is 5 \(int\); it takes a share from 0 to 1"),
     ],
 )
 def test_refused_before_anything_is_compiled(toy, monkeypatch, change, error, message):

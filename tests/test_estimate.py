@@ -268,7 +268,7 @@ def test_refusals(arguments, options, error, message):
         estimate(masks[kept], margin[kept], **options)
     with pytest.raises(TypeError, match="score has dtype bool; with correct it takes margins"):
         estimate(masks, right, correct=right)
-    with pytest.raises(ValueError, match=r"penalty is 0\.0; it takes a number above 0"):
+    with pytest.raises(ValueError, match=r"penalty is 0\.0 \(float\); it takes a number above 0"):
         datamodel_weights(masks, margin, penalty=0.0)
-    with pytest.raises(ValueError, match="method is 'adjusted'; it takes 'ridge' or 'lasso'"):
+    with pytest.raises(ValueError, match="method is 'adjusted'; it takes one of 'ridge', 'lasso'"):
         datamodel_weights(masks, margin, "adjusted")

@@ -9,6 +9,7 @@ from experiments.command_line import Mistake
 from experiments.finetune_report import Network, finding, paper_words
 from experiments.finetune_vs_retrain import PRESETS, check, dropped, fine_tuning, last_rate, main, requests
 from jaxinfl import Ensemble, Recipe, plots, recipes
+from jaxinfl.training.divergence import TooManyDiverged
 from tests.small_experiments import check_end_to_end
 
 
@@ -110,5 +111,5 @@ def test_too_many_left_out():
 
 def test_diverged_models_are_a_mistake(tmp_path):
     config = dataclasses.replace(PRESETS["tiny"], recipe=Recipe(epochs=1, learning_rate=1e6), out=tmp_path / "out")
-    with pytest.raises(Mistake, match="2 of 2 models of small_mlp-trained diverged, and there is nothing to fine-tune"):
+    with pytest.raises(TooManyDiverged, match="2 of 2 finished models diverged"):
         main(config)

@@ -175,7 +175,7 @@ def good(num_models=60):
         ({"target_iou": 1.0}, ValueError, "target_iou is 1.0; it takes a number between 0 and 1"),
         ({"threshold": 0.0}, ValueError, "threshold is 0"),
         ({"thresholds": np.array([0.1, 1.2])}, ValueError, r"thresholds lie from 0.1 to 1.2"),
-        ({"repeats": 1}, ValueError, "repeats is 1; a spread takes at least 2"),
+        ({"repeats": 1}, ValueError, "repeats is 1; it takes a whole number from 2"),
         ({"doublings": 0}, ValueError, "doublings is 0"),
         ({"confidence": 2.0}, ValueError, "confidence is 2"),
         ({"pilot": 3}, TypeError, "pilot is int .*it takes an Ensemble, or"),

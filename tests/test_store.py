@@ -11,7 +11,8 @@ import xarray
 
 from jaxinfl import Ensemble, RunDirectoryError
 from jaxinfl.store import Layout, RowArray, RunStore, WriteFailed
-from jaxinfl.store.damage import find_damage
+from jaxinfl.store.damage import find_damage, mend
+from jaxinfl.store.seal import read_seal, write_seal
 
 MODELS, TRAIN, TEST, SHARD = 7, 5, 3, 3
 
@@ -203,6 +204,24 @@ def test_a_newer_format_is_refused(run):
     (run / "zarr.json").write_text(json.dumps(description))
     with pytest.raises(RunDirectoryError, match=r"format 99; this jaxinfl reads format 2\. Upgrade"):
         Ensemble.open(run)
+
+
+def test_a_manifest_cannot_name_files_outside_of_the_run(run):
+    """A repair writes what it names."""
+    content = read_seal(run / "manifest.json")
+    for name in ("../zarr.json", "/tmp/zarr.json", "masks/../../zarr.json", "masks/c/0/0", "masks//zarr.json"):
+        write_seal(run / "manifest.json", content | {name: "mine"})
+        with pytest.raises(RunDirectoryError, match=r"names '.*', which is no file of a run: do not trust"):
+            Ensemble.open(run)
+        assert [damage.file for damage in mend(run)] == ["manifest.json"]
+        assert read_everything(run).complete
+    assert not (run.parent / "zarr.json").exists() and not Path("/tmp/zarr.json").exists()
+
+
+def test_sizes_that_no_machine_has_are_not_believed(run, monkeypatch):
+    monkeypatch.setattr("jaxinfl.store.run.MOST_BYTES", 20)
+    with pytest.raises(RunDirectoryError, match=r"masks in .* says that it has .* GB, more than are taken at once"):
+        _ = Ensemble.open(run).masks
 
 
 def test_an_edited_description_is_refused(run):

@@ -1,6 +1,7 @@
 """A small valid call of every public function, and what each of its arguments takes."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from unittest import mock
@@ -64,6 +65,8 @@ def never_compiled() -> contextlib.AbstractContextManager[Any]:
 _rng = np.random.default_rng(0)
 MODELS, TRAIN, TEST = 12, 6, 5
 masks = np.stack([_rng.permutation(MODELS) < MODELS // 2 for _ in range(TRAIN)], axis=1)
+# 12 of the 20 subsets of three; no two complements among the first ten.
+distinct = np.array([np.isin(np.arange(TRAIN), chosen) for chosen in itertools.combinations(range(TRAIN), 3)])[:MODELS]
 train_correct, correct = _rng.random((MODELS, TRAIN)) < 0.6, _rng.random((MODELS, TEST)) < 0.6
 probability = _rng.random((MODELS, TEST), np.float32)
 estimates = _rng.standard_normal((2, TRAIN, TEST)).astype(np.float32)
@@ -87,6 +90,16 @@ ANY_MEMORIZATION = NUMBER.but("none", array=lambda value, rng: np.full(3, value)
 ATTRIBUTION = Kind(MATRIX | NOT_FINITE, AS_ARRAY)
 SIZES = INDICES.but("as objects")
 TOO_MANY = whole(1).but(huge=constant(10**30))
+PENALTY = Kind({name: change for name, change in SCALAR.items() if name != "none"} | {"zero": constant(0.0)}, {})
+PILOT = Kind(
+    {
+        "none": constant(None),
+        "number": constant(3),
+        "masks alone": lambda value, rng: value[:1],
+        "nothing": constant(()),
+    },
+    {},
+)
 CROSSED = Kind(
     ARRAY
     | NOT_FINITE
@@ -275,6 +288,17 @@ CALLS = [
     Call(statistics.agreement_between, {"one": labels.reshape(4, 2), "other": labels[::-1].reshape(4, 2)},
          {"one": CLASSES, "other": CLASSES}),
     Call(jaxinfl.data_banzhaf, _given, _score),
+    Call(jaxinfl.datamodel_weights, _given | {"method": "ridge", "penalty": 2.5},
+         _score | {"method": CHOICE, "penalty": PENALTY}),
+    Call(jaxinfl.estimate, _given | {"method": "adjusted", "shrink": True, "correct": correct, "examples": np.array([0, 1])},
+         {"masks": MASKS, "score": SCORE, "correct": MASKS.but("none"), "method": CHOICE, "shrink": SWITCH,
+          "examples": SOME_TRAIN}),
+    Call(jaxinfl.plan,
+         {"pilot": (distinct, train_correct, correct), "target_iou": 0.6, "threshold": 0.25, "thresholds": thresholds,
+          "min_memorization": 0.5, "doublings": 2, "confidence": 0.8, "repeats": 3, "seed": 1},
+         {"pilot": PILOT, "target_iou": share(), "threshold": share(), "thresholds": LIMITS.but("none"),
+          "min_memorization": ANY_MEMORIZATION, "doublings": whole(1), "confidence": share(), "repeats": whole(2),
+          "seed": SEED}),
     Call(jaxinfl.discoveries, _given | {"fdr": 0.2, "method": "by", "alternative": "greater"},
          _score | {"fdr": share(), "method": CHOICE, "alternative": CHOICE}),
     Call(jaxinfl.lds, _given | _attributed, _score | _attribution),

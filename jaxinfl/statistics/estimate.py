@@ -7,6 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float32, Int
 
+from jaxinfl.arguments import check_choice, check_switch, is_number, shown
 from jaxinfl.influence import influence
 from jaxinfl.influence.checks import check_correct, check_examples, check_score
 from jaxinfl.statistics import lasso, ridge
@@ -112,11 +113,10 @@ def datamodel_weights(
     """
     checked = check_masks(masks)
     scores = check_score(score, len(checked))
-    if method not in get_args(Regression):
-        raise ValueError(f"method is {method!r}; it takes 'ridge' or 'lasso'.")
+    check_choice(method, "method", get_args(Regression))
     _check_number_of_models(len(checked))
-    if penalty is not None and not (np.isreal(penalty) and np.isfinite(penalty) and penalty > 0):
-        raise ValueError(f"penalty is {penalty!r}; it takes a number above 0, or None.")
+    if penalty is not None and not (is_number(penalty) and 0 < penalty < np.inf):
+        raise ValueError(f"penalty is {shown(penalty)}; it takes a number above 0, or None.")
     regression: Regression = "ridge" if method == "ridge" else "lasso"
     return _weights(checked, scores.astype(np.float64), regression, np.arange(checked.shape[1]), penalty)
 
@@ -192,8 +192,8 @@ def _check(
     method: Any, shrink: bool, correct: ArrayLike | None, score: np.ndarray, num_models: int
 ) -> Bool[np.ndarray, "models test"] | None:
     """`correct`, if all arguments fit."""
-    if method not in get_args(Method):
-        raise ValueError(f"method is {method!r}; it takes one of {', '.join(map(repr, get_args(Method)))}.")
+    check_choice(method, "method", get_args(Method))
+    check_switch(shrink, "shrink")
     _check_number_of_models(num_models)
     if method in ("ridge", "lasso") and (shrink or correct is not None):
         asked = "shrink" if shrink else "correct"

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float
 from scipy.sparse import csr_array
 from scipy.special import expit, logit, ndtri
 
-from jaxinfl.influence.checks import check_correct, check_min_memorization, check_positive, check_thresholds
-from jaxinfl.statistics.arguments import check_share
+from jaxinfl.arguments import check_seed
+from jaxinfl.influence.checks import check_correct, check_min_memorization, check_thresholds
+from jaxinfl.statistics.arguments import check_share, check_whole
 from jaxinfl.statistics.clusters import find_clusters, share_of_complements
 from jaxinfl.statistics.deconvolution import Grid, fit_distribution, likelihood, make_grid
 from jaxinfl.statistics.expected_iou import chance_to_reach, expected_iou
@@ -80,9 +81,9 @@ def plan(
     masks, train, test = _check_pilot(pilot)
     target, level = check_share(target_iou, "target_iou"), check_share(confidence, "confidence")
     check_min_memorization(min_memorization)
-    if check_positive(repeats, "repeats") < 2:
-        raise ValueError("repeats is 1; a spread takes at least 2.")
-    asked = _ask(masks, threshold, thresholds, check_positive(doublings, "doublings"))
+    check_whole(repeats, "repeats", 2, 10**6)
+    check_seed(seed)
+    asked = _ask(masks, threshold, thresholds, check_whole(doublings, "doublings", 1, 20))
     num_models = len(masks)
     chance = memorization_chance(masks, train, min_memorization)
     pairs = pilot_pairs(masks, test, chance, seed) if num_models >= FEWEST_MODELS else None

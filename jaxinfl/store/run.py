@@ -20,6 +20,7 @@ import zarr
 from jaxtyping import Bool, Int, UInt8
 from zarr.storage import LocalStore, MemoryStore
 
+from jaxinfl.arguments import MOST_BYTES
 from jaxinfl.store.checkpoint import CheckpointFile
 from jaxinfl.store.errors import DamagedRun, RunDirectoryError, listed
 from jaxinfl.store.failures import check_still_there, write_failures
@@ -231,6 +232,12 @@ class RunStore:
 
     def _read(self, name: str, rows: slice | np.ndarray) -> np.ndarray:
         array = self._array(name)
+        size = array.nbytes if isinstance(rows, slice) else array.nbytes // max(array.shape[0], 1) * len(rows)
+        if size > MOST_BYTES:
+            raise RunDirectoryError(
+                f"{self._where(name)} says that it has {size / 1e9:,.0f} GB, more than are taken at once, "
+                f"{MOST_BYTES / 1e9:,.0f} GB: read fewer models, or do not trust this directory."
+            )
         try:
             return np.asarray(array[rows] if isinstance(rows, slice) else array.oindex[rows])
         except (ValueError, RuntimeError, OSError) as error:
@@ -283,9 +290,16 @@ def descriptions(path: Path) -> dict[str, str]:
       RunDirectoryError: it is missing or damaged.
     """
     try:
-        return read_seal(path / MANIFEST)
+        found = read_seal(path / MANIFEST)
     except RunDirectoryError as error:
         raise DamagedRun(str(error), path) from error
+    for name in found:
+        # A repair writes these files: a manifest that somebody made must not name any outside of the run.
+        if not name.endswith("zarr.json") or {"", "..", "."} & set(name.split("/")) or "\\" in name:
+            raise RunDirectoryError(
+                f"{path / MANIFEST} names {name!r}, which is no file of a run: do not trust this directory."
+            )
+    return found
 
 
 def _checked_attributes(group: zarr.Group, path: Path | None) -> dict[str, Any]:
