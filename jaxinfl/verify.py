@@ -79,8 +79,7 @@ def _runs(run_dir: Path) -> list[Path]:
 def _absent(path: Path) -> int:
     """Models that are still to be trained; 0 where that cannot be read before it is mended."""
     try:
-        store = RunStore.open(path, writable=False)
-        return int((store.status()[slice(store.own_models.start, store.own_models.stop)] == ABSENT).sum())
+        return int((RunStore.open(path, writable=False).own_status() == ABSENT).sum())
     except RunDirectoryError:
         return 0
 

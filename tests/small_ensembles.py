@@ -1,10 +1,14 @@
 """Six small models on subsets of different sizes, which the tests of whole trainings share."""
 
+import contextlib
+
 import jax
 import numpy as np
+import pytest
 
 from jaxinfl import Recipe, train_ensemble
 from jaxinfl.models import SmallCNN, build_model
+from jaxinfl.store import RunStore
 
 RECIPE = Recipe(epochs=2, batch_size=8, crop_padding=1, flip=True, label_smoothing=0.1)
 ARRAYS = ("train_prediction", "test_prediction", "train_margin", "test_margin")
@@ -36,3 +40,19 @@ def train(masks, keys, data, **options):
 def assert_same(one, other, rows=slice(None), other_rows=slice(None)):
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(one, name)[rows], getattr(other, name)[other_rows], err_msg=name)
+
+
+@contextlib.contextmanager
+def stopped_after_one_shard():
+    """Around a training of several shards: it stops when the second one is about to be written."""
+    write, written = RunStore.write, []
+
+    def write_one(store, shard, rows, diverged):
+        if written:
+            raise KeyboardInterrupt
+        written.append(shard)
+        write(store, shard, rows, diverged)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunStore, "write", write_one)
+        yield

@@ -10,9 +10,9 @@ from flax import nnx
 
 from jaxinfl import Ensemble, Recipe, RunDirectoryError, train_ensemble
 from jaxinfl.models import build_model
-from jaxinfl.store import RunStore
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
 from jaxinfl.training.overrides import OVERRIDABLE, with_overrides
+from tests.small_ensembles import stopped_after_one_shard
 
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=0.05)
 MASKS = np.stack([np.random.default_rng(row).permutation(40) < 30 for row in range(4)])
@@ -130,20 +130,10 @@ def test_traced_numbers_are_the_recipes(nesterov):
 # --- run directories -------------------------------------------------------------------------------------------------
 
 
-def test_a_sweep_is_kept_and_goes_on_only_with_the_same_values(toy, tmp_path, monkeypatch):
+def test_a_sweep_is_kept_and_goes_on_only_with_the_same_values(toy, tmp_path):
     overrides = {"weight_decay": DECAYS, "learning_rate": np.array(RATES)}
-    write, written = RunStore.write, []
-
-    def write_one(store, shard, rows, diverged):
-        if written:
-            raise KeyboardInterrupt
-        written.append(shard)
-        write(store, shard, rows, diverged)
-
-    monkeypatch.setattr(RunStore, "write", write_one)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_after_one_shard():
         train(toy, overrides, run_dir=tmp_path / "run", shard_size=2)
-    monkeypatch.undo()
     changes = [
         ({"weight_decay": DECAYS, "learning_rate": [0.3, 0.1, 0.01, 0.002]}, r"overrides \(learning_rate\)\. Use"),
         ({"learning_rate": RATES}, r"overrides \(weight_decay\)\. Use"),

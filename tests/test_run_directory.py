@@ -9,7 +9,7 @@ from jaxinfl import Ensemble, RunDirectoryError
 from jaxinfl.store import RunStore
 from jaxinfl.training.record import identity_of
 from tests.conftest import make_data
-from tests.small_ensembles import RECIPE, assert_same, keys_of, subsets, train
+from tests.small_ensembles import RECIPE, assert_same, keys_of, stopped_after_one_shard, subsets, train
 
 
 def test_interrupted_and_continued_equals_uninterrupted(toy, base, tmp_path, monkeypatch, capsys):
@@ -47,19 +47,9 @@ def test_a_finished_run_is_read_and_not_trained(toy, tmp_path, monkeypatch):
     assert not plans
 
 
-def test_width_and_lowering_of_a_run_stay(toy, tmp_path, monkeypatch):
-    write, written = RunStore.write, []
-
-    def write_one(store, shard, rows, diverged):
-        if written:
-            raise KeyboardInterrupt
-        written.append(shard)
-        write(store, shard, rows, diverged)
-
-    monkeypatch.setattr(RunStore, "write", write_one)
-    with pytest.raises(KeyboardInterrupt):
+def test_width_and_lowering_of_a_run_stay(toy, tmp_path):
+    with stopped_after_one_shard():
         train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", shard_size=2, width=4)
-    monkeypatch.undo()
     for change in ({"width": 1}, {"conv": "stock"}):
         with pytest.raises(RunDirectoryError, match=f"differs in {next(iter(change))}"):
             train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", **change)

@@ -12,7 +12,7 @@ from flax import nnx
 
 from jaxinfl import Ensemble, Recipe, RunDirectoryError, train_ensemble
 from jaxinfl.models import Model, SmallCNN, Variables, build_model
-from jaxinfl.store import RunStore
+from tests.small_ensembles import stopped_after_one_shard
 
 RECIPE = Recipe(epochs=2, batch_size=16, normalization="none")
 MASKS = np.stack([np.random.default_rng(row).permutation(40) < 30 for row in range(5)])
@@ -130,20 +130,10 @@ def test_initial_weights_are_part_of_the_run(toy, finished, tmp_path):
             train(toy, initial=changed, run_dir=tmp_path / "run")
 
 
-def test_a_run_goes_on_keeping_weights_as_it_was_started(toy, finished, tmp_path, monkeypatch):
+def test_a_run_goes_on_keeping_weights_as_it_was_started(toy, finished, tmp_path):
     """Killed between the weights and the shard's rows: the models are absent, and done again with the same bits."""
-    write, written = RunStore.write, []
-
-    def killed(store, shard, rows, diverged):
-        if written:
-            raise KeyboardInterrupt
-        written.append(shard)
-        write(store, shard, rows, diverged)
-
-    monkeypatch.setattr(RunStore, "write", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_after_one_shard():
         train(toy, keep_weights=True, run_dir=tmp_path / "run")
-    monkeypatch.undo()
     partial = Ensemble.open(tmp_path / "run")
     assert list(partial.model_index) == [0, 1] and (tmp_path / "run" / "weights" / "00000002").is_dir()
     assert_equal(partial.weights(), jax.tree.map(lambda w: w[:2], finished.weights()))

@@ -69,8 +69,7 @@ class Parts:
     def status(self) -> UInt8[np.ndarray, " models"]:
         whole: UInt8[np.ndarray, " models"] = np.full(self.num_models, ABSENT, np.uint8)
         for store in self._stores:
-            own = slice(store.own_models.start, store.own_models.stop)
-            whole[own] = store.status()[own]
+            whole[store.own_models.start : store.own_models.stop] = store.own_status()
         return whole
 
     def read_input(self, name: str) -> np.ndarray:

@@ -26,7 +26,7 @@ from jaxinfl.store.errors import DamagedRun, RunDirectoryError, listed
 from jaxinfl.store.failures import check_still_there, write_failures
 from jaxinfl.store.layout import LOST, Layout, RowArray, attributes_digest, digest, lay_out, row_checksums
 from jaxinfl.store.lock import HOLDER, LOCK
-from jaxinfl.store.seal import digest_of, read_seal, write_seal
+from jaxinfl.store.seal import read_seal, write_seal
 from jaxinfl.store.weights import CHECKSUM, Leaves, WeightFiles, empty_leaves
 
 FORMAT = 2
@@ -93,9 +93,7 @@ class RunStore:
         except (ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
             raise DamagedRun(f"{path / 'zarr.json'} cannot be read as a Zarr group: {error}.", path) from error
         store = cls(group, path)
-        if sealed and digest_of((path / "zarr.json").read_bytes()) != digest_of(
-            descriptions(path)["zarr.json"].encode()
-        ):
+        if sealed and (path / "zarr.json").read_bytes() != descriptions(path)["zarr.json"].encode():
             raise DamagedRun(f"the description of the run in {path} (zarr.json) is damaged or was edited.", path)
         return store
 
@@ -124,6 +122,10 @@ class RunStore:
             what = "missing" if (status[unknown] == LOST).all() else "damaged"
             raise DamagedRun(f"{self._where('status')} is {what} for models {listed(unknown)}.", self.path)
         return status
+
+    def own_status(self) -> UInt8[np.ndarray, " own"]:
+        """`status()` of the models that are trained here."""
+        return self.status()[slice(self.own_models.start, self.own_models.stop)]
 
     def shards(self) -> list[slice]:
         """The rows of each shard to be trained here, in order."""

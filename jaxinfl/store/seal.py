@@ -13,11 +13,6 @@ from typing import Any
 from jaxinfl.store.errors import RunDirectoryError
 
 
-def digest_of(text: bytes) -> str:
-    """SHA-256."""
-    return hashlib.sha256(text).hexdigest()
-
-
 def file_digest(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
@@ -52,7 +47,7 @@ def read_seal(seal: Path) -> dict[str, Any]:
 
 def _spelled(content: Mapping[str, Any]) -> str:
     inner = json.dumps(content, sort_keys=True)
-    return json.dumps({"content": content, "sha256": digest_of(inner.encode())}, sort_keys=True)
+    return json.dumps({"content": content, "sha256": hashlib.sha256(inner.encode()).hexdigest()}, sort_keys=True)
 
 
 def digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
@@ -65,4 +60,4 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
-__all__ = ["digest_of", "digests", "file_digest", "files_below", "read_seal", "write_seal"]
+__all__ = ["digests", "file_digest", "files_below", "read_seal", "write_seal"]

@@ -234,7 +234,7 @@ class _Run:
             weights=bool(kept),
         )
         own = range(*part_models(len(self.masks), part or (1, 1)))
-        finished = 0 if store is None else int((store.status() != ABSENT).sum())
+        finished = 0 if store is None else int((store.own_status() != ABSENT).sum())
         plan = trainer.plan(finished, len(own))
         if self.tune and store is None:
             plan = trainer.tune(plan, notebook, freedom)
@@ -267,7 +267,7 @@ class _Run:
 
     def _finished(self, store: RunStore) -> bool:
         """Whether nothing is left to train."""
-        status = store.status()[slice(store.own_models.start, store.own_models.stop)]
+        status = store.own_status()
         if (status == ABSENT).any():
             return False
         if self.keep_weights:

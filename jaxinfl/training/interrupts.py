@@ -114,10 +114,10 @@ def leaving_with_a_word(store: RunStore) -> Iterator[StopRequest]:
         with StopRequest() as stop:
             yield stop
     except (KeyboardInterrupt, Terminated):
-        own = store.own_models
-        finished = int((store.status() != ABSENT).sum())
+        status = store.own_status()
+        finished = int((status != ABSENT).sum())
         print(
-            f"\nStopped: {finished} of {len(own)} models are finished and kept in {store.path}, with those on the way. "
+            f"\nStopped: {finished} of {len(status)} models are finished and kept in {store.path}, with those on the way. "
             f"The same call goes on from there: {provenance.command()}",
             file=sys.stderr,
         )
