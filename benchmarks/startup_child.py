@@ -22,15 +22,17 @@ def main(model: str, begun: float) -> None:
     ends["import"] = time.time()
     data = jaxinfl.load_dataset("digits")
     ends["data"] = time.time()
-    native.why_unavailable()
-    ends["hand-written kernels"] = time.time()
+    # From here on `train_ensemble`, taken apart.
+    native.prepare()
     built = build_model(model, image_shape=data.image_shape, num_classes=data.num_classes)
     ends["model"] = time.time()
+    native.why_unavailable()
+    ends["hand-written kernels"] = time.time()
 
     def planned(plan: jaxinfl.RunPlan) -> None:
         """All programs are compiled and some steps are timed: training is about to begin."""
         now = time.time()
-        ends["XLA compile"] = ends["model"] + plan.compile_seconds
+        ends["XLA compile"] = ends["hand-written kernels"] + plan.compile_seconds
         ends["first steps"] = now
 
     models = jax.device_count()

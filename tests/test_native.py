@@ -1,5 +1,7 @@
 """The hand-written CPU kernels against JAX's own operations, and what happens where they cannot be compiled."""
 
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -191,3 +193,44 @@ def test_a_folder_of_others_is_not_trusted(tmp_path):
     assert not library._is_mine(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path)
     assert not library._is_mine(tmp_path / "link")
+
+
+@needs_compiler
+def test_a_call_that_does_not_fit_is_an_error():
+    """The kernels check what they are given, and XLA reports it: no wrong pointer is followed."""
+    images, kernel = normal(0, 2, 5, 5, 3), normal(1, 3, 3, 3, 4)
+    out = jax.ShapeDtypeStruct((2, 3, 3, 4), jnp.float32)
+    call, pair = library.foreign_function("conv_forward", out), np.ones(2, np.int64)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="jaxinfl: an array has another type"):
+        call(images.astype(jnp.int32), kernel, strides=pair, padding=pair)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="jaxinfl: an array has another number of axes"):
+        call(images[0], kernel, strides=pair, padding=pair)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="jaxinfl: too few arguments"):
+        call(images, strides=pair, padding=pair)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="jaxinfl: an attribute is missing"):
+        call(images, kernel, strides=pair)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="jaxinfl: an attribute is not two numbers"):
+        call(images, kernel, strides=np.ones(3, np.int64), padding=pair)
+
+
+@needs_compiler
+def test_prepared_in_the_background(monkeypatch):
+    """`prepare` returns before the compiler does, and `load` waits for it."""
+    begun, may_end = threading.Event(), threading.Event()
+    path = library._compiled()
+
+    def compiled():
+        begun.set()
+        assert may_end.wait(60)
+        return path
+
+    monkeypatch.setattr(library, "_compiled", compiled)
+    library._compilation.cache_clear()
+    library.prepare()
+    assert begun.wait(60)
+    waiting = threading.Thread(target=library.load.__wrapped__)
+    waiting.start()
+    assert waiting.is_alive() and not library._compilation().done()
+    may_end.set()
+    waiting.join(60)
+    assert library._compilation().result() == path

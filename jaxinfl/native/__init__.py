@@ -2,7 +2,7 @@
 
 from jaxinfl.native.conv import conv
 from jaxinfl.native.counts import joint_counts
-from jaxinfl.native.library import NativeUnavailable, load, why_unavailable
+from jaxinfl.native.library import NativeUnavailable, load, prepare, why_unavailable
 from jaxinfl.native.sums import channel_moments, channel_products, channel_sums
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "conv",
     "joint_counts",
     "load",
+    "prepare",
     "why_unavailable",
 ]

@@ -8,72 +8,62 @@
 #include <memory>
 #include <mutex>
 
+#include "call.h"
 #include "conv.h"
 #include "counts.h"
 #include "sums.h"
-#include "xla/ffi/api/ffi.h"
 
 namespace {
 
-namespace ffi = xla::ffi;
-using Array = ffi::Buffer<ffi::F32, 4>;
-using Result = ffi::ResultBuffer<ffi::F32, 4>;
+using jaxinfl::Array;
+using jaxinfl::Call;
 
-jaxinfl::Shape shape_of(ffi::Span<const int64_t> images, ffi::Span<const int64_t> kernel, ffi::Span<const int64_t> out,
-                        ffi::Span<const int64_t> strides, ffi::Span<const int64_t> padding) {
+jaxinfl::Shape shape_of(const Call& call, const int64_t* images, const int64_t* kernel, const int64_t* out) {
+  const int64_t *strides = call.pair("strides"), *padding = call.pair("padding");
   return {images[0], images[1], images[2], images[3],  kernel[0],  kernel[1], kernel[3],
           out[1],    out[2],    strides[0], strides[1], padding[0], padding[1]};
 }
 
-ffi::Error forward(Array images, Array kernel, Result out, ffi::Span<const int64_t> strides,
-                   ffi::Span<const int64_t> padding) {
-  jaxinfl::conv_forward(shape_of(images.dimensions(), kernel.dimensions(), out->dimensions(), strides, padding),
-                        images.typed_data(), kernel.typed_data(), out->typed_data());
-  return ffi::Error::Success();
+void forward(const Call& call) {
+  const auto images = call.argument<float>(0, 4), kernel = call.argument<float>(1, 4);
+  const auto out = call.result<float>(0, 4);
+  jaxinfl::conv_forward(shape_of(call, images.dims, kernel.dims, out.dims), images.data, kernel.data, out.data);
 }
 
-ffi::Error input_grad(Array out_grad, Array kernel, Result images_grad, ffi::Span<const int64_t> strides,
-                      ffi::Span<const int64_t> padding) {
-  jaxinfl::conv_input_grad(
-      shape_of(images_grad->dimensions(), kernel.dimensions(), out_grad.dimensions(), strides, padding),
-      out_grad.typed_data(), kernel.typed_data(), images_grad->typed_data());
-  return ffi::Error::Success();
+void input_grad(const Call& call) {
+  const auto out_grad = call.argument<float>(0, 4), kernel = call.argument<float>(1, 4);
+  const auto images_grad = call.result<float>(0, 4);
+  jaxinfl::conv_input_grad(shape_of(call, images_grad.dims, kernel.dims, out_grad.dims), out_grad.data, kernel.data,
+                           images_grad.data);
 }
 
-ffi::Error kernel_grad(Array images, Array out_grad, Result result, ffi::Span<const int64_t> strides,
-                       ffi::Span<const int64_t> padding) {
-  jaxinfl::conv_kernel_grad(
-      shape_of(images.dimensions(), result->dimensions(), out_grad.dimensions(), strides, padding),
-      images.typed_data(), out_grad.typed_data(), result->typed_data());
-  return ffi::Error::Success();
+void kernel_grad(const Call& call) {
+  const auto images = call.argument<float>(0, 4), out_grad = call.argument<float>(1, 4);
+  const auto kernel_grad = call.result<float>(0, 4);
+  jaxinfl::conv_kernel_grad(shape_of(call, images.dims, kernel_grad.dims, out_grad.dims), images.data, out_grad.data,
+                            kernel_grad.data);
 }
 
-using Flat = ffi::Buffer<ffi::F32>;
-using Vector = ffi::Buffer<ffi::F32, 1>;
-using Counted = ffi::Buffer<ffi::PRED, 1>;
-
-ffi::Error sums(Flat x, ffi::Result<Vector> out) {
-  const int64_t channels = out->dimensions()[0];
-  jaxinfl::channel_sums(x.typed_data(), x.element_count() / channels, channels, out->typed_data());
-  return ffi::Error::Success();
+void sums(const Call& call) {
+  const auto x = call.argument<float>(0);
+  const auto out = call.result<float>(0, 1);
+  jaxinfl::channel_sums(x.data, x.size() / out.dims[0], out.dims[0], out.data);
 }
 
-ffi::Error moments(Flat x, Counted counted, ffi::Result<Vector> mean, ffi::Result<Vector> variance) {
-  const int64_t channels = mean->dimensions()[0], images = counted.dimensions()[0];
-  jaxinfl::channel_moments(x.typed_data(), counted.typed_data(), images, x.element_count() / channels / images, channels,
-                           mean->typed_data(), variance->typed_data());
-  return ffi::Error::Success();
+void moments(const Call& call) {
+  const auto x = call.argument<float>(0);
+  const auto counted = call.argument<bool>(1, 1);
+  const auto mean = call.result<float>(0, 1), variance = call.result<float>(1, 1);
+  const int64_t channels = mean.dims[0], images = counted.dims[0];
+  jaxinfl::channel_moments(x.data, counted.data, images, x.size() / channels / images, channels, mean.data, variance.data);
 }
 
-ffi::Error products(Flat grad, Flat x, Vector mean, ffi::Result<Vector> sum, ffi::Result<Vector> product) {
-  const int64_t channels = mean.dimensions()[0];
-  jaxinfl::channel_products(grad.typed_data(), x.typed_data(), mean.typed_data(), x.element_count() / channels, channels,
-                            sum->typed_data(), product->typed_data());
-  return ffi::Error::Success();
+void products(const Call& call) {
+  const auto grad = call.argument<float>(0), x = call.argument<float>(1), mean = call.argument<float>(2, 1);
+  const auto sum = call.result<float>(0, 1), product = call.result<float>(1, 1);
+  const int64_t channels = mean.dims[0];
+  jaxinfl::channel_products(grad.data, x.data, mean.data, x.size() / channels, channels, sum.data, product.data);
 }
-
-using Flags = ffi::Buffer<ffi::PRED, 2>;
-using Counts = ffi::Buffer<ffi::S32, 2>;
 
 // Blocks are taken by whichever thread is free. A task may start when all is done, and the call have returned: so it
 // holds what it looks at, and touches the arrays only for a block that it got.
@@ -104,41 +94,28 @@ void use_large_pages(void* memory, size_t bytes) {
 #endif
 }
 
-ffi::Error joint_counts(ffi::ThreadPool threads, Flags left, Flags right, ffi::Result<Counts> out) {
-  const auto rows = left.dimensions(), columns = right.dimensions();
-  use_large_pages(out->untyped_data(), out->size_bytes());
-  const auto blocks = std::make_shared<Blocks>(jaxinfl::JointCounts(left.typed_data(), rows[1], right.typed_data(),
-                                                                    columns[1], rows[0], out->typed_data()));
-  const int64_t helpers = std::min(threads.num_threads(), blocks->product.num_blocks()) - 1;
-  for (int64_t helper = 0; helper < helpers; ++helper) threads.Schedule([blocks] { blocks->work(); });
+void joint_counts(const Call& call) {
+  const auto left = call.argument<bool>(0, 2), right = call.argument<bool>(1, 2);
+  const auto out = call.result<int32_t>(0, 2);
+  use_large_pages(out.data, out.size() * sizeof(int32_t));
+  const auto blocks = std::make_shared<Blocks>(
+      jaxinfl::JointCounts(left.data, left.dims[1], right.data, right.dims[1], left.dims[0], out.data));
+  const int64_t helpers = std::min(call.num_threads(), blocks->product.num_blocks()) - 1;
+  for (int64_t helper = 0; helper < helpers; ++helper) call.schedule([blocks] { blocks->work(); });
   blocks->work();
   std::unique_lock<std::mutex> lock(blocks->mutex);
   blocks->finished.wait(lock, [&] { return blocks->left == 0; });
-  return ffi::Error::Success();
-}
-
-auto binding() {
-  return ffi::Ffi::Bind()
-      .Arg<Array>()
-      .Arg<Array>()
-      .Ret<Array>()
-      .Attr<ffi::Span<const int64_t>>("strides")
-      .Attr<ffi::Span<const int64_t>>("padding");
 }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxinfl_conv_forward, forward, binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxinfl_conv_input_grad, input_grad, binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxinfl_conv_kernel_grad, kernel_grad, binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxinfl_channel_sums, sums, ffi::Ffi::Bind().Arg<Flat>().Ret<Vector>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxinfl_channel_moments, moments,
-                              ffi::Ffi::Bind().Arg<Flat>().Arg<Counted>().Ret<Vector>().Ret<Vector>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxinfl_channel_products, products,
-                              ffi::Ffi::Bind().Arg<Flat>().Arg<Flat>().Arg<Vector>().Ret<Vector>().Ret<Vector>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxinfl_joint_counts, joint_counts,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Flags>()
-                                  .Arg<Flags>()
-                                  .Ret<Counts>());
+#define JAXINFL_EXPORT(name, function) \
+  extern "C" XLA_FFI_Error* jaxinfl_##name(XLA_FFI_CallFrame* frame) { return jaxinfl::handler<function>(frame); }
+
+JAXINFL_EXPORT(conv_forward, forward)
+JAXINFL_EXPORT(conv_input_grad, input_grad)
+JAXINFL_EXPORT(conv_kernel_grad, kernel_grad)
+JAXINFL_EXPORT(channel_sums, sums)
+JAXINFL_EXPORT(channel_moments, moments)
+JAXINFL_EXPORT(channel_products, products)
+JAXINFL_EXPORT(joint_counts, joint_counts)

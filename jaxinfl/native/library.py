@@ -1,7 +1,7 @@
 """The C++ files beside this one as a library that XLA can call: compiled once per machine and kept.
 
 Compiled where it runs, because the kernels live from the processor's widest vectors, which a wheel for all processors
-could not use. It takes 5 s with g++ 12 on 2 cores, once; later processes load it in 30 ms.
+could not use. It takes 3 s with g++ 12 on 2 cores, once; later processes load it in 30 ms.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import jax
 
 SOURCES = ("conv.cpp", "counts.cpp", "handlers.cpp", "sums.cpp")
-HEADERS = ("conv.h", "counts.h", "product.h", "sums.h")
+HEADERS = ("call.h", "conv.h", "counts.h", "product.h", "sums.h")
 TARGETS = (
     "jaxinfl_conv_forward",
     "jaxinfl_conv_input_grad",
@@ -32,13 +33,30 @@ TARGETS = (
     "jaxinfl_channel_products",
     "jaxinfl_joint_counts",
 )
-# The handlers are templates of XLA's, which -O3 would take 4 s longer to compile for nothing.
+# The handlers only pass pointers on.
 OPTIMIZATION = {"conv.cpp": "-O3", "counts.cpp": "-O3", "handlers.cpp": "-O1", "sums.cpp": "-O3"}
 FLAGS = ("-std=c++17", "-fPIC", "-ffp-contract=fast", "-w")
 
 
 class NativeUnavailable(RuntimeError):
     """The hand-written kernels cannot be used here; the message says why."""
+
+
+def prepare() -> None:
+    """Begin to compile the kernels, if JAX runs on a CPU and it was not done before: `load` then waits for what is left.
+
+    Processes of their own do it, so that meanwhile a model is built and traced on another core.
+    """
+    if jax.default_backend() == "cpu":
+        _compilation()
+
+
+@functools.cache
+def _compilation() -> Future[Path]:
+    executor = ThreadPoolExecutor(1, thread_name_prefix="jaxinfl-native")
+    compilation = executor.submit(_compiled)
+    executor.shutdown(wait=False)
+    return compilation
 
 
 @functools.cache
@@ -48,7 +66,7 @@ def load() -> None:
     Raises:
       NativeUnavailable: no C++ compiler, or it fails; with its words.
     """
-    path = _compiled()
+    path = _compilation().result()
     try:
         library = ctypes.cdll.LoadLibrary(str(path))
     except OSError as error:  # a folder from which nothing may be run
@@ -161,4 +179,4 @@ def _first_error(output: str) -> str:
     return next((line for line in lines if "error" in line), lines[-1])
 
 
-__all__ = ["NativeUnavailable", "foreign_function", "load", "why_unavailable"]
+__all__ = ["NativeUnavailable", "foreign_function", "load", "prepare", "why_unavailable"]

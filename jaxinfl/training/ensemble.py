@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool
 
+from jaxinfl import native
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, ModuleFactory, Variables, build_model
 from jaxinfl.models.lowering import ConvLowering
@@ -169,6 +170,8 @@ def _built(
 ) -> tuple[Model, Given]:
     """The model for these images, and what each of the ensemble is given."""
     numbers = check_overrides(overrides, recipe, num_models)
+    # Compiled, the first time on a machine, while the model is built.
+    native.prepare()
     built = build_model(model, image_shape=recipe.input_shape(data.image_shape), num_classes=data.num_classes)
     return built, Given(numbers or None, check_initial(initial, built, num_models))
 
