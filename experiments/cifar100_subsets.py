@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 
 import jaxinfl
 from experiments.cifar100_report import Findings, outcome
-from experiments.command_line import Mistake, Options, console, describe_data, load, mistakes, parse, run
+from experiments.command_line import Mistake, Options, console, describe_data, launch, load, mistakes
 from experiments.ensembles import Request, carry_out
 from experiments.outcome import publish
 from jaxinfl import Dataset, Ensemble, Recipe, recipes
@@ -286,11 +286,4 @@ def _subset_share(first: Ensemble, again: Ensemble, healthy: Int[np.ndarray, " m
 
 
 if __name__ == "__main__":
-    chosen = parse(
-        PRESETS,
-        None,
-        program="experiments.cifar100_subsets",
-        default="digits",
-        description=(__doc__ or "").split("\n\n")[0],
-    )
-    sys.exit(run(main, chosen))
+    sys.exit(launch(main, PRESETS, "cifar100_subsets", __doc__))

@@ -150,6 +150,14 @@ def describe_data(data: Dataset) -> str:
     )
 
 
+def launch(main: Callable[[Config], object], presets: Mapping[str, Config], experiment: str, about: str | None) -> int:
+    """Run an experiment of which `about` is the documentation, as its command line says; what `run` returns."""
+    description = (about or "").split("\n\n")[0]
+    return run(
+        main, parse(presets, None, program=f"experiments.{experiment}", default="digits", description=description)
+    )
+
+
 def run(main: Callable[[Config], object], config: Config) -> int:
     """Run an experiment: 0 when it is done, 2 for what the user can mend, 130 for an interrupt."""
     use_compilation_cache()

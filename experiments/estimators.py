@@ -23,7 +23,7 @@ from rich.progress import Progress
 
 import jaxinfl
 from experiments import estimator_comparison as comparison
-from experiments.command_line import Mistake, Options, console, describe_data, load, mistakes, parse, run
+from experiments.command_line import Mistake, Options, console, describe_data, launch, load, mistakes
 from experiments.ensembles import Request, carry_out
 from experiments.estimator_comparison import Estimator, References, Scores
 from experiments.estimators_report import Findings, outcome
@@ -46,13 +46,13 @@ class Config(Options):
     """Registered name of the architecture."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
     """How each model is trained."""
-    num_reference: int = 4000
+    num_reference: int = 16_000
     """Models of each reference."""
     num_models: int = 3200
     """Other models, from which estimators are judged; as many for each design."""
     ratio: float = 0.7
     """Size of a subset as a share of the training set."""
-    designs: tuple[Design, ...] = ("balanced", "complementary")
+    designs: tuple[Design, ...] = ("balanced", "half", "complementary")
     """Besides independent subsets: "balanced", and of half the training set "half" (independent) and "complementary"."""
     sizes: tuple[int, ...] = (50, 100, 200, 400, 800, 1600)
     """Models per estimate."""
@@ -60,9 +60,9 @@ class Config(Options):
     """Influence, of 0-1 scores, from which a pair counts."""
     target: float = 0.7
     """IOU, and rank correlation, to be reached."""
-    repeats: int = 6
+    repeats: int = 12
     """Random choices of the models."""
-    slow_repeats: int = 1
+    slow_repeats: int = 3
     """The same for regressions on the masks, which take hundreds of times as long."""
     min_memorization: float | None = 0.25
     """Only training examples memorized more than this, by the published reference, are compared; None compares all."""
@@ -78,6 +78,7 @@ PRESETS = {
         num_models=24,
         sizes=(8, 24),
         repeats=2,
+        slow_repeats=1,
         min_memorization=None,
     ),
     "digits": Config(),
@@ -87,9 +88,10 @@ PRESETS = {
         image_size=12,
         train_examples=1000,
         test_examples=500,
+        num_reference=8000,
         num_models=2400,
-        designs=("balanced",),
-        repeats=4,
+        repeats=6,
+        slow_repeats=1,
     ),
 }
 
@@ -208,11 +210,4 @@ def _references(config: Config, estimators: list[Estimator], ensembles: dict[str
 
 
 if __name__ == "__main__":
-    chosen = parse(
-        PRESETS,
-        None,
-        program="experiments.estimators",
-        default="digits",
-        description=(__doc__ or "").split("\n\n")[0],
-    )
-    sys.exit(run(main, chosen))
+    sys.exit(launch(main, PRESETS, "estimators", __doc__))

@@ -49,11 +49,24 @@ class Findings:
     def interval(self, judgement: Judgement, measure: str) -> Float[np.ndarray, "3"]:
         """Lowest, median and highest of `needed`."""
         needed = self.needed(judgement, measure)
-        needed = np.sort(needed[~np.isnan(needed)])
-        if needed.size == 0:
-            return np.full(3, np.nan)
-        # The middle of two infinities is infinite; of one, too.
-        return np.array([needed[0], (needed[(needed.size - 1) // 2] + needed[needed.size // 2]) / 2, needed[-1]])
+        needed = needed[~np.isnan(needed)]
+        return _range_of(needed) if needed.size else np.full(3, np.nan)
+
+    def share(self, judgement: Judgement, measure: str) -> Float[np.ndarray, "3"]:
+        """Lowest, median and highest of the models needed over those that the published estimator needs in the same repeat.
+
+        Where the published one does not get there, the largest number tried is taken for it: the true share is lower.
+        """
+        needed = self.needed(judgement, measure)
+        published = np.minimum(self.needed(self.judged[0], measure), max(self.sizes))
+        shares = (needed / published)[~np.isnan(needed)]
+        return _range_of(shares) if shares.size else np.full(3, np.nan)
+
+
+def _range_of(values: Float[np.ndarray, " repeats"]) -> Float[np.ndarray, "3"]:
+    """Lowest, median, highest; the middle of a number and infinity is infinite."""
+    ordered = np.sort(values)
+    return np.array([ordered[0], (ordered[(ordered.size - 1) // 2] + ordered[ordered.size // 2]) / 2, ordered[-1]])
 
 
 def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
@@ -75,7 +88,11 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         finding=main_finding(findings),
         paper="It compares 0-1 scores with probabilities (Appendix D): the latter agree better with each other, and worse "
         "with the 0-1 estimate of all models. Datamodels, shrinkage and other designs are not in it.",
-        tables=[_needed_table(findings), *(_iou_table(findings, measure) for measure in REFERENCES)],
+        tables=[
+            _needed_table(findings),
+            _share_table(findings),
+            *(_iou_table(findings, measure) for measure in REFERENCES),
+        ],
         illustrations=[
             Illustration("curves", "IOU with references over the number of models."),
             Illustration("needed", f"Models for an IOU of {findings.target:g}."),
@@ -136,6 +153,7 @@ def _of_estimator(findings: Findings, judgement: Judgement) -> dict[str, Any]:
             for column, measure in enumerate(COLUMNS)
         },
         "needed": {measure: findings.needed(judgement, measure) for measure in COLUMNS},
+        "share_of_published": {measure: findings.share(judgement, measure) for measure in COLUMNS},
     }
 
 
@@ -168,6 +186,27 @@ def _needed_table(findings: Findings) -> Table:
     )
 
 
+def _share_table(findings: Findings) -> Table:
+    measures = ("own", "published", "threshold")
+    rows = []
+    for each in findings.judged[1:]:
+        cells = []
+        for measure in measures:
+            low, middle, high = (
+                f"{share:.2f}" if np.isfinite(share) else "none" for share in findings.share(each, measure)
+            )
+            unknown = np.isnan(findings.share(each, measure)[1])
+            cells.append("no such unit" if unknown else middle if low == high else f"{middle} ({low}-{high})")
+        rows.append([each.estimator.name, each.estimator.estimand, *cells])
+    return Table(
+        f"Models for {findings.target:g} as a share of the published estimator's: median (lowest-highest)",
+        ["estimator", "influence on", "IOU, own reference", "IOU, published", "IOU at the threshold, published"],
+        rows,
+        "In the same repeat, at equal cost. none: not reached. Where the published estimator does not reach it, the largest "
+        "number tried stands for its own, and the true share is lower.",
+    )
+
+
 def _repeats(judged: Sequence[Judgement]) -> str:
     numbers = sorted({int((~np.isnan(each.values[0, :, 0])).sum()) for each in judged})
     return " (regressions) or ".join(map(str, numbers))
@@ -196,22 +235,19 @@ def _iou_table(findings: Findings, measure: str) -> Table:
 def main_finding(findings: Findings) -> str:
     """Who reaches the target with how many models, in words."""
     sentences = []
+    limit = findings.sizes[-1]
     for measure, words in REFERENCES.items():
         published = findings.interval(findings.judged[0], measure)[1]
-        others = sorted(
-            (float(findings.interval(each, measure)[1]), each.estimator.name) for each in findings.judged[1:]
-        )
-        reached = [(models, name) for models, name in others if np.isfinite(models)]
-        limit = findings.sizes[-1]
         says = f"{published:.0f} models" if np.isfinite(published) else f"more than the {limit} models that were tried"
+        shares = sorted((float(findings.share(each, measure)[1]), each.estimator.name) for each in findings.judged[1:])
+        reached = [(share, name) for share, name in shares if np.isfinite(share)]
         if not reached:
             sentences.append(f"{words} the published estimator needs {says}, and no other reaches it.")
             continue
-        best, name = reached[0]
-        halved = [each for models, each in reached if models <= min(published, 2 * limit) / 2]
-        half = f"half or fewer: {', '.join(halved)}" if halved else "none needs half or fewer"
-        if not np.isfinite(published):
-            half = f"at most {limit}: {', '.join(each for _, each in reached)}"
-        sentences.append(f"{words} the published estimator needs {says}, {name} {best:.0f}; {half}.")
+        halved = [name for share, name in reached if share <= 0.5]
+        half = f"half or fewer are enough for {', '.join(halved)}" if halved else "half are enough for none"
+        sentences.append(
+            f"{words} the published estimator needs {says}, {reached[0][1]} {reached[0][0]:.2f} times as many; {half}."
+        )
     answer = " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
     return f"for an IOU of {findings.target:g} over {findings.references.num_pairs} pairs: {answer}"

@@ -35,7 +35,7 @@ import tyro
 from jaxtyping import Float, Int
 
 import jaxinfl
-from experiments.command_line import Mistake, Options, console, describe_data, load, parse, run
+from experiments.command_line import Mistake, Options, console, describe_data, launch, load
 from experiments.ensembles import Request, carry_out
 from experiments.finetune_report import Findings, Network, outcome
 from experiments.outcome import publish
@@ -233,11 +233,4 @@ def _other_seeds(config: Config, runs: Ensemble) -> Float[np.ndarray, " pairs"]:
 
 
 if __name__ == "__main__":
-    chosen = parse(
-        PRESETS,
-        None,
-        program="experiments.finetune_vs_retrain",
-        default="digits",
-        description=(__doc__ or "").split("\n\n")[0],
-    )
-    sys.exit(run(main, chosen))
+    sys.exit(launch(main, PRESETS, "finetune_vs_retrain", __doc__))

@@ -32,7 +32,7 @@ import numpy as np
 from rich.progress import track
 
 import jaxinfl
-from experiments.command_line import Mistake, Options, console, describe_data, load, mistakes, parse, run
+from experiments.command_line import Mistake, Options, console, describe_data, launch, load, mistakes
 from experiments.ensembles import Request, carry_out
 from experiments.how_many_models_report import Findings, Trial, outcome
 from experiments.outcome import publish
@@ -273,11 +273,4 @@ def _try_pilots(config: Config, pool: Run) -> dict[str, list[Trial]]:
 
 
 if __name__ == "__main__":
-    chosen = parse(
-        PRESETS,
-        None,
-        program="experiments.how_many_models",
-        default="digits",
-        description=(__doc__ or "").split("\n\n")[0],
-    )
-    sys.exit(run(main, chosen))
+    sys.exit(launch(main, PRESETS, "how_many_models", __doc__))

@@ -37,7 +37,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 import jaxinfl
-from experiments.command_line import Mistake, Options, console, describe_data, load, mistakes, parse, run
+from experiments.command_line import Mistake, Options, console, describe_data, launch, load, mistakes
 from experiments.ensembles import Request, carry_out
 from experiments.leave_one_out_report import Example, Findings, outcome
 from experiments.outcome import publish
@@ -255,11 +255,4 @@ def _interval(config: Config, with_it: np.ndarray, without_it: np.ndarray, confi
 
 
 if __name__ == "__main__":
-    chosen = parse(
-        PRESETS,
-        None,
-        program="experiments.leave_one_out",
-        default="digits",
-        description=(__doc__ or "").split("\n\n")[0],
-    )
-    sys.exit(run(main, chosen))
+    sys.exit(launch(main, PRESETS, "leave_one_out", __doc__))

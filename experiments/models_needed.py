@@ -19,7 +19,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from experiments.command_line import Mistake, Options, console, describe_data, load, parse, run
+from experiments.command_line import Mistake, Options, console, describe_data, launch, load
 from experiments.ensembles import Request, carry_out
 from experiments.models_needed_report import Findings, find, outcome
 from experiments.outcome import publish
@@ -117,11 +117,4 @@ def analyse(config: Config, runs: Ensemble) -> Findings:
 
 
 if __name__ == "__main__":
-    chosen = parse(
-        PRESETS,
-        None,
-        program="experiments.models_needed",
-        default="digits",
-        description=(__doc__ or "").split("\n\n")[0],
-    )
-    sys.exit(run(main, chosen))
+    sys.exit(launch(main, PRESETS, "models_needed", __doc__))

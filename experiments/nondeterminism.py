@@ -34,7 +34,7 @@ import tyro
 from jaxtyping import Bool, Int
 
 import jaxinfl
-from experiments.command_line import Mistake, Options, console, describe_data, load, parse, run
+from experiments.command_line import Mistake, Options, console, describe_data, launch, load
 from experiments.ensembles import Request, carry_out
 from experiments.nondeterminism_report import Findings, Network, Stable, outcome
 from experiments.outcome import publish
@@ -201,11 +201,4 @@ def _augmented(
 
 
 if __name__ == "__main__":
-    chosen = parse(
-        PRESETS,
-        None,
-        program="experiments.nondeterminism",
-        default="digits",
-        description=(__doc__ or "").split("\n\n")[0],
-    )
-    sys.exit(run(main, chosen))
+    sys.exit(launch(main, PRESETS, "nondeterminism", __doc__))

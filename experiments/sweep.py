@@ -29,7 +29,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool
 
-from experiments.command_line import Mistake, Options, console, describe_data, load, parse, run
+from experiments.command_line import Mistake, Options, console, describe_data, launch, load
 from experiments.ensembles import Request, carry_out
 from experiments.outcome import publish
 from experiments.sweep_report import Findings, outcome
@@ -176,7 +176,4 @@ def analyse(config: Config, grid: Ensemble, final: Ensemble | None) -> Findings:
 
 
 if __name__ == "__main__":
-    chosen = parse(
-        PRESETS, None, program="experiments.sweep", default="digits", description=(__doc__ or "").split("\n\n")[0]
-    )
-    sys.exit(run(main, chosen))
+    sys.exit(launch(main, PRESETS, "sweep", __doc__))

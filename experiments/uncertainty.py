@@ -23,7 +23,7 @@ from rich.progress import track
 
 import jaxinfl
 from experiments import uncertainty_simulations as simulations
-from experiments.command_line import Mistake, Options, console, describe_data, load, mistakes, parse, run
+from experiments.command_line import Mistake, Options, console, describe_data, launch, load, mistakes
 from experiments.ensembles import Request, carry_out
 from experiments.outcome import publish
 from experiments.uncertainty_report import Findings, outcome
@@ -136,11 +136,4 @@ def _simulate(config: Config, runs: Ensemble) -> Findings:
 
 
 if __name__ == "__main__":
-    chosen = parse(
-        PRESETS,
-        None,
-        program="experiments.uncertainty",
-        default="digits",
-        description=(__doc__ or "").split("\n\n")[0],
-    )
-    sys.exit(run(main, chosen))
+    sys.exit(launch(main, PRESETS, "uncertainty", __doc__))

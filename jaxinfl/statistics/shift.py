@@ -5,8 +5,9 @@ half of what was measured or more. If training on an example moves the margins o
 about the mean as it is, the share of right models with and without the example follows from the distribution of the
 margins and how far it moves.
 
-Not every example does only that, so the 0-1 difference has its say as well, the more the better it is known: a direct
-estimate drawn to a synthetic one, by as much as all pairs together say that the synthetic one errs.
+Not every example does only that, so the 0-1 difference has its say as well, the more the better it is known: the synthetic
+estimate errs by some share of itself, whose distribution the pairs with a clear influence tell, and each pair's own
+0-1 difference says where in it the pair lies.
 """
 
 import numpy as np
@@ -16,6 +17,12 @@ from jaxtyping import Bool, Float
 _CLEAR = 3.0
 # Share of the margins' variance that is left to chance at least, however much an example explains.
 _LEAST_VARIANCE = 1e-3
+# Share of the direct estimate's variance that the synthetic one shares at most.
+_MOST_SHARED = 0.9
+# Relative errors of the synthetic estimate: at -1 there is no influence, at 1 twice as much.
+_ERRORS = np.linspace(-1.5, 1.5, 61)
+_ITERATIONS = 300
+_MOST_PAIRS = 20_000
 
 
 def right_with_and_without(
@@ -60,19 +67,54 @@ def influence_on_being_right(
       num_in: models with the example.
       margin, correct: the models' scores.
 
-    Source: the shift is that of Robins (1986), standardization; the composite that of Fay and Herriot (1979), JASA 74, whose
-    variance of the synthetic estimate's error here grows with the square of the estimate.
+    Source: the shift is that of Robins (1986), standardization; the composite of a direct and a synthetic estimate that of Fay
+    and Herriot (1979), JASA 74, here with errors in proportion to the synthetic estimate, of a distribution found by maximum
+    likelihood (Kiefer and Wolfowitz 1956). One of normal form served pairs of high influence worse: on digits the IOU with
+    the published estimate of 16,000 models at influence 0.15 was 0.72 from 800 models, and 0.75 this way.
     """
     num_out = len(margin) - num_in
     with_it, without = right_with_and_without(effect, num_in / len(margin), margin, correct)
     synthetic = with_it - without
     variance = with_it * (1 - with_it) / num_in[:, None] + without * (1 - without) / num_out[:, None]
-    clear = (np.abs(statistic) >= _CLEAR) & (variance > 0)
-    size = synthetic[clear] ** 2
-    # Direct and synthetic estimate err together: (d - s)^2 is on average var(d) - var(s) + error^2, and var(s) that of the
-    # margin's influence carried over.
-    excess = (direct - synthetic)[clear] ** 2 - variance[clear] + size / statistic[clear] ** 2
-    relative = max(float(excess.sum() / size.sum()), 0.0) if size.sum() > 0 else 0.0
-    error = relative * synthetic**2
-    total = error + variance
-    return synthetic + np.where(total > 0, error / np.where(total > 0, total, 1), 0) * (direct - synthetic)
+    # Direct and synthetic estimate err together: their difference varies by the direct one's variance less the synthetic one's,
+    # which is that of the margin's influence carried over.
+    size = np.abs(statistic)
+    carried = np.minimum(synthetic**2 / np.where(size > 0, size, np.inf) ** 2, _MOST_SHARED * variance)
+    error = np.sqrt(variance - carried)
+    # Unknown where no model is told from another: there the synthetic estimate, 0, stands.
+    known = (error > 0) & (synthetic != 0) & np.isfinite(statistic)
+    found = synthetic.copy()
+    scaled = (direct - synthetic)[known] / synthetic[known], (error / np.where(known, np.abs(synthetic), 1))[known]
+    found[known] *= 1 + _relative_errors(*scaled, clear=size[known] >= _CLEAR)
+    return found
+
+
+def _relative_errors(
+    difference: Float[np.ndarray, " pairs"], deviation: Float[np.ndarray, " pairs"], clear: Bool[np.ndarray, " pairs"]
+) -> Float[np.ndarray, " pairs"]:
+    """Posterior mean of each pair's relative error, its prior by maximum likelihood from the clear pairs, by EM on a grid."""
+    chosen = np.flatnonzero(clear)
+    if chosen.size == 0:
+        return np.zeros_like(difference)
+    # Evenly among more pairs than a distribution takes.
+    chosen = chosen[:: -(-chosen.size // _MOST_PAIRS)]
+    likelihood = _likelihood(difference[chosen], deviation[chosen])
+    mass = np.full(_ERRORS.size, 1 / _ERRORS.size)
+    for _ in range(_ITERATIONS):
+        mass = mass * (likelihood / (likelihood @ mass)[:, None]).mean(axis=0)
+    found = np.empty_like(difference)
+    for start in range(0, difference.size, _MOST_PAIRS):
+        part = slice(start, start + _MOST_PAIRS)
+        weight = _likelihood(difference[part], deviation[part]) * mass
+        found[part] = weight @ _ERRORS / weight.sum(axis=1)
+    return found
+
+
+def _likelihood(
+    difference: Float[np.ndarray, " pairs"], deviation: Float[np.ndarray, " pairs"]
+) -> Float[np.ndarray, "pairs errors"]:
+    """Of every relative error on the grid, the most likely one's set to 1."""
+    exponent = -0.5 * ((difference[:, None] - _ERRORS) / deviation[:, None]) ** 2
+    likelihood: Float[np.ndarray, "pairs errors"] = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+    # Never 0: a pair far from all errors that others have would have no posterior.
+    return np.maximum(likelihood, 1e-300)
