@@ -62,6 +62,19 @@ class Findings:
         shares = (needed / published)[~np.isnan(needed)]
         return _range_of(shares) if shares.size else np.full(3, np.nan)
 
+    def share_for_the_same(self, judgement: Judgement, measure: str) -> Float[np.ndarray, " sizes"]:
+        """For each number of models, the share of it that suffices to agree as well as the published estimator does with all.
+
+        Median over repeats; infinite where no number that was tried suffices. The fewest that were tried stand for any below.
+        """
+        column = COLUMNS.index(measure)
+        published = self.judged[0].values[:, :, column]
+        needed = [
+            models_to_reach(self.costs(judgement), judgement.values[:, :, column], level)
+            for level in np.nanmean(published, axis=1)
+        ]
+        return np.array([_range_of(each[~np.isnan(each)])[1] for each in needed]) / np.array(self.sizes)
+
 
 def _range_of(values: Float[np.ndarray, " repeats"]) -> Float[np.ndarray, "3"]:
     """Lowest, median, highest; the middle of a number and infinity is infinite."""
@@ -153,6 +166,10 @@ def _of_estimator(findings: Findings, judgement: Judgement) -> dict[str, Any]:
             for column, measure in enumerate(COLUMNS)
         },
         "needed": {measure: findings.needed(judgement, measure) for measure in COLUMNS},
+        "share_for_the_same_agreement": {
+            measure: dict(zip(findings.sizes, findings.share_for_the_same(judgement, measure), strict=True))
+            for measure in ("own", "published", "own rank", "published rank")
+        },
         "share_of_published": {measure: findings.share(judgement, measure) for measure in COLUMNS},
     }
 
@@ -204,6 +221,20 @@ def _share_table(findings: Findings) -> Table:
         rows,
         "In the same repeat, at equal cost. none: not reached. Where the published estimator does not reach it, the largest "
         "number tried stands for its own, and the true share is lower.",
+    )
+
+
+def _same_trust_table(findings: Findings) -> Table:
+    rows = []
+    for each in findings.judged[1:]:
+        shares = findings.share_for_the_same(each, "published")
+        rows.append([each.estimator.name, *(f"{share:.2f}" if np.isfinite(share) else "none" for share in shares)])
+    return Table(
+        "Share of the published estimator's models for the IOU with the published reference that it has from so many",
+        ["estimator", *map(str, findings.sizes)],
+        rows,
+        f"Medians over repeats, at equal cost; none: not reached. {findings.sizes[0]} models or fewer are counted as "
+        f"{findings.sizes[0]}.",
     )
 
 

@@ -146,6 +146,17 @@ def test_what_a_pilot_cannot_tell():
     assert small.verdict == "small pilot" and small.text == "20 models cannot tell; a pilot takes 50 or more."
 
 
+def test_noise_that_seems_to_reach_a_threshold():
+    """Of many weak influences hardly any is 0.2; the likeliest distribution has two dozen there, and none would do as well."""
+    world = make_world("many weak", 0)
+    found = jaxinfl.plan(draw_run(world, 200, 101), 0.5, 0.2, thresholds=np.array([0.05, 0.2]), doublings=1, repeats=2)
+    assert found.verdict == "no clear pairs" and "may be noise" in found.text and found.models_needed is None
+    assert (found.num_pairs > 10).all() and np.isnan(found.at_threshold.iou).all()
+    np.testing.assert_array_equal(np.isnan(found.curve.iou), [[False, True]])
+    truth = jaxinfl.iou_curve(*draw_run(world, 800, 1), num_models=[400], thresholds=np.array([0.05]), repeats=2).mean
+    assert found.curve.iou[0, 0] == pytest.approx(truth[0, 0], abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("low", "iou", "high", "verdict", "needed", "interval"),
     [
@@ -158,7 +169,7 @@ def test_what_a_pilot_cannot_tell():
 def test_verdicts(low, iou, high, verdict, needed, interval):
     band = Band(*map(np.array, (iou, low, high)))
     steps = np.array([100.0, 200.0, 400.0])
-    found = judge(band, steps, num_pairs=9.0, num_examples=5.0, target_iou=0.7, threshold=0.2)
+    found = judge(band, steps, num_pairs=9.0, num_examples=5.0, clear=True, target_iou=0.7, threshold=0.2)
     assert (found.verdict, found.models_needed, found.interval) == (verdict, needed, interval)
     assert "IOU 0.7 at influence 0.2" in found.text and "about 9 pairs of 5 training examples" in found.text
 

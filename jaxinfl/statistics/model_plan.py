@@ -11,7 +11,9 @@ FEW_PAIRS = 5.0
 _WIDEST = 16.0
 """Highest over lowest number of models beyond which an interval is no answer: 4 doublings."""
 
-Verdict = Literal["answered", "more models", "too uncertain", "few pairs", "no memorized example", "small pilot"]
+Verdict = Literal[
+    "answered", "more models", "too uncertain", "few pairs", "no clear pairs", "no memorized example", "small pilot"
+]
 
 
 class Band(NamedTuple):
@@ -28,8 +30,8 @@ class ModelPlan:
 
     verdict: Verdict
     """"answered"; "more models": the target lies beyond what the pilot can predict; "too uncertain": it does not say within a
-    factor of 16; "few pairs": fewer than 5 pairs are as influential as the threshold; "no memorized example"; "small
-    pilot"."""
+    factor of 16; "few pairs": fewer than 5 pairs are as influential as the threshold; "no clear pairs": noise may be all that
+    reaches it; "no memorized example"; "small pilot"."""
     text: str
     """The answer in a sentence."""
     models_needed: int | None
@@ -41,7 +43,7 @@ class ModelPlan:
     """Models per estimate of the predicted curves: 2, 4, 8, ... times the pilot's."""
     thresholds: Float[np.ndarray, " thresholds"]
     curve: Band
-    """[sizes, thresholds]; NaN at thresholds that fewer than 5 pairs reach."""
+    """[sizes, thresholds]; NaN at thresholds that fewer than 5 pairs reach, or none beyond doubt."""
     num_pairs: Float[np.ndarray, " thresholds"]
     """Expected number of pairs whose true influence is at least each threshold."""
     steps: Float[np.ndarray, " steps"]
@@ -71,6 +73,7 @@ def judge(
     *,
     num_pairs: float,
     num_examples: float,
+    clear: bool,
     target_iou: float,
     threshold: float,
 ) -> Answer:
@@ -86,6 +89,12 @@ def judge(
         return Answer(
             "few pairs",
             f"the pilot cannot tell for {goal}: {pairs}, too few for an IOU to mean anything. Ask for a lower influence.",
+        )
+    if not clear:
+        return Answer(
+            "no clear pairs",
+            f"the pilot cannot tell for {goal}: that pairs reach it may be noise. Take a larger pilot or ask for a lower "
+            "influence.",
         )
     # Where the IOU is lowest, the most models are needed.
     needed, most, fewest = (_first_lasting(part, steps, target_iou) for part in at_threshold)
