@@ -93,7 +93,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
     about = f"{data.name}, {model}: influence of {who} on {data.num_test} test examples"
     section = Section(
         title="Estimators: fewer models for the same trust",
-        claim="Held to be shown: influence on being right, told from margins and shrunk by empirical Bayes, needs half the "
+        claim="To be shown: influence on being right, told from margins and shrunk by empirical Bayes, needs half the "
         "models of the published difference of 0-1 scores, or fewer.",
         setting=f"{about}; references of {references.num_models['reference']} models, judged by others, right on "
         f"{spread(100 * findings.test_accuracy, 1)} % of the test examples. {references.num_pairs} pairs have an influence of "

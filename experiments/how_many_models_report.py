@@ -189,6 +189,7 @@ def _trials_table(findings: Findings) -> Table:
                     str(trials[0].plan.num_models[row]),
                     spread(errors.absolute),
                     spread(errors.of_mean),
+                    spread(np.abs(errors.of_mean)),
                     inside,
                     f"{told} of {len(trials)}",
                 ]
@@ -201,12 +202,13 @@ def _trials_table(findings: Findings) -> Table:
             "models per estimate",
             "absolute, a threshold",
             "of the mean",
+            "absolute, of the mean",
             "in interval",
             "pilots that tell",
         ],
         rows,
-        f"Mean ± standard deviation over pilots; intervals of {plan.confidence:.0%}. Thresholds that too few pairs reach are "
-        "left out, as the pilot leaves them.",
+        f"Mean ± standard deviation over pilots; intervals of {plan.confidence:.0%}. Thresholds that too few pairs reach, or none "
+        "beyond doubt, are left out, as the pilot leaves them.",
     )
 
 
