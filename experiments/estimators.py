@@ -5,7 +5,7 @@ models, its own or the published one, from half the models that the published di
 the masks can gain no more than subsets explain of a score.
 
     python -m experiments.estimators --preset digits       8x8 digits, 44,800 small MLPs: 15 minutes, 2 cores
-    python -m experiments.estimators --preset cifar10_12k --data cifar10.npz     12x12 colour, 25,600 small MLPs: 40 minutes
+    python -m experiments.estimators --preset cifar10_12k --data cifar10.npz     12x12 colour, 38,400 small MLPs: an hour
 
 Figures: curves (IOU over the number of models) and needed (models for the target), as PNG and SVG. Every estimator is
 judged on models that its references have not seen. Estimates of one size are compared by equal numbers of pairs: as many of
@@ -89,7 +89,8 @@ PRESETS = {
         train_examples=1000,
         test_examples=500,
         num_reference=8000,
-        num_models=2400,
+        num_models=5600,
+        sizes=(50, 100, 200, 400, 800, 1600, 3200, 5600),
         repeats=6,
         slow_repeats=1,
     ),
