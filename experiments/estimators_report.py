@@ -48,19 +48,15 @@ class Findings:
 
     def interval(self, judgement: Judgement, measure: str) -> Float[np.ndarray, "3"]:
         """Lowest, median and highest of `needed`."""
-        needed = self.needed(judgement, measure)
-        needed = needed[~np.isnan(needed)]
-        return _range_of(needed) if needed.size else np.full(3, np.nan)
+        return _range_of(self.needed(judgement, measure))
 
     def share(self, judgement: Judgement, measure: str) -> Float[np.ndarray, "3"]:
         """Lowest, median and highest of the models needed over those that the published estimator needs in the same repeat.
 
         Where the published one does not get there, the largest number tried is taken for it: the true share is lower.
         """
-        needed = self.needed(judgement, measure)
         published = np.minimum(self.needed(self.judged[0], measure), max(self.sizes))
-        shares = (needed / published)[~np.isnan(needed)]
-        return _range_of(shares) if shares.size else np.full(3, np.nan)
+        return _range_of(self.needed(judgement, measure) / published)
 
     def share_for_the_same(self, judgement: Judgement, measure: str) -> Float[np.ndarray, " sizes"]:
         """For each number of models, the share of it that suffices to agree as well as the published estimator does with all.
@@ -73,12 +69,14 @@ class Findings:
             models_to_reach(self.costs(judgement), judgement.values[:, :, column], level)
             for level in np.nanmean(published, axis=1)
         ]
-        return np.array([_range_of(each[~np.isnan(each)])[1] for each in needed]) / np.array(self.sizes)
+        return np.array([_range_of(each)[1] for each in needed]) / np.array(self.sizes)
 
 
 def _range_of(values: Float[np.ndarray, " repeats"]) -> Float[np.ndarray, "3"]:
-    """Lowest, median, highest; the middle of a number and infinity is infinite."""
-    ordered = np.sort(values)
+    """Lowest, median, highest of those that are defined; the middle of a number and infinity is infinite."""
+    ordered = np.sort(values[~np.isnan(values)])
+    if ordered.size == 0:
+        return np.full(3, np.nan)
     return np.array([ordered[0], (ordered[(ordered.size - 1) // 2] + ordered[ordered.size // 2]) / 2, ordered[-1]])
 
 
@@ -104,6 +102,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         tables=[
             _needed_table(findings),
             _share_table(findings),
+            _same_trust_table(findings),
             *(_iou_table(findings, measure) for measure in REFERENCES),
         ],
         illustrations=[
@@ -209,11 +208,10 @@ def _share_table(findings: Findings) -> Table:
     for each in findings.judged[1:]:
         cells = []
         for measure in measures:
-            low, middle, high = (
-                f"{share:.2f}" if np.isfinite(share) else "none" for share in findings.share(each, measure)
-            )
-            unknown = np.isnan(findings.share(each, measure)[1])
-            cells.append("no such unit" if unknown else middle if low == high else f"{middle} ({low}-{high})")
+            share = findings.share(each, measure)
+            low, middle, high = (f"{value:.2f}" if np.isfinite(value) else "none" for value in share)
+            told = middle if low == high else f"{middle} ({low}-{high})"
+            cells.append("no such unit" if np.isnan(share[1]) else told)
         rows.append([each.estimator.name, each.estimator.estimand, *cells])
     return Table(
         f"Models for {findings.target:g} as a share of the published estimator's: median (lowest-highest)",

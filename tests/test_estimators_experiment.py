@@ -1,6 +1,7 @@
 """The comparison of estimators: its pieces against what is known, and the whole on a small scale."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ def test_end_to_end(tmp_path, monkeypatch, capsys):
     runs = {"reference", "models"}
     found = check_end_to_end(main, config, tmp_path, monkeypatch, capsys, figures={"curves", "needed"}, runs=runs)
     assert len(found["estimators"]) == 3
+    (written,) = tmp_path.rglob("results.json")
+    # Models for the target, as shares of the published estimator's, as shares for the same IOU, and the IOU with two references.
+    assert len({table["title"] for table in json.loads(written.read_text())["section"]["tables"]}) == 5
     published = found["estimators"][PUBLISHED]
     assert published["own_reference"]["own"] == published["own_reference"]["published"] == 1
     for name, each in found["estimators"].items():

@@ -177,11 +177,14 @@ def _predict(asked: _Question, num_models: int, pairs: PilotPairs, level: float,
         return float(weight.sum() * distribution[grid.influence >= threshold].sum())
 
     forecast = _Forecast(grid, asked)
-    again = list(_bootstrap(table, pairs, 0.9 * distribution + 0.1 * grid.start, repeats, seed))
+    broad = 0.9 * distribution + 0.1 * grid.start
+    again = list(_bootstrap(table, pairs, broad, repeats, seed))
     curve = _band(forecast.curve(distribution), np.stack([forecast.curve(each) for each in again]), level)
     path = _band(forecast.path(distribution), np.stack([forecast.path(each) for each in again]), level)
     num_pairs = np.array([number(threshold) for threshold in asked.thresholds])
-    limit = _clear_up_to(np.append(asked.thresholds, asked.threshold), grid, table, weight, distribution)
+    limit = _clear_up_to(
+        np.append(asked.thresholds, asked.threshold), grid.influence, table, weight, distribution, broad
+    )
     enough = (num_pairs >= FEW_PAIRS) & (asked.thresholds <= limit)
     at_threshold = number(asked.threshold)
     told = np.array(at_threshold >= FEW_PAIRS and asked.threshold <= limit)
@@ -195,15 +198,16 @@ def _where(told: Bool[np.ndarray, "*shape"], band: Band) -> Band:
 
 def _clear_up_to(
     thresholds: Float[np.ndarray, " thresholds"],
-    grid: Grid,
+    influence: Float[np.ndarray, " atoms"],
     table: csr_array,
     weight: Float[np.ndarray, " cells"],
     distribution: Float[np.ndarray, " atoms"],
+    broad: Float[np.ndarray, " atoms"],
 ) -> float:
     """The highest of the thresholds that some pairs reach beyond doubt, -inf if there is none: by likelihood ratios.
 
     The distribution is compared with the likeliest one that has no influence at or above a threshold; the higher the
-    threshold, the less can speak against that.
+    threshold, the less can speak against that. `broad` is what the latter's search starts from.
     """
 
     def log_likelihood(density: Float[np.ndarray, " atoms"]) -> float:
@@ -213,7 +217,7 @@ def _clear_up_to(
     clear, unclear = -1, ordered.size
     while unclear - clear > 1:
         middle = (clear + unclear) // 2
-        start = (0.9 * distribution + 0.1 * grid.start) * (grid.influence < ordered[middle])
+        start = broad * (influence < ordered[middle])
         below = fit_distribution(table, weight, start / start.sum(), _CYCLES_AGAIN)
         if 2 * (best - log_likelihood(below)) >= _CLEAR:
             clear = middle

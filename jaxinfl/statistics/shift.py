@@ -13,6 +13,8 @@ estimate errs by some share of itself, whose distribution the pairs with a clear
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxinfl.statistics.shrinkage import likeliest_mass
+
 # Standard errors of the margin's influence from which a pair tells how far the shift errs.
 _CLEAR = 3.0
 # Share of the margins' variance that is left to chance at least, however much an example explains.
@@ -84,8 +86,8 @@ def influence_on_being_right(
     # Unknown where no model is told from another: there the synthetic estimate, 0, stands.
     known = (error > 0) & (synthetic != 0) & np.isfinite(statistic)
     found = synthetic.copy()
-    scaled = (direct - synthetic)[known] / synthetic[known], (error / np.where(known, np.abs(synthetic), 1))[known]
-    found[known] *= 1 + _relative_errors(*scaled, clear=size[known] >= _CLEAR)
+    difference, deviation = (direct - synthetic)[known] / synthetic[known], error[known] / np.abs(synthetic[known])
+    found[known] *= 1 + _relative_errors(difference, deviation, size[known] >= _CLEAR)
     return found
 
 
@@ -99,9 +101,7 @@ def _relative_errors(
     # Evenly among more pairs than a distribution takes.
     chosen = chosen[:: -(-chosen.size // _MOST_PAIRS)]
     likelihood = _likelihood(difference[chosen], deviation[chosen])
-    mass = np.full(_ERRORS.size, 1 / _ERRORS.size)
-    for _ in range(_ITERATIONS):
-        mass = mass * (likelihood / (likelihood @ mass)[:, None]).mean(axis=0)
+    mass = likeliest_mass(likelihood, np.ones(chosen.size), _ITERATIONS)
     found = np.empty_like(difference)
     for start in range(0, difference.size, _MOST_PAIRS):
         part = slice(start, start + _MOST_PAIRS)

@@ -40,10 +40,20 @@ def fit_prior(statistic: Float[np.ndarray, " pairs"]) -> Prior:
     first, last = np.floor(min(centres[0], 0) / _ATOM), np.ceil(max(centres[-1], 0) / _ATOM)
     places = np.arange(first, last + 1) * _ATOM
     likelihood = np.exp(-0.5 * (centres[:, None] - places) ** 2)
-    mass = np.full(places.size, 1 / places.size)
-    for _ in range(_ITERATIONS):
+    return Prior(places, likeliest_mass(likelihood, number, _ITERATIONS))
+
+
+def likeliest_mass(
+    likelihood: Float[np.ndarray, "outcomes atoms"], number: np.ndarray, iterations: int
+) -> Float[np.ndarray, " atoms"]:
+    """The masses of the atoms under which the outcomes, each seen so often, are likeliest: EM from equal masses.
+
+    Source: Laird (1978), Journal of the American Statistical Association 73.
+    """
+    mass = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
+    for _ in range(iterations):
         mass = mass * (likelihood.T @ (number / (likelihood @ mass))) / number.sum()
-    return Prior(places, mass)
+    return mass
 
 
 def posterior_mean(prior: Prior, statistic: Float[np.ndarray, "*pairs"]) -> Float[np.ndarray, "*pairs"]:
