@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jaxinfl import Recipe, load_dataset, native
 from jaxinfl.models import build_model
 from jaxinfl.models.lowering import default_lowering
-from jaxinfl.models.norm import normalize
+from jaxinfl.models.normalize import normalize, relu_of_normalized_conv
 from jaxinfl.native import library
 from jaxinfl.training.execution import choose_execution
 
@@ -114,11 +114,15 @@ def test_channel_sums(shape):
     mean, variance = native.channel_moments(x, counted)
     np.testing.assert_allclose(mean, exact[np.asarray(counted)].mean(axes), rtol=1e-5)
     np.testing.assert_allclose(variance, exact[np.asarray(counted)].var(axes), rtol=1e-4)
-    sums, products = native.channel_products(grad, x, mean)
     scale = np.sqrt(x.size / shape[-1])
-    np.testing.assert_allclose(sums, exact_grad.sum(axes), atol=1e-5 * scale)
-    expected = (exact_grad * (exact - np.asarray(mean, np.float64))).sum(axes)
-    np.testing.assert_allclose(products, expected, atol=1e-4 * scale)
+    factor, offset = np.asarray(1 + normal(3, shape[-1]) ** 2), np.asarray(normal(4, shape[-1]))
+    for cut in (True, False):
+        norm = native.Normalization(x, counted, factor, offset if cut else np.full_like(offset, np.inf), mean)
+        sums, products = native.channel_products(grad, norm)
+        passed = np.where(exact * factor + offset > 0, exact_grad, 0) if cut else exact_grad
+        np.testing.assert_allclose(sums, passed.sum(axes), atol=1e-5 * scale)
+        expected = (passed * (exact - np.asarray(mean, np.float64))).sum(axes)
+        np.testing.assert_allclose(products, expected, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize("by_hand", [False, pytest.param(True, marks=needs_compiler)])
@@ -141,6 +145,58 @@ def test_gradient_of_batch_norm_is_that_of_its_definition(by_hand):
     result = jax.value_and_grad(ours, (0, 1, 2))(x, scale, bias)
     for mine, theirs in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("images", "kernel", "strides", "padding"),
+    [
+        ((8, 32, 32, 3), (3, 3, 3, 32), (1, 1), ((1, 1), (1, 1))),
+        ((8, 32, 32, 32), (3, 3, 32, 64), (2, 2), ((1, 1), (1, 1))),
+        ((5, 7, 9, 10), (3, 2, 10, 21), (2, 1), ((0, 1), (1, 1))),
+        ((4, 4, 4, 64), (1, 1, 64, 130), (1, 1), ((0, 0), (0, 0))),
+    ],
+)
+def test_relu_of_a_normalized_convolution_and_its_gradients(images, kernel, strides, padding):
+    images, kernel, channels = normal(0, *images), normal(1, *kernel), kernel[-1]
+    scale, bias = 1 + 0.3 * normal(2, channels), normal(3, channels)
+    counted = jax.random.bernoulli(jax.random.key(4), 0.7, (len(images),)).at[0].set(True)
+
+    def ours(*arguments):
+        return relu_of_normalized_conv(*arguments[:2], counted, *arguments[2:], strides, padding, 1e-5)
+
+    def definition(images, kernel, scale, bias):
+        window = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "precision": "highest"}
+        x = jax.lax.conv_general_dilated(images, kernel, strides, padding, **window)
+        kept, shape = x[np.flatnonzero(counted)], (1, 1, 1, channels)
+        mean, variance = kept.mean((0, 1, 2)), kept.var((0, 1, 2))
+        standard = (x - mean.reshape(shape)) / jnp.sqrt(variance + 1e-5).reshape(shape)
+        return jax.nn.relu(standard * scale.reshape(shape) + bias.reshape(shape)), mean, variance
+
+    result, gradients = jax.vjp(ours, images, kernel, scale, bias)
+    expected, expected_gradients = jax.vjp(definition, images, kernel, scale, bias)
+    grad = (normal(5, *expected[0].shape), jnp.zeros(channels), jnp.zeros(channels))
+    for mine, theirs in zip((*result, *gradients(grad)), (*expected, *expected_gradients(grad)), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5 * np.abs(theirs).max())
+
+
+@needs_compiler
+def test_an_image_that_does_not_count_moves_no_other_through_a_normalized_convolution():
+    images, kernel, bias = normal(0, 4, 8, 8, 16), normal(1, 3, 3, 16, 32), normal(2, 32)
+    counted, window = jnp.array([True, True, False, True]), ((1, 1), ((1, 1), (1, 1)))
+
+    def gradients(images):
+        def through(images, kernel):
+            return relu_of_normalized_conv(images, kernel, counted, jnp.ones(32), bias, *window, 1e-5)
+
+        (result, mean, variance), pull = jax.vjp(through, images, kernel)
+        grad = jnp.where(counted.reshape(-1, 1, 1, 1), normal(3, *result.shape), 0)
+        images_grad, kernel_grad = pull((grad, jnp.zeros(32), jnp.zeros(32)))
+        return result[counted], mean, variance, images_grad[counted], kernel_grad
+
+    clean, other = gradients(images), gradients(images.at[2].mul(1e3))
+    for a, b in zip(clean, other, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @needs_compiler

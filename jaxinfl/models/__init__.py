@@ -18,6 +18,7 @@ from jaxinfl.models.model import (
     check_output,
     model_from_nnx,
 )
+from jaxinfl.models.norm import conv_norm_relu
 from jaxinfl.models.resnet import ResNet18
 from jaxinfl.models.small_cnn import SmallCNN
 from jaxinfl.models.small_inception import SmallInception
@@ -84,5 +85,6 @@ __all__ = [
     "Variables",
     "WithAuxiliary",
     "build_model",
+    "conv_norm_relu",
     "model_from_nnx",
 ]

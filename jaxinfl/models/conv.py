@@ -19,9 +19,11 @@ Forward and both gradients of one layer, float32, one core of an AMD EPYC (AVX2)
 Plain Flax layers use it without knowing: `jaxinfl.models.model` hands it to every `nnx.Conv` of a module.
 """
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -29,6 +31,32 @@ from jaxtyping import Array, Float
 
 from jaxinfl import native
 from jaxinfl.models.lowering import current_lowering, uses_native
+
+
+class NativeConvolution(NamedTuple):
+    """What went to the hand-written kernels, and what they return: not computed if something else takes its place."""
+
+    images: Float[Array, "batch h w inputs"]
+    kernel: Float[Array, "kh kw inputs outputs"]
+    strides: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    result: Float[Array, "batch out_h out_w outputs"]
+
+
+_native_convolutions: contextvars.ContextVar[list[NativeConvolution] | None] = contextvars.ContextVar(
+    "jaxinfl_native_convolutions", default=None
+)
+
+
+@contextlib.contextmanager
+def native_convolutions() -> Iterator[list[NativeConvolution]]:
+    """A list of the convolutions inside this block that go to the hand-written kernels."""
+    found: list[NativeConvolution] = []
+    token = _native_convolutions.set(found)
+    try:
+        yield found
+    finally:
+        _native_convolutions.reset(token)
 
 
 def conv_general_dilated(
@@ -70,7 +98,10 @@ def conv_general_dilated(
     strides, (rows, columns) = (window_strides[0], window_strides[1]), padding
     if uses_native(lhs, rhs):
         check_window(lhs.shape, rhs.shape, (rows, columns))
-        return native.conv(lhs, rhs, strides, (rows, columns))
+        result = native.conv(lhs, rhs, strides, (rows, columns))
+        if (found := _native_convolutions.get()) is not None:
+            found.append(NativeConvolution(lhs, rhs, strides, (rows, columns), result))
+        return result
     return _conv_by_patches(lhs, rhs, strides, (rows, columns), precision)
 
 
@@ -126,4 +157,4 @@ def _shifted(x: Float[Array, "batch h w c"], *, axis: int, window: int, stride: 
     return jnp.concatenate(slices, axis=-1)
 
 
-__all__ = ["check_window", "conv_general_dilated", "extract_patches"]
+__all__ = ["NativeConvolution", "check_window", "conv_general_dilated", "extract_patches", "native_convolutions"]

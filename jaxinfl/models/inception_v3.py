@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxinfl.models.norm import conv_norm_relu
 from jaxinfl.models.original import TorchBatchNorm, draw_kernels, torch_linear
 from jaxinfl.models.pool import avg_pool, max_pool
 
@@ -102,7 +102,7 @@ class ConvNormRelu(nnx.Module):
         self.norm = TorchBatchNorm(layer.features, epsilon=1e-3, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch out_h out_w features"]:
-        return jax.nn.relu(self.norm(self.conv(x)))
+        return conv_norm_relu(self.conv, self.norm, x)
 
 
 class ChainOfLayers(nnx.Module):

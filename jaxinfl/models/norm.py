@@ -6,18 +6,17 @@ the loss alone, batch norm would still average over it, and an example outside t
 
 import contextlib
 import contextvars
-import functools
 import math
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jaxinfl import native
+from jaxinfl.models.conv import NativeConvolution, native_convolutions
 from jaxinfl.models.lowering import uses_native
+from jaxinfl.models.normalize import normalize, relu_of_normalized_conv, standardized
 
 _batch_mask: contextvars.ContextVar[Array | None] = contextvars.ContextVar("jaxinfl_batch_mask", default=None)
 
@@ -41,26 +40,52 @@ class MaskedBatchNorm(nnx.BatchNorm):
 
     def __call__(self, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None) -> Array:
         averaged = self.use_running_average if use_running_average is None else use_running_average
-        current = None if averaged else _batch_mask.get()
-        if current is not None and len(current) != len(x):
-            raise ValueError(
-                f"batch norm gets {len(x)} rows in a batch of {len(current)} images, so it cannot leave out those that "
-                "only fill the batch up. Keep the batch axis first and whole: normalize before reshaping it away."
-            )
-        if self.axis not in (-1, x.ndim - 1) or self.axis_name is not None or mask is not None:
+        current = None if averaged else self._current_mask(x)
+        if not self._is_plain(x) or mask is not None:
             if mask is None and current is not None:
                 mask = jnp.broadcast_to(current.reshape((-1,) + (1,) * (x.ndim - 1)), x.shape)
             return super().__call__(x, use_running_average, mask=mask)
         values = x.astype(jnp.float32)
-        scale = jnp.ones(x.shape[-1]) if self.scale is None else self.scale[...].astype(jnp.float32)
-        bias = jnp.zeros(x.shape[-1]) if self.bias is None else self.bias[...].astype(jnp.float32)
+        scale, bias = self._scale_and_bias(x.shape[-1])
         if averaged:
-            result = _standardized(values, self.mean[...], self.var[...], scale, bias, self.epsilon)
+            result = standardized(values, self.mean[...], self.var[...], scale, bias, self.epsilon)
         else:
             counted = jnp.ones(len(x), bool) if current is None else current
             result, mean, variance = normalize(values, counted, scale, bias, self.epsilon, uses_native(x))
             self._remember(mean, variance, counted, math.prod(x.shape[1:-1]))
         return result.astype(x.dtype)
+
+    def relu_of(self, conv: NativeConvolution) -> Array | None:
+        """ReLU of the convolution normalized, in fewer passes over memory; None where that is not written by hand."""
+        x = conv.result
+        if self.use_running_average or not self._is_plain(x):
+            return None
+        current = self._current_mask(x)
+        counted = jnp.ones(len(x), bool) if current is None else current
+        window = (conv.strides, conv.padding)
+        scale_and_bias = self._scale_and_bias(x.shape[-1])
+        result, mean, variance = relu_of_normalized_conv(
+            conv.images, conv.kernel, counted, *scale_and_bias, *window, self.epsilon
+        )
+        self._remember(mean, variance, counted, math.prod(x.shape[1:-1]))
+        return result
+
+    def _is_plain(self, x: Array) -> bool:
+        return self.axis in (-1, x.ndim - 1) and self.axis_name is None
+
+    def _current_mask(self, x: Array) -> Array | None:
+        current = _batch_mask.get()
+        if current is not None and len(current) != len(x):
+            raise ValueError(
+                f"batch norm gets {len(x)} rows in a batch of {len(current)} images, so it cannot leave out those that "
+                "only fill the batch up. Keep the batch axis first and whole: normalize before reshaping it away."
+            )
+        return current
+
+    def _scale_and_bias(self, channels: int) -> tuple[Array, Array]:
+        scale = jnp.ones(channels) if self.scale is None else self.scale[...].astype(jnp.float32)
+        bias = jnp.zeros(channels) if self.bias is None else self.bias[...].astype(jnp.float32)
+        return scale, bias
 
     def _remember(
         self, mean: Float[Array, " c"], variance: Float[Array, " c"], counted: Bool[Array, " batch"], positions: int
@@ -71,80 +96,21 @@ class MaskedBatchNorm(nnx.BatchNorm):
         self.var.set_value(self.momentum * self.var[...] + (1 - self.momentum) * variance)
 
 
-Statistics = tuple[Float[Array, " c"], Float[Array, " c"]]
+def conv_norm_relu(
+    conv: nnx.Conv, norm: nnx.BatchNorm, x: Float[Array, "batch h w c"]
+) -> Float[Array, "batch out_h out_w features"]:
+    """`jax.nn.relu(norm(conv(x)))`, which trains on a CPU in fewer passes over memory (`relu_of_normalized_conv`).
 
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def normalize(
-    x: Float[Array, "batch *rest c"],
-    counted: Bool[Array, " batch"],
-    scale: Float[Array, " c"],
-    bias: Float[Array, " c"],
-    epsilon: float,
-    by_hand: bool,
-) -> tuple[Float[Array, "batch *rest c"], Float[Array, " c"], Float[Array, " c"]]:
-    """`x` with mean 0 and variance 1 a channel over the counted examples, scaled and shifted; mean and biased variance.
-
-    The gradient is written out (Ioffe and Szegedy, 2015, section 3): it needs two sums a channel, where the gradient of
-    each operation in turn takes five passes over the activations. None flows through the returned mean and variance.
-    `by_hand` takes the sums from `jaxinfl.native`.
+    Any layers are taken: where the three are not written by hand together (a convolution with a bias, evaluation, other
+    numbers than float32, a GPU), they are computed one by one.
     """
-    mean, variance = native.channel_moments(x, counted) if by_hand else _moments(x, counted)
-    return _standardized(x, mean, variance, scale, bias, epsilon), mean, variance
+    with native_convolutions() as found:
+        y = conv(x)
+    if isinstance(norm, MaskedBatchNorm) and found and y is found[-1].result:
+        result = norm.relu_of(found[-1])
+        if result is not None:
+            return result
+    return jax.nn.relu(norm(y))
 
 
-def _normalize_forward(
-    x: Array, counted: Array, scale: Array, bias: Array, epsilon: float, by_hand: bool
-) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
-    result, mean, variance = normalize(x, counted, scale, bias, epsilon, by_hand)
-    return (result, mean, variance), (x, counted, scale, mean, variance)
-
-
-def _normalize_backward(
-    epsilon: float, by_hand: bool, saved: tuple[Array, ...], grads: tuple[Array, Array, Array]
-) -> tuple[Array, None, Array, Array]:
-    x, counted, scale, mean, variance = saved
-    grad, last = grads[0], (1,) * (x.ndim - 1) + (-1,)
-    if by_hand:
-        total, product = native.channel_products(grad, x, mean)
-    else:
-        axes = tuple(range(x.ndim - 1))
-        total, product = jnp.sum(grad, axes), jnp.sum(grad * (x - mean.reshape(last)), axes)
-    inverse = lax.rsqrt(variance + epsilon)
-    share = _share(x, counted)
-    # Through mean and variance, the counted examples alone.
-    shift, slope = total * share, product * inverse**2 * share
-    common = shift.reshape(last) + slope.reshape(last) * (x - mean.reshape(last))
-    common = jnp.where(counted.reshape((-1,) + (1,) * (x.ndim - 1)), common, 0)
-    return (grad - common) * (scale * inverse).reshape(last), None, product * inverse, total
-
-
-normalize.defvjp(_normalize_forward, _normalize_backward)
-
-
-def _standardized(x: Array, mean: Array, variance: Array, scale: Array, bias: Array, epsilon: float) -> Array:
-    shape = (1,) * (x.ndim - 1) + (-1,)
-    factor = lax.rsqrt(variance + epsilon) * scale
-    return x * factor.reshape(shape) + (bias - mean * factor).reshape(shape)
-
-
-def _moments(x: Float[Array, "batch *rest c"], counted: Bool[Array, " batch"]) -> Statistics:
-    """Mean and biased variance of each channel over the counted examples and all positions."""
-    axes = tuple(range(x.ndim - 1))
-    rows = counted.reshape((-1,) + (1,) * (x.ndim - 1))
-    share = _share(x, counted)
-    mean = jnp.sum(jnp.where(rows, x, 0), axes) * share
-    centred = jnp.where(rows, x - mean.reshape((1,) * (x.ndim - 1) + (-1,)), 0)
-    return mean, jnp.sum(centred * centred, axes) * share
-
-
-def _share(x: Float[Array, "batch *rest c"], counted: Bool[Array, " batch"]) -> Float[Array, ""]:
-    """Of one position of one counted example in a mean over all of them.
-
-    To multiply by: of a division by a number of the run XLA makes this itself for several devices and not for one, and the
-    last bits would depend on their number.
-    """
-    return 1 / (jnp.sum(counted, dtype=jnp.float32) * math.prod(x.shape[1:-1]))
-
-
-__all__ = ["MaskedBatchNorm", "batch_mask", "normalize"]
+__all__ = ["MaskedBatchNorm", "batch_mask", "conv_norm_relu"]

@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxinfl.models.norm import conv_norm_relu
 from jaxinfl.models.original import TorchBatchNorm, draw_kernels, torch_linear
 from jaxinfl.models.pool import max_pool
 
@@ -28,7 +29,7 @@ class BasicBlock(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch out_h out_w features"]:
-        y = jax.nn.relu(self.norm1(self.conv1(x)))
+        y = conv_norm_relu(self.conv1, self.norm1, x)
         y = self.norm2(self.conv2(y))
         for layer in self.shortcut:
             x = layer(x)
@@ -76,7 +77,7 @@ class ResNet18(nnx.Module):
         draw_kernels(self, lambda layer: math.sqrt(2 / (math.prod(layer.kernel_size) * layer.out_features)), rngs=rngs)
 
     def __call__(self, images: Float[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
-        x = jax.nn.relu(self.norm(self.conv(images)))
+        x = conv_norm_relu(self.conv, self.norm, images)
         if self.stem == "large":
             x = max_pool(x, 3, stride=2, padding=1)
         for block in self.blocks:

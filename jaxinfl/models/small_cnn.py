@@ -4,6 +4,8 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxinfl.models.norm import conv_norm_relu
+
 
 class SmallCNN(nnx.Module):
     """3x3 convolutions (padding 1), batch norm (epsilon 1e-5, momentum 0.9), ReLU; global mean; linear head.
@@ -42,8 +44,5 @@ class SmallCNN(nnx.Module):
     def __call__(self, images: Float[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
         x = images
         for i, conv in enumerate(self.convs):
-            x = conv(x)
-            if self.norms:
-                x = self.norms[i](x)
-            x = jax.nn.relu(x)
+            x = conv_norm_relu(conv, self.norms[i], x) if self.norms else jax.nn.relu(conv(x))
         return self.head(x.mean(axis=(1, 2)))

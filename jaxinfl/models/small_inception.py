@@ -2,11 +2,11 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxinfl.models.norm import conv_norm_relu
 from jaxinfl.models.original import SonnetBatchNorm, draw_kernels
 
 
@@ -27,7 +27,7 @@ class ConvNormRelu(nnx.Module):
         self.norm = SonnetBatchNorm(features, momentum=momentum, epsilon=1e-5, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch out_h out_w features"]:
-        return jax.nn.relu(self.norm(self.conv(x)))
+        return conv_norm_relu(self.conv, self.norm, x)
 
 
 class InceptionBlock(nnx.Module):

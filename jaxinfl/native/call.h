@@ -46,6 +46,8 @@ class Call {
  public:
   explicit Call(XLA_FFI_CallFrame* frame) : frame_(frame) {}
 
+  int64_t num_arguments() const { return frame_->args.size; }
+
   template <typename T>
   Array<const T> argument(int64_t index, int64_t rank = kAnyRank) const {
     require(index < frame_->args.size, "too few arguments");

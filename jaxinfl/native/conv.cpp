@@ -17,8 +17,8 @@
 namespace jaxinfl {
 namespace {
 
-constexpr int64_t kCachedFloats = 32 * 1024;  // of images worked on at once: 128 KB, a part of a level 2 cache
-constexpr int64_t kCachedRows = 96;           // of a panel of gradients: 6 KB, beside as many windows in a level 1 cache
+constexpr int64_t kCachedFloats = 32 * 1024;  // of images read or written at once: 128 KB, a part of a level 2 cache
+constexpr int64_t kCachedRows = 128;          // of a panel of gradients: 8 KB, 16 with AVX-512, beside as many windows in a level 1 cache
 constexpr int64_t kFewInputs = 8;             // below, windows are so short that a padded copy of the images pays
 constexpr int64_t kFewUses = 64;              // rows of a product below which packing its right factor does not pay
 
@@ -120,26 +120,31 @@ const Plan& planned(int pass, const Shape& s, int64_t part, Make make) {
 // Windows into a source that lies as `left` says, times the kernel's panels.
 Plan plan_windows(const std::vector<Group>& across_y, const std::vector<Group>& across_x, Layout left,
                   const Layout& right, Layout result) {
-  left.images = result.images = std::clamp<int64_t>(kCachedFloats / left.image(), 1, left.images);
+  const int64_t image = std::max(left.image(), result.image());
+  left.images = result.images = std::clamp<int64_t>(kCachedFloats / image, 1, left.images);
   return {left.images, make_products(across_y, across_x, left, result, right)};
 }
 
-// Runs such a plan; `panels` holds the kernel, a panel after the other, `source` and `result` images of so many floats.
-void multiply_windows(const Plan& plan, int64_t images, const float* source, int64_t source_image,
-                      const std::vector<float>& panels, float* result, int64_t result_image, int64_t columns) {
+// Runs such a plan; `panels` holds the kernel, a panel after the other. `read(first, count)` is where so many images of the
+// source lie, `result` has images of `result_image` floats, and `written(first, count)` is told of those that are done.
+template <typename Read, typename Written>
+void multiply_windows(const Plan& plan, int64_t images, Read read, const Floats& panels, float* result,
+                      int64_t result_image, int64_t columns, Written written) {
   const int64_t panel = panel_width(columns), panel_floats = panels.size() / num_panels(columns);
   for (int64_t first = 0; first < images; first += plan.images) {
     const int64_t count = std::min(plan.images, images - first);
+    const float* source = read(first, count);
     for (int64_t p = 0; p < num_panels(columns); ++p)
       for (const Product& product : plan.products)
-        multiply(source + first * source_image, product.rows.data(), product.rows.size() / plan.images * count,
-                 panels.data() + p * panel_floats, product.terms.data(), product.terms.size(),
-                 result + first * result_image + p * panel, std::min(panel, columns - p * panel), false);
+        multiply(source, product.rows.data(), product.rows.size() / plan.images * count, panels.data() + p * panel_floats,
+                 product.terms.data(), product.terms.size(), result + first * result_image + p * panel,
+                 std::min(panel, columns - p * panel), false);
+    written(first, count);
   }
 }
 
 // The images inside their zeros; `shape` becomes that of the result, without padding.
-const float* pad(Shape& shape, const float* images, std::vector<float>& out) {
+const float* pad(Shape& shape, const float* images, Floats& out) {
   Shape wide = shape;
   wide.height = (shape.out_height - 1) * shape.stride_y + shape.kernel_height;
   wide.width = (shape.out_width - 1) * shape.stride_x + shape.kernel_width;
@@ -163,7 +168,7 @@ int64_t row_pitch(const Shape& s) {
   return s.stride_y * floats % 1024 == 0 ? floats + 16 : floats;
 }
 
-const float* spread_rows(const float* from, int64_t rows, int64_t floats, int64_t pitch, std::vector<float>& out) {
+const float* spread_rows(const float* from, int64_t rows, int64_t floats, int64_t pitch, Floats& out) {
   out.resize(rows * pitch);
   for (int64_t row = 0; row < rows; ++row) copy(out.data() + row * pitch, from + row * floats, floats);
   return out.data();
@@ -181,17 +186,27 @@ int64_t carried_to(int64_t position, int64_t tap, int64_t stride, int64_t paddin
   return spread >= 0 && spread % stride == 0 && spread / stride < outputs ? spread / stride : -1;
 }
 
-std::vector<float>& scratch(int number) {
-  static thread_local std::vector<float> buffers[3];
+Floats& scratch(int number) {
+  static thread_local Floats buffers[4];
   return buffers[number];
+}
+
+// The gradient at `count` positions from `first` on, counted through all images.
+const float* read(const OutGrad& out_grad, const Shape& s, int64_t first, int64_t count) {
+  if (!out_grad.normalized) return out_grad.grad + first * s.outputs;
+  Floats& computed = scratch(3);
+  computed.resize(count * s.outputs);
+  normalization_grad(out_grad.norm, out_grad.grad, out_grad.shift, out_grad.slope, first, count, computed.data());
+  return computed.data();
 }
 
 }  // namespace
 
-void conv_forward(Shape s, const float* images, const float* kernel, float* out) {
+void conv_forward(Shape s, const float* images, const float* kernel, float* out, const bool* counted, float* mean,
+                  float* variance) {
   if (s.inputs < kFewInputs) images = pad(s, images, scratch(0));
   const int64_t taps = s.kernel_height * s.kernel_width, panel = panel_width(s.outputs);
-  std::vector<float>& packed = scratch(1);
+  Floats& packed = scratch(1);
   packed.assign(num_panels(s.outputs) * taps * s.inputs * panel, 0.0f);
   for (int64_t p = 0; p < num_panels(s.outputs); ++p)
     for (int64_t k = 0; k < taps * s.inputs; ++k)
@@ -206,13 +221,23 @@ void conv_forward(Shape s, const float* images, const float* kernel, float* out)
                         {1, s.kernel_height, s.kernel_width * s.inputs, s.inputs, panel},
                         {s.images, s.out_height, s.out_width, 1, s.outputs});
   });
-  multiply_windows(plan, s.images, images, s.height * s.width * s.inputs, packed, out,
-                   s.out_height * s.out_width * s.outputs, s.outputs);
+  const int64_t image = s.height * s.width * s.inputs, pixels = s.out_height * s.out_width;
+  const auto read = [&](int64_t first, int64_t) { return images + first * image; };
+  const auto run = [&](auto written) {
+    multiply_windows(plan, s.images, read, packed, out, pixels * s.outputs, s.outputs, written);
+  };
+  if (!counted) return run([](int64_t, int64_t) {});
+  Moments moments(s.outputs, mean, variance);
+  run([&](int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; ++i)
+      if (counted[i]) moments.add(out + i * pixels * s.outputs, pixels);
+  });
+  moments.finish();
 }
 
-void conv_input_grad(Shape s, const float* out_grad, const float* kernel, float* images_grad) {
+void conv_input_grad(Shape s, const OutGrad& out_grad, const float* kernel, float* images_grad) {
   const int64_t taps = s.kernel_height * s.kernel_width, panel = panel_width(s.inputs);
-  std::vector<float>& packed = scratch(1);
+  Floats& packed = scratch(1);
   packed.assign(num_panels(s.inputs) * taps * s.outputs * panel, 0.0f);
   for (int64_t tap = 0; tap < taps; ++tap)
     for (int64_t input = 0; input < s.inputs; ++input) {
@@ -229,11 +254,13 @@ void conv_input_grad(Shape s, const float* out_grad, const float* kernel, float*
                         {1, s.kernel_height, s.kernel_width * s.outputs, s.outputs, panel},
                         {s.images, s.height, s.width, 1, s.inputs});
   });
-  multiply_windows(plan, s.images, out_grad, s.out_height * s.out_width * s.outputs, packed, images_grad,
-                   s.height * s.width * s.inputs, s.inputs);
+  const int64_t pixels = s.out_height * s.out_width;
+  const auto gradients = [&](int64_t first, int64_t count) { return read(out_grad, s, first * pixels, count * pixels); };
+  multiply_windows(plan, s.images, gradients, packed, images_grad, s.height * s.width * s.inputs, s.inputs,
+                   [](int64_t, int64_t) {});
 }
 
-void conv_kernel_grad(Shape s, const float* images, const float* out_grad, float* kernel_grad) {
+void conv_kernel_grad(Shape s, const float* images, const OutGrad& out_grad, float* kernel_grad) {
   if (s.inputs < kFewInputs) images = pad(s, images, scratch(0));
   const int64_t size = s.kernel_height * s.kernel_width * s.inputs, panel = panel_width(s.outputs);
   std::fill(kernel_grad, kernel_grad + size * s.outputs, 0.0f);
@@ -243,7 +270,7 @@ void conv_kernel_grad(Shape s, const float* images, const float* out_grad, float
   const int64_t rows_at_once = at_once > 1 ? s.out_height : std::clamp<int64_t>(kCachedRows / s.out_width, 1, s.out_height);
   const bool pack = size > kFewUses || s.outputs % panel;
   const int64_t pitch = pack ? panel : s.outputs;
-  std::vector<float>& packed = scratch(1);
+  Floats& packed = scratch(1);
   packed.assign(pack ? at_once * rows_at_once * s.out_width * panel : 0, 0.0f);
   const int64_t floats = s.width * s.inputs, row = row_pitch(s);
   const auto plan_rows = [&](int64_t top, int64_t rows) -> Plan {
@@ -264,7 +291,7 @@ void conv_kernel_grad(Shape s, const float* images, const float* out_grad, float
     for (int64_t top = 0; top < s.out_height; top += rows_at_once) {
       const int64_t rows = std::min(rows_at_once, s.out_height - top), positions = rows * s.out_width;
       const Plan& plan = planned(2, s, top, [&] { return plan_rows(top, rows); });
-      const float* gradients = out_grad + (first * pixels + top * s.out_width) * s.outputs;
+      const float* gradients = read(out_grad, s, first * pixels + top * s.out_width, count * positions);
       for (int64_t p = 0; p < num_panels(s.outputs); ++p) {
         const int64_t width = std::min(panel, s.outputs - p * panel);
         if (pack)

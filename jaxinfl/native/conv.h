@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "norm.h"
+
 namespace jaxinfl {
 
 struct Shape {
@@ -13,8 +15,19 @@ struct Shape {
   int64_t stride_y, stride_x, top, left;  // top and left: rows and columns of zeros before the image
 };
 
-void conv_forward(Shape shape, const float* images, const float* kernel, float* out);
-void conv_input_grad(Shape shape, const float* out_grad, const float* kernel, float* images_grad);
-void conv_kernel_grad(Shape shape, const float* images, const float* out_grad, float* kernel_grad);
+// The gradient of a convolution's result, or that of the result normalized: then the former is computed a part at a time,
+// where a pass reads it, and never written to memory.
+struct OutGrad {
+  const float* grad;
+  bool normalized = false;
+  Normalization norm = {};
+  const float *shift = nullptr, *slope = nullptr;  // see `normalization_grad`
+};
+
+// With `counted` also mean and variance of the result's channels over the images counted, taken from the cache.
+void conv_forward(Shape shape, const float* images, const float* kernel, float* out, const bool* counted = nullptr,
+                  float* mean = nullptr, float* variance = nullptr);
+void conv_input_grad(Shape shape, const OutGrad& out_grad, const float* kernel, float* images_grad);
+void conv_kernel_grad(Shape shape, const float* images, const OutGrad& out_grad, float* kernel_grad);
 
 }  // namespace jaxinfl

@@ -1,13 +1,15 @@
-"""The hand-written convolution as a differentiable function."""
+"""The hand-written convolution as a differentiable function, and the parts of one that is normalized."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxinfl.native.library import foreign_function
+from jaxinfl.native.norm import Normalization
 
 Strides = tuple[int, int]
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -25,10 +27,8 @@ def conv(
     Each call runs in the thread of its device and in no other. Under `jax.vmap` the members are taken one by one.
     Its sums depend on the shapes alone, so that the same call gives the same bits.
     """
-    (batch, height, width, _), (kernel_height, kernel_width, _, outputs) = images.shape, kernel.shape
-    out_height = (height + sum(padding[0]) - kernel_height) // strides[0] + 1
-    out_width = (width + sum(padding[1]) - kernel_width) // strides[1] + 1
-    return _call("forward", (batch, out_height, out_width, outputs), images, kernel, strides, padding)
+    result: Array = _call("forward", _result(images, kernel, strides, padding), strides, padding, images, kernel)
+    return result
 
 
 def _forward(images: Array, kernel: Array, strides: Strides, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
@@ -36,24 +36,68 @@ def _forward(images: Array, kernel: Array, strides: Strides, padding: Padding) -
 
 
 def _backward(strides: Strides, padding: Padding, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
-    # Two calls: XLA drops the first where nobody needs it, as in the first layer of a network.
-    images, kernel = saved
-    return (
-        _call("input_grad", images.shape, grad, kernel, strides, padding),
-        _call("kernel_grad", kernel.shape, images, grad, strides, padding),
-    )
+    return _grads(saved[0], saved[1], strides, padding, grad)
 
 
 conv.defvjp(_forward, _backward)
 
 
-def _call(
-    name: str, shape: tuple[int, ...], left: Array, right: Array, strides: Strides, padding: Padding
-) -> Float[Array, "..."]:
-    function = foreign_function(f"conv_{name}", jax.ShapeDtypeStruct(shape, jnp.float32))
+def conv_with_moments(
+    images: Float[Array, "batch h w inputs"],
+    kernel: Float[Array, "kh kw inputs outputs"],
+    counted: Bool[Array, " batch"],
+    strides: Strides,
+    padding: Padding,
+) -> tuple[Float[Array, "batch out_h out_w outputs"], Float[Array, " outputs"], Float[Array, " outputs"]]:
+    """`conv`, and mean and biased variance of its result over the images counted, without another pass over memory."""
+    result = _result(images, kernel, strides, padding)
+    vector = jax.ShapeDtypeStruct(kernel.shape[-1:], jnp.float32)
+    out, mean, variance = _call("forward", (result, vector, vector), strides, padding, images, kernel, counted)
+    return out, mean, variance
+
+
+def normalized_conv_grads(
+    images: Float[Array, "batch h w inputs"],
+    kernel: Float[Array, "kh kw inputs outputs"],
+    strides: Strides,
+    padding: Padding,
+    grad: Float[Array, "batch out_h out_w outputs"],
+    norm: Normalization,
+    through: tuple[Float[Array, " outputs"], Float[Array, " outputs"]],
+) -> tuple[Float[Array, "batch h w inputs"], Float[Array, "kh kw inputs outputs"]]:
+    """Gradients of images and kernel, for the gradient of their convolution normalized.
+
+    That of the convolution itself is computed where it is read, part by part, and never written to memory. `through`:
+    what of it comes through the moments, at x = mean and for each unit of x - mean.
+    """
+    return _grads(images, kernel, strides, padding, grad, *norm, *through)
+
+
+def _grads(
+    images: Array, kernel: Array, strides: Strides, padding: Padding, grad: Array, *norm: Array
+) -> tuple[Array, Array]:
+    # Two calls: XLA drops the first where nobody needs it, as in the first layer of a network.
+    return (
+        _call("input_grad", _like(images.shape), strides, padding, grad, kernel, *norm),
+        _call("kernel_grad", _like(kernel.shape), strides, padding, images, grad, *norm),
+    )
+
+
+def _result(images: Array, kernel: Array, strides: Strides, padding: Padding) -> jax.ShapeDtypeStruct:
+    (batch, height, width, _), (kernel_height, kernel_width, _, outputs) = images.shape, kernel.shape
+    out_height = (height + sum(padding[0]) - kernel_height) // strides[0] + 1
+    out_width = (width + sum(padding[1]) - kernel_width) // strides[1] + 1
+    return _like((batch, out_height, out_width, outputs))
+
+
+def _like(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _call(name: str, result: Any, strides: Strides, padding: Padding, *arrays: Array) -> Any:
     before = [padding[0][0], padding[1][0]]
-    result: Array = function(left, right, strides=np.array(strides, np.int64), padding=np.array(before, np.int64))
-    return result
+    function = foreign_function(f"conv_{name}", result)
+    return function(*arrays, strides=np.array(strides, np.int64), padding=np.array(before, np.int64))
 
 
-__all__ = ["conv"]
+__all__ = ["conv", "conv_with_moments", "normalized_conv_grads"]

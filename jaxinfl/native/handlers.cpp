@@ -11,6 +11,7 @@
 #include "call.h"
 #include "conv.h"
 #include "counts.h"
+#include "norm.h"
 #include "sums.h"
 
 namespace {
@@ -24,23 +25,46 @@ jaxinfl::Shape shape_of(const Call& call, const int64_t* images, const int64_t* 
           out[1],    out[2],    strides[0], strides[1], padding[0], padding[1]};
 }
 
+// With a third argument that says which images count, mean and variance of the result are results, too.
 void forward(const Call& call) {
   const auto images = call.argument<float>(0, 4), kernel = call.argument<float>(1, 4);
   const auto out = call.result<float>(0, 4);
-  jaxinfl::conv_forward(shape_of(call, images.dims, kernel.dims, out.dims), images.data, kernel.data, out.data);
+  const jaxinfl::Shape shape = shape_of(call, images.dims, kernel.dims, out.dims);
+  if (call.num_arguments() == 2) return jaxinfl::conv_forward(shape, images.data, kernel.data, out.data);
+  const auto counted = call.argument<bool>(2, 1);
+  const auto mean = call.result<float>(1, 1), variance = call.result<float>(2, 1);
+  jaxinfl::conv_forward(shape, images.data, kernel.data, out.data, counted.data, mean.data, variance.data);
+}
+
+// What was normalized, the images counted, and factor, offset and mean, from argument `first` on; 5 arguments.
+jaxinfl::Normalization normalization(const Call& call, int64_t first) {
+  const auto x = call.argument<float>(first);
+  const auto counted = call.argument<bool>(first + 1, 1);
+  const auto factor = call.argument<float>(first + 2, 1), offset = call.argument<float>(first + 3, 1);
+  const auto mean = call.argument<float>(first + 4, 1);
+  const int64_t channels = mean.dims[0];
+  return {x.data, counted.data, x.size() / channels / counted.dims[0], channels, factor.data, offset.data, mean.data};
+}
+
+// Argument `index`, and if there are more than two what of it is normalized, from argument 2 on.
+jaxinfl::OutGrad out_grad(const Call& call, int64_t index) {
+  const auto grad = call.argument<float>(index, 4);
+  if (call.num_arguments() == 2) return {grad.data};
+  const auto shift = call.argument<float>(7, 1), slope = call.argument<float>(8, 1);
+  return {grad.data, true, normalization(call, 2), shift.data, slope.data};
 }
 
 void input_grad(const Call& call) {
-  const auto out_grad = call.argument<float>(0, 4), kernel = call.argument<float>(1, 4);
+  const auto grad = call.argument<float>(0, 4), kernel = call.argument<float>(1, 4);
   const auto images_grad = call.result<float>(0, 4);
-  jaxinfl::conv_input_grad(shape_of(call, images_grad.dims, kernel.dims, out_grad.dims), out_grad.data, kernel.data,
+  jaxinfl::conv_input_grad(shape_of(call, images_grad.dims, kernel.dims, grad.dims), out_grad(call, 0), kernel.data,
                            images_grad.data);
 }
 
 void kernel_grad(const Call& call) {
-  const auto images = call.argument<float>(0, 4), out_grad = call.argument<float>(1, 4);
+  const auto images = call.argument<float>(0, 4), grad = call.argument<float>(1, 4);
   const auto kernel_grad = call.result<float>(0, 4);
-  jaxinfl::conv_kernel_grad(shape_of(call, images.dims, kernel_grad.dims, out_grad.dims), images.data, out_grad.data,
+  jaxinfl::conv_kernel_grad(shape_of(call, images.dims, kernel_grad.dims, grad.dims), images.data, out_grad(call, 1),
                             kernel_grad.data);
 }
 
@@ -59,10 +83,10 @@ void moments(const Call& call) {
 }
 
 void products(const Call& call) {
-  const auto grad = call.argument<float>(0), x = call.argument<float>(1), mean = call.argument<float>(2, 1);
+  const auto grad = call.argument<float>(0);
   const auto sum = call.result<float>(0, 1), product = call.result<float>(1, 1);
-  const int64_t channels = mean.dims[0];
-  jaxinfl::channel_products(grad.data, x.data, mean.data, x.size() / channels, channels, sum.data, product.data);
+  const jaxinfl::Normalization norm = normalization(call, 1);
+  jaxinfl::channel_products(norm, grad.data, grad.size() / norm.positions / norm.channels, sum.data, product.data);
 }
 
 // Blocks are taken by whichever thread is free. A task may start when all is done, and the call have returned: so it

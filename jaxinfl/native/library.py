@@ -22,8 +22,8 @@ from typing import Any
 
 import jax
 
-SOURCES = ("conv.cpp", "counts.cpp", "handlers.cpp", "sums.cpp")
-HEADERS = ("call.h", "conv.h", "counts.h", "product.h", "sums.h")
+SOURCES = ("conv.cpp", "counts.cpp", "handlers.cpp", "norm.cpp", "sums.cpp")
+HEADERS = ("call.h", "conv.h", "counts.h", "norm.h", "product.h", "sums.h", "vectors.h")
 TARGETS = (
     "jaxinfl_conv_forward",
     "jaxinfl_conv_input_grad",
@@ -34,7 +34,7 @@ TARGETS = (
     "jaxinfl_joint_counts",
 )
 # The handlers only pass pointers on.
-OPTIMIZATION = {"conv.cpp": "-O3", "counts.cpp": "-O3", "handlers.cpp": "-O1", "sums.cpp": "-O3"}
+OPTIMIZATION = {name: "-O1" if name == "handlers.cpp" else "-O3" for name in SOURCES}
 FLAGS = ("-std=c++17", "-fPIC", "-ffp-contract=fast", "-w")
 
 

@@ -6,17 +6,15 @@
 #include <cstring>
 #include <utility>
 
+#include "vectors.h"
+
 namespace jaxinfl {
 
 // Registers decide the tile: kRows x 2 vectors of sums, 2 vectors of the right factor, 1 broadcast number.
-#if defined(__AVX512F__)
-constexpr int kLanes = 16, kRows = 12;
-#elif defined(__AVX__)
-constexpr int kLanes = 8, kRows = 6;
-#elif defined(__aarch64__)
-constexpr int kLanes = 4, kRows = 12;
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kRows = 12;
 #else
-constexpr int kLanes = 4, kRows = 6;
+constexpr int kRows = 6;
 #endif
 constexpr int64_t kPanel = 2 * kLanes;  // columns of the right factor that are worked on together
 
@@ -29,15 +27,6 @@ struct Row {
 struct Term {
   int32_t left, right;
 };
-
-typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
-typedef float Unaligned __attribute__((vector_size(kLanes * sizeof(float)), aligned(alignof(float)), may_alias));
-
-inline void copy(float* to, const float* from, int64_t count) {
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) *(Unaligned*)(to + i) = *(const Unaligned*)(from + i);
-  for (; i < count; ++i) to[i] = from[i];
-}
 
 // M rows by V vectors of the result, summed in registers. Every sum runs over the terms in their order, whatever
 // M is: a result does not depend on which rows are worked on together.
