@@ -18,7 +18,7 @@ namespace jaxinfl {
 namespace {
 
 constexpr int64_t kCachedFloats = 32 * 1024;  // of images read or written at once: 128 KB, a part of a level 2 cache
-constexpr int64_t kCachedRows = 128;          // of a panel of gradients: 8 KB, 16 with AVX-512, beside as many windows in a level 1 cache
+constexpr int64_t kCachedRows = 128;          // of a panel of gradients: 8 or 16 KB, beside windows in a level 1 cache
 constexpr int64_t kFewInputs = 8;             // below, windows are so short that a padded copy of the images pays
 constexpr int64_t kFewUses = 64;              // rows of a product below which packing its right factor does not pay
 
