@@ -193,7 +193,7 @@ Floats& scratch(int number) {
 
 // The gradient at `count` positions from `first` on, counted through all images.
 const float* read(const OutGrad& out_grad, const Shape& s, int64_t first, int64_t count) {
-  if (!out_grad.normalized) return out_grad.grad + first * s.outputs;
+  if (!out_grad.norm.x) return out_grad.grad + first * s.outputs;
   Floats& computed = scratch(3);
   computed.resize(count * s.outputs);
   normalization_grad(out_grad.norm, out_grad.grad, out_grad.shift, out_grad.slope, first, count, computed.data());
@@ -229,8 +229,7 @@ void conv_forward(Shape s, const float* images, const float* kernel, float* out,
   if (!counted) return run([](int64_t, int64_t) {});
   Moments moments(s.outputs, mean, variance);
   run([&](int64_t first, int64_t count) {
-    for (int64_t i = first; i < first + count; ++i)
-      if (counted[i]) moments.add(out + i * pixels * s.outputs, pixels);
+    moments.add(out + first * pixels * s.outputs, counted + first, count, pixels);
   });
   moments.finish();
 }

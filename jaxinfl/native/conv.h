@@ -19,8 +19,7 @@ struct Shape {
 // where a pass reads it, and never written to memory.
 struct OutGrad {
   const float* grad;
-  bool normalized = false;
-  Normalization norm = {};
+  Normalization norm = {};  // without x: nothing is normalized
   const float *shift = nullptr, *slope = nullptr;  // see `normalization_grad`
 };
 

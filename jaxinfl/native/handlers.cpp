@@ -51,7 +51,7 @@ jaxinfl::OutGrad out_grad(const Call& call, int64_t index) {
   const auto grad = call.argument<float>(index, 4);
   if (call.num_arguments() == 2) return {grad.data};
   const auto shift = call.argument<float>(7, 1), slope = call.argument<float>(8, 1);
-  return {grad.data, true, normalization(call, 2), shift.data, slope.data};
+  return {grad.data, normalization(call, 2), shift.data, slope.data};
 }
 
 void input_grad(const Call& call) {

@@ -54,7 +54,7 @@ Moments::Moments(int64_t channels, float* mean, float* variance)
 
 // Block by block as in Chan, Golub and LeVeque (1979): the mean of a block, its squares about that mean, then both joined
 // to what came before. Squares about 0 would lose the variance of channels with a large mean.
-void Moments::add(const float* rows, int64_t positions) {
+void Moments::add_image(const float* rows, int64_t positions) {
   float *average = buffer_.data(), *squares = buffer_.data() + channels_;
   for (int64_t first = 0; first < positions; first += block_rows(channels_)) {
     const int64_t count = std::min(positions - first, block_rows(channels_));
@@ -78,6 +78,11 @@ void Moments::add(const float* rows, int64_t positions) {
   }
 }
 
+void Moments::add(const float* x, const bool* counted, int64_t images, int64_t positions) {
+  for (int64_t image = 0; image < images; ++image)
+    if (counted[image]) add_image(x + image * positions * channels_, positions);
+}
+
 void Moments::finish() {
   for (int64_t c = 0; c < channels_; ++c) variance_[c] /= std::max(seen_, 1.0f);
 }
@@ -85,8 +90,7 @@ void Moments::finish() {
 void channel_moments(const float* x, const bool* counted, int64_t images, int64_t positions, int64_t channels,
                      float* mean, float* variance) {
   Moments moments(channels, mean, variance);
-  for (int64_t image = 0; image < images; ++image)
-    if (counted[image]) moments.add(x + image * positions * channels, positions);
+  moments.add(x, counted, images, positions);
   moments.finish();
 }
 

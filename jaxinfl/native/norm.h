@@ -7,23 +7,26 @@
 
 namespace jaxinfl {
 
-// Mean and biased variance of each channel, of rows that come in parts.
+// Mean and biased variance of each channel, of images that come in parts.
 class Moments {
  public:
   // Both are written, finished by `finish`.
   Moments(int64_t channels, float* mean, float* variance);
 
-  void add(const float* rows, int64_t positions);
+  // Those not `counted` are left out.
+  void add(const float* x, const bool* counted, int64_t images, int64_t positions);
   void finish();
 
  private:
+  void add_image(const float* rows, int64_t positions);
+
   int64_t channels_;
   float *mean_, *variance_;
   float seen_ = 0;
   std::vector<float> buffer_;
 };
 
-// Those of `images` times `positions` rows, the images not `counted` left out.
+// Those of all images at once.
 void channel_moments(const float* x, const bool* counted, int64_t images, int64_t positions, int64_t channels,
                      float* mean, float* variance);
 
