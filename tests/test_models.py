@@ -13,8 +13,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxinfl import native
-from jaxinfl.models import MLP, SmallCNN, Variables, WithAuxiliary, build_model, conv_norm_relu, model_from_nnx
+from jaxinfl.models import MLP, SmallCNN, Variables, WithAuxiliary, build_model, model_from_nnx
 from jaxinfl.models.conv import conv_general_dilated
 from jaxinfl.models.lowering import conv_lowering
 from tests import reference
@@ -251,40 +250,6 @@ def test_batch_norm_equals_flax():
     np.testing.assert_allclose(
         ours.apply(ours.init(jax.random.key(0)), images(4), train=False)[0], module(images(4)), rtol=1e-5, atol=1e-6
     )
-
-
-class FastNet(PlainNet):
-    """The same numbers, by jaxinfl's function of three layers."""
-
-    def __init__(self, rngs: nnx.Rngs, *, use_bias: bool = False):
-        super().__init__(rngs)
-        self.conv = nnx.Conv(1, 4, (3, 3), use_bias=use_bias, rngs=rngs)
-
-    def __call__(self, x):
-        return self.head(self.drop(conv_norm_relu(self.conv, self.norm, x).mean(axis=(1, 2))))
-
-
-@pytest.mark.skipif(native.why_unavailable() is not None, reason=f"{native.why_unavailable()}")
-@pytest.mark.parametrize(
-    ("train", "use_bias", "together"), [(True, False, True), (True, True, False), (False, False, False)]
-)
-def test_convolution_norm_and_relu_together_equal_one_by_one(train, use_bias, together):
-    model = build_model(partial(FastNet, use_bias=use_bias), image_shape=SHAPE, num_classes=3)
-    variables, mask = model.init(jax.random.key(0)), jnp.arange(6) < 4
-
-    def loss(params, x):
-        key = jax.random.key(1)
-        logits, stats = model.apply(variables._replace(params=params), x, train=train, mask=mask, key=key)
-        return jnp.sum(jnp.where(mask[:, None], logits, 0) ** 2), stats
-
-    def gradients(lowering):
-        with conv_lowering(lowering):
-            return jax.value_and_grad(loss, has_aux=True)(variables.params, images(6))
-
-    for fast, plain in zip(jax.tree.leaves(gradients("native")), jax.tree.leaves(gradients("patches")), strict=True):
-        np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-4)
-    with conv_lowering("native"):
-        assert ("relu_of_normalized_conv" in str(jax.make_jaxpr(loss)(variables.params, images(6)))) is together
 
 
 def test_init_depends_on_the_key_alone(plain):

@@ -84,6 +84,37 @@ def test_windows_of_one_row_or_column(window):
 
 
 @needs_compiler
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize(
+    ("images", "kernel", "strides"),
+    [
+        ((64, 8, 8, 1), (3, 3, 1, 16), (1, 1)),
+        ((64, 8, 8, 16), (3, 3, 16, 32), (2, 2)),
+        ((3, 7, 9, 10), (3, 2, 10, 21), (2, 1)),
+        ((2, 40, 40, 3), (5, 5, 3, 70), (1, 1)),
+    ],
+)
+def test_bias_and_relu_of_a_convolution_and_their_gradients(images, kernel, strides, relu):
+    images, kernel, bias, padding = normal(0, *images), normal(1, *kernel), normal(2, kernel[-1]), ((1, 1), (0, 1))
+    ours = lambda *arguments: native.conv_with_bias(*arguments, strides, padding, relu)
+    result, gradients = jax.vjp(ours, images, kernel, bias)
+    grad = normal(3, *result.shape)
+    exact = definition(images, kernel, strides, padding)[0] + np.asarray(bias, np.float64)
+    passed = np.where(exact > 0, grad, 0) if relu else np.asarray(grad, np.float64)
+    _, *expected = definition(images, kernel, strides, padding, passed)
+    expected = (np.maximum(exact, 0) if relu else exact, *expected, passed.sum((0, 1, 2)))
+    for mine, theirs in zip((result, *gradients(grad)), expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5 * (1 + np.abs(theirs).max()))
+
+
+@needs_compiler
+def test_what_is_not_a_number_passes_a_bias_and_relu():
+    images, kernel = normal(0, 2, 4, 4, 8).at[1].set(jnp.nan), normal(1, 3, 3, 8, 16)
+    result = native.conv_with_bias(images, kernel, jnp.zeros(16), (1, 1), ((1, 1), (1, 1)), True)
+    assert np.isfinite(result[0]).all() and np.isnan(result[1]).all()
+
+
+@needs_compiler
 def test_vmap_takes_members_one_by_one():
     images, kernels = normal(0, 4, 2, 6, 6, 3), normal(1, 4, 3, 3, 3, 5)
     padding = ((1, 1), (1, 1))
@@ -105,12 +136,11 @@ def test_a_number_that_is_not_finite_stays_in_its_image():
 
 @needs_compiler
 @pytest.mark.parametrize("shape", [(64, 8, 8, 16), (5, 3, 3, 10), (7, 130), (3, 40, 40, 1)])
-def test_channel_sums(shape):
+def test_sums_over_all_positions_of_a_channel(shape):
     x, grad = 3 + 2 * normal(0, *shape), normal(1, *shape)
     counted = jax.random.bernoulli(jax.random.key(2), 0.7, shape[:1]).at[0].set(True)
     axes = tuple(range(len(shape) - 1))
     exact, exact_grad = np.asarray(x, np.float64), np.asarray(grad, np.float64)
-    np.testing.assert_allclose(native.channel_sums(x), exact.sum(axes), rtol=1e-5)
     mean, variance = native.channel_moments(x, counted)
     np.testing.assert_allclose(mean, exact[np.asarray(counted)].mean(axes), rtol=1e-5)
     np.testing.assert_allclose(variance, exact[np.asarray(counted)].var(axes), rtol=1e-4)

@@ -6,6 +6,7 @@ from functools import lru_cache, partial
 import jax
 from flax import nnx
 
+from jaxinfl.models.bias import conv_relu
 from jaxinfl.models.inception_v3 import InceptionV3
 from jaxinfl.models.mlp import MLP
 from jaxinfl.models.model import (
@@ -86,5 +87,6 @@ __all__ = [
     "WithAuxiliary",
     "build_model",
     "conv_norm_relu",
+    "conv_relu",
     "model_from_nnx",
 ]

@@ -1,4 +1,4 @@
-"""Biases of convolutions, whose gradient is a sum over all positions: by hand where XLA's sum is slow."""
+"""Convolutions with a bias: where they are written by hand, it is added, and ReLU taken, while the result is in the cache."""
 
 from typing import Any
 
@@ -7,36 +7,42 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxinfl import native
-from jaxinfl.models.lowering import uses_native
+from jaxinfl.models.conv import native_convolutions
 
 
 class ConvWithBias(nnx.Conv):
-    """`nnx.Conv` that adds its bias by `add_bias`; `jaxinfl.models.model` puts it in its place."""
+    """`nnx.Conv`, the same numbers; `jaxinfl.models.model` puts it in its place."""
 
     def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
+        return self._biased(inputs, out_sharding, relu=False)
+
+    def relu_of(self, inputs: Array) -> Array:
+        """ReLU of what a call gives."""
+        return self._biased(inputs, None, relu=True)
+
+    def _biased(self, inputs: Array, out_sharding: Any, relu: bool) -> Array:
         # Flax adds the bias if this flag says so.
         self.use_bias = False
-        y = super().__call__(inputs, out_sharding)
         if self.bias is None:
-            return y
-        bias = self.bias[...].astype(y.dtype)
-        return add_bias(y, bias) if uses_native(y) else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+            y = super().__call__(inputs, out_sharding)
+        else:
+            with native_convolutions() as found:
+                y = super().__call__(inputs, out_sharding)
+            bias = self.bias[...].astype(y.dtype)
+            if found and y is found[-1].result:
+                images, kernel, strides, padding, _ = found[-1]
+                return native.conv_with_bias(images, kernel, bias, strides, padding, relu)
+            y += bias.reshape((1,) * (y.ndim - 1) + (-1,))
+        return jax.nn.relu(y) if relu else y
 
 
-@jax.custom_vjp
-def add_bias(x: Float[Array, "*positions c"], bias: Float[Array, " c"]) -> Float[Array, "*positions c"]:
-    """`x + bias`; 5 us in place of 20 to 50 for the gradient of 64 x 8 x 8 positions and 16 channels."""
-    return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+def conv_relu(conv: nnx.Conv, x: Float[Array, "batch h w c"]) -> Float[Array, "batch out_h out_w features"]:
+    """`jax.nn.relu(conv(x))`, in fewer passes over memory on a CPU where the convolution has a bias.
+
+    Of a training step of the digits' network (16-32-64 channels on 8x8 images) biases and ReLU were a fifth: XLA's loops
+    over activations run at 8 to 15 GB/s.
+    """
+    return conv.relu_of(x) if isinstance(conv, ConvWithBias) else jax.nn.relu(conv(x))
 
 
-def _forward(x: Array, bias: Array) -> tuple[Array, None]:
-    return add_bias(x, bias), None
-
-
-def _backward(_: None, grad: Array) -> tuple[Array, Array]:
-    return grad, native.channel_sums(grad)
-
-
-add_bias.defvjp(_forward, _backward)
-
-__all__ = ["ConvWithBias", "add_bias"]
+__all__ = ["ConvWithBias", "conv_relu"]

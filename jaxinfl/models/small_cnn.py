@@ -1,9 +1,9 @@
 """Three 3x3 convolutions with batch norm: the smallest network that memorizes, for images from 8x8 up."""
 
-import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxinfl.models.bias import conv_relu
 from jaxinfl.models.norm import conv_norm_relu
 
 
@@ -44,5 +44,5 @@ class SmallCNN(nnx.Module):
     def __call__(self, images: Float[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
         x = images
         for i, conv in enumerate(self.convs):
-            x = conv_norm_relu(conv, self.norms[i], x) if self.norms else jax.nn.relu(conv(x))
+            x = conv_norm_relu(conv, self.norms[i], x) if self.norms else conv_relu(conv, x)
         return self.head(x.mean(axis=(1, 2)))

@@ -1,18 +1,17 @@
 """Kernels written by hand for CPUs, where XLA's are slow; compiled on the machine that runs them, at their first use."""
 
-from jaxinfl.native.conv import conv, conv_with_moments, normalized_conv_grads
+from jaxinfl.native.conv import conv, conv_with_bias, conv_with_moments, normalized_conv_grads
 from jaxinfl.native.counts import joint_counts
 from jaxinfl.native.library import NativeUnavailable, load, prepare, why_unavailable
 from jaxinfl.native.norm import Normalization, channel_moments, channel_products
-from jaxinfl.native.sums import channel_sums
 
 __all__ = [
     "NativeUnavailable",
     "Normalization",
     "channel_moments",
     "channel_products",
-    "channel_sums",
     "conv",
+    "conv_with_bias",
     "conv_with_moments",
     "joint_counts",
     "load",

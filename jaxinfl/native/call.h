@@ -47,6 +47,7 @@ class Call {
   explicit Call(XLA_FFI_CallFrame* frame) : frame_(frame) {}
 
   int64_t num_arguments() const { return frame_->args.size; }
+  int64_t num_results() const { return frame_->rets.size; }
 
   template <typename T>
   Array<const T> argument(int64_t index, int64_t rank = kAnyRank) const {

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <vector>
 
+#include "bias.h"
 #include "product.h"
 
 namespace jaxinfl {
@@ -61,9 +62,10 @@ struct Product {
   std::vector<Term> terms;
 };
 
-// Rows are (image, position, channel) as `result` lies, terms are (image, tap, channel) as `right` lies; `left` is the
-// source in which they meet.
-Product make_product(const Group& y, const Group& x, const Layout& left, const Layout& result, const Layout& right) {
+// Rows are (image, position, channel) as `result` lies, terms are (image, tap, channel) as `right` lies, or `together` of
+// these channels; `left` is the source in which they meet.
+Product make_product(const Group& y, const Group& x, const Layout& left, const Layout& result, const Layout& right,
+                     int64_t together) {
   Product product;
   product.rows.reserve(result.images * y.index.size() * x.index.size() * result.channels);
   for (int64_t image = 0; image < result.images; ++image)
@@ -74,23 +76,24 @@ Product make_product(const Group& y, const Group& x, const Layout& left, const L
         for (int64_t c = 0; c < result.channels; ++c)
           product.rows.push_back({int32_t(from + c * left.scale), int32_t(to + c * result.scale)});
       }
-  product.terms.reserve(right.images * y.taps.size() * x.taps.size() * right.channels);
+  product.terms.reserve(right.images * y.taps.size() * x.taps.size() * right.channels / together);
   for (int64_t image = 0; image < right.images; ++image)
     for (size_t i = 0; i < y.taps.size(); ++i)
       for (size_t j = 0; j < x.taps.size(); ++j) {
         const int64_t from = left.at(image, y.step[i], x.step[j], 0);
         const int64_t with = right.at(image, y.taps[i], x.taps[j], 0);
-        for (int64_t c = 0; c < right.channels; ++c)
+        for (int64_t c = 0; c < right.channels; c += together)
           product.terms.push_back({int32_t(from + c * left.scale), int32_t(with + c * right.scale)});
       }
   return product;
 }
 
 std::vector<Product> make_products(const std::vector<Group>& across_y, const std::vector<Group>& across_x,
-                                   const Layout& left, const Layout& result, const Layout& right) {
+                                   const Layout& left, const Layout& result, const Layout& right,
+                                   int64_t together = 1) {
   std::vector<Product> products;
   for (const Group& y : across_y)
-    for (const Group& x : across_x) products.push_back(make_product(y, x, left, result, right));
+    for (const Group& x : across_x) products.push_back(make_product(y, x, left, result, right, together));
   return products;
 }
 
@@ -117,28 +120,68 @@ const Plan& planned(int pass, const Shape& s, int64_t part, Make make) {
   return found != plans.end() ? found->second : plans.emplace(key, make()).first->second;
 }
 
+// The right factor of windows, [depth, columns], and a row more for what sums begin with.
+class Panels {
+ public:
+  // `together`: terms that lie side by side on the left, as many as channels.
+  Panels(int64_t depth, int64_t columns, int64_t together, Floats& memory)
+      : columns(columns), width(panel_width(columns)), paired(columns <= kLanes && together % 2 == 0), depth_(depth),
+        floats_((depth + 2) * width), memory_(memory) {
+    memory_.assign(num_panels(columns) * floats_, 0.0f);
+  }
+
+  // Columns from `first` on, as they lie in a row k of a kernel.
+  void set(int64_t k, const float* numbers) {
+    if (paired)
+      for (int64_t c = 0; c < columns; ++c) memory_[k / 2 * 2 * width + 2 * c + k % 2] = numbers[c];
+    else
+      for (int64_t p = 0; p < num_panels(columns); ++p)
+        copy(&memory_[p * floats_ + k * width], numbers + p * width, std::min(width, columns - p * width));
+  }
+  // One column, `count` terms from k on.
+  void set(int64_t k, int64_t count, int64_t column, const float* numbers) {
+    float* to = paired ? &memory_[k * width + 2 * column] : &memory_[column / width * floats_ + k * width + column % width];
+    if (paired)
+      for (int64_t i = 0; i < count; i += 2) to[i * width] = numbers[i], to[i * width + 1] = numbers[i + 1];
+    else
+      for (int64_t i = 0; i < count; ++i) to[i * width] = numbers[i];
+  }
+  const float* panel(int64_t p) const { return &memory_[p * floats_]; }
+  // What was set for k = depth.
+  const float* begin(int64_t p) const { return panel(p) + depth_ * width; }
+  int64_t together() const { return paired ? 2 : 1; }
+
+  const int64_t columns, width;
+  const bool paired;
+
+ private:
+  const int64_t depth_, floats_;
+  Floats& memory_;
+};
+
 // Windows into a source that lies as `left` says, times the kernel's panels.
 Plan plan_windows(const std::vector<Group>& across_y, const std::vector<Group>& across_x, Layout left,
-                  const Layout& right, Layout result) {
+                  const Layout& right, Layout result, int64_t together) {
   const int64_t image = std::max(left.image(), result.image());
   left.images = result.images = std::clamp<int64_t>(kCachedFloats / image, 1, left.images);
-  return {left.images, make_products(across_y, across_x, left, result, right)};
+  return {left.images, make_products(across_y, across_x, left, result, right, together)};
 }
 
-// Runs such a plan; `panels` holds the kernel, a panel after the other. `read(first, count)` is where so many images of the
-// source lie, `result` has images of `result_image` floats, and `written(first, count)` is told of those that are done.
+// Runs such a plan. `read(first, count)` is where so many images of the source lie, `result` has images of `result_image`
+// floats, and `written(first, count)` is told of those that are done.
 template <typename Read, typename Written>
-void multiply_windows(const Plan& plan, int64_t images, Read read, const Floats& panels, float* result,
-                      int64_t result_image, int64_t columns, Written written) {
-  const int64_t panel = panel_width(columns), panel_floats = panels.size() / num_panels(columns);
+void multiply_windows(const Plan& plan, int64_t images, Read read, const Panels& panels, bool begin, bool cut, float* result,
+                      int64_t result_image, Written written) {
   for (int64_t first = 0; first < images; first += plan.images) {
     const int64_t count = std::min(plan.images, images - first);
     const float* source = read(first, count);
-    for (int64_t p = 0; p < num_panels(columns); ++p)
+    for (int64_t p = 0; p < num_panels(panels.columns); ++p) {
+      const Sums ends = {begin ? panels.begin(p) : nullptr, false, cut};
       for (const Product& product : plan.products)
-        multiply(source, product.rows.data(), product.rows.size() / plan.images * count, panels.data() + p * panel_floats,
-                 product.terms.data(), product.terms.size(), result + first * result_image + p * panel,
-                 std::min(panel, columns - p * panel), false);
+        multiply(source, product.rows.data(), product.rows.size() / plan.images * count, panels.panel(p), panels.paired,
+                 product.terms.data(), product.terms.size(), result + first * result_image + p * panels.width,
+                 std::min(panels.width, panels.columns - p * panels.width), ends);
+    }
     written(first, count);
   }
 }
@@ -193,76 +236,84 @@ Floats& scratch(int number) {
 
 // The gradient at `count` positions from `first` on, counted through all images.
 const float* read(const OutGrad& out_grad, const Shape& s, int64_t first, int64_t count) {
-  if (!out_grad.norm.x) return out_grad.grad + first * s.outputs;
+  if (!out_grad.norm.x && !out_grad.relu) return out_grad.grad + first * s.outputs;
   Floats& computed = scratch(3);
   computed.resize(count * s.outputs);
-  normalization_grad(out_grad.norm, out_grad.grad, out_grad.shift, out_grad.slope, first, count, computed.data());
+  if (out_grad.relu)
+    relu_grad(out_grad.relu + first * s.outputs, out_grad.grad + first * s.outputs, count * s.outputs, computed.data());
+  else
+    normalization_grad(out_grad.norm, out_grad.grad, out_grad.shift, out_grad.slope, first, count, computed.data());
   return computed.data();
 }
 
-}  // namespace
-
-void conv_forward(Shape s, const float* images, const float* kernel, float* out, const bool* counted, float* mean,
-                  float* variance) {
+// With a bias, unless null. `written(first, count)` is told of images of the result while they are in the cache.
+template <typename Written>
+void forward(Shape s, const float* images, const float* kernel, const float* bias, bool cut, float* out, Written written) {
   if (s.inputs < kFewInputs) images = pad(s, images, scratch(0));
-  const int64_t taps = s.kernel_height * s.kernel_width, panel = panel_width(s.outputs);
-  Floats& packed = scratch(1);
-  packed.assign(num_panels(s.outputs) * taps * s.inputs * panel, 0.0f);
-  for (int64_t p = 0; p < num_panels(s.outputs); ++p)
-    for (int64_t k = 0; k < taps * s.inputs; ++k)
-      copy(&packed[(p * taps * s.inputs + k) * panel], kernel + k * s.outputs + p * panel,
-           std::min(panel, s.outputs - p * panel));
+  const int64_t depth = s.kernel_height * s.kernel_width * s.inputs;
+  Panels panels(depth, s.outputs, s.inputs, scratch(1));
+  for (int64_t k = 0; k < depth; ++k) panels.set(k, kernel + k * s.outputs);
+  if (bias) panels.set(depth, bias);
   const Plan& plan = planned(0, s, 0, [&] {
     return plan_windows(groups(s.out_height, s.kernel_height,
                                [&](int64_t o, int64_t k) { return read_by(o, k, s.stride_y, s.top, s.height); }),
                         groups(s.out_width, s.kernel_width,
                                [&](int64_t o, int64_t k) { return read_by(o, k, s.stride_x, s.left, s.width); }),
                         {s.images, s.height, s.width * s.inputs, s.inputs, 1},
-                        {1, s.kernel_height, s.kernel_width * s.inputs, s.inputs, panel},
-                        {s.images, s.out_height, s.out_width, 1, s.outputs});
+                        {1, s.kernel_height, s.kernel_width * s.inputs, s.inputs, panels.width},
+                        {s.images, s.out_height, s.out_width, 1, s.outputs}, panels.together());
   });
-  const int64_t image = s.height * s.width * s.inputs, pixels = s.out_height * s.out_width;
-  const auto read = [&](int64_t first, int64_t) { return images + first * image; };
-  const auto run = [&](auto written) {
-    multiply_windows(plan, s.images, read, packed, out, pixels * s.outputs, s.outputs, written);
-  };
-  if (!counted) return run([](int64_t, int64_t) {});
+  const auto read = [&](int64_t first, int64_t) { return images + first * s.height * s.width * s.inputs; };
+  multiply_windows(plan, s.images, read, panels, bias, cut, out, s.out_height * s.out_width * s.outputs, written);
+}
+
+void ignore(int64_t, int64_t) {}
+
+}  // namespace
+
+void conv_forward(Shape s, const float* images, const float* kernel, float* out) {
+  forward(s, images, kernel, nullptr, false, out, ignore);
+}
+
+void conv_forward_bias(Shape s, const float* images, const float* kernel, const float* bias, bool cut, float* out) {
+  forward(s, images, kernel, bias, cut, out, ignore);
+}
+
+void conv_forward_moments(Shape s, const float* images, const float* kernel, float* out, const bool* counted, float* mean,
+                          float* variance) {
+  const int64_t pixels = s.out_height * s.out_width;
   Moments moments(s.outputs, mean, variance);
-  run([&](int64_t first, int64_t count) {
+  forward(s, images, kernel, nullptr, false, out, [&](int64_t first, int64_t count) {
     moments.add(out + first * pixels * s.outputs, counted + first, count, pixels);
   });
   moments.finish();
 }
 
 void conv_input_grad(Shape s, const OutGrad& out_grad, const float* kernel, float* images_grad) {
-  const int64_t taps = s.kernel_height * s.kernel_width, panel = panel_width(s.inputs);
-  Floats& packed = scratch(1);
-  packed.assign(num_panels(s.inputs) * taps * s.outputs * panel, 0.0f);
+  const int64_t taps = s.kernel_height * s.kernel_width;
+  Panels panels(taps * s.outputs, s.inputs, s.outputs, scratch(1));
   for (int64_t tap = 0; tap < taps; ++tap)
-    for (int64_t input = 0; input < s.inputs; ++input) {
-      const float* from = kernel + (tap * s.inputs + input) * s.outputs;
-      float* to = &packed[(input / panel * taps + tap) * s.outputs * panel + input % panel];
-      for (int64_t output = 0; output < s.outputs; ++output) to[output * panel] = from[output];
-    }
+    for (int64_t input = 0; input < s.inputs; ++input)
+      panels.set(tap * s.outputs, s.outputs, input, kernel + (tap * s.inputs + input) * s.outputs);
   const Plan& plan = planned(1, s, 0, [&] {
     return plan_windows(groups(s.height, s.kernel_height,
                                [&](int64_t i, int64_t k) { return carried_to(i, k, s.stride_y, s.top, s.out_height); }),
                         groups(s.width, s.kernel_width,
                                [&](int64_t i, int64_t k) { return carried_to(i, k, s.stride_x, s.left, s.out_width); }),
                         {s.images, s.out_height, s.out_width * s.outputs, s.outputs, 1},
-                        {1, s.kernel_height, s.kernel_width * s.outputs, s.outputs, panel},
-                        {s.images, s.height, s.width, 1, s.inputs});
+                        {1, s.kernel_height, s.kernel_width * s.outputs, s.outputs, panels.width},
+                        {s.images, s.height, s.width, 1, s.inputs}, panels.together());
   });
   const int64_t pixels = s.out_height * s.out_width;
   const auto gradients = [&](int64_t first, int64_t count) { return read(out_grad, s, first * pixels, count * pixels); };
-  multiply_windows(plan, s.images, gradients, packed, images_grad, s.height * s.width * s.inputs, s.inputs,
-                   [](int64_t, int64_t) {});
+  multiply_windows(plan, s.images, gradients, panels, false, false, images_grad, s.height * s.width * s.inputs, ignore);
 }
 
-void conv_kernel_grad(Shape s, const float* images, const OutGrad& out_grad, float* kernel_grad) {
+void conv_kernel_grad(Shape s, const float* images, const OutGrad& out_grad, float* kernel_grad, float* bias_grad) {
   if (s.inputs < kFewInputs) images = pad(s, images, scratch(0));
   const int64_t size = s.kernel_height * s.kernel_width * s.inputs, panel = panel_width(s.outputs);
   std::fill(kernel_grad, kernel_grad + size * s.outputs, 0.0f);
+  if (bias_grad) std::fill(bias_grad, bias_grad + s.outputs, 0.0f);
   // Sums over as many positions as a panel of the level 1 cache holds: some images, or some rows of one.
   const int64_t pixels = s.out_height * s.out_width;
   const int64_t at_once = std::clamp<int64_t>(kCachedRows / pixels, 1, s.images);
@@ -291,14 +342,15 @@ void conv_kernel_grad(Shape s, const float* images, const OutGrad& out_grad, flo
       const int64_t rows = std::min(rows_at_once, s.out_height - top), positions = rows * s.out_width;
       const Plan& plan = planned(2, s, top, [&] { return plan_rows(top, rows); });
       const float* gradients = read(out_grad, s, first * pixels + top * s.out_width, count * positions);
+      if (bias_grad) add_channel_sums(gradients, count * positions, s.outputs, bias_grad);
       for (int64_t p = 0; p < num_panels(s.outputs); ++p) {
         const int64_t width = std::min(panel, s.outputs - p * panel);
         if (pack)
           for (int64_t i = 0; i < count * positions; ++i)
             copy(&packed[i * panel], gradients + i * s.outputs + p * panel, width);
         for (const Product& product : plan.products)
-          multiply(block, product.rows.data(), product.rows.size(), pack ? packed.data() : gradients + p * panel,
-                   product.terms.data(), product.terms.size() / at_once * count, kernel_grad + p * panel, width, true);
+          multiply(block, product.rows.data(), product.rows.size(), pack ? packed.data() : gradients + p * panel, false,
+                   product.terms.data(), product.terms.size() / at_once * count, kernel_grad + p * panel, width, {.add = true});
       }
     }
   }

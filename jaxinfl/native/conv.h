@@ -15,18 +15,24 @@ struct Shape {
   int64_t stride_y, stride_x, top, left;  // top and left: rows and columns of zeros before the image
 };
 
-// The gradient of a convolution's result, or that of the result normalized: then the former is computed a part at a time,
-// where a pass reads it, and never written to memory.
+void conv_forward(Shape shape, const float* images, const float* kernel, float* out);
+// Also mean and variance of the result's channels over the images counted, taken from the cache.
+void conv_forward_moments(Shape shape, const float* images, const float* kernel, float* out, const bool* counted, float* mean,
+                          float* variance);
+// Plus a bias for each channel; with `cut`, what is below zero becomes zero.
+void conv_forward_bias(Shape shape, const float* images, const float* kernel, const float* bias, bool cut, float* out);
+
+// The gradient of a convolution's result, or of what was made of it: then the former is computed a part at a time, where a
+// pass reads it, and never written to memory.
 struct OutGrad {
   const float* grad;
-  Normalization norm = {};  // without x: nothing is normalized
+  const float* relu = nullptr;  // the result with a bias, cut off below zero
+  Normalization norm = {};      // of the result; without x: nothing is normalized
   const float *shift = nullptr, *slope = nullptr;  // see `normalization_grad`
 };
 
-// With `counted` also mean and variance of the result's channels over the images counted, taken from the cache.
-void conv_forward(Shape shape, const float* images, const float* kernel, float* out, const bool* counted = nullptr,
-                  float* mean = nullptr, float* variance = nullptr);
 void conv_input_grad(Shape shape, const OutGrad& out_grad, const float* kernel, float* images_grad);
-void conv_kernel_grad(Shape shape, const float* images, const OutGrad& out_grad, float* kernel_grad);
+// That of the bias, too, unless null.
+void conv_kernel_grad(Shape shape, const float* images, const OutGrad& out_grad, float* kernel_grad, float* bias_grad);
 
 }  // namespace jaxinfl

@@ -12,7 +12,6 @@
 #include "conv.h"
 #include "counts.h"
 #include "norm.h"
-#include "sums.h"
 
 namespace {
 
@@ -25,15 +24,26 @@ jaxinfl::Shape shape_of(const Call& call, const int64_t* images, const int64_t* 
           out[1],    out[2],    strides[0], strides[1], padding[0], padding[1]};
 }
 
-// With a third argument that says which images count, mean and variance of the result are results, too.
 void forward(const Call& call) {
   const auto images = call.argument<float>(0, 4), kernel = call.argument<float>(1, 4);
   const auto out = call.result<float>(0, 4);
-  const jaxinfl::Shape shape = shape_of(call, images.dims, kernel.dims, out.dims);
-  if (call.num_arguments() == 2) return jaxinfl::conv_forward(shape, images.data, kernel.data, out.data);
+  jaxinfl::conv_forward(shape_of(call, images.dims, kernel.dims, out.dims), images.data, kernel.data, out.data);
+}
+
+void forward_moments(const Call& call) {
+  const auto images = call.argument<float>(0, 4), kernel = call.argument<float>(1, 4);
   const auto counted = call.argument<bool>(2, 1);
-  const auto mean = call.result<float>(1, 1), variance = call.result<float>(2, 1);
-  jaxinfl::conv_forward(shape, images.data, kernel.data, out.data, counted.data, mean.data, variance.data);
+  const auto out = call.result<float>(0, 4), mean = call.result<float>(1, 1), variance = call.result<float>(2, 1);
+  jaxinfl::conv_forward_moments(shape_of(call, images.dims, kernel.dims, out.dims), images.data, kernel.data, out.data,
+                                counted.data, mean.data, variance.data);
+}
+
+template <bool cut>
+void forward_bias(const Call& call) {
+  const auto images = call.argument<float>(0, 4), kernel = call.argument<float>(1, 4), bias = call.argument<float>(2, 1);
+  const auto out = call.result<float>(0, 4);
+  jaxinfl::conv_forward_bias(shape_of(call, images.dims, kernel.dims, out.dims), images.data, kernel.data, bias.data, cut,
+                             out.data);
 }
 
 // What was normalized, the images counted, and factor, offset and mean, from argument `first` on; 5 arguments.
@@ -46,12 +56,13 @@ jaxinfl::Normalization normalization(const Call& call, int64_t first) {
   return {x.data, counted.data, x.size() / channels / counted.dims[0], channels, factor.data, offset.data, mean.data};
 }
 
-// Argument `index`, and if there are more than two what of it is normalized, from argument 2 on.
+// Argument `index`, and from argument 2 on what was made of the convolution's result: ReLU's, or what normalization needs.
 jaxinfl::OutGrad out_grad(const Call& call, int64_t index) {
   const auto grad = call.argument<float>(index, 4);
   if (call.num_arguments() == 2) return {grad.data};
+  if (call.num_arguments() == 3) return {grad.data, call.argument<float>(2, 4).data};
   const auto shift = call.argument<float>(7, 1), slope = call.argument<float>(8, 1);
-  return {grad.data, normalization(call, 2), shift.data, slope.data};
+  return {grad.data, nullptr, normalization(call, 2), shift.data, slope.data};
 }
 
 void input_grad(const Call& call) {
@@ -64,14 +75,9 @@ void input_grad(const Call& call) {
 void kernel_grad(const Call& call) {
   const auto images = call.argument<float>(0, 4), grad = call.argument<float>(1, 4);
   const auto kernel_grad = call.result<float>(0, 4);
+  float* bias_grad = call.num_results() == 2 ? call.result<float>(1, 1).data : nullptr;
   jaxinfl::conv_kernel_grad(shape_of(call, images.dims, kernel_grad.dims, grad.dims), images.data, out_grad(call, 1),
-                            kernel_grad.data);
-}
-
-void sums(const Call& call) {
-  const auto x = call.argument<float>(0);
-  const auto out = call.result<float>(0, 1);
-  jaxinfl::channel_sums(x.data, x.size() / out.dims[0], out.dims[0], out.data);
+                            kernel_grad.data, bias_grad);
 }
 
 void moments(const Call& call) {
@@ -137,9 +143,11 @@ void joint_counts(const Call& call) {
   extern "C" XLA_FFI_Error* jaxinfl_##name(XLA_FFI_CallFrame* frame) { return jaxinfl::handler<function>(frame); }
 
 JAXINFL_EXPORT(conv_forward, forward)
+JAXINFL_EXPORT(conv_forward_moments, forward_moments)
+JAXINFL_EXPORT(conv_forward_bias, forward_bias<false>)
+JAXINFL_EXPORT(conv_forward_bias_relu, forward_bias<true>)
 JAXINFL_EXPORT(conv_input_grad, input_grad)
 JAXINFL_EXPORT(conv_kernel_grad, kernel_grad)
-JAXINFL_EXPORT(channel_sums, sums)
 JAXINFL_EXPORT(channel_moments, moments)
 JAXINFL_EXPORT(channel_products, products)
 JAXINFL_EXPORT(joint_counts, joint_counts)

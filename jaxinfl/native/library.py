@@ -22,13 +22,15 @@ from typing import Any
 
 import jax
 
-SOURCES = ("conv.cpp", "counts.cpp", "handlers.cpp", "norm.cpp", "sums.cpp")
-HEADERS = ("call.h", "conv.h", "counts.h", "norm.h", "product.h", "sums.h", "vectors.h")
+SOURCES = ("bias.cpp", "conv.cpp", "counts.cpp", "handlers.cpp", "norm.cpp")
+HEADERS = ("bias.h", "call.h", "channels.h", "conv.h", "counts.h", "norm.h", "product.h", "vectors.h")
 TARGETS = (
     "jaxinfl_conv_forward",
+    "jaxinfl_conv_forward_bias",
+    "jaxinfl_conv_forward_bias_relu",
+    "jaxinfl_conv_forward_moments",
     "jaxinfl_conv_input_grad",
     "jaxinfl_conv_kernel_grad",
-    "jaxinfl_channel_sums",
     "jaxinfl_channel_moments",
     "jaxinfl_channel_products",
     "jaxinfl_joint_counts",

@@ -1,51 +1,12 @@
-// One pass over memory each: rows are summed in blocks that stay in the level 1 cache (sums.h).
+// One pass over memory each: rows are summed in blocks that stay in the level 1 cache (channels.h).
 
 #include "norm.h"
 
 #include <algorithm>
 
-#include "sums.h"
-#include "vectors.h"
+#include "channels.h"
 
 namespace jaxinfl {
-namespace {
-
-// Rows gone through together, with what a channel has in registers: few, so that memory is read nearly in its order (a
-// whole block took a quarter longer).
-constexpr int64_t kStrip = 4;
-
-// As many channels as a vector holds, or one.
-template <typename T>
-T load(const float* from);
-template <>
-Vector load<Vector>(const float* from) { return *(const Unaligned*)from; }
-template <>
-float load<float>(const float* from) { return *from; }
-
-void store(float* to, Vector numbers) { *(Unaligned*)to = numbers; }
-void store(float* to, float number) { *to = number; }
-
-// body(T, channel) for all channels, a vector at a time: sums over rows stay in registers.
-template <typename Body>
-void by_vectors(int64_t channels, Body body) {
-  int64_t c = 0;
-  for (; c + kLanes <= channels; c += kLanes) body(Vector{}, c);
-  for (; c < channels; ++c) body(float{}, c);
-}
-
-// In four sums, because each addition to one waits for the one before.
-template <typename T, typename Value>
-T sum_of_rows(int64_t rows, Value value) {
-  T sums[4] = {};
-  int64_t row = 0;
-  for (; row + 4 <= rows; row += 4)
-    for (int i = 0; i < 4; ++i) sums[i] += value(row + i);
-  for (; row < rows; ++row) sums[0] += value(row);
-  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-}
-
-}  // namespace
-
 Moments::Moments(int64_t channels, float* mean, float* variance)
     : channels_(channels), mean_(mean), variance_(variance), buffer_(2 * channels) {
   std::fill(mean, mean + channels, 0.0f);
