@@ -22,8 +22,8 @@ from typing import Any
 
 import jax
 
-SOURCES = ("bias.cpp", "conv.cpp", "counts.cpp", "handlers.cpp", "norm.cpp")
-HEADERS = ("bias.h", "call.h", "channels.h", "conv.h", "counts.h", "norm.h", "product.h", "vectors.h")
+SOURCES = ("bias.cpp", "conv.cpp", "counts.cpp", "handlers.cpp", "norm.cpp", "pairs.cpp", "product.cpp")
+HEADERS = ("bias.h", "call.h", "channels.h", "conv.h", "counts.h", "norm.h", "product.h", "tiles.h", "vectors.h")
 TARGETS = (
     "jaxinfl_conv_forward",
     "jaxinfl_conv_forward_bias",
