@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxinfl import native
-from jaxinfl.models.conv import native_convolutions
+from jaxinfl.models.conv import with_native_convolution
 
 
 class ConvWithBias(nnx.Conv):
@@ -23,14 +23,14 @@ class ConvWithBias(nnx.Conv):
     def _biased(self, inputs: Array, out_sharding: Any, relu: bool) -> Array:
         # Flax adds the bias if this flag says so.
         self.use_bias = False
+        call = super().__call__
         if self.bias is None:
-            y = super().__call__(inputs, out_sharding)
+            y = call(inputs, out_sharding)
         else:
-            with native_convolutions() as found:
-                y = super().__call__(inputs, out_sharding)
+            y, convolution = with_native_convolution(lambda: call(inputs, out_sharding))
             bias = self.bias[...].astype(y.dtype)
-            if found and y is found[-1].result:
-                images, kernel, strides, padding, _ = found[-1]
+            if convolution is not None:
+                images, kernel, strides, padding, _ = convolution
                 return native.conv_with_bias(images, kernel, bias, strides, padding, relu)
             y += bias.reshape((1,) * (y.ndim - 1) + (-1,))
         return jax.nn.relu(y) if relu else y

@@ -19,10 +19,9 @@ Forward and both gradients of one layer, float32, one core of an AMD EPYC (AVX2)
 Plain Flax layers use it without knowing: `jaxinfl.models.model` hands it to every `nnx.Conv` of a module.
 """
 
-import contextlib
 import contextvars
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -48,15 +47,15 @@ _native_convolutions: contextvars.ContextVar[list[NativeConvolution] | None] = c
 )
 
 
-@contextlib.contextmanager
-def native_convolutions() -> Iterator[list[NativeConvolution]]:
-    """A list of the convolutions inside this block that go to the hand-written kernels."""
+def with_native_convolution(layer: Callable[[], Array]) -> tuple[Array, NativeConvolution | None]:
+    """What `layer()` gives, and the convolution by the hand-written kernels whose very result that is, if it is one."""
     found: list[NativeConvolution] = []
     token = _native_convolutions.set(found)
     try:
-        yield found
+        y = layer()
     finally:
         _native_convolutions.reset(token)
+    return y, found[-1] if found and y is found[-1].result else None
 
 
 def conv_general_dilated(
@@ -157,4 +156,4 @@ def _shifted(x: Float[Array, "batch h w c"], *, axis: int, window: int, stride: 
     return jnp.concatenate(slices, axis=-1)
 
 
-__all__ = ["NativeConvolution", "check_window", "conv_general_dilated", "extract_patches", "native_convolutions"]
+__all__ = ["NativeConvolution", "check_window", "conv_general_dilated", "extract_patches", "with_native_convolution"]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from jaxinfl.models.conv import NativeConvolution, native_convolutions
+from jaxinfl.models.conv import NativeConvolution, with_native_convolution
 from jaxinfl.models.lowering import uses_native
 from jaxinfl.models.normalize import normalize, relu_of_normalized_conv, standardized
 
@@ -104,10 +104,9 @@ def conv_norm_relu(
     Any layers are taken: where the three are not written by hand together (a convolution with a bias, evaluation, other
     numbers than float32, a GPU), they are computed one by one.
     """
-    with native_convolutions() as found:
-        y = conv(x)
-    if isinstance(norm, MaskedBatchNorm) and found and y is found[-1].result:
-        result = norm.relu_of(found[-1])
+    y, convolution = with_native_convolution(lambda: conv(x))
+    if isinstance(norm, MaskedBatchNorm) and convolution is not None:
+        result = norm.relu_of(convolution)
         if result is not None:
             return result
     return jax.nn.relu(norm(y))

@@ -123,23 +123,22 @@ const Plan& planned(int pass, const Shape& s, int64_t part, Make make) {
 // The right factor of windows, [depth, columns], and a row more for what sums begin with.
 class Panels {
  public:
-  // `together`: terms that lie side by side on the left, as many as channels.
-  Panels(int64_t depth, int64_t columns, int64_t together, Floats& memory)
-      : columns(columns), width(panel_width(columns)), paired(columns <= kLanes && together % 2 == 0), depth_(depth),
+  // `channels`: terms that lie side by side on the left.
+  Panels(int64_t depth, int64_t columns, int64_t channels, Floats& memory)
+      : columns(columns), width(panel_width(columns)), paired(columns <= kLanes && channels % 2 == 0), depth_(depth),
         floats_((depth + 2) * width), memory_(memory) {
     memory_.assign(num_panels(columns) * floats_, 0.0f);
   }
 
-  // Columns from `first` on, as they lie in a row k of a kernel.
-  void set(int64_t k, const float* numbers) {
+  void set_row(int64_t k, const float* numbers) {
     if (paired)
       for (int64_t c = 0; c < columns; ++c) memory_[k / 2 * 2 * width + 2 * c + k % 2] = numbers[c];
     else
       for (int64_t p = 0; p < num_panels(columns); ++p)
         copy(&memory_[p * floats_ + k * width], numbers + p * width, std::min(width, columns - p * width));
   }
-  // One column, `count` terms from k on.
-  void set(int64_t k, int64_t count, int64_t column, const float* numbers) {
+  // `count` terms of a column, from k on.
+  void set_column(int64_t column, int64_t k, int64_t count, const float* numbers) {
     float* to = paired ? &memory_[k * width + 2 * column] : &memory_[column / width * floats_ + k * width + column % width];
     if (paired)
       for (int64_t i = 0; i < count; i += 2) to[i * width] = numbers[i], to[i * width + 1] = numbers[i + 1];
@@ -147,8 +146,9 @@ class Panels {
       for (int64_t i = 0; i < count; ++i) to[i * width] = numbers[i];
   }
   const float* panel(int64_t p) const { return &memory_[p * floats_]; }
-  // What was set for k = depth.
+  // The row at k = depth.
   const float* begin(int64_t p) const { return panel(p) + depth_ * width; }
+  // Terms that go through a product as one.
   int64_t together() const { return paired ? 2 : 1; }
 
   const int64_t columns, width;
@@ -252,8 +252,8 @@ void forward(Shape s, const float* images, const float* kernel, const float* bia
   if (s.inputs < kFewInputs) images = pad(s, images, scratch(0));
   const int64_t depth = s.kernel_height * s.kernel_width * s.inputs;
   Panels panels(depth, s.outputs, s.inputs, scratch(1));
-  for (int64_t k = 0; k < depth; ++k) panels.set(k, kernel + k * s.outputs);
-  if (bias) panels.set(depth, bias);
+  for (int64_t k = 0; k < depth; ++k) panels.set_row(k, kernel + k * s.outputs);
+  if (bias) panels.set_row(depth, bias);
   const Plan& plan = planned(0, s, 0, [&] {
     return plan_windows(groups(s.out_height, s.kernel_height,
                                [&](int64_t o, int64_t k) { return read_by(o, k, s.stride_y, s.top, s.height); }),
@@ -294,7 +294,7 @@ void conv_input_grad(Shape s, const OutGrad& out_grad, const float* kernel, floa
   Panels panels(taps * s.outputs, s.inputs, s.outputs, scratch(1));
   for (int64_t tap = 0; tap < taps; ++tap)
     for (int64_t input = 0; input < s.inputs; ++input)
-      panels.set(tap * s.outputs, s.outputs, input, kernel + (tap * s.inputs + input) * s.outputs);
+      panels.set_column(input, tap * s.outputs, s.outputs, kernel + (tap * s.inputs + input) * s.outputs);
   const Plan& plan = planned(1, s, 0, [&] {
     return plan_windows(groups(s.height, s.kernel_height,
                                [&](int64_t i, int64_t k) { return carried_to(i, k, s.stride_y, s.top, s.out_height); }),
@@ -350,7 +350,7 @@ void conv_kernel_grad(Shape s, const float* images, const OutGrad& out_grad, flo
             copy(&packed[i * panel], gradients + i * s.outputs + p * panel, width);
         for (const Product& product : plan.products)
           multiply(block, product.rows.data(), product.rows.size(), pack ? packed.data() : gradients + p * panel, false,
-                   product.terms.data(), product.terms.size() / at_once * count, kernel_grad + p * panel, width, {.add = true});
+                   product.terms.data(), product.terms.size() / at_once * count, kernel_grad + p * panel, width, {nullptr, true});
       }
     }
   }

@@ -15,7 +15,6 @@ Strides = tuple[int, int]
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(
     images: Float[Array, "batch h w inputs"],
     kernel: Float[Array, "kh kw inputs outputs"],
@@ -27,22 +26,9 @@ def conv(
     Each call runs in the thread of its device and in no other. Under `jax.vmap` the members are taken one by one.
     Its sums depend on the shapes alone, so that the same call gives the same bits.
     """
-    result: Array = _call("forward", _result(images, kernel, strides, padding), strides, padding, images, kernel)
-    return result
+    return _conv(images, kernel, None, strides, padding, False)
 
 
-def _forward(images: Array, kernel: Array, strides: Strides, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
-    return conv(images, kernel, strides, padding), (images, kernel)
-
-
-def _backward(strides: Strides, padding: Padding, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
-    return _grads(saved[0], saved[1], strides, padding, grad)
-
-
-conv.defvjp(_forward, _backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def conv_with_bias(
     images: Float[Array, "batch h w inputs"],
     kernel: Float[Array, "kh kw inputs outputs"],
@@ -52,29 +38,41 @@ def conv_with_bias(
     relu: bool,
 ) -> Float[Array, "batch out_h out_w outputs"]:
     """`conv` plus a bias for each channel, with `relu` its ReLU, without another pass over memory; nor has the gradient any."""
-    name = "forward_bias_relu" if relu else "forward_bias"
-    result: Array = _call(name, _result(images, kernel, strides, padding), strides, padding, images, kernel, bias)
+    return _conv(images, kernel, bias, strides, padding, relu)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _conv(images: Array, kernel: Array, bias: Array | None, strides: Strides, padding: Padding, relu: bool) -> Array:
+    name = "forward" if bias is None else "forward_bias_relu" if relu else "forward_bias"
+    arrays = (images, kernel) if bias is None else (images, kernel, bias)
+    result: Array = _call(name, _result(images, kernel, strides, padding), strides, padding, *arrays)
     return result
 
 
-def _bias_forward(
-    images: Array, kernel: Array, bias: Array, strides: Strides, padding: Padding, relu: bool
-) -> tuple[Array, tuple[Array, ...]]:
-    result = conv_with_bias(images, kernel, bias, strides, padding, relu)
-    return result, (images, kernel, result) if relu else (images, kernel)
+def _forward(
+    images: Array, kernel: Array, bias: Array | None, strides: Strides, padding: Padding, relu: bool
+) -> tuple[Array, tuple[Array, Array, Array | None, tuple[Array, ...]]]:
+    result = _conv(images, kernel, bias, strides, padding, relu)
+    return result, (images, kernel, bias, (result,) if relu else ())
 
 
-def _bias_backward(
-    strides: Strides, padding: Padding, relu: bool, saved: tuple[Array, ...], grad: Array
-) -> tuple[Array, Array, Array]:
-    images, kernel, *result = saved
-    images_grad = _call("input_grad", _like(images.shape), strides, padding, grad, kernel, *result)
-    both = (_like(kernel.shape), _like(kernel.shape[-1:]))
-    kernel_grad, bias_grad = _call("kernel_grad", both, strides, padding, images, grad, *result)
+def _backward(
+    strides: Strides,
+    padding: Padding,
+    relu: bool,
+    saved: tuple[Array, Array, Array | None, tuple[Array, ...]],
+    grad: Array,
+) -> tuple[Array, Array, Array | None]:
+    images, kernel, bias, cut = saved
+    kernel_like = _like(kernel.shape)
+    if bias is None:
+        return *_grads(images, kernel, kernel_like, strides, padding, grad), None
+    both = (kernel_like, _like(bias.shape))
+    images_grad, (kernel_grad, bias_grad) = _grads(images, kernel, both, strides, padding, grad, *cut)
     return images_grad, kernel_grad, bias_grad
 
 
-conv_with_bias.defvjp(_bias_forward, _bias_backward)
+_conv.defvjp(_forward, _backward)
 
 
 def conv_with_moments(
@@ -105,16 +103,18 @@ def normalized_conv_grads(
     That of the convolution itself is computed where it is read, part by part, and never written to memory. `through`:
     what of it comes through the moments, at x = mean and for each unit of x - mean.
     """
-    return _grads(images, kernel, strides, padding, grad, *norm, *through)
+    return _grads(images, kernel, _like(kernel.shape), strides, padding, grad, *norm, *through)
 
 
 def _grads(
-    images: Array, kernel: Array, strides: Strides, padding: Padding, grad: Array, *norm: Array
-) -> tuple[Array, Array]:
+    images: Array, kernel: Array, kernel_grads: Any, strides: Strides, padding: Padding, grad: Array, *made: Array
+) -> tuple[Any, Any]:
+    """Gradients of the images and of the kernel, the latter shaped as `kernel_grads`; `made`: what the handlers take of what
+    was made of the convolution's result."""
     # Two calls: XLA drops the first where nobody needs it, as in the first layer of a network.
     return (
-        _call("input_grad", _like(images.shape), strides, padding, grad, kernel, *norm),
-        _call("kernel_grad", _like(kernel.shape), strides, padding, images, grad, *norm),
+        _call("input_grad", _like(images.shape), strides, padding, grad, kernel, *made),
+        _call("kernel_grad", kernel_grads, strides, padding, images, grad, *made),
     )
 
 

@@ -7,6 +7,7 @@
 #include "channels.h"
 
 namespace jaxinfl {
+
 Moments::Moments(int64_t channels, float* mean, float* variance)
     : channels_(channels), mean_(mean), variance_(variance), buffer_(2 * channels) {
   std::fill(mean, mean + channels, 0.0f);

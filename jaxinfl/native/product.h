@@ -8,12 +8,6 @@
 
 namespace jaxinfl {
 
-// Registers decide the tile: kRows x 2 vectors of sums, 2 vectors of the right factor, 1 broadcast number.
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kRows = 12;
-#else
-constexpr int kRows = 6;
-#endif
 constexpr int64_t kPanel = 2 * kLanes;  // columns of the right factor that are worked on together
 
 // Where a row of the left factor and of the result begins.

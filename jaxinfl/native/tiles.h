@@ -9,6 +9,13 @@
 
 namespace jaxinfl {
 
+// Registers decide the tile: kRows x 2 vectors of sums, 2 vectors of the right factor, 1 broadcast number.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kRows = 12;
+#else
+constexpr int kRows = 6;
+#endif
+
 // A number in all lanes, or two that lie side by side in all pairs of lanes; as integers, because bits must not change.
 template <bool paired>
 Vector broadcast(const float* numbers) {
