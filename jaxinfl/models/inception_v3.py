@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxinfl.models.norm import conv_norm_relu
 from jaxinfl.models.original import TorchBatchNorm, draw_kernels, torch_linear
-from jaxinfl.models.pool import avg_pool, max_pool
+from jaxinfl.models.pool import avg_pool, global_mean, max_pool
 
 SMALLEST = 299
 """Pixels a side from which on the auxiliary head's 5x5 convolution fits the 5x5 positions that it is given."""
@@ -151,7 +151,7 @@ class AuxiliaryHead(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
         x = self.chain(avg_pool(x, 5, stride=3))
-        return self.head(x.mean(axis=(1, 2)))
+        return self.head(global_mean(x))
 
 
 class InceptionV3(nnx.Module):
@@ -202,7 +202,7 @@ class InceptionV3(nnx.Module):
         auxiliary = None if self.dropout.deterministic else self.auxiliary(x)
         for block in self.blocks_after_auxiliary:
             x = block(x)
-        logits = self.head(self.dropout(x.mean(axis=(1, 2))))
+        logits = self.head(self.dropout(global_mean(x)))
         return logits if auxiliary is None else (logits, auxiliary)
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from jaxinfl.models.bias import ConvWithBias
 from jaxinfl.models.conv import conv_general_dilated
+from jaxinfl.models.dense import dot_general
 from jaxinfl.models.norm import MaskedBatchNorm, batch_mask
 
 ModuleFactory = Callable[[nnx.Rngs], nnx.Module]
@@ -67,8 +68,8 @@ def model_from_nnx(
 ) -> Model:
     """A `Model` from a callable that builds a Flax NNX module.
 
-    The module is used as it is, but for two things: each `nnx.Conv` gets jaxinfl's convolution (`models/conv.py`),
-    and each `nnx.BatchNorm` leaves padding out (`models/norm.py`).
+    The module is used as it is, but for three things: each `nnx.Conv` gets jaxinfl's convolution (`models/conv.py`), each
+    `nnx.Linear` its matrix product (`models/dense.py`), and each `nnx.BatchNorm` leaves padding out (`models/norm.py`).
 
     Args:
       factory: `rngs -> nnx.Module`; the module maps float images [batch, h, w, c] to logits [batch, classes]; in
@@ -177,6 +178,8 @@ def _build(factory: ModuleFactory, key: PRNGKeyArray, name: str) -> nnx.Module:
             part.conv_general_dilated = conv_general_dilated
             if type(part) is nnx.Conv:
                 part.__class__ = ConvWithBias
+        elif isinstance(part, nnx.Linear) and part.dot_general is jax.lax.dot_general:
+            part.dot_general = dot_general
         elif type(part) is nnx.BatchNorm:
             part.__class__ = MaskedBatchNorm
         elif isinstance(part, nnx.BatchNorm) and not isinstance(part, MaskedBatchNorm):

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxinfl.models.norm import conv_norm_relu
 from jaxinfl.models.original import TorchBatchNorm, draw_kernels, torch_linear
-from jaxinfl.models.pool import max_pool
+from jaxinfl.models.pool import global_mean, max_pool
 
 
 class BasicBlock(nnx.Module):
@@ -82,7 +82,7 @@ class ResNet18(nnx.Module):
             x = max_pool(x, 3, stride=2, padding=1)
         for block in self.blocks:
             x = block(x)
-        return self.head(x.mean(axis=(1, 2)))
+        return self.head(global_mean(x))
 
 
 def _conv(inputs: int, features: int, size: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:

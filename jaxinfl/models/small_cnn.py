@@ -5,6 +5,7 @@ from jaxtyping import Array, Float
 
 from jaxinfl.models.bias import conv_relu
 from jaxinfl.models.norm import conv_norm_relu
+from jaxinfl.models.pool import global_mean
 
 
 class SmallCNN(nnx.Module):
@@ -45,4 +46,4 @@ class SmallCNN(nnx.Module):
         x = images
         for i, conv in enumerate(self.convs):
             x = conv_norm_relu(conv, self.norms[i], x) if self.norms else conv_relu(conv, x)
-        return self.head(x.mean(axis=(1, 2)))
+        return self.head(global_mean(x))

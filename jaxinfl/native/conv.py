@@ -75,6 +75,16 @@ def _backward(
 _conv.defvjp(_forward, _backward)
 
 
+def dense_kernel_grad(
+    inputs: Float[Array, "batch inputs"], grad: Float[Array, "batch outputs"]
+) -> Float[Array, "inputs outputs"]:
+    """Gradient of a dense layer's kernel: that of a convolution of images of one pixel."""
+    images, grads = inputs[:, None, None], grad[:, None, None]
+    kernel_like = _like((1, 1, inputs.shape[1], grad.shape[1]))
+    result: Array = _call("kernel_grad", kernel_like, (1, 1), ((0, 0), (0, 0)), images, grads)
+    return result[0, 0]
+
+
 def conv_with_moments(
     images: Float[Array, "batch h w inputs"],
     kernel: Float[Array, "kh kw inputs outputs"],
@@ -135,4 +145,4 @@ def _call(name: str, result: Any, strides: Strides, padding: Padding, *arrays: A
     return function(*arrays, strides=np.array(strides, np.int64), padding=np.array(before, np.int64))
 
 
-__all__ = ["conv", "conv_with_bias", "conv_with_moments", "normalized_conv_grads"]
+__all__ = ["conv", "conv_with_bias", "conv_with_moments", "dense_kernel_grad", "normalized_conv_grads"]
