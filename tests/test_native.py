@@ -89,6 +89,8 @@ def test_windows_of_one_row_or_column(window):
     ("images", "kernel", "strides"),
     [
         ((64, 8, 8, 1), (3, 3, 1, 16), (1, 1)),
+        ((3, 7, 6, 1), (3, 3, 1, 8), (1, 1)),
+        ((3, 7, 6, 1), (3, 3, 1, 16), (1, 1)),
         ((64, 8, 8, 16), (3, 3, 16, 32), (2, 2)),
         ((3, 7, 9, 10), (3, 2, 10, 21), (2, 1)),
         ((2, 40, 40, 3), (5, 5, 3, 70), (1, 1)),
@@ -108,8 +110,9 @@ def test_bias_and_relu_of_a_convolution_and_their_gradients(images, kernel, stri
 
 
 @needs_compiler
-def test_what_is_not_a_number_passes_a_bias_and_relu():
-    images, kernel = normal(0, 2, 4, 4, 8).at[1].set(jnp.nan), normal(1, 3, 3, 8, 16)
+@pytest.mark.parametrize("channels", [1, 8])
+def test_what_is_not_a_number_passes_a_bias_and_relu(channels):
+    images, kernel = normal(0, 2, 4, 4, channels).at[1].set(jnp.nan), normal(1, 3, 3, channels, 16)
     result = native.conv_with_bias(images, kernel, jnp.zeros(16), (1, 1), ((1, 1), (1, 1)), True)
     assert np.isfinite(result[0]).all() and np.isnan(result[1]).all()
 

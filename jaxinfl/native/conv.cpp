@@ -8,12 +8,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <vector>
 
 #include "bias.h"
 #include "product.h"
+#include "transpose.h"
 
 namespace jaxinfl {
 namespace {
@@ -137,13 +139,16 @@ class Panels {
       for (int64_t p = 0; p < num_panels(columns); ++p)
         copy(&memory_[p * floats_ + k * width], numbers + p * width, std::min(width, columns - p * width));
   }
-  // `count` terms of a column, from k on.
-  void set_column(int64_t column, int64_t k, int64_t count, const float* numbers) {
-    float* to = paired ? &memory_[k * width + 2 * column] : &memory_[column / width * floats_ + k * width + column % width];
+  // `count` terms of all columns, from k on; those of a column lie side by side.
+  void set_terms(int64_t k, int64_t count, const float* numbers) {
     if (paired)
-      for (int64_t i = 0; i < count; i += 2) to[i * width] = numbers[i], to[i * width + 1] = numbers[i + 1];
+      for (int64_t c = 0; c < columns; ++c)
+        for (int64_t i = 0; i < count; i += 2)
+          std::memcpy(&memory_[(k + i) * width + 2 * c], numbers + c * count + i, 2 * sizeof(float));
     else
-      for (int64_t i = 0; i < count; ++i) to[i * width] = numbers[i];
+      for (int64_t p = 0; p < num_panels(columns); ++p)
+        transpose(&memory_[p * floats_ + k * width], width, numbers + p * width * count, count,
+                  std::min(width, columns - p * width), count);
   }
   const float* panel(int64_t p) const { return &memory_[p * floats_]; }
   // The row at k = depth.
@@ -293,8 +298,7 @@ void conv_input_grad(Shape s, const OutGrad& out_grad, const float* kernel, floa
   const int64_t taps = s.kernel_height * s.kernel_width;
   Panels panels(taps * s.outputs, s.inputs, s.outputs, scratch(1));
   for (int64_t tap = 0; tap < taps; ++tap)
-    for (int64_t input = 0; input < s.inputs; ++input)
-      panels.set_column(input, tap * s.outputs, s.outputs, kernel + (tap * s.inputs + input) * s.outputs);
+    panels.set_terms(tap * s.outputs, s.outputs, kernel + tap * s.inputs * s.outputs);
   const Plan& plan = planned(1, s, 0, [&] {
     return plan_windows(groups(s.height, s.kernel_height,
                                [&](int64_t i, int64_t k) { return carried_to(i, k, s.stride_y, s.top, s.out_height); }),
@@ -318,7 +322,7 @@ void conv_kernel_grad(Shape s, const float* images, const OutGrad& out_grad, flo
   const int64_t pixels = s.out_height * s.out_width;
   const int64_t at_once = std::clamp<int64_t>(kCachedRows / pixels, 1, s.images);
   const int64_t rows_at_once = at_once > 1 ? s.out_height : std::clamp<int64_t>(kCachedRows / s.out_width, 1, s.out_height);
-  const bool pack = size > kFewUses || s.outputs % panel;
+  const bool pack = s.outputs % panel || (size > kFewUses && s.outputs > panel);
   const int64_t pitch = pack ? panel : s.outputs;
   Floats& packed = scratch(1);
   packed.assign(pack ? at_once * rows_at_once * s.out_width * panel : 0, 0.0f);

@@ -23,7 +23,18 @@ from typing import Any
 import jax
 
 SOURCES = ("bias.cpp", "conv.cpp", "counts.cpp", "handlers.cpp", "norm.cpp", "pairs.cpp", "product.cpp")
-HEADERS = ("bias.h", "call.h", "channels.h", "conv.h", "counts.h", "norm.h", "product.h", "tiles.h", "vectors.h")
+HEADERS = (
+    "bias.h",
+    "call.h",
+    "channels.h",
+    "conv.h",
+    "counts.h",
+    "norm.h",
+    "product.h",
+    "tiles.h",
+    "transpose.h",
+    "vectors.h",
+)
 TARGETS = (
     "jaxinfl_conv_forward",
     "jaxinfl_conv_forward_bias",

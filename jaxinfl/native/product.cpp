@@ -1,9 +1,50 @@
 #include "tiles.h"
 
 namespace jaxinfl {
+namespace {
+
+constexpr int kFewTerms = 9;  // a window of 3x3 pixels of one channel
+constexpr int kFewRows = 4;   // whose sums fit into the registers beside so many terms
+
+// The columns of one vector, with the right factors of all terms in registers; sums in the order of `tile`. What a tile does
+// before and after its terms takes as long as so few: 8x8 gray images to 16 channels took 17 us in place of 12 (AVX-512).
+void multiply_few(const float* left, const Row* rows, int64_t num_rows, const float* right, const Term* terms, float* result,
+                  Sums ends) {
+  Vector factors[kFewTerms];
+  int64_t offsets[kFewTerms];
+#pragma GCC unroll 9
+  for (int k = 0; k < kFewTerms; ++k) {
+    factors[k] = *(const Unaligned*)(right + terms[k].right);
+    offsets[k] = terms[k].left;
+  }
+  const Vector begin = ends.begin ? *(const Unaligned*)ends.begin : Unaligned{};
+  const auto some = [&](const Row* rows, auto count) {
+    Vector sums[count];
+    const float* from[count];
+#pragma GCC unroll 4
+    for (int m = 0; m < count; ++m) {
+      sums[m] = begin;
+      from[m] = left + rows[m].left;
+    }
+#pragma GCC unroll 9
+    for (int k = 0; k < kFewTerms; ++k)
+#pragma GCC unroll 4
+      for (int m = 0; m < count; ++m) sums[m] += broadcast<false>(from[m] + offsets[k]) * factors[k];
+#pragma GCC unroll 4
+    for (int m = 0; m < count; ++m)
+      *(Unaligned*)(result + rows[m].result) = finished(sums[m], ends);
+  };
+  int64_t r = 0;
+  for (; r + kFewRows <= num_rows; r += kFewRows) some(rows + r, std::integral_constant<int, kFewRows>{});
+  for (; r < num_rows; ++r) some(rows + r, std::integral_constant<int, 1>{});
+}
+
+}  // namespace
 
 void multiply(const float* left, const Row* rows, int64_t num_rows, const float* right, bool paired, const Term* terms,
               int64_t depth, float* result, int64_t width, Sums ends) {
+  if (depth == kFewTerms && width == kLanes && !paired && !ends.add)
+    return multiply_few(left, rows, num_rows, right, terms, result, ends);
   constexpr auto counts = std::make_integer_sequence<int, kRows>{};
   const Tile* of_rows = paired            ? paired_tiles()
                         : width <= kLanes ? tiles<1, false>(counts)

@@ -28,12 +28,14 @@ Vector broadcast(const float* numbers) {
 
 template <int... I>
 Vector sums_of_pairs(Vector first, Vector second, std::integer_sequence<int, I...>) {
-#if defined(__clang__)
-  return __builtin_shufflevector(first, second, 2 * I...) + __builtin_shufflevector(first, second, 2 * I + 1 ...);
-#else
-  typedef int32_t Indices __attribute__((vector_size(sizeof(Vector))));
-  return __builtin_shuffle(first, second, Indices{2 * I...}) + __builtin_shuffle(first, second, Indices{2 * I + 1 ...});
-#endif
+  return shuffle(first, second, std::integer_sequence<int, 2 * I...>{}) +
+         shuffle(first, second, std::integer_sequence<int, 2 * I + 1 ...>{});
+}
+
+// What is not a number stays.
+inline Vector finished(Vector sum, Sums ends) {
+  if (ends.cut) sum = sum < 0 ? Vector{} : sum;
+  return sum;
 }
 
 // M rows by V vectors of the result, summed in registers. Every sum runs over the terms in their order, whatever
@@ -76,7 +78,7 @@ void tile(const float* left, const Row* rows, const float* right, const Term* te
         total[w] = sums_of_pairs(sum[m][2 * w], sum[m][2 * w + 1], std::make_integer_sequence<int, kLanes>{});
       else
         total[w] = sum[m][w];
-      if (ends.cut) total[w] = total[w] < 0 ? Vector{} : total[w];  // what is not a number stays
+      total[w] = finished(total[w], ends);
     }
     float* to = result + rows[m].result;
     if (width == W * kLanes) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <utility>
 #include <vector>
 
 namespace jaxinfl {
@@ -18,6 +19,17 @@ constexpr int kLanes = 4;
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
 typedef float Unaligned __attribute__((vector_size(kLanes * sizeof(float)), aligned(alignof(float)), may_alias));
+
+// Numbers of two vectors, counted through both.
+template <typename V, int... I>
+V shuffle(V first, V second, std::integer_sequence<int, I...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(first, second, I...);
+#else
+  typedef int32_t Indices __attribute__((vector_size(sizeof(V))));
+  return __builtin_shuffle(first, second, Indices{I...});
+#endif
+}
 
 inline void copy(float* to, const float* from, int64_t count) {
   int64_t i = 0;
