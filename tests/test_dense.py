@@ -77,4 +77,4 @@ def test_only_narrow_float32_matrices_beside_native_convolutions(lowering, outpu
 
     with conv_lowering(lowering):
         traced = str(jax.make_jaxpr(jax.grad(loss))(variables.params))
-    assert ("jaxinfl_conv_kernel_grad" in traced) is by_hand
+    assert ("jaxinfl_dense_kernel_grad" in traced) is by_hand

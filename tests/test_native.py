@@ -269,13 +269,6 @@ def test_without_kernels_patches_are_taken_and_native_is_refused(monkeypatch):
         choose_execution(model, Recipe(), data, conv="native")
 
 
-def test_a_network_without_convolutions_compiles_no_kernels(monkeypatch):
-    monkeypatch.setattr(native, "why_unavailable", lambda: pytest.fail("the kernels were asked for"))
-    data = load_dataset("digits")
-    model = build_model("small_mlp", image_shape=data.image_shape, num_classes=data.num_classes)
-    assert choose_execution(model, Recipe(), data).conv == "patches"
-
-
 def test_a_folder_of_others_is_not_trusted(tmp_path):
     assert library._is_mine(tmp_path)
     tmp_path.chmod(0o777)

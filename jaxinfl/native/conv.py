@@ -79,10 +79,9 @@ def dense_kernel_grad(
     inputs: Float[Array, "batch inputs"], grad: Float[Array, "batch outputs"]
 ) -> Float[Array, "inputs outputs"]:
     """Gradient of a dense layer's kernel: that of a convolution of images of one pixel."""
-    images, grads = inputs[:, None, None], grad[:, None, None]
-    kernel_like = _like((1, 1, inputs.shape[1], grad.shape[1]))
-    result: Array = _call("kernel_grad", kernel_like, (1, 1), ((0, 0), (0, 0)), images, grads)
-    return result[0, 0]
+    function = foreign_function("dense_kernel_grad", _like((inputs.shape[1], grad.shape[1])))
+    result: Array = function(inputs, grad)
+    return result
 
 
 def conv_with_moments(

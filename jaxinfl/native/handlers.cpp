@@ -80,6 +80,13 @@ void kernel_grad(const Call& call) {
                             kernel_grad.data, bias_grad);
 }
 
+// A convolution of images of one pixel. It takes matrices: for their views of four axes XLA computed again what they hold.
+void dense_kernel_grad(const Call& call) {
+  const auto inputs = call.argument<float>(0, 2), grad = call.argument<float>(1, 2);
+  const jaxinfl::Shape shape = {inputs.dims[0], 1, 1, inputs.dims[1], 1, 1, grad.dims[1], 1, 1, 1, 1, 0, 0};
+  jaxinfl::conv_kernel_grad(shape, inputs.data, {grad.data}, call.result<float>(0, 2).data, nullptr);
+}
+
 void moments(const Call& call) {
   const auto x = call.argument<float>(0);
   const auto counted = call.argument<bool>(1, 1);
@@ -148,6 +155,7 @@ JAXINFL_EXPORT(conv_forward_bias, forward_bias<false>)
 JAXINFL_EXPORT(conv_forward_bias_relu, forward_bias<true>)
 JAXINFL_EXPORT(conv_input_grad, input_grad)
 JAXINFL_EXPORT(conv_kernel_grad, kernel_grad)
+JAXINFL_EXPORT(dense_kernel_grad, dense_kernel_grad)
 JAXINFL_EXPORT(channel_moments, moments)
 JAXINFL_EXPORT(channel_products, products)
 JAXINFL_EXPORT(joint_counts, joint_counts)

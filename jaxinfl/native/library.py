@@ -44,6 +44,7 @@ TARGETS = (
     "jaxinfl_conv_kernel_grad",
     "jaxinfl_channel_moments",
     "jaxinfl_channel_products",
+    "jaxinfl_dense_kernel_grad",
     "jaxinfl_joint_counts",
 )
 # The handlers only pass pointers on.

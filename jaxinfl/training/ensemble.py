@@ -32,7 +32,7 @@ from jaxinfl.training.arguments import (
     check_weights_kept,
 )
 from jaxinfl.training.divergence import MAX_DIVERGED, check_diverged
-from jaxinfl.training.execution import Execution, choose_execution, convolves
+from jaxinfl.training.execution import Execution, choose_execution, lowerings_differ
 from jaxinfl.training.initial import check_initial
 from jaxinfl.training.interrupts import Watch, leaving_with_a_word
 from jaxinfl.training.keys import ModelKeys
@@ -85,7 +85,8 @@ def train_ensemble(
         the way and leave. One process at a time may write there. None keeps everything in memory.
       shard_size: models written together; by default what takes some 10 seconds. A run that exists keeps its own.
       width: models trained at once on a device (vmap); by default 1 on a CPU and 32 elsewhere.
-      conv: lowering of convolutions, "native", "patches" or "stock"; by default the fast one of the platform.
+      conv: lowering of convolutions, "native" (there also gradients of narrow dense layers), "patches" or "stock"; by
+        default the fast one of the platform.
       tune: in runs of minutes, time other widths, lowerings and numbers of devices first and take the fastest, if it
         beats the default by a fifth; at most 20 seconds or 5% of the run. What was found is remembered for this model,
         recipe and kind of device. What `width` and `conv` fix stays. The run records what was taken, and why.
@@ -281,8 +282,9 @@ class _Run:
     def _execution(self, store: RunStore | None) -> tuple[Execution, Notebook, Freedom]:
         """How to run the models, and what may be tuned where that is remembered."""
         width, conv, num_devices = self.width, self.conv, None
-        convolutions = convolves(self.model, self.recipe.input_shape(self.data.image_shape))
-        freedom = Freedom(width is None, conv is None and convolutions, devices=True, most=len(self.masks))
+        shape, platform = self.recipe.input_shape(self.data.image_shape), jax.default_backend()
+        choice = conv is None and lowerings_differ(self.model, shape, platform)
+        freedom = Freedom(width is None, choice, devices=True, most=len(self.masks))
         if store is not None:
             # Width and lowering decide the last bits, so a run goes on with those it was started with.
             recorded = store.attributes["execution"]

@@ -72,7 +72,7 @@ def choose_execution(
             "Install a C++ compiler, or take 'patches' for a new run."
         )
     shape = recipe.input_shape(data.image_shape)
-    conv, reason = (conv, "as asked for") if conv is not None else default_conv(model, shape, platform)
+    conv, reason = (conv, "as asked for") if conv is not None else default_conv(platform)
     if width is None:
         width = 1 if platform == "cpu" else GPU_WIDTH
     if not is_whole(width) or not 1 <= width <= _MOST_WIDTH:
@@ -82,11 +82,8 @@ def choose_execution(
     return Execution(platform, num_devices or jax.device_count(), lanes, int(width), conv, reason)
 
 
-def default_conv(model: Model, shape: Shape, platform: str) -> tuple[ConvLowering, str]:
+def default_conv(platform: str) -> tuple[ConvLowering, str]:
     """The fast lowering of the platform, and why."""
-    if not convolves(model, shape):
-        # No need for the hand-written kernels, which take seconds to compile, once a machine.
-        return "patches", "it has no convolutions"
     missing = native.why_unavailable() if platform == "cpu" else None
     default = default_lowering(platform)
     return default, f"no hand-written kernels: {missing}" if missing else f"the default for {platform}"
@@ -94,8 +91,10 @@ def default_conv(model: Model, shape: Shape, platform: str) -> tuple[ConvLowerin
 
 # Cached, these two: tracing a network takes a tenth of a second, and a run asks more than once before its first step.
 @lru_cache
-def convolves(model: Model, shape: Shape) -> bool:
-    """Whether there is any convolution to lower."""
+def lowerings_differ(model: Model, shape: Shape, platform: str) -> bool:
+    """Whether a model's program depends on the lowering: on CPUs gradients of dense layers do, too."""
+    if platform == "cpu":
+        return True
     with conv_lowering("stock"):
         traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(*_shapes(model, shape))
     return "conv_general_dilated" in str(traced)
