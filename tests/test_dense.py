@@ -1,4 +1,4 @@
-"""Dense layers beside hand-written convolutions: the same numbers, and which gradients go to the hand-written product."""
+"""Dense layers with hand-written kernels: the same numbers, and which gradients go to the hand-written product."""
 
 import math
 
@@ -60,7 +60,7 @@ def test_members_of_a_vmap_do_not_meet():
         ("stock", 10, (), {}, False),
     ],
 )
-def test_only_narrow_float32_matrices_beside_native_convolutions(lowering, outputs, inner, settings, by_hand):
+def test_only_narrow_float32_matrices_of_the_native_lowering(lowering, outputs, inner, settings, by_hand):
     class Net(nnx.Module):
         def __init__(self, rngs):
             self.dense = nnx.Linear(8, outputs, rngs=rngs, **settings)

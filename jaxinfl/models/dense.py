@@ -1,4 +1,4 @@
-"""Dense layers beside hand-written convolutions: the gradient of a narrow kernel goes to the hand-written product, too.
+"""Dense layers with hand-written kernels: the gradient of a narrow kernel goes to the hand-written product, too.
 
 XLA's CPU code reads the left factor of that one product across its rows. Batch, inputs and outputs, in us on one core of
 an Intel Xeon (AVX-512), XLA's time and that of `native.dense_kernel_grad`, in a loop by itself (in a training step of the
