@@ -33,7 +33,8 @@ _ROWS_BY_COLUMNS = (((1,), (0,)), ((), ()))
 def dot_general(lhs: Array, rhs: Array, dimension_numbers: Any, **options: Any) -> Array:
     """`jax.lax.dot_general`; the gradient of a narrow matrix `rhs` as chosen by `conv_lowering`, the same up to rounding.
 
-    What is not a plain product of two float32 matrices goes to the stock operation.
+    What is not a plain product of two float32 matrices goes to the stock operation. By hand there is a gradient of first
+    order only.
     """
     matrices = lhs.ndim == rhs.ndim == 2 and dimension_numbers == _ROWS_BY_COLUMNS
     plain = matrices and all(value is None for value in options.values())
