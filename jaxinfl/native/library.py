@@ -22,7 +22,16 @@ from typing import Any
 
 import jax
 
-SOURCES = ("bias.cpp", "conv.cpp", "counts.cpp", "handlers.cpp", "norm.cpp", "pairs.cpp", "product.cpp")
+SOURCES = (
+    "bias.cpp",
+    "conv.cpp",
+    "counts.cpp",
+    "handlers.cpp",
+    "norm.cpp",
+    "pairs.cpp",
+    "product.cpp",
+    "transpose.cpp",
+)
 HEADERS = (
     "bias.h",
     "call.h",

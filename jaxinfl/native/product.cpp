@@ -8,8 +8,9 @@ constexpr int kFewRows = 4;   // whose sums fit into the registers beside so man
 
 // The columns of one vector, with the right factors of all terms in registers; sums in the order of `tile`. What a tile does
 // before and after its terms takes as long as so few: 8x8 gray images to 16 channels took 17 us in place of 12 (AVX-512).
-void multiply_few(const float* left, const Row* rows, int64_t num_rows, const float* right, const Term* terms, float* result,
-                  Sums ends) {
+// Returns how many rows it did, a multiple of kFewRows.
+int64_t multiply_few(const float* left, const Row* rows, int64_t num_rows, const float* right, const Term* terms,
+                     float* result, Sums ends) {
   Vector factors[kFewTerms];
   int64_t offsets[kFewTerms];
 #pragma GCC unroll 9
@@ -18,33 +19,34 @@ void multiply_few(const float* left, const Row* rows, int64_t num_rows, const fl
     offsets[k] = terms[k].left;
   }
   const Vector begin = ends.begin ? *(const Unaligned*)ends.begin : Unaligned{};
-  const auto some = [&](const Row* rows, auto count) {
-    Vector sums[count];
-    const float* from[count];
+  const Row* const last = rows + num_rows / kFewRows * kFewRows;
+  for (const Row* row = rows; row < last; row += kFewRows) {
+    Vector sums[kFewRows];
+    const float* from[kFewRows];
 #pragma GCC unroll 4
-    for (int m = 0; m < count; ++m) {
+    for (int m = 0; m < kFewRows; ++m) {
       sums[m] = begin;
-      from[m] = left + rows[m].left;
+      from[m] = left + row[m].left;
     }
 #pragma GCC unroll 9
     for (int k = 0; k < kFewTerms; ++k)
 #pragma GCC unroll 4
-      for (int m = 0; m < count; ++m) sums[m] += broadcast<false>(from[m] + offsets[k]) * factors[k];
+      for (int m = 0; m < kFewRows; ++m) sums[m] += broadcast<false>(from[m] + offsets[k]) * factors[k];
 #pragma GCC unroll 4
-    for (int m = 0; m < count; ++m)
-      *(Unaligned*)(result + rows[m].result) = finished(sums[m], ends);
-  };
-  int64_t r = 0;
-  for (; r + kFewRows <= num_rows; r += kFewRows) some(rows + r, std::integral_constant<int, kFewRows>{});
-  for (; r < num_rows; ++r) some(rows + r, std::integral_constant<int, 1>{});
+    for (int m = 0; m < kFewRows; ++m) *(Unaligned*)(result + row[m].result) = finished(sums[m], ends);
+  }
+  return last - rows;
 }
 
 }  // namespace
 
 void multiply(const float* left, const Row* rows, int64_t num_rows, const float* right, bool paired, const Term* terms,
               int64_t depth, float* result, int64_t width, Sums ends) {
-  if (depth == kFewTerms && width == kLanes && !paired && !ends.add)
-    return multiply_few(left, rows, num_rows, right, terms, result, ends);
+  if (depth == kFewTerms && width == kLanes && !paired && !ends.add) {
+    const int64_t done = multiply_few(left, rows, num_rows, right, terms, result, ends);
+    rows += done;
+    num_rows -= done;
+  }
   constexpr auto counts = std::make_integer_sequence<int, kRows>{};
   const Tile* of_rows = paired            ? paired_tiles()
                         : width <= kLanes ? tiles<1, false>(counts)
