@@ -49,7 +49,7 @@ def _product(inputs: Float[Array, "batch inputs"], kernel: Float[Array, "inputs 
 
 
 def _forward(inputs: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return inputs @ kernel, (inputs, kernel)
+    return _product(inputs, kernel), (inputs, kernel)
 
 
 def _backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:

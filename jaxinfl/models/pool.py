@@ -45,10 +45,7 @@ def avg_pool(
     _check_window(x.shape, window, padding)
     # Summed in float32, so that a bfloat16 network rounds once.
     total = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0))).astype(jnp.float32)
-    for axis in (2, 1):
-        first, *others = _slices(total, axis, window, stride)
-        total = sum(others, first)
-    return (total / window**2).astype(x.dtype)
+    return (_sums(total, (window, window), stride) / window**2).astype(x.dtype)
 
 
 def global_mean(x: Float[Array, "batch h w c"]) -> Float[Array, "batch c"]:
@@ -61,11 +58,8 @@ def global_mean(x: Float[Array, "batch h w c"]) -> Float[Array, "batch c"]:
 
 @jax.custom_vjp
 def _mean_of_slices(x: Array) -> Array:
-    total = x
-    for axis in (2, 1):
-        first, *others = _slices(total, axis, total.shape[axis], 1)
-        total = sum(others, first)
-    return total[:, 0, 0] / math.prod(x.shape[1:3])
+    window = (x.shape[1], x.shape[2])
+    return _sums(x, window, 1)[:, 0, 0] / math.prod(window)
 
 
 def _mean_forward(x: Array) -> tuple[Array, Array]:
@@ -91,6 +85,14 @@ def _slices(x: Array, axis: int, window: int, stride: int) -> list[Array]:
     """The first number of every window along an axis, the second, and so on."""
     last = (x.shape[axis] - window) // stride * stride + 1
     return [lax.slice_in_dim(x, first, first + last, stride, axis) for first in range(window)]
+
+
+def _sums(x: Array, window: tuple[int, int], stride: int) -> Array:
+    """Of every window (rows, columns)."""
+    for axis in (2, 1):
+        first, *others = _slices(x, axis, window[axis - 1], stride)
+        x = sum(others, first)
+    return x
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
