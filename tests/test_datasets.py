@@ -67,7 +67,7 @@ REFUSED = {
     "float images": (
         {"train_images": np.zeros((6, 4, 5, 3))},
         TypeError,
-        r"train_images has dtype float64.*0\.\.255 and r",
+        r"train_images has dtype float64.*np\.rint",
     ),
     "int images": ({"test_images": np.zeros((4, 4, 5, 3), int)}, TypeError, "test_images has dtype int64.*uint8"),
     "NaN images": ({"train_images": np.full((6, 4, 5, 3), np.nan)}, ValueError, "train_images contains NaN"),

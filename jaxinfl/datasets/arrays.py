@@ -1,0 +1,127 @@
+"""Arrays that a user gives as images: what is taken, and what to do with other values."""
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy.typing import ArrayLike
+
+EXPECTED_IMAGES = "uint8 images [n, height, width, channels] or [n, height, width]"
+
+
+def as_array(field: str, value: ArrayLike, expected: str, remedy: str) -> np.ndarray:
+    """`value` as an array without gaps: neither ragged, nor masked, nor NaN. `remedy` says what to do with gaps."""
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{field} is a masked array, whose {np.ma.count_masked(value)} masked values would be taken for real ones. "
+            f"Taken: {expected}. {remedy}."
+        )
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # nested lists of unequal lengths
+        raise ValueError(f"{field} is not one rectangular array ({error}). Taken: {expected}.") from error
+    if np.issubdtype(array.dtype, np.inexact) and np.isnan(array).any():
+        raise ValueError(f"{field} contains NaN ({array.dtype}, shape {array.shape}). Taken: {expected}. {remedy}.")
+    return array
+
+
+def as_images(train: ArrayLike, test: ArrayLike) -> tuple[UInt8[np.ndarray, "..."], UInt8[np.ndarray, "..."]]:
+    """Both sets as uint8 [n, height, width, channels].
+
+    Raises:
+      TypeError: another dtype. The remedy depends on the values of both sets, which must be scaled alike.
+      ValueError: a wrong or empty shape, NaN.
+    """
+    remedy = "Replace the missing values, or remove these examples from images and labels"
+    given = {
+        field: as_array(field, value, EXPECTED_IMAGES, remedy)
+        for field, value in (("train_images", train), ("test_images", test))
+    }
+    for field, other in (("train_images", "test_images"), ("test_images", "train_images")):
+        if given[field].dtype != np.uint8:
+            raise TypeError(
+                f"{field} has dtype {given[field].dtype}. Taken: {EXPECTED_IMAGES}. "
+                f"{_conversion(field, given[field], given[other])}"
+            )
+    return _with_channels("train_images", given["train_images"]), _with_channels("test_images", given["test_images"])
+
+
+def _with_channels(field: str, images: np.ndarray) -> UInt8[np.ndarray, "n height width channels"]:
+    if images.ndim not in (3, 4):
+        raise ValueError(
+            f"{field} has {images.ndim} dimensions, shape {images.shape}. Taken: {EXPECTED_IMAGES}. Bring every image to "
+            "[height, width] or [height, width, channels], in the order in which its pixels were written: rows of "
+            "CIFAR's files, for instance, are .reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)."
+        )
+    if images.size == 0:
+        raise ValueError(f"{field} is empty, shape {images.shape}. Give at least one image of at least one pixel.")
+    if images.ndim == 4 and images.shape[1] in (1, 3, 4) and images.shape[3] > 4:
+        raise ValueError(
+            f"{field} has shape {images.shape}, which looks like channels first. Taken: {EXPECTED_IMAGES}. "
+            "Bring the channels to the end: images.transpose(0, 2, 3, 1)."
+        )
+    return images[..., None] if images.ndim == 3 else images
+
+
+def check_same_shape(train: np.ndarray, test: np.ndarray) -> None:
+    """Raise `ValueError` unless the images of both sets have one height, width and number of channels."""
+    if train.shape[1:] != test.shape[1:]:
+        raise ValueError(
+            f"train_images are {train.shape[1:]} (height, width, channels) and test_images {test.shape[1:]}. "
+            "Bring them to one shape."
+        )
+
+
+def _range(images: np.ndarray) -> tuple[float, float]:
+    """Smallest and largest value; (inf, -inf) where there is none."""
+    if images.dtype.kind not in "buif" or not images.size:
+        return np.inf, -np.inf
+    return float(images.min()), float(images.max())
+
+
+def _conversion(field: str, images: np.ndarray, other: np.ndarray) -> str:
+    """How to make uint8 images of exactly these values; `other` is the other set, which needs the same scale."""
+    kind = images.dtype.kind
+    if kind not in "buif" or not images.size:
+        return (
+            "Give decoded pixels as numbers from 0 to 255. Images of different sizes are taken as files: one folder a "
+            "class, for jaxinfl.load_dataset."
+        )
+    low, high = _range(images)
+    other_low, other_high = _range(other)
+    if kind == "b":
+        # A uint8 set of zeros and ones beside it keeps its values, so this one must as well.
+        factor = "" if other.dtype.kind != "b" and other_high <= 1 else "255 * "
+        return f"Convert with {factor}{field}.astype(np.uint8)."
+    if not np.isfinite([low, high]).all():
+        return "It contains infinite values. Replace them, or remove these examples from images and labels."
+    if kind == "f" and other.dtype.kind == "f":
+        both = min(low, other_low), max(high, other_high)
+        if 0 <= both[0] and 2 < both[1] <= 255 and high > 1:
+            return f"The values lie in 0..255. Round them: np.rint({field}).astype(np.uint8)."
+        if 0 <= low and high <= 1 and 0 <= other_low and (other_high <= 1 or other_high > 2):
+            return f"The values lie in 0..1. Scale them: np.rint(255 * {field}).astype(np.uint8)."
+    elif kind == "f" and 0 <= low and high <= 1:
+        return f"The values lie in 0..1. Scale them: np.rint(255 * {field}).astype(np.uint8)."
+    elif kind == "f" and 0 <= low and 2 < high <= 255:
+        return f"The values lie in 0..255. Round them: np.rint({field}).astype(np.uint8)."
+    elif kind != "f" and 0 <= low and high <= 255:
+        return f"The values lie in 0..255. Convert with {field}.astype(np.uint8)."
+    return _one_formula(field, images, other)
+
+
+def _one_formula(field: str, images: np.ndarray, other: np.ndarray) -> str:
+    low, high = _range(images)
+    if other.dtype == np.uint8:
+        return (
+            f"Its values lie in {low:g}..{high:g}, while the other set is uint8 already. Scale them to 0..255 by the "
+            "formula by which the other set was made, so that one value means one brightness in both."
+        )
+    other_low, other_high = _range(other)
+    # Zero stays black where nothing is negative.
+    low, high = min(low, other_low, 0.0), max(high, other_high)
+    if not np.isfinite([low, high]).all() or low == high:
+        return "Bring the values of both sets to 0..255 by one formula for both, then round and convert to uint8."
+    name = field.removeprefix("train_").removeprefix("test_")
+    return (
+        f"The values of both sets lie in {low:g}..{high:g}, not in 0..255. Scale both by one formula: "
+        f"np.rint(({name}.astype(np.float64) - {low!r}) * {255 / (high - low):.12g}).astype(np.uint8)."
+    )
