@@ -195,7 +195,7 @@ def analyse(config: Config, first: Ensemble, again: Ensemble) -> Findings:
         curves = {name: _curve(config, sizes, masks, train, test) for name, test in by_score.items()}
     test = by_score["0-1 scores" if config.score == "correct" else "probabilities"]
     curve = curves["0-1 scores" if config.score == "correct" else "probabilities"]
-    examples = memorized(jaxinfl.memorization(masks, train), config.min_memorization)
+    examples, _ = memorized(masks, train, config.min_memorization)
     healthy = np.flatnonzero(~first.diverged[: config.num_repeated] & ~again.diverged)
     pairs = jaxinfl.top_pairs(masks, train, test, k=12, min_memorization=config.min_memorization)
     return Findings(

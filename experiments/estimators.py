@@ -196,8 +196,7 @@ def analyse(config: Config, runs: dict[str, Ensemble]) -> Findings:
 
 def _references(config: Config, estimators: list[Estimator], ensembles: dict[str, Scores]) -> References:
     reference = ensembles["reference"]
-    memorization = jaxinfl.memorization(reference.masks, reference.train_correct)
-    examples = memorized(memorization, config.min_memorization)
+    examples, _ = memorized(reference.masks, reference.train_correct, config.min_memorization)
     if examples.size == 0:
         raise Mistake(
             f"no training example is memorized more than {config.min_memorization}; lower --min-memorization."

@@ -49,10 +49,10 @@ def test_counts_are_divided_and_not_multiplied_by_reciprocals(rows, columns):
     # XLA rewrites x / broadcast(y) for some shapes and not for others, unless it is kept from it.
     rng = np.random.default_rng(1)
     masks, score = rng.random((200, rows)) < 0.7, rng.random((200, columns)) < 0.5
-    right_in = (masks.T.astype(int) @ score).astype(np.float32)
-    num_in = masks.sum(axis=0, dtype=np.float32)[:, None]
-    expected = right_in / num_in - (score.sum(axis=0, dtype=np.float32) - right_in) / (200 - num_in)
-    np.testing.assert_array_equal(influence(masks, score), expected)
+    right_in, num_in = masks.T.astype(int) @ score, masks.sum(axis=0)[:, None]
+    expected = (200 * right_in - num_in * score.sum(axis=0)) / (num_in * (200 - num_in))
+    np.testing.assert_array_equal(influence(masks, score), expected.astype(np.float32))
+    np.testing.assert_array_equal(influence(masks, score.astype(float)), influence(masks, score))
 
 
 @settings(deadline=None, max_examples=50)
@@ -167,13 +167,18 @@ def test_a_tile_is_compiled_once(floats, monkeypatch):
 def test_tile_kernels_lower(platform):
     masks, score = draw(41, 4, floats=True)
     digits = fixed_point.to_fixed_point(score)
-    exported = jax.export.export(tiles._influence_of_digits, platforms=[platform])(jnp.asarray(masks), digits)
+    kernel = jax.jit(partial(tiles._influence_of_digits, width="float32"))
+    exported = counts.with_words(jax.export.export(kernel, platforms=[platform]), jnp.asarray(masks), digits)
     assert "precision = [HIGHEST, HIGHEST]" in exported.mlir_module()
     (train,), num_in = counts.pack_models(masks, "gemm")
     (test,), num_right = counts.pack_models(score < 0.5, "gemm")
     scalars = np.int32(41), np.int32(0)
-    kernel = jax.jit(partial(tiles._influence_of_counts, rows=2))
-    jax.export.export(kernel, platforms=[platform])(None, train, num_in, test, num_right, *scalars)
+    for kernel in (
+        partial(tiles._influence_of_counts, rows=2, width="float32"),
+        partial(tiles._numerators_of_counts, rows=2, dtype="int32"),
+    ):
+        exporter = jax.export.export(jax.jit(kernel), platforms=[platform])
+        counts.with_words(exporter, None, train, num_in, test, num_right, *scalars)
 
 
 def test_default_tiles_share_the_rows_evenly():

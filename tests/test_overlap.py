@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import jax.export
@@ -12,7 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxinfl.influence import IOUCurve, influence, iou, iou_curve, iou_of_models, memorization, overlap, tiles
+import jaxinfl
+from jaxinfl.influence import (
+    IOUCurve,
+    count_pairs,
+    influence,
+    iou,
+    iou_curve,
+    iou_of_models,
+    memorization,
+    overlap,
+    tiles,
+)
+from jaxinfl.influence.estimators import memorized
+from jaxinfl.influence.thresholds import simplest_fraction, smallest_numerators
 from tests import reference
 
 THRESHOLDS = np.array([0.31, -0.07, 0.113, 0.0301, 2.0, 0.52])  # no difference of fractions of few models
@@ -121,7 +135,7 @@ def test_sides_may_differ_in_models_and_kind_of_score():
 
 @pytest.mark.parametrize("floats", [False, True])
 def test_a_tile_is_compiled_once(floats):
-    kernel = tiles._influence_of_digits if floats else tiles._influence_of_counts
+    kernel = tiles._influence_of_digits if floats else tiles._numerators_of_counts
     masks, _, score = draw(floats=floats)
     kernel.clear_cache()
     overlap._thresholds_reached.clear_cache()
@@ -132,8 +146,72 @@ def test_a_tile_is_compiled_once(floats):
 
 def test_kernel_lowers_for_cuda():
     tile = jax.ShapeDtypeStruct((4, 6), jnp.float32)
-    limits = jax.ShapeDtypeStruct((3,), jnp.float32)
-    jax.export.export(overlap._thresholds_reached, platforms=["cuda"])(tile, tile, limits)
+    limits = jax.ShapeDtypeStruct((1, 3), jnp.float32)
+    counted, each_row = jax.ShapeDtypeStruct((4, 6), jnp.int32), jax.ShapeDtypeStruct((4, 3), jnp.int32)
+    jax.export.export(overlap._thresholds_reached, platforms=["cuda"])(tile, counted, limits, each_row)
+
+
+def fractions_of(masks, score):
+    """Influences of 0-1 scores as Python fractions."""
+    found = {}
+    for i, j in np.ndindex(masks.shape[1], score.shape[1]):
+        seen, right = masks[:, i], score[:, j]
+        found[i, j] = Fraction(int((seen & right).sum()), int(seen.sum())) - Fraction(
+            int((~seen & right).sum()), int((~seen).sum())
+        )
+    return found
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.6, 0.75])
+@pytest.mark.parametrize("kind", [bool, np.float32])
+def test_thresholds_are_met_exactly(ratio, kind):
+    """Few models, so that many pairs lie at a threshold: what Python's fractions say decides."""
+    masks, _, score = draw(40, 30, 20, ratio, seed=2)
+    masks[:20], masks[20:] = (jaxinfl.draw_subsets(20, 30, ratio, seed, "balanced") for seed in (0, 1))
+    limits = np.append(np.arange(1, 20) * 0.05, [1 / 3, 0.7, 0.1 + 0.2, -0.2])  # 0.15000000000000002 among them
+    exact = [Fraction(str(float(np.float32(limit)))).limit_denominator(60) for limit in limits]
+    a, b = fractions_of(masks[:20], score[:20]), fractions_of(masks[20:], score[20:])
+    at = sum(value in exact for value in a.values())
+    assert at > 20
+    expected = []
+    for limit in exact:
+        chosen = [{pair for pair, value in each.items() if value >= limit} for each in (a, b)]
+        expected.append(len(chosen[0] & chosen[1]) / len(chosen[0] | chosen[1]) if chosen[0] | chosen[1] else np.nan)
+    halves = (masks[:20], score[:20].astype(kind), masks[20:], score[20:].astype(kind))
+    np.testing.assert_array_equal(iou_of_models(*halves, limits, tile=7), expected)
+    np.testing.assert_array_equal(iou(influence(*halves[:2]), influence(*halves[2:]), limits), expected)
+    counted = [sum(value >= limit for value in a.values()) for limit in exact]
+    np.testing.assert_array_equal(count_pairs(*halves[:2], limits), counted)
+
+
+@pytest.mark.parametrize("num_models", [50_000, 100_000])  # numerators of 32 and of 64 bits
+def test_what_is_just_below_a_threshold_is_out(num_models):
+    """1 / (n (N - n)) below 0.2 is less than float32 tells apart; whole numbers do."""
+    inside, outside = 7 * num_models // 10 + 1, 3 * num_models // 10 - 1
+    masks = np.arange(num_models)[:, None] < inside
+    # Of all numbers of right models, those whose influence is below 0.2 by the least.
+    right_in = np.arange(inside // 2, inside)
+    right_out = outside * (5 * right_in - inside) // (5 * inside) + 1
+    gap = inside * outside - 5 * (right_in * outside - right_out * inside)
+    right_in, right_out = right_in[gap.argmin()], right_out[gap.argmin()]
+    below = Fraction(int(right_in), inside) - Fraction(int(right_out), outside)
+    assert below < Fraction(1, 5) and np.float32(float(below)) == np.float32(0.2)
+    score = np.concatenate([np.arange(inside) < right_in, np.arange(outside) < right_out])[:, None]
+    assert count_pairs(masks, score, 0.2).tolist() == [0]
+    score[inside + right_out - 1] = False
+    assert count_pairs(masks, score, 0.2).tolist() == [1]
+
+
+def test_simplest_fractions():
+    for value, fraction in ((0.2, (1, 5)), (3 * 0.05, (3, 20)), (1 / 3, (1, 3)), (-0.7, (-7, 10)), (0.0, (0, 1))):
+        assert simplest_fraction(value) == Fraction(*fraction)
+    for value in np.random.default_rng(0).uniform(-1, 1, 200):
+        assert np.float32(float(simplest_fraction(value))) == np.float32(value)
+    assert simplest_fraction(np.inf) == np.inf and simplest_fraction(1e300) == 1e300
+    np.testing.assert_array_equal(
+        smallest_numerators(np.array([0.2, -1.5, 1.5, np.nan, 1e-30]), np.array([10, 12, 0])),
+        [[2, -10, 11, 11, 1], [3, -12, 13, 13, 1], [0, 0, 1, 1, 0]],
+    )
 
 
 # The peak since the program began, in a process of its own; "VmHWM" is reset by exec, ru_maxrss is not.
@@ -222,6 +300,15 @@ def test_the_memorization_condition_is_strict_and_can_be_off():
     at = {"num_models": 20, "repeats": 1}
     assert iou_curve(masks, train_score, test_score, min_memorization=float(own[3]), **at).num_examples == 7
     assert iou_curve(masks, train_score, test_score, min_memorization=None, **at).num_examples == 11
+
+
+def test_a_memorization_of_exactly_the_condition_is_not_above_it():
+    masks = np.repeat(np.arange(10)[:, None] < 5, 2, axis=1)
+    own = np.stack([np.isin(np.arange(10), [0, 1, 2, 3, 5, 6, 7]), np.isin(np.arange(10), [0, 1, 2, 5, 6])], axis=1)
+    for score in (own, own.astype(float)):  # 4/5 - 3/5 and 3/5 - 2/5
+        assert memorized(masks, score, 0.2)[0].size == 0 and memorized(masks, score, 0.4 - 0.2)[0].size == 0
+        assert memorized(masks, score, 0.19)[0].tolist() == [0, 1]
+        assert (memorized(masks, score, None)[1] == np.float32(0.2)).all()
 
 
 def test_mean_and_spread_skip_nan_without_warnings():

@@ -1,5 +1,7 @@
 """The most influential pairs: streamed against the sorted full matrix."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ def draw(models: int, seed: int = 0, floats: bool = False, ratio: float = 0.7):
 
 def from_full_matrix(masks, train_score, test_score, k, min_memorization):
     everything, own = np.asarray(influence(masks, test_score)), memorization(masks, train_score)
+    everything = everything.astype(float)
     rows = [
         (-everything[i, j], i, j)
         for i, j in np.ndindex(everything.shape)
@@ -60,6 +63,23 @@ def test_values_equal_definition(models, ratio, seed, tile):
     np.testing.assert_allclose(result.influence, [value for value, _, _ in expected], atol=2**-21)
     own = reference.memorization(masks, train_score)
     np.testing.assert_allclose(result.memorization, own[result.train_index], atol=2**-21)
+
+
+def test_equal_fractions_are_equal_and_others_are_in_order():
+    """4/5 - 3/5 equals 3/5 - 2/5, in whatever order they stand."""
+    masks = np.arange(10)[:, None] < 5
+    right = [[0, 1, 2, 3, 5, 6, 7], [0, 1, 2, 5, 6], [0, 1, 5], [0, 1, 2, 3, 5, 6]]
+    score = np.stack([np.isin(np.arange(10), each) for each in right], axis=1)
+    assert top_pairs(masks, masks, score, 4, None).test_index.tolist() == [3, 0, 1, 2]
+    rng = np.random.default_rng(0)
+    masks, score = rng.random((2000, 12)) < 0.7, rng.random((2000, 40)) < 0.5
+    found = top_pairs(masks, masks, score, 480, None)
+    exact = []
+    for i, j in zip(found.train_index, found.test_index, strict=True):
+        inside, outside = (score[side, j] for side in (masks[:, i], ~masks[:, i]))
+        value = Fraction(int(inside.sum()), inside.size) - Fraction(int(outside.sum()), outside.size)
+        exact.append((-value, i, j))
+    assert exact == sorted(exact)
 
 
 def test_no_example_above_the_condition_gives_no_pairs():

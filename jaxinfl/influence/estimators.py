@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float32, Int, Int32
+from jaxtyping import Array, Float32, Float64, Int, Int32
 
 from jaxinfl.influence.checks import check_score
 from jaxinfl.influence.counts import total
-from jaxinfl.influence.fixed_point import FixedPoint, in_units, own_sums, to_fixed_point
-from jaxinfl.influence.tiles import default_rows, difference_of_means, make_tiles, starts
+from jaxinfl.influence.fixed_point import in_units, own_sums, to_fixed_point
+from jaxinfl.influence.thresholds import simplest_fraction
+from jaxinfl.influence.tiles import default_rows, make_tiles, starts
 from jaxinfl.subsets import check_masks
 
 # Training examples whose digits are held at once, 32 MB at 1000 models.
@@ -29,9 +30,10 @@ def influence(masks: ArrayLike, score: ArrayLike) -> Float32[Array, "train test"
     Returns:
       float32 [train, test]. NaN where the example is in no subset or in all of them (with one model: everywhere), for
       then one of the means is over nothing; no epsilon turns it into a number.
-      Bool scores: exact counts, then `right_in / num_in - right_out / num_out` in float32.
-      Float scores: exact sums of the scores rounded to 2**-27 of the column's range, divided in the same way; within
-      2**-21 of the column's range (highest minus lowest score) of the result in exact arithmetic.
+      Bool scores: the fraction right_in / num_in - right_out / num_out, rounded once: equal influences are equal numbers,
+      and one that equals a threshold of 0.2 is float32(0.2).
+      Float scores: the same for scores that are rounded to 2**-27 of the column's range; within 2**-21 of the column's
+      range (highest minus lowest score) of the result in exact arithmetic.
       Memory: the result, one tile of 4 million pairs, a copy of `masks`, and 1 byte (bool) or 16 (float) for every score.
 
     Raises:
@@ -69,61 +71,49 @@ def memorization(masks: ArrayLike, train_score: ArrayLike) -> Float32[np.ndarray
 
     Source: Feldman and Zhang (2020), the subsampled memorization estimator; Appendix E of the paper.
     """
-    masks = check_masks(masks)
-    num_models, num_train = masks.shape
-    train_score = check_score(train_score, num_models, "train_score", num_columns=num_train)
-    result = np.empty(num_train, np.float32)
+    return _memorization(masks, train_score)[0]
+
+
+def memorized(
+    masks: ArrayLike, train_score: ArrayLike, minimum: float | None
+) -> tuple[Int[np.ndarray, " kept"], Float32[np.ndarray, " train"]]:
+    """Indices of the training examples whose memorization is above `minimum`, and the memorization of all of them.
+
+    This is the condition of Appendix E. NaN is not above anything; a `minimum` of None keeps every example. The fraction
+    that a memorization is gets compared with the simplest fraction that `minimum` may stand for: one of exactly 0.2
+    (4/5 - 3/5) is not above 0.2.
+    """
+    rounded, exact = _memorization(masks, train_score)
+    if minimum is None:
+        return np.arange(exact.size), rounded
+    limit = float(simplest_fraction(minimum))
+    # float64 tells fractions of up to a million models from any other.
+    return np.flatnonzero(exact > limit), rounded
+
+
+def _memorization(
+    masks: ArrayLike, train_score: ArrayLike
+) -> tuple[Float32[np.ndarray, " train"], Float64[np.ndarray, " train"]]:
+    """In float32, as it is reported, and in float64, as it is compared."""
+    checked = check_masks(masks)
+    num_models, num_train = checked.shape
+    scores = check_score(train_score, num_models, "train_score", num_columns=num_train)
+    exact = np.empty(num_train, np.float64)
     for start in range(0, num_train, _COLUMNS):
         block = slice(start, start + _COLUMNS)
-        if train_score.dtype == np.bool_:
-            result[block] = _memorization_of_counts(masks[:, block], train_score[:, block])
+        members, score = checked[:, block], scores[:, block]
+        num_in = np.asarray(total(members)).astype(np.float64)
+        if score.dtype == np.bool_:
+            sum_in, sum_all = (np.asarray(total(flags)).astype(np.float64) for flags in (members & score, score))
+            unit = np.ones(1)
         else:
-            result[block] = _memorization_of_digits(masks[:, block], to_fixed_point(train_score[:, block]))
-    return result
-
-
-def memorized(memorization: Float32[np.ndarray, " train"], minimum: float | None) -> Int[np.ndarray, " kept"]:
-    """Indices of the training examples whose memorization is above `minimum`: the condition of Appendix E.
-
-    NaN is not above anything; a `minimum` of None keeps every example.
-    """
-    return np.arange(memorization.size) if minimum is None else np.flatnonzero(memorization > minimum)
-
-
-def _memorization_of_counts(
-    masks: Bool[np.ndarray, "models train"], correct: Bool[np.ndarray, "models train"]
-) -> Float32[Array, " train"]:
-    num_in, num_right, right_in = map(total, (masks, correct, masks & correct))
-    return _difference_of_counts(right_in, num_right - right_in, num_in, np.int32(len(masks)))
-
-
-def _memorization_of_digits(masks: Bool[np.ndarray, "models train"], score: FixedPoint) -> Float32[Array, " train"]:
-    num_in = total(masks)
-    sum_in = own_sums(masks, score.digits)
-    return _difference_of_digits(sum_in, score.totals - sum_in, num_in, np.int32(len(masks)), score.unit)
-
-
-@jax.jit
-def _difference_of_counts(
-    right_in: Int32[Array, " train"],
-    right_out: Int32[Array, " train"],
-    num_in: Int32[Array, " train"],
-    num_models: Int32[Array, ""],
-) -> Float32[Array, " train"]:
-    sum_in, sum_out = right_in.astype(jnp.float32)[:, None], right_out.astype(jnp.float32)[:, None]
-    return difference_of_means(sum_in, sum_out, num_in, num_models)[:, 0]
-
-
-@jax.jit
-def _difference_of_digits(
-    sum_in: Int32[Array, " digits"],
-    sum_out: Int32[Array, " digits"],
-    num_in: Int32[Array, " train"],
-    num_models: Int32[Array, ""],
-    unit: Float32[Array, " train"],
-) -> Float32[Array, " train"]:
-    inside, outside = in_units(sum_in[None, :]).T, in_units(sum_out[None, :]).T
-    return difference_of_means(inside, outside, num_in, num_models)[:, 0] * unit
+            digits = to_fixed_point(score)
+            sum_in, sum_all = in_units(own_sums(members, digits.digits)), in_units(np.asarray(digits.totals))
+            unit = np.asarray(digits.unit).astype(np.float64)
+        numerator, denominator = num_models * sum_in - num_in * sum_all, num_in * (num_models - num_in)
+        quotient = np.full(num_in.size, np.nan)
+        exact[block] = np.divide(numerator, denominator, out=quotient, where=denominator > 0) * unit
+    return exact.astype(np.float32), exact
 
 
 # Donated: written in place, so that the result exists once.

@@ -9,7 +9,7 @@ float32 matrix product over both digits gives the exact sums, at twice the cost 
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,8 +83,10 @@ def sum_digits(members: Bool[Array, "models rows"], digits: Float32[Array, "mode
     return sums
 
 
-def in_units(sums: DigitSums) -> Float32[Array, "rows examples"]:
-    """Sums of scores from sums of digits, in `unit` and about the centre; rounded once."""
-    high, low = jnp.split(sums, 2, axis=1)
-    # The product is exact, so a fused multiply-add gives the same bits.
-    return high.astype(jnp.float32) + low.astype(jnp.float32) * 2.0**-_DIGIT_BITS
+def in_units(sums: Any) -> Any:
+    """Sums of scores [..., examples] from sums of digits [..., digits], in `unit` and about the centre, exactly in float64.
+
+    Takes NumPy arrays, and JAX arrays with 64-bit types on.
+    """
+    wide, examples = sums.astype("float64"), sums.shape[-1] // 2
+    return wide[..., :examples] + wide[..., examples:] * 2.0**-_DIGIT_BITS

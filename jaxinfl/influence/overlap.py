@@ -3,20 +3,25 @@
 A pair is in the intersection at a threshold iff the lower of its two estimates reaches it, and in the union iff the
 higher one does. So it is enough to know, for each pair, how many of the sorted thresholds each of the two reaches: the
 histogram of those pairs of numbers holds the whole curve, and no train x test array is ever stored.
+
+Influences of 0-1 scores are compared as whole numbers (`CountTiles.limits`), all others as float32.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Float32, Int64, UInt16
+from jaxtyping import Array, Bool, Float, Float32, Int64, Num, UInt16
 
 from jaxinfl.influence.checks import check_examples, check_positive, check_score, check_thresholds
-from jaxinfl.influence.tiles import default_rows, make_tiles, starts
+from jaxinfl.influence.counts import with_words
+from jaxinfl.influence.tiles import StoredTiles, Tiles, default_rows, is_undefined, make_tiles, starts
 from jaxinfl.subsets import check_masks
+
+AnyTiles = Tiles | StoredTiles
 
 # (thresholds + 1)^2 bins fit uint16 and the cache. More thresholds take several passes over a tile.
 _THRESHOLDS_PER_PASS = 63
@@ -31,7 +36,7 @@ def iou(
       influence_a: [train, test] floats, NumPy or JAX; compared as float32.
       influence_b: the same shape.
       thresholds: a scalar or 1-D, in the unit of the influence and in any order; rounded to float32, as the estimates
-        are. An estimate equal to the threshold is in the set.
+        are. An estimate equal to the threshold is in the set: `influence` rounds once, so 4/5 - 3/5 is float32(0.2).
 
     Returns:
       float64 [thresholds] in [0, 1], in the order given (one value for a scalar). NaN where both sets are empty. A pair
@@ -56,10 +61,7 @@ def iou(
     if len(shape) != 2 or 0 in shape:
         raise ValueError(f"influence_a and influence_b have shape {shape}, but take [train, test], not empty.")
     rows = default_rows(*shape)
-    tiles = (
-        (_rows_of(influence_a, start, rows), _rows_of(influence_b, start, rows)) for start in starts(shape[0], rows)
-    )
-    return _iou_of_tiles(tiles, limits)
+    return _iou_of_tiles(StoredTiles(influence_a, rows), StoredTiles(influence_b, rows), shape[0], limits)
 
 
 def iou_of_models(
@@ -74,7 +76,9 @@ def iou_of_models(
 ) -> Float[np.ndarray, " thresholds"]:
     """`iou(influence(masks_a, score_a)[examples], influence(masks_b, score_b)[examples], thresholds)`, streamed.
 
-    Exactly that value, bit for bit and whatever the tile, but without storing a train x test array.
+    That value, whatever the tile, but without storing a train x test array. Of 0-1 scores the fractions are compared, by
+    whole numbers, with the simplest fractions that round to the same float32 as the thresholds: for some thousands of models
+    and more that is finer than float32, which may round what is just below a threshold up to it.
 
     Args:
       masks_a: bool [models, train]; `masks_a[t, i]` says whether model t was trained on example i.
@@ -122,7 +126,7 @@ def streamed_iou(
     num_train, num_test = masks_a.shape[1], score_a.shape[1]
     rows = default_rows(num_train, num_test) if tile is None else min(check_positive(tile, "tile"), num_train)
     tiles_a, tiles_b = make_tiles(masks_a, score_a, rows), make_tiles(masks_b, score_b, rows)
-    return _iou_of_tiles(((tiles_a.tile(start), tiles_b.tile(start)) for start in starts(num_train, rows)), thresholds)
+    return _iou_of_tiles(tiles_a, tiles_b, num_train, thresholds)
 
 
 def count_pairs(
@@ -153,29 +157,29 @@ def count_pairs(
     masks = masks if kept is None else masks[:, kept]
     rows = default_rows(masks.shape[1], score.shape[1])
     tiles = make_tiles(masks, score, rows)
-    both = ((tile, tile) for tile in map(tiles.tile, starts(masks.shape[1], rows)))
-    return _overlap_of_tiles(both, limits)[1]
+    return _overlap_of_tiles(tiles, tiles, masks.shape[1], limits)[1]
 
 
 def _iou_of_tiles(
-    tiles: Iterable[tuple[Array, Array]], thresholds: Float[np.ndarray, " thresholds"]
+    tiles_a: AnyTiles, tiles_b: AnyTiles, num_train: int, thresholds: Float[np.ndarray, " thresholds"]
 ) -> Float[np.ndarray, " thresholds"]:
-    intersection, union = _overlap_of_tiles(tiles, thresholds)
+    intersection, union = _overlap_of_tiles(tiles_a, tiles_b, num_train, thresholds)
     return np.divide(intersection, union, out=np.full(union.shape, np.nan), where=union > 0)
 
 
 def _overlap_of_tiles(
-    tiles: Iterable[tuple[Array, Array]], thresholds: Float[np.ndarray, " thresholds"]
+    tiles_a: AnyTiles, tiles_b: AnyTiles, num_train: int, thresholds: Float[np.ndarray, " thresholds"]
 ) -> tuple[Int64[np.ndarray, " thresholds"], Int64[np.ndarray, " thresholds"]]:
     """Pairs in the intersection and in the union, for each threshold in the order given."""
     order = np.argsort(thresholds, kind="stable")
     passes = -(-thresholds.size // _THRESHOLDS_PER_PASS)
     # Filled up with NaN, which no estimate reaches, so that each pass is the same compiled function.
-    limits = np.full((passes, -(-thresholds.size // passes)), np.nan, np.float32)
+    limits = np.full((passes, -(-thresholds.size // passes)), np.nan)
     limits.ravel()[: thresholds.size] = thresholds[order]
     bins = limits.shape[1] + 1
     # int64, on the host: the pairs of a large data set exceed int32.
     histograms = np.zeros((passes, bins * bins), np.int64)
+    limits_a, limits_b = ([tiles.limits(each) for each in limits] for tiles in (tiles_a, tiles_b))
 
     def tally(reached: list[Array]) -> None:
         for histogram, numbers in zip(histograms, reached, strict=True):
@@ -183,8 +187,14 @@ def _overlap_of_tiles(
 
     # One tile ahead: the device computes the next one while the host counts. More would only hold memory.
     waiting: list[Array] | None = None
-    for a, b in tiles:
-        reached = [_thresholds_reached(a, b, limit) for limit in limits]
+    for start in starts(num_train, tiles_a.rows):
+        a = tiles_a.comparable(start)
+        b = a if tiles_b is tiles_a else tiles_b.comparable(start)
+        rows = slice(start, start + tiles_a.rows)
+        reached = [
+            with_words(_thresholds_reached, a, b, _rows_of(limit_a, rows), _rows_of(limit_b, rows))
+            for limit_a, limit_b in zip(limits_a, limits_b, strict=True)
+        ]
         if waiting is not None:
             tally(waiting)
         waiting = reached
@@ -205,26 +215,27 @@ def _at_least(histogram: np.ndarray) -> np.ndarray:
     return histogram[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
 
 
+def _rows_of(limits: np.ndarray, rows: slice) -> np.ndarray:
+    """The limits of some training examples, of which there may be one row for all."""
+    return limits if len(limits) == 1 else limits[rows]
+
+
 @jax.jit
 def _thresholds_reached(
-    a: Float32[Array, "rows test"], b: Float32[Array, "rows test"], limits: Float32[Array, " limits"]
+    a: Num[Array, "rows test"],
+    b: Num[Array, "rows test"],
+    limits_a: Num[Array, "rows_a limits"],
+    limits_b: Num[Array, "rows_b limits"],
 ) -> UInt16[Array, "rows test"]:
-    """How many of the sorted limits the higher and the lower estimate reach, as one number; 0 where either is NaN."""
+    """How many of the sorted limits the higher and the lower estimate reach, as one number; 0 where either is undefined."""
 
     # Written out, 2 ns a pair for 40 limits on 2 cores; `searchsorted` takes 12, a sum over a leading axis 118.
-    def reached(estimate: Float32[Array, "rows test"]) -> Array:
+    def reached(estimate: Num[Array, "rows test"], limits: Num[Array, "_ limits"]) -> Array:
         number = jnp.zeros(estimate.shape, jnp.uint16)
-        for index in range(len(limits)):
-            number += (estimate >= limits[index]).astype(jnp.uint16)
+        for index in range(limits.shape[1]):
+            number += (estimate >= limits[:, index][:, None]).astype(jnp.uint16)
         return number
 
-    # Both NaN if one of the two is.
-    higher, lower = jnp.maximum(a, b), jnp.minimum(a, b)
-    return reached(higher) * jnp.uint16(len(limits) + 1) + reached(lower)
-
-
-def _rows_of(estimate: ArrayLike, start: int, rows: int) -> Float32[Array, "rows test"]:
-    """Some rows of a stored estimate; the last tile is filled up with NaN, to be of the same shape."""
-    block = jnp.asarray(estimate[start : start + rows], jnp.float32)  # type: ignore[index]
-    missing = rows - len(block)
-    return jnp.pad(block, ((0, missing), (0, 0)), constant_values=jnp.nan) if missing else block
+    one, other = reached(a, limits_a), reached(b, limits_b)
+    both = jnp.maximum(one, other) * jnp.uint16(limits_a.shape[1] + 1) + jnp.minimum(one, other)
+    return jnp.where(is_undefined(a) | is_undefined(b), jnp.uint16(0), both)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int
 
 from jaxinfl.arguments import as_array, check_seed
 from jaxinfl.influence.checks import check_min_memorization, check_positive, check_score, check_thresholds
-from jaxinfl.influence.estimators import memorization, memorized
+from jaxinfl.influence.estimators import memorized
 from jaxinfl.influence.overlap import streamed_iou
 from jaxinfl.subsets import check_masks
 
@@ -100,7 +100,7 @@ def iou_curve(
     repeats = check_positive(repeats, "repeats", _MOST_REPEATS)
     check_seed(seed)
     check_min_memorization(min_memorization)
-    examples = _examples_above(memorization(masks, train_score), min_memorization)
+    examples = _examples_above(masks, train_score, min_memorization)
     kept = masks[:, examples]
     values = np.empty((len(sizes), repeats, limits.size))
     for repeat in range(repeats):
@@ -144,8 +144,10 @@ def _check_sizes(num_models: ArrayLike | Sequence[Any] | None, pool: int) -> lis
     return sizes
 
 
-def _examples_above(memorization: np.ndarray, minimum: float | None) -> Int[np.ndarray, " examples"]:
-    examples = memorized(memorization, minimum)
+def _examples_above(
+    masks: Bool[np.ndarray, "models train"], train_score: ArrayLike, minimum: float | None
+) -> Int[np.ndarray, " examples"]:
+    examples, memorization = memorized(masks, train_score, minimum)
     if examples.size == 0:
         known = memorization[~np.isnan(memorization)]
         highest = f"the highest is {known.max():.3g}" if known.size else "all of it is NaN"

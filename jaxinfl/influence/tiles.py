@@ -1,17 +1,19 @@
 """Influence of some training examples at a time on all test examples, so that train x test need never be stored.
 
-One function computes every estimate in this package, from sums over models that are exact integers. Hence an estimate
-has the same bits in whatever tile it is computed, and streamed results equal stored ones exactly.
+An estimate is a fraction: of N models n hold the example, whose scores sum to S, and all scores sum to R; then the
+difference of means is (N S - n R) / (n (N - n)). Numerator and denominator are exact, so an estimate has the same bits in
+whatever tile it is computed, streamed results equal stored ones, and equal influences are equal numbers.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int32
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Num
 
 from jaxinfl.influence.counts import (
     Chunk,
@@ -24,9 +26,16 @@ from jaxinfl.influence.counts import (
     with_words,
 )
 from jaxinfl.influence.fixed_point import DigitSums, FixedPoint, in_units, sum_digits, to_fixed_point
+from jaxinfl.influence.thresholds import smallest_numerators
 
 # 16 MB a float32 tile: large enough to hide the dispatch of a kernel, small enough to stay near the caches.
 _PAIRS_PER_TILE = 2**22
+
+
+# Models from which on a numerator of int32 could overflow.
+_MOST_MODELS_INT32 = 92_681
+
+Width = Literal["float32", "float64"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,17 +43,33 @@ class CountTiles:
     """Estimates from 0-1 scores, by joint counts."""
 
     train: Packed
-    num_in: Int32[Array, " padded"]
+    num_in: Int32[np.ndarray, " padded"]
     test: Packed
     num_right: Int32[Array, " test"]
     num_models: int
     rows: int
 
-    def tile(self, start: int) -> Float32[Array, "rows test"]:
-        """Influence of training examples `start` to `start + rows`."""
+    def tile(self, start: int, width: Width = "float32") -> Float[Array, "rows test"]:
+        """Influence of training examples `start` to `start + rows`, correctly rounded."""
+        return self._call(_influence_of_counts, start, width=width)
+
+    def comparable(self, start: int) -> Int[Array, "rows test"]:
+        """The same as numerators, to be compared with `limits`; the lowest value there is where it is undefined."""
+        return self._call(_numerators_of_counts, start, dtype=self._dtype)
+
+    def limits(self, thresholds: Float[np.ndarray, " thresholds"]) -> Int[np.ndarray, "padded thresholds"]:
+        """What `comparable` has to reach for the influence to reach each threshold, for every training example."""
+        num_in = self.num_in.astype(np.int64)
+        return smallest_numerators(thresholds, num_in * (self.num_models - num_in)).astype(self._dtype)
+
+    @property
+    def _dtype(self) -> str:
+        return "int32" if self.num_models <= _MOST_MODELS_INT32 else "int64"
+
+    def _call(self, kernel: Any, start: int, **static: str) -> Array:
         leading = leading_counts(self.train, self.test, start, self.rows)
-        estimate: Float32[Array, "rows test"] = with_words(
-            _influence_of_counts,
+        result: Array = with_words(
+            kernel,
             leading,
             self.train[-1],
             self.num_in,
@@ -53,8 +78,9 @@ class CountTiles:
             np.int32(self.num_models),
             np.int32(start),
             rows=self.rows,
+            **static,
         )
-        return estimate
+        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +91,39 @@ class FloatTiles:
     score: FixedPoint
     rows: int
 
-    def tile(self, start: int) -> Float32[Array, "rows test"]:
-        """Influence of training examples `start` to `start + rows`."""
-        estimate: Float32[Array, "rows test"]
-        estimate = _influence_of_digits(self.masks[:, start : start + self.rows], self.score)
+    def tile(self, start: int, width: Width = "float32") -> Float[Array, "rows test"]:
+        """Influence of training examples `start` to `start + rows`, of the scores in fixed point, correctly rounded."""
+        estimate: Float[Array, "rows test"] = with_words(
+            _influence_of_digits, self.masks[:, start : start + self.rows], self.score, width=width
+        )
         return estimate
+
+    def comparable(self, start: int) -> Float[Array, "rows test"]:
+        """What is compared with `limits`; NaN where it is undefined."""
+        return self.tile(start)
+
+    def limits(self, thresholds: Float[np.ndarray, " thresholds"]) -> Float32[np.ndarray, "1 thresholds"]:
+        """What an influence has to reach: the thresholds in float32, for every training example."""
+        return thresholds.astype(np.float32)[None, :]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTiles:
+    """Estimates that are stored as one array of floats."""
+
+    estimate: Any
+    """Floats [train, test], NumPy or JAX."""
+    rows: int
+
+    def comparable(self, start: int) -> Float32[Array, "rows test"]:
+        """Some rows; the last tile is filled up with NaN, to be of the same shape."""
+        block = jnp.asarray(self.estimate[start : start + self.rows], jnp.float32)
+        missing = self.rows - len(block)
+        return jnp.pad(block, ((0, missing), (0, 0)), constant_values=jnp.nan) if missing else block
+
+    def limits(self, thresholds: Float[np.ndarray, " thresholds"]) -> Float32[np.ndarray, "1 thresholds"]:
+        """As those of `FloatTiles`."""
+        return thresholds.astype(np.float32)[None, :]
 
 
 Tiles = CountTiles | FloatTiles
@@ -92,7 +146,7 @@ def make_tiles(
     kernel = choose_kernel("auto", len(masks), masks.shape[1], score.shape[1])
     train, num_in = pack_models(padded, kernel)
     test, num_right = pack_models(score, kernel)
-    return CountTiles(train, num_in, test, num_right, len(masks), rows)
+    return CountTiles(train, np.asarray(num_in), test, num_right, len(masks), rows)
 
 
 def default_rows(num_train: int, num_test: int) -> int:
@@ -106,24 +160,38 @@ def starts(num_train: int, rows: int) -> Iterator[int]:
     return iter(range(0, num_train, rows))
 
 
-def difference_of_means(
-    sum_in: Float32[Array, "rows test"],
-    sum_out: Float32[Array, "rows test"],
-    num_in: Int32[Array, " rows"],
+def is_undefined(comparable: Num[Array, "rows test"]) -> Bool[Array, "rows test"]:
+    """Where an estimate, as `comparable` returns it, is over no model on either side."""
+    if jnp.issubdtype(comparable.dtype, jnp.floating):
+        return jnp.isnan(comparable)
+    return comparable == jnp.iinfo(comparable.dtype).min
+
+
+@partial(jax.jit, static_argnames=("rows", "dtype"))
+def _numerators_of_counts(
+    leading: Int32[Array, "rows test"] | None,
+    train: Chunk,
+    num_in: Int32[Array, " padded"],
+    test: Chunk,
+    num_right: Int32[Array, " test"],
     num_models: Int32[Array, ""],
-) -> Float32[Array, "rows test"]:
-    """Mean over the models with the example minus that over the models without; NaN where either has no model (0 / 0)."""
+    start: Int32[Array, ""],
+    *,
+    rows: int,
+    dtype: str,
+) -> Int[Array, "rows test"]:
+    right_in = add_counts(leading, tile_of(train, start, rows), test)
+    inside, everything = (
+        jax.lax.dynamic_slice_in_dim(num_in, start, rows)[:, None].astype(dtype),
+        num_models.astype(dtype),
+    )
+    # Either product may overflow; their difference does not, and whole numbers wrap around.
+    numerator = everything * right_in.astype(dtype) - inside * num_right[None, :].astype(dtype)
+    defined = (inside > 0) & (inside < everything)
+    return jnp.where(defined, numerator, jnp.iinfo(dtype).min)
 
-    def mean(total: Float32[Array, "rows test"], number: Int32[Array, " rows"]) -> Float32[Array, "rows test"]:
-        # The barrier hides that the divisor is one value a row: XLA would multiply by its reciprocal for most shapes, and
-        # divide for others, and a quarter of the quotients would depend on the shape in their last bit.
-        spread = jnp.broadcast_to(number.astype(jnp.float32)[:, None], total.shape)
-        return total / jax.lax.optimization_barrier(spread)
 
-    return mean(sum_in, num_in) - mean(sum_out, num_models - num_in)
-
-
-@partial(jax.jit, static_argnames="rows")
+@partial(jax.jit, static_argnames=("rows", "width"))
 def _influence_of_counts(
     leading: Int32[Array, "rows test"] | None,
     train: Chunk,
@@ -134,21 +202,33 @@ def _influence_of_counts(
     start: Int32[Array, ""],
     *,
     rows: int,
-) -> Float32[Array, "rows test"]:
+    width: Width,
+) -> Float[Array, "rows test"]:
     right_in = add_counts(leading, tile_of(train, start, rows), test)
-    right_out = num_right[None, :] - right_in
-    return difference_of_means(
-        right_in.astype(jnp.float32),
-        right_out.astype(jnp.float32),
-        jax.lax.dynamic_slice_in_dim(num_in, start, rows),
-        num_models,
-    )
+    inside = jax.lax.dynamic_slice_in_dim(num_in, start, rows)
+    return _quotient(right_in.astype(jnp.float64), num_right.astype(jnp.float64), inside, num_models).astype(width)
 
 
-@jax.jit
-def _influence_of_digits(masks: Bool[Array, "models rows"], score: FixedPoint) -> Float32[Array, "rows test"]:
+@partial(jax.jit, static_argnames="width")
+def _influence_of_digits(
+    masks: Bool[Array, "models rows"], score: FixedPoint, *, width: Width
+) -> Float[Array, "rows test"]:
     sum_in: DigitSums = sum_digits(masks, score.digits)
-    sum_out: DigitSums = score.totals.astype(sum_in.dtype)[None, :] - sum_in
     num_in = jnp.sum(masks, axis=0, dtype=jnp.int32)
-    difference = difference_of_means(in_units(sum_in), in_units(sum_out), num_in, jnp.int32(len(masks)))
-    return difference * score.unit[None, :]
+    quotient = _quotient(in_units(sum_in), in_units(score.totals[None, :])[0], num_in, jnp.int32(len(masks)))
+    return (quotient * score.unit.astype(jnp.float64)[None, :]).astype(width)
+
+
+def _quotient(
+    sum_in: Float[Array, "rows test"],
+    total: Float[Array, " test"],
+    num_in: Int32[Array, " rows"],
+    num_models: Int32[Array, ""],
+) -> Float[Array, "rows test"]:
+    """The difference of means as one fraction, in float64; NaN where either mean is over no model (0 / 0)."""
+    inside, everything = num_in.astype(jnp.float64)[:, None], num_models.astype(jnp.float64)
+    numerator = everything * sum_in - inside * total[None, :]
+    # The barrier hides that the divisor is one value a row: XLA would multiply by its reciprocal for most shapes, and
+    # divide for others, and a quarter of the quotients would depend on the shape in their last bit.
+    divisor = jnp.broadcast_to(inside * (everything - inside), numerator.shape)
+    return numerator / jax.lax.optimization_barrier(divisor)
