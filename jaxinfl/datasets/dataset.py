@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from jaxinfl.arguments import shown
 from jaxinfl.datasets.arrays import as_images, check_same_shape
-from jaxinfl.datasets.labels import check_text, code_labels
+from jaxinfl.datasets.labels import check_text, code_labels, label_rows
 
 _HASHED_AT_ONCE = 64 * 2**20  # bytes; bounds the copies made of arrays that are not contiguous
 
@@ -61,10 +61,11 @@ class Dataset:
         name: str = "arrays",
     ):
         train_pixels, test_pixels = as_images(train_images, test_images)
-        train, test, names = code_labels(train_labels, test_labels, class_names)
-        _check_lengths("train", train_pixels, train)
-        _check_lengths("test", test_pixels, test)
+        labels = label_rows(train_labels, test_labels)
+        _check_lengths("train", train_pixels, labels["train_labels"])
+        _check_lengths("test", test_pixels, labels["test_labels"])
         check_same_shape(train_pixels, test_pixels)
+        train, test, names = code_labels(labels, class_names)
         if not isinstance(name, str):
             raise TypeError(f"name is {shown(name)}. Taken: a string.")
         check_text("name", name)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Integer
 from numpy.typing import ArrayLike
 
 from jaxinfl.arguments import is_whole, shown
@@ -24,20 +25,28 @@ Labels = dict[str, np.ndarray]
 """train_labels and test_labels."""
 
 
+def label_rows(train: ArrayLike, test: ArrayLike) -> Labels:
+    """Both sets as arrays [n] of any dtype.
+
+    Raises:
+      ValueError: a wrong shape, no examples, NaN or masked values.
+    """
+    return {"train_labels": _as_rows("train_labels", train), "test_labels": _as_rows("test_labels", test)}
+
+
 def code_labels(
-    train: ArrayLike, test: ArrayLike, class_names: Sequence[str] | None
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Both sets as integers [n] from 0 to K-1, still in their own dtype where they were integers, and the K class names.
+    given: Labels, class_names: Sequence[str] | None
+) -> tuple[Integer[np.ndarray, " train"], Integer[np.ndarray, " test"], tuple[str, ...]]:
+    """Both sets as integers from 0 to K-1, still in their own dtype where they were integers, and the K class names.
 
     Text (`str`, or `bytes` as UTF-8) gets the position of its name among `class_names`; where none are given, among the
     sorted names of both sets together. Names that differ only in their Unicode form (NFC, NFD) are one name.
 
     Raises:
       TypeError: neither integers nor text, or text in one set and numbers in the other.
-      ValueError: a wrong shape, no examples, examples without a label, a label outside the classes, a class without a
-        training example, fewer than 2 classes, unsuitable class names.
+      ValueError: examples without a label, a label outside the classes, a class without a training example, fewer than
+        2 classes, unsuitable class names.
     """
-    given = {"train_labels": _as_rows("train_labels", train), "test_labels": _as_rows("test_labels", test)}
     names = _as_class_names(class_names)
     texts = {field: _as_text(field, labels) for field, labels in given.items()}
     if all(text is not None for text in texts.values()):
