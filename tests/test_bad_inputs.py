@@ -15,7 +15,7 @@ from jaxinfl.store import RunDirectoryError
 from tests.valid_calls import CALLS, Call, never_compiled
 
 INPUTS = 3000
-OF_ONE_SIZE = {"one more row", "one row less", "fewer", "other length", "other pixels"}
+OF_ONE_SIZE = {"one more row", "one row less", "no columns", "fewer", "other length", "other pixels"}
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 

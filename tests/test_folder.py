@@ -101,8 +101,8 @@ def change_folder(root, case):
     if case == "missing":
         return root / "no", FileNotFoundError, "no does not exist or is not a folder"
     if case == "no test":
-        (root / "test").rename(root / "validation")
-        return root, ValueError, r"has no folder test\. Taken: .*train/<class>"
+        (root / "test").rename(root / "Test")
+        return root, ValueError, r"has no folder test; it holds Test, train\. Taken: .*train/<class>.* val, valid"
     if case == "no train":
         (root / "train").rename(root / "training")
         return root, ValueError, "has no folder train"
@@ -132,7 +132,7 @@ def change_folder(root, case):
         path.write_bytes(png(random_images(1, 64, 64)[0])[:-3000])
     elif case == "16 bit":
         Image.fromarray(np.zeros((4, 5), np.uint16)).save(path)
-        return root, ValueError, r"b\.png has pixels of Pillow's mode 'I;16'.*8-bit"
+        return root, ValueError, r"b\.png has pixels of Pillow's mode 'I;16'.*8 bits"
     elif case == "too long":
         path.write_bytes(png(random_images(1, 1, 200)[0]))
         return root, ValueError, r"b\.png cannot be read.*200 x 1 is too long"
@@ -153,7 +153,8 @@ def test_folder_refuses(folder, case):
 
 
 @pytest.mark.parametrize("limit", [19, 9])  # 20 pixels: over the limit Pillow warns, over twice the limit it raises
-def test_folder_decompression_bomb(folder, monkeypatch, limit):
+def test_folder_decompression_bomb(folder, tmp_path, monkeypatch, limit):
+    monkeypatch.setenv("JAXINFL_IMAGE_CACHE", str(tmp_path / "cache"))  # others may have decoded the same content
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # as most programs run

@@ -85,29 +85,92 @@ def test_the_center_of_the_stored_square_is_what_torchvision_evaluates(folder, r
         np.testing.assert_array_equal(view[0], np.asarray(image.crop((left, top, left + 28, top + 28))))
 
 
-@pytest.mark.parametrize("change", ["size", "content", "another file", "Pillow"])
+@pytest.mark.parametrize(
+    "change", ["size", "content", "another file", "Pillow", "background", "label", "order", "split"]
+)
 def test_other_content_is_another_entry(folder, root, monkeypatch, change):
-    first, size = load_dataset(folder, image_size=8), 8
+    """Whatever the names and dates are: content, labels, order and what is for testing."""
+    first, arguments = load_dataset(folder, image_size=8), {"image_size": 8}
+    a, b = folder / "train" / "a" / "0.png", folder / "train" / "b" / "0.png"
     if change == "size":
-        size = 9
-    elif change == "content":  # of the same length and name
-        path = folder / "train" / "a" / "0.png"
-        date = path.stat().st_mtime_ns
-        path.write_bytes(png(random_images(1, 20, 30, seed=9)[0]))
-        os.utime(path, ns=(date, date + 1_000_000))
+        arguments["image_size"] = 9
+    elif change == "content":  # of the same length, name and date
+        date = a.stat().st_mtime_ns
+        a.write_bytes(png(random_images(1, 20, 30, seed=9)[0]))
+        os.utime(a, ns=(date, date))
     elif change == "another file":
-        (folder / "train" / "a" / "1.png").write_bytes(png(random_images(1)[0]))
+        a.with_name("1.png").write_bytes(png(random_images(1)[0]))
+    elif change == "background":
+        arguments["background"] = "black"
+    elif change == "label":
+        a.rename(a.with_name("t"))
+        b.rename(a)
+        a.with_name("t").rename(b)
+    elif change == "order":
+        b.rename(b.with_name("2.png"))
+    elif change == "split":
+        (folder / "test" / "a" / "0.png").rename(a.with_name("1.png"))
+        shutil.copy(a, folder / "test" / "a" / "0.png")
     else:
         monkeypatch.setattr(cache.PIL, "__version__", "0")
-    assert (load_dataset(folder, image_size=size).fingerprint == first.fingerprint) == (change == "Pillow")
+    same = load_dataset(folder, **arguments).fingerprint == first.fingerprint
+    assert same == (change in ("Pillow", "background"))  # these images are opaque
     assert len(entries(root)) == 2
 
 
-def test_a_folder_that_moved_is_the_same(folder, root, never_decoded):
+def test_labels_that_are_exchanged_under_equal_names_sizes_and_dates(tmp_path, root):
+    """As tar, zip and rsync leave files: of one date; and bitmaps of one size. Every training label is turned."""
+    pixels = random_images(8)
+    names = [f"{split}/{name}/{k}.bmp" for split in ("train", "test") for name in "ab" for k in range(2)]
+    files = {name: png(image, file_format="BMP") for name, image in zip(names, pixels, strict=True)}
+    folder = write_folder(tmp_path / "swapped", files)
+    for file in folder.rglob("*.bmp"):
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+    before = load_dataset(folder)
+    np.testing.assert_array_equal(before.train_images, pixels[:4])
+    (folder / "train" / "a").rename(folder / "train" / "c")
+    (folder / "train" / "b").rename(folder / "train" / "a")
+    (folder / "train" / "c").rename(folder / "train" / "b")
+    after = load_dataset(folder)
+    np.testing.assert_array_equal(after.train_images, pixels[[2, 3, 0, 1]])
+    np.testing.assert_array_equal(after.train_labels, before.train_labels)
+    assert after.fingerprint != before.fingerprint
+
+
+def test_two_folders_of_equal_names_sizes_and_dates(tmp_path, root):
+    for seed, name in enumerate("xy"):
+        files = {file: png(random_images(1, seed=seed)[0], file_format="BMP") for file in NAMES}
+        folder = write_folder(tmp_path / name / "pets", {file.replace("png", "bmp"): c for file, c in files.items()})
+        for file in folder.rglob("*.bmp"):
+            os.utime(file, (1_700_000_000, 1_700_000_000))
+        np.testing.assert_array_equal(load_dataset(folder).train_images, random_images(1, seed=seed).repeat(3, axis=0))
+
+
+def test_the_same_content_under_other_names_and_dates_is_decoded_once(folder, root, never_decoded):
     first = load_dataset(folder, image_size=8)
     never_decoded()
-    moved = load_dataset(folder.rename(folder.with_name("moved")), image_size=8)
-    assert moved.fingerprint == first.fingerprint and moved.name == "moved"
+    copied = shutil.copytree(folder, folder.with_name("copied"), copy_function=shutil.copyfile)
+    for old, new in (("train/b/0.png", "train/b/00.png"), ("train/a", "train/aa"), ("test/a", "test/aa")):
+        (copied / old).rename(copied / new)
+    again = load_dataset(copied, image_size=8)
+    assert again.fingerprint == first.fingerprint and again.class_names == ("aa", "b")
+    assert len(entries(root)) == 1
+
+
+def test_a_file_that_changes_while_it_is_loaded_is_noticed(folder, root, monkeypatch):
+    """What is decoded is what was hashed, or nothing is kept: else the cache would hold it under a wrong name."""
+    decode = cache.decode_images
+
+    def change_before(*arguments):
+        (folder / "train" / "b" / "1.png").write_bytes(png(random_images(1, 22, 28, seed=9)[0]))
+        return decode(*arguments)
+
+    monkeypatch.setattr(cache, "decode_images", change_before)
+    with pytest.raises(ValueError, match=r"train/b/1\.png was changed while the data set was loaded\. Load it again"):
+        load_dataset(folder, image_size=8)
+    assert entries(root) == []
+    monkeypatch.setattr(cache, "decode_images", decode)
+    assert load_dataset(folder, image_size=8).num_train == 3
 
 
 def flip(path):
@@ -192,7 +255,7 @@ def test_progress_is_shown_on_a_terminal(folder, root, monkeypatch, capsys, is_t
     monkeypatch.setattr(cache, "Console", lambda stderr: Console(stderr=stderr, force_terminal=is_terminal))
     load_dataset(folder, image_size=8)
     captured = capsys.readouterr()
-    assert ("decoding" in captured.err) == shown and not captured.out
+    assert ("decoding" in captured.err) == ("reading" in captured.err) == shown and not captured.out
 
 
 def test_where_the_cache_lies(monkeypatch, tmp_path):

@@ -127,3 +127,67 @@ def test_npz_mistakes_name_the_file_and_its_keys(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=images, y_train=labels[:3], x_test=images, y_test=labels)
     with pytest.raises(ValueError, match=r"a\.npz: x_train holds 4 examples and y_train 3"):
         load_dataset(tmp_path / "a.npz")
+
+
+# --- MedMNIST --------------------------------------------------------------------------------------------------------
+
+
+def medmnist(**more):
+    """As its files are: labels in a column, and a validation set."""
+    given = arrays()
+    columns = {name: given[name][:, None].astype(np.uint8) for name in ("train_labels", "test_labels")}
+    images = {name: given[name] for name in ("train_images", "test_images")}
+    return images | columns | {"val_images": given["test_images"][:2], "val_labels": columns["test_labels"][:2]} | more
+
+
+def test_the_keys_of_medmnist(tmp_path, caplog):
+    np.savez(tmp_path / "pets.npz", **medmnist(class_names=np.array(["a", "b", "c"])))
+    dataset = load_dataset(tmp_path / "pets.npz")
+    assert dataset.fingerprint == Dataset(**arrays()).fingerprint and dataset.class_names == ("a", "b", "c")
+    assert f"val_images, val_labels of {tmp_path / 'pets.npz'} are left out" in caplog.text
+
+
+def test_a_validation_set_beside_keras_keys(tmp_path, npz_arrays, caplog):
+    np.savez(tmp_path / "plain.npz", **npz_arrays)
+    load_dataset(tmp_path / "plain.npz")
+    assert not caplog.text
+    np.savez(tmp_path / "pets.npz", **npz_arrays, x_val=npz_arrays["x_test"], y_val=npz_arrays["y_test"])
+    assert load_dataset(tmp_path / "pets.npz").num_test == 4
+    assert "x_val, y_val of" in caplog.text and "made of x_train, y_train, x_test, y_test" in caplog.text
+
+
+def test_both_names_in_one_file(tmp_path, npz_arrays, caplog):
+    """Keras's, as ever; that others are there is said."""
+    np.savez(tmp_path / "pets.npz", **npz_arrays, **medmnist(train_images=np.zeros((6, 4, 5, 3), np.uint8)))
+    assert load_dataset(tmp_path / "pets.npz").fingerprint == Dataset(**arrays()).fingerprint
+    assert "train_images, train_labels, test_images, test_labels of" in caplog.text
+
+
+def test_mistakes_are_told_by_the_names_of_the_file(tmp_path):
+    given = medmnist()
+    del given["test_labels"]
+    np.savez(tmp_path / "a.npz", **given)
+    with pytest.raises(ValueError, match=r"a\.npz lacks test_labels; it holds .*Taken: x_train.*, or train_images"):
+        load_dataset(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", **medmnist(train_labels=np.eye(6, 14, dtype=np.uint8) + np.eye(6, 14, 1, np.uint8)))
+    with pytest.raises(ValueError, match=r"b\.npz: train_labels has shape \(6, 14\).*multi-label"):
+        load_dataset(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", **medmnist(train_labels=np.zeros((3, 1), np.uint8)))
+    with pytest.raises(ValueError, match=r"c\.npz: train_images holds 6 examples and train_labels 3"):
+        load_dataset(tmp_path / "c.npz")
+
+
+def test_names_of_classes_as_labels(tmp_path, npz_arrays):
+    names = np.array(["cat", "dog", "eel"])
+    for dtype in ("U3", "S3"):
+        text = {key: names[npz_arrays[key]].astype(dtype) for key in ("y_train", "y_test")}
+        np.savez(tmp_path / "pets.npz", **npz_arrays | text)
+        dataset = load_dataset(tmp_path / "pets.npz")
+        assert dataset.class_names == ("cat", "dog", "eel")
+        np.testing.assert_array_equal(dataset.test_labels, npz_arrays["y_test"])
+    pickled = {key: names[npz_arrays[key]].astype(object) for key in ("y_train", "y_test")}
+    np.savez(tmp_path / "pickled.npz", **npz_arrays | pickled)
+    with pytest.raises(ValueError, match=r"y_train in .* holds pickled Python objects .*text with \.astype\(str\)"):
+        load_dataset(tmp_path / "pickled.npz")
+    np.savez(tmp_path / "plain.npz", **npz_arrays | {key: labels.astype(str) for key, labels in pickled.items()})
+    assert load_dataset(tmp_path / "plain.npz").fingerprint == Dataset(**arrays()).fingerprint

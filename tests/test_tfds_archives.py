@@ -96,7 +96,7 @@ def test_tfds_dtd_itself_trains_on_train_and_validation(tmp_path):
     assert dataset.class_names == tuple(names) and sorted(dataset.train_labels) == list(range(47))
     for label, image in zip(dataset.test_labels, dataset.test_images, strict=True):
         np.testing.assert_array_equal(image, fit_square(Image.fromarray(sized(3 * label)), 16))
-    with pytest.raises(ValueError, match="train_labels lacks 7 of the 47 classes"):
+    with pytest.raises(ValueError, match="dtd, split train lacks 7 of the 47 classes"):
         load_dataset("dtd", tmp_path, image_size=16, splits="train:validation+test")
 
 

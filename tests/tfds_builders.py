@@ -44,6 +44,13 @@ class JaxinflGray(JaxinflTiny):
     shape = (None, None, 1)
 
 
+class JaxinflTransparent(JaxinflTiny):
+    """Color and transparency."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    shape = (4, 5, 4)
+
+
 VARYING = {"train": [(30, 40), (60, 20), (16, 16)], "validation": [(9, 9)], "test": [(8, 9)]}
 
 

@@ -216,6 +216,11 @@ CHANNELS = Kind(
     }
 )
 
+CHOICE_OF_BACKGROUND = Kind(
+    {name: change for name, change in CHOICE.broken.items() if name not in ("none", "upper case", "array", "list")}
+    | {"another color": constant("gray"), "not for digits": constant("white"), "list": constant(["white"])}
+)
+
 _score = {"masks": MASKS, "score": SCORE}
 _both = {"masks": MASKS, "train_score": MASKS.but("floats"), "test_score": SCORE}
 _given = {"masks": masks, "score": probability}
@@ -326,10 +331,10 @@ CALLS = [
          {"first": MASKS, "second": MASKS, "confidence": share()}),
     Call(jaxinfl.Dataset, _arrays, _array_kinds),
     Call(jaxinfl.channel_statistics, {"data": data}, {"data": NOTHING_ELSE}),
-    Call(jaxinfl.load_dataset, {"name": "digits", "data_dir": None, "image_size": None, "splits": None},
+    Call(jaxinfl.load_dataset, {"name": "digits", "data_dir": None, "image_size": None, "splits": None, "background": None},
          {"name": PATH.but(none=constant(None), nul=constant("a\0b.npz")), "data_dir": PATH,
           "image_size": Kind({name: change for name, change in whole(1, 4096).broken.items() if name not in ("none", "fraction", "array")}),
-          "splits": NOTHING_ELSE.but("none")}),
+          "splits": NOTHING_ELSE.but("none"), "background": CHOICE_OF_BACKGROUND}),
     Call(jaxinfl.Recipe, _recipe, _recipe_kinds),
     Call(jaxinfl.ModelKeys, {"init": keys, "order": keys, "augment": keys}, {"init": KEYS, "order": KEYS, "augment": KEYS}),
     Call(recipes.stored_side, {"crop": 224}, {"crop": whole(1, 4096)}),

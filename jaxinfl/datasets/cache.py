@@ -1,9 +1,11 @@
 """Decoded images on disk, made once and memory-mapped from then on.
 
-A folder for each data set, version, split and size: images.npy holds the training images and behind them the test
-images, uint8 [train + test, height, width, channels]. It appears all at once, when everything is in it, so that a
-conversion that is killed leaves nothing that could be taken for data; and its checksums are compared whenever it is
-opened. Everything below `cache_root()` can be deleted at any time.
+A folder for each content and way to decode it: images.npy holds the training images and behind them the test images,
+uint8 [train + test, height, width, channels]. Content is the encoded bytes of every image with its label, in order, and
+nothing else: names and dates of files stay as they are when their content is exchanged. So every file is read and hashed
+whenever a data set is loaded, which takes a small part of the time of decoding. The folder appears all at once, when
+everything is in it, so that a conversion that is killed leaves nothing that could be taken for data; and its checksums
+are compared whenever it is opened. Everything below `cache_root()` can be deleted at any time.
 """
 
 import hashlib
@@ -14,8 +16,9 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import PIL
@@ -23,10 +26,11 @@ from jaxtyping import Int32, UInt8
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jaxinfl.datasets.images import EncodedImages, Layout, decode_images
+from jaxinfl.datasets.images import EncodedImages, Layout, decode_images, hash_images
+from jaxinfl.datasets.transparency import DEFAULT_BACKGROUND, Alpha, Transparency, warn_of_lost_content
 
 _log = logging.getLogger("jaxinfl")
-_FORMAT = 1
+_FORMAT = 2
 _CHECKED_AT_ONCE = 16 * 2**20  # bytes
 
 Decoded = tuple[UInt8[np.ndarray, "examples height width channels"], Int32[np.ndarray, " examples"]]
@@ -49,59 +53,127 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxinfl" / "images"
 
 
+@dataclass
+class _Source:
+    """What is to be decoded: the encoded images of both splits, and what was found when they were read."""
+
+    splits: tuple[LabelledImages, LabelledImages]
+    digests: tuple[list[bytes], list[bytes]]
+    labels: Int32[np.ndarray, " examples"]
+    background: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def content(self) -> str:
+        """64 hex digits over every image and label, in order."""
+        digest = hashlib.sha256()
+        first = 0
+        for digests in self.digests:
+            digest.update(f"{len(digests)} images\n".encode())
+            for image, label in zip(digests, self.labels[first : first + len(digests)].tolist(), strict=True):
+                digest.update(b"%d " % label + image)
+            first += len(digests)
+        return digest.hexdigest()
+
+
+class _Kept(NamedTuple):
+    """What lies in the cache."""
+
+    images: UInt8[np.ndarray, "examples height width channels"]
+    labels: Int32[np.ndarray, " examples"]
+    transparency: Transparency
+
+
 def decode_cached(
-    source: dict[str, Any], train: LabelledImages, test: LabelledImages, choose_layout: Callable[[], Layout]
+    settings: dict[str, Any],
+    train: LabelledImages,
+    test: LabelledImages,
+    choose_layout: Callable[[], Layout],
+    background: str | None,
+    name: str,
 ) -> Decoded:
     """The images of both splits, decoded and resized: from the cache, or made and put there.
 
     Args:
-      source: JSON values that are other for other content: name, version, splits, size, files with their dates.
-      train, test: read only where the cache lacks them.
+      settings: JSON values that are other where the same content is decoded otherwise, such as the size.
+      train, test: read and hashed always, decoded only where the cache lacks them.
       choose_layout: the shape to bring images to; called only where the cache lacks them.
+      background: "white" or "black", behind what is transparent; None: white, with a warning where it matters.
+      name: names the data set in that warning.
 
     Where the cache cannot be written (a full disk, a read-only home), they are decoded into memory, with a warning.
     """
+    source = _read((train, test), background or DEFAULT_BACKGROUND)
     # Decoders and filters differ in last bits from one release of Pillow to the next.
-    identity = source | {"format": _FORMAT, "pillow": PIL.__version__}
+    identity = settings | {"format": _FORMAT, "pillow": PIL.__version__}
+    identity |= {"background": source.background, "content": source.content()}
     text = json.dumps(identity, sort_keys=True)
     folder = cache_root() / hashlib.sha256(text.encode()).hexdigest()[:32]
-    found = _open(folder, text)
-    if found is not None:
-        return found
-    layout = choose_layout()
+    kept = _open(folder, text)
+    if kept is None:
+        kept = _decode_into(folder, text, source, choose_layout())
+    # The level of whoever called load_dataset.
+    warn_of_lost_content(kept.transparency, len(source), name, background, stacklevel=4)
+    return kept.images, kept.labels
+
+
+def _read(splits: tuple[LabelledImages, LabelledImages], background: str) -> _Source:
+    """Read and hash every image, which makes the labels known, too."""
+    digests: tuple[list[bytes], list[bytes]] = ([], [])
+    with _progress("reading") as bar:
+        for split, found in zip(splits, digests, strict=True):
+            task = bar.add_task(split.where, total=len(split))
+            for piece in hash_images(split, split.where):
+                found += piece
+                bar.advance(task, len(piece))
+    labels = np.concatenate([split.labels for split in splits]).astype(np.int32)
+    return _Source(splits, digests, labels, background)
+
+
+def _decode_into(folder: Path, identity: str, source: _Source, layout: Layout) -> _Kept:
+    """Decode and keep in the cache; in memory where that cannot be written."""
     try:
-        _make(folder, text, (train, test), layout)
+        _make(folder, identity, source, layout)
     except OSError as error:
         _log.warning(
             "Decoded images cannot be kept in %s (%s), so they are decoded into memory, and again at the next start. "
             "Set JAXINFL_IMAGE_CACHE to a folder with %.1f GB of room.",
             cache_root(),
             error,
-            (len(train) + len(test)) * np.prod(layout, dtype=float) / 1e9,
+            len(source) * np.prod(layout, dtype=float) / 1e9,
         )
     else:
-        found = _open(folder, text)
-        if found is not None:
-            return found
-    images = np.empty((len(train) + len(test), *layout), np.uint8)
-    first = 0
-    for piece in _decoded((train, test), layout):
+        kept = _open(folder, identity)
+        if kept is not None:
+            return kept
+    images = np.empty((len(source), *layout), np.uint8)
+    first, transparency = 0, Transparency()
+    for piece, alphas in _decoded(source, layout):
         images[first : first + len(piece)] = piece
         first += len(piece)
-    return images, np.concatenate([train.labels, test.labels]).astype(np.int32)
+        transparency = transparency.plus(alphas)
+    return _Kept(images, source.labels, transparency)
 
 
-def _make(folder: Path, identity: str, splits: tuple[LabelledImages, LabelledImages], layout: Layout) -> None:
+def _make(folder: Path, identity: str, source: _Source, layout: Layout) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
+    transparency = Transparency()
+
+    def pieces() -> Iterator[np.ndarray]:
+        nonlocal transparency
+        for piece, alphas in _decoded(source, layout):
+            transparency = transparency.plus(alphas)
+            yield piece
+
     try:
-        shape = (sum(map(len, splits)), *layout)
         # Written, not mapped: a disk that fills up is an error then, and not the end of the process.
-        checksum = _write(draft / "images.npy", shape, np.uint8, _decoded(splits, layout))
-        labels = np.concatenate([split.labels for split in splits]).astype(np.int32)
-        about = {"identity": identity, "images": checksum}
-        about["labels"] = _write(draft / "labels.npy", labels.shape, np.int32, [labels])
-        (draft / "about.json").write_text(json.dumps(about))
+        about: dict[str, Any] = {"identity": identity}
+        about["images"] = _write(draft / "images.npy", (len(source), *layout), np.uint8, pieces())
+        about["labels"] = _write(draft / "labels.npy", source.labels.shape, np.int32, [source.labels])
+        about["transparency"] = transparency._asdict()
+        (draft / "about.json").write_text(json.dumps(about | {"about": _checksum_of_json(about)}))
         shutil.rmtree(folder, ignore_errors=True)  # one that is damaged
         os.replace(draft, folder)
     except OSError:
@@ -127,19 +199,33 @@ def _write(path: Path, shape: tuple[int, ...], dtype: type[np.generic], pieces: 
     return checksum
 
 
-def _decoded(splits: Iterable[LabelledImages], layout: Layout) -> Iterator[UInt8[np.ndarray, "n h w c"]]:
-    """All images in their order, some at a time, with a progress bar where standard error is a terminal."""
+def _progress(verb: str) -> Progress:
+    """A bar where standard error is a terminal."""
     console = Console(stderr=True)
-    columns = TextColumn("decoding {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        for split in splits:
+    columns = TextColumn(f"{verb} {{task.description}}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _decoded(source: _Source, layout: Layout) -> Iterator[tuple[UInt8[np.ndarray, "n h w c"], list[Alpha]]]:
+    """All images in their order, some at a time, and what their transparency means.
+
+    Raises:
+      ValueError: an image cannot be decoded, or it or its label is another than was hashed.
+    """
+    with _progress("decoding") as bar:
+        for split, digests in zip(source.splits, source.digests, strict=True):
             task = bar.add_task(split.where, total=len(split))
-            for piece in decode_images(split, layout, split.where):
-                yield piece
+            for piece, alphas in decode_images(split, layout, split.where, source.background, digests):
+                yield piece, alphas
                 bar.advance(task, len(piece))
+    if not np.array_equal(np.concatenate([split.labels for split in source.splits]), source.labels):
+        raise ValueError(
+            f"Labels of {source.splits[0].where} were changed while the data set was loaded. Load it again once nothing "
+            "writes there any more."
+        )
 
 
-def _open(folder: Path, identity: str) -> Decoded | None:
+def _open(folder: Path, identity: str) -> _Kept | None:
     """What lies in the cache; None where that is nothing, or damaged."""
     if not folder.is_dir():
         return None
@@ -148,16 +234,21 @@ def _open(folder: Path, identity: str) -> Decoded | None:
         images = np.load(folder / "images.npy", mmap_mode="r")
         # Mapped, as the images are: a header that declares more than the file holds is refused before memory is taken.
         labels = np.array(np.load(folder / "labels.npy", mmap_mode="r"))
-        intact = about["identity"] == identity
+        intact = about["identity"] == identity and about.pop("about") == _checksum_of_json(about)
         for name, values in (("images", images), ("labels", labels)):
             intact = intact and _checksum(values) == about[name]
+        kept = _Kept(np.asarray(images), labels, Transparency(**about["transparency"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         _log.warning("%s is damaged (%s); the images are decoded again.", folder, error)
         return None
     if not intact:
         _log.warning("%s is damaged (a checksum differs); the images are decoded again.", folder)
         return None
-    return np.asarray(images), labels
+    return kept
+
+
+def _checksum_of_json(about: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(about, sort_keys=True).encode())
 
 
 def _checksum(values: np.ndarray) -> int:

@@ -1,5 +1,6 @@
 """Data sets as folders of image files: root/train/<class>/* and root/test/<class>/*."""
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,44 +11,60 @@ from jaxtyping import Int32
 from jaxinfl.datasets.cache import decode_cached
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.images import choose_layout, survey_images
+from jaxinfl.datasets.labels import normal_form
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
+    *(".pbm", ".pgm", ".ppm", ".pnm"),
+)
+VALIDATION = ("val", "valid", "validation")
+"""Folders that are tested on where there is no folder test."""
+
+LEFT_OUT = frozenset(
+    {
+        *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information"),
+        *("__macosx", "icon\r", "@eadir", "lost+found"),
+    }
+)
+"""What Windows, macOS, network storage and Linux put into folders by themselves, in lower case; besides hidden files."""
+
+_log = logging.getLogger("jaxinfl")
 
 
-def load_folder(root: str | os.PathLike, image_size: int | None = None) -> Dataset:
-    """The image files below `root`, classes and files in the order of their names (by code point).
+def load_folder(root: str | os.PathLike, image_size: int | None = None, background: str | None = None) -> Dataset:
+    """The image files below `root`, classes and files in the order of their names (by code point, in Unicode's form NFC).
 
-    Hidden files and folders (".…") are left out. Orientation tags of photographs are not applied.
-    `image_size` as in `load_dataset`.
+    Hidden files and folders (".…") and those of `LEFT_OUT` are left out at every level. Orientation tags of photographs
+    are not applied, but Pillow applies those of TIFF files. Where there is no folder test, one of `VALIDATION` is taken
+    for it, which a warning of the logger "jaxinfl" says; it also says so where both are there and one is left out.
+    `image_size` and `background` as in `load_dataset`.
 
     Raises:
       FileNotFoundError: no such folder.
-      ValueError: train or test is missing, there are no classes, a class is empty or in test only, something
-        that is not an image file lies where images are expected, or an image cannot be read.
+      ValueError: train or test is missing, there are no classes, a class is empty or in test only, two class folders have
+        one name in two forms of Unicode, a link is broken, something that is not an image file lies where images are
+        expected, an image cannot be read, has several frames, or was changed meanwhile.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
+        _check_link(root)
         raise FileNotFoundError(f"{root} does not exist or is not a folder. Give a folder that holds train and test.")
-    for split in ("train", "test"):
-        if not (root / split).is_dir():
-            raise ValueError(f"{root} has no folder {split}. Taken: {root}/train/<class>/* and {root}/test/<class>/*.")
-    class_names = [folder.name for folder in _class_folders(root / "train")]
-    only_test = [folder.name for folder in _class_folders(root / "test") if folder.name not in class_names]
+    train_classes, test_classes = _class_folders(_train_folder(root)), _class_folders(_test_folder(root))
+    class_names = list(train_classes)
+    only_test = [folder for name, folder in test_classes.items() if name not in train_classes]
     if only_test:
         raise ValueError(
-            f"{root / 'test'} has classes that {root / 'train'} lacks: {', '.join(only_test[:5])}. "
-            "Add training images, or remove them."
+            f"{only_test[0].parent} has classes that {root / 'train'} lacks: "
+            f"{', '.join(folder.name for folder in only_test[:5])}. Add training images, or remove these folders."
         )
-    train_files, train_labels = _labelled_files(root / "train", class_names)
-    test_files, test_labels = _labelled_files(root / "test", class_names)
-    train, test = _Files(train_files, train_labels, str(root)), _Files(test_files, test_labels, str(root))
-    # The same names with the same sizes and dates are the same files, wherever the folder lies.
-    dates = [(str(file.relative_to(root)), *_size_and_date(file)) for file in (*train_files, *test_files)]
+    train, test = (_labelled_files(classes, class_names, str(root)) for classes in (train_classes, test_classes))
     images, labels = decode_cached(
-        {"folder": dates, "image_size": image_size},
+        {"image_size": image_size},
         train,
         test,
         lambda: choose_layout([survey_images(files, str(root)) for files in (train, test)], image_size),
+        background,
+        str(root),
     )
     return Dataset(
         train_images=images[: len(train)],
@@ -74,35 +91,87 @@ class _Files:
         return self.files[index]
 
 
-def _size_and_date(file: Path) -> tuple[int, int]:
-    about = file.stat()
-    return about.st_size, about.st_mtime_ns
+def _train_folder(root: Path) -> Path:
+    if not (root / "train").is_dir():
+        raise _no_split(root, "train")
+    return root / "train"
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted((entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=lambda entry: entry.name)
+def _test_folder(root: Path) -> Path:
+    """The folder test, or what stands for it."""
+    others = [root / name for name in VALIDATION if (root / name).is_dir()]
+    listed = ", ".join(map(str, others))
+    if (root / "test").is_dir():
+        if others:
+            _log.warning("%s is left out: models are trained on %s and tested on %s.", listed, "train", root / "test")
+        return root / "test"
+    if not others:
+        raise _no_split(root, "test")
+    if len(others) > 1:
+        raise ValueError(f"{root} has no folder test, and several in its place: {listed}. Rename one of them to test.")
+    _log.warning("%s has no folder test: models are tested on %s.", root, listed)
+    return others[0]
 
 
-def _class_folders(split: Path) -> list[Path]:
-    entries = _visible(split)
-    stray = [entry for entry in entries if not entry.is_dir()]
-    if stray:
-        raise ValueError(f"{stray[0]} is not a folder. Taken: {split}/<class>/*; move it into its class, or remove it.")
+def _no_split(root: Path, split: str) -> ValueError:
+    _check_link(root / split)
+    there = ", ".join(entry.name for entry in _entries(root)[:10]) or "nothing"
+    instead = f" (or {', '.join(VALIDATION)} in place of test)" if split == "test" else ""
+    return ValueError(
+        f"{root} has no folder {split}; it holds {there}. Taken: {root}/train/<class>/* and {root}/test/<class>/*"
+        f"{instead}. Names are told apart by case."
+    )
+
+
+def _check_link(path: Path) -> None:
+    """Refuse a link to nothing as what it is."""
+    if path.is_symlink() and not path.exists():
+        raise ValueError(
+            f"{path} is a broken link: it points to {os.readlink(path)}, which does not exist. Fetch or restore that, or "
+            "remove the link."
+        )
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What counts in a folder, in an order that is the same on every file system."""
+    entries = [
+        entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name.casefold() not in LEFT_OUT
+    ]
+    return sorted(entries, key=lambda entry: (normal_form(entry.name), entry.name))
+
+
+def _class_folders(split: Path) -> dict[str, Path]:
+    """The folder of each class, by the class' name."""
+    entries = _entries(split)
+    folders: dict[str, Path] = {}
+    for entry in entries:
+        _check_link(entry)
+        if not entry.is_dir():
+            raise ValueError(
+                f"{entry} is not a folder. Taken: {split}/<class>/*; move it into its class, or remove it."
+            )
+        other = folders.setdefault(normal_form(entry.name), entry)
+        if other is not entry:
+            raise ValueError(
+                f"{split} has two folders whose names are one text in two forms of Unicode, {other.name!a} and "
+                f"{entry.name!a}. Move the files of one into the other, or rename one of them."
+            )
     if not entries:
         raise ValueError(f"{split} holds no classes. Taken: one folder a class, {split}/<class>/*.")
-    return entries
+    return folders
 
 
-def _labelled_files(split: Path, class_names: list[str]) -> tuple[list[Path], np.ndarray]:
+def _labelled_files(classes: dict[str, Path], class_names: list[str], where: str) -> _Files:
     files: list[Path] = []
     labels: list[int] = []
-    for folder in _class_folders(split):
-        members = _visible(folder)
+    for name, folder in classes.items():
+        members = _entries(folder)
         if not members:
             raise ValueError(f"{folder} is empty. Add images, or remove the folder.")
         for member in members:
+            _check_link(member)
             if not member.is_file() or member.suffix.lower() not in SUFFIXES:
                 raise ValueError(f"{member} is not an image file. Taken: {', '.join(SUFFIXES)}; convert or remove it.")
         files += members
-        labels += [class_names.index(folder.name)] * len(members)
-    return files, np.array(labels, np.int32)
+        labels += [class_names.index(name)] * len(members)
+    return _Files(files, np.array(labels, np.int32), where)

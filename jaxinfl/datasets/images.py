@@ -1,10 +1,12 @@
 """Encoded images of any size, decoded by Pillow into one uint8 array."""
 
+import contextlib
+import hashlib
 import io
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -14,6 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from jaxinfl.arguments import MOST_BYTES
+from jaxinfl.datasets.transparency import Alpha, ImageRefused, flatten
 
 DEFAULT_SIZE = 224
 """Side in pixels that images of varying size are brought to when no `image_size` is given."""
@@ -57,11 +60,6 @@ def survey_images(images: EncodedImages, where: str) -> Survey:
         for i in range(len(images)):
             encoded = images[i]
             width, height, mode = _named(_read_header, encoded, _describe(encoded, i, where))
-            if mode not in _GRAY_MODES and mode not in _COLOR_MODES:
-                raise ValueError(
-                    f"{_describe(encoded, i, where)} has pixels of Pillow's mode {mode!r}, which do not fit in 8 bits. "
-                    "Convert it to 8-bit gray or RGB."
-                )
             sizes.add((height, width))
             gray = gray and mode in _GRAY_MODES
     return Survey(frozenset(sizes), gray)
@@ -81,26 +79,52 @@ def choose_layout(surveys: Iterable[Survey], image_size: int | None) -> Layout:
     return Layout(side, side, channels)
 
 
+def hash_images(images: EncodedImages, where: str) -> Iterator[list[bytes]]:
+    """SHA-256 of the encoded bytes of every image, in their order, a few hundred at a time.
+
+    Threads: hashing and reading work without Python's lock.
+    """
+
+    def digest(item: tuple[int, Path | bytes]) -> bytes:
+        i, encoded = item
+        return _named(lambda encoded: hashlib.sha256(_content(encoded)).digest(), encoded, _describe(encoded, i, where))
+
+    yield from _mapped(digest, images)
+
+
 def decode_images(
-    images: EncodedImages, layout: Layout, where: str
-) -> Iterator[UInt8[np.ndarray, "n height width channels"]]:
-    """Decode all `images` to shape `layout`, in their order, a few hundred at a time.
+    images: EncodedImages, layout: Layout, where: str, background: str, digests: Sequence[bytes]
+) -> Iterator[tuple[UInt8[np.ndarray, "n height width channels"], list[Alpha]]]:
+    """Decode all `images` to shape `layout`, in their order, a few hundred at a time; what their transparency means.
 
     An image of another size is scaled, its shorter side to that of the (then square) layout, and cut around its
     center. Threads: Pillow decodes without Python's lock.
+
+    Args:
+      background: "white" or "black", behind what is transparent.
+      digests: of `hash_images`; what is decoded has them, or `ValueError` is raised.
     """
 
-    def decode(item: tuple[int, Path | bytes]) -> UInt8[np.ndarray, "height width channels"]:
+    def decode(item: tuple[int, Path | bytes]) -> tuple[UInt8[np.ndarray, "height width channels"], Alpha]:
         i, encoded = item
-        return _named(lambda encoded: _decode(encoded, layout), encoded, _describe(encoded, i, where))
+        return _named(
+            lambda encoded: _decode(encoded, digests[i], layout, background), encoded, _describe(encoded, i, where)
+        )
 
+    for decoded in _mapped(decode, images):
+        pixels, alphas = zip(*decoded, strict=True)
+        yield np.stack(pixels), list(alphas)
+
+
+def _mapped(function: Callable[[tuple[int, Path | bytes]], _T], images: EncodedImages) -> Iterator[list[_T]]:
+    """`function` of some images after the others, with their numbers, by threads."""
     with ThreadPool(min(16, os.cpu_count() or 1)) as pool:
         for start in range(0, len(images), _DECODED_AT_ONCE):
             stop = min(start + _DECODED_AT_ONCE, len(images))
-            # Read here, decode there: readers of record files are not made for many threads.
+            # Records are read here: readers of record files are not made for many threads.
             with _bombs_are_errors():
-                decoded = pool.map(decode, [(i, images[i]) for i in range(start, stop)])
-            yield np.stack(decoded)
+                results = pool.map(function, [(i, images[i]) for i in range(start, stop)])
+            yield results
 
 
 def resize_arrays(
@@ -139,21 +163,48 @@ def fit_square(image: Image.Image, side: int) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
+def _content(encoded: Path | bytes) -> bytes:
+    return encoded.read_bytes() if isinstance(encoded, Path) else encoded
+
+
 def _read_header(encoded: Path | bytes) -> tuple[int, int, str]:
     with Image.open(encoded if isinstance(encoded, Path) else io.BytesIO(encoded)) as image:
+        _check_kind(image)
         return image.width, image.height, image.mode
 
 
-def _decode(encoded: Path | bytes, layout: Layout) -> UInt8[np.ndarray, "height width channels"]:
-    with Image.open(encoded if isinstance(encoded, Path) else io.BytesIO(encoded)) as file:
-        # Palettes with transparency by way of RGBA, which Pillow asks for with a warning.
-        image = file.convert("RGBA") if file.mode == "P" and "transparency" in file.info else file
-        image = image.convert("L" if layout.channels == 1 else "RGB")
+def _check_kind(image: Image.Image) -> None:
+    """Refuse an opened image that has no 8-bit pixels, or several frames."""
+    if image.mode not in _GRAY_MODES and image.mode not in _COLOR_MODES:
+        raise ImageRefused(
+            f"has pixels of Pillow's mode {image.mode!r}, which do not fit in 8 bits. Scale the pixels of all images to "
+            "0..255 by one factor and save them with 8 bits: np.rint(np.asarray(image) / 257).astype(np.uint8) for 16 "
+            "bits. Pillow's own convert() would cut the values off at 255."
+        )
+    # A phone's JPEG (Pillow's MPO) has a preview or a second view behind the picture itself.
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise ImageRefused(
+            f"holds {getattr(image, 'n_frames', 'several')} frames or pages, of which only one could be taken. Save the "
+            "frames that you want as files of their own, with Pillow: image.seek(k); image.copy().save(file)."
+        )
+
+
+def _decode(
+    encoded: Path | bytes, digest: bytes, layout: Layout, background: str
+) -> tuple[UInt8[np.ndarray, "height width channels"], Alpha]:
+    content = _content(encoded)
+    if hashlib.sha256(content).digest() != digest:
+        raise ImageRefused(
+            "was changed while the data set was loaded. Load it again once nothing writes there any more."
+        )
+    with Image.open(io.BytesIO(content)) as file:
+        _check_kind(file)
+        image, alpha = flatten(file, "L" if layout.channels == 1 else "RGB", background)
     if image.size != (layout.width, layout.height):
         if layout.height != layout.width:  # only a data set that declares one size, and breaks its word, comes here
             raise ValueError(f"it is {image.width} x {image.height}, not {layout.width} x {layout.height} as declared")
         image = fit_square(image, layout.height)
-    return np.asarray(image).reshape(layout)
+    return np.asarray(image).reshape(layout), alpha
 
 
 def _describe(encoded: Path | bytes, index: int, where: str) -> str:
@@ -164,12 +215,23 @@ def _named(read: Callable[[Path | bytes], _T], encoded: Path | bytes, name: str)
     """`read(encoded)`, with errors that name the image."""
     try:
         return read(encoded)
+    except ImageRefused as error:
+        raise ValueError(f"{name} {error}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{name} is too large: {error}. Scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
         ) from error
     except Exception as error:  # Pillow's many decoders raise many types on damaged files
-        raise ValueError(f"{name} cannot be read as an image: {error}. Replace or remove it.") from error
+        raise ValueError(f"{name} cannot be read as an image: {error}. {_remedy(encoded, error)}.") from error
+
+
+def _remedy(encoded: Path | bytes, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "Allow this user to read it"
+    with contextlib.suppress(OSError):
+        if isinstance(encoded, Path) and encoded.read_bytes().startswith(b"version https://git-lfs"):
+            return "It is a pointer of Git LFS, and not the file itself: fetch that with git lfs pull"
+    return "Replace or remove it"
 
 
 def _bombs_are_errors() -> warnings.catch_warnings:

@@ -10,6 +10,7 @@ from jaxinfl.datasets.digits import load_digits
 from jaxinfl.datasets.folder import load_folder
 from jaxinfl.datasets.images import resize_arrays
 from jaxinfl.datasets.npz import load_npz
+from jaxinfl.datasets.transparency import check_background
 
 _MOST_PIXELS = 4096
 """A side of images for training; what asks for more is a slip, and would exhaust memory."""
@@ -21,15 +22,19 @@ def load_dataset(
     *,
     image_size: int | None = None,
     splits: str | tuple[str, str] | None = None,
+    background: str | None = None,
 ) -> Dataset:
     """Load a data set. The order of the examples is always the same.
 
     Args:
       name: the first of these that fits:
         - "digits": 1437 + 360 handwritten digits, 8 x 8 x 1, embedded, no download.
-        - a path that ends in .npz: arrays x_train, y_train, x_test, y_test and optionally class_names.
-        - a folder: images root/train/<class>/* and root/test/<class>/*. A `str` without "/" is taken for one when
-          it holds train or test; write "./name" to insist.
+        - a path that ends in .npz: arrays x_train, y_train, x_test, y_test (Keras) or train_images, train_labels,
+          test_images, test_labels (MedMNIST), and optionally class_names. A validation set in it is left out, which a
+          warning of the logger "jaxinfl" says.
+        - a folder: images root/train/<class>/* and root/test/<class>/*, or val, valid or validation where there is no
+          test. A `str` without "/" is taken for one when it holds train or test; write "./name" to insist. Files with
+          several frames or pages are refused.
         - any image classification data set of TensorFlow Datasets ("cifar10", "dtd", "cifar10:3.0.2",
           "cifar10_corrupted/fog_1"): read, and downloaded and prepared first if need be. Needs the packages
           tensorflow-datasets and array-record, not TensorFlow itself.
@@ -45,11 +50,15 @@ def load_dataset(
       splits: the TensorFlow Datasets splits to train and test on, ("train[:80%]", "validation") for instance, or both in
         one string with a colon between them, "train+validation:test", as from a command line.
         None: "train" and "test"; with "validation" added to the training set for dtd and oxford_flowers102.
+      background: "white" or "black": what is put behind images with transparency, in folders and TensorFlow Datasets.
+        None: white, with a `UserWarning` where images vary in transparency but not in their visible color, because a
+        white drawing cannot be seen on white.
 
     Returns:
       The data. Images are gray (1 channel) if all are, else RGB; an .npz file keeps its channels.
       Memory: about that of the arrays. Images of folders and TensorFlow Datasets are decoded once, kept in
-      JAXINFL_IMAGE_CACHE (by default ~/.cache/jaxinfl/images; a byte a pixel and channel) and memory-mapped.
+      JAXINFL_IMAGE_CACHE (by default ~/.cache/jaxinfl/images; a byte a pixel and channel) and memory-mapped. The files
+      are read and hashed at every call, so that changed content is noticed whatever its names and dates are.
 
     Raises:
       TypeError: an argument or an array has a wrong type.
@@ -64,15 +73,21 @@ def load_dataset(
     if data_dir is not None:
         check_path(data_dir, "data_dir", "a folder")
     _check_image_size(image_size)
+    check_background(background)
     kind = _kind(name)
     parts = None if splits is None else _parse_splits(splits, kind)
     if kind == "folder":
-        return load_folder(name, image_size)
+        return load_folder(name, image_size, background)
     if kind == "tfds":
         # Imported here: only this branch touches TensorFlow Datasets.
         from jaxinfl.datasets.tfds import load_tfds
 
-        return load_tfds(os.fspath(name), data_dir, image_size=image_size, splits=parts)
+        return load_tfds(os.fspath(name), data_dir, image_size=image_size, splits=parts, background=background)
+    if background is not None:
+        raise ValueError(
+            f"background is {background!r}, but only images of folders and TensorFlow Datasets have transparency. "
+            "Leave it out."
+        )
     dataset = load_digits() if kind == "digits" else load_npz(name)
     return dataset if image_size is None else _resized(dataset, image_size)
 

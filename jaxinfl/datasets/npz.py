@@ -1,5 +1,6 @@
-"""Data sets in one .npz file, with the keys that Keras uses."""
+"""Data sets in one .npz file, with the keys that Keras or MedMNIST use."""
 
+import logging
 import math
 import os
 import struct
@@ -13,6 +14,12 @@ from jaxinfl.arguments import MOST_BYTES
 from jaxinfl.datasets.dataset import Dataset
 
 REQUIRED_KEYS = ("x_train", "y_train", "x_test", "y_test")
+"""Training images and labels, test images and labels, as Keras calls them."""
+MEDMNIST_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+_FIELDS = MEDMNIST_KEYS  # of `Dataset`, which has the same names in the same order
+_NOT_USED = ("x_val", "y_val", "x_valid", "y_valid", "val_images", "val_labels")
+
+_log = logging.getLogger("jaxinfl")
 
 _MAX_HEADER_BYTES = 2**16  # an .npy header is a line
 # What reading a damaged or hostile zip file can raise, beyond what `np.load` turns into ValueError.
@@ -20,7 +27,10 @@ _READ_ERRORS = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError
 
 
 def load_npz(path: str | os.PathLike) -> Dataset:
-    """The data set in the .npz file `path`: x_train, y_train, x_test, y_test and, if it is there, class_names.
+    """The data set in the .npz file `path`: `REQUIRED_KEYS` or `MEDMNIST_KEYS` and, if it is there, class_names.
+
+    A validation set is left out, and so are arrays under the other names where both are there; a warning of the logger
+    "jaxinfl" says it.
 
     Every member's declared shape is checked before anything is allocated, so a small file cannot ask for more
     memory than its directory says, nor for more in all than this machine has (`memory_limit`). Pickled objects are
@@ -36,9 +46,10 @@ def load_npz(path: str | os.PathLike) -> Dataset:
         raise FileNotFoundError(f"{path} does not exist or is not a file. Give the path of an .npz file.")
     try:
         with zipfile.ZipFile(path) as archive:
-            keys = _check_keys(path, archive)
+            required = _choose_keys(path, archive)
+            keys = [*required, *(["class_names"] if "class_names" in _members(archive) else [])]
             declared = {key: _check_member(path, key, archive) for key in keys}
-            _check_sizes(path, declared)
+            _check_sizes(path, declared, required)
     except (zipfile.BadZipFile, EOFError) as error:
         raise _unreadable(path, error) from error
     arrays = {}
@@ -50,22 +61,16 @@ def load_npz(path: str | os.PathLike) -> Dataset:
         raise _unreadable(path, error) from error
     class_names = _class_names(path, arrays.get("class_names"))
     try:
-        return Dataset(
-            train_images=arrays["x_train"],
-            train_labels=arrays["y_train"],
-            test_images=arrays["x_test"],
-            test_labels=arrays["y_test"],
-            class_names=class_names,
-            name=path.stem,
-        )
+        fields = {field: arrays[key] for field, key in zip(_FIELDS, required, strict=True)}
+        return Dataset(**fields, class_names=class_names or None, name=path.stem)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {_in_keys_of_the_file(str(error))}") from None
+        raise type(error)(f"{path}: {_in_keys_of_the_file(str(error), required)}") from None
 
 
-def _in_keys_of_the_file(message: str) -> str:
+def _in_keys_of_the_file(message: str, keys: tuple[str, ...]) -> str:
     """A message about a `Dataset`'s fields, about the keys that they came from."""
-    for split in ("train", "test"):
-        message = message.replace(f"{split}_images", f"x_{split}").replace(f"{split}_labels", f"y_{split}")
+    for field, key in zip(_FIELDS, keys, strict=True):
+        message = message.replace(field, key)
     return message
 
 
@@ -76,17 +81,29 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
     )
 
 
-def _check_keys(path: Path, archive: zipfile.ZipFile) -> list[str]:
-    """The keys to load, once all required ones are known to be there."""
-    there = sorted(name.removesuffix(".npy") for name in archive.namelist())
-    listed = ", ".join(name if name.isprintable() else repr(name) for name in there[:10]) or "nothing"
-    missing = [key for key in REQUIRED_KEYS if key not in there]
-    if missing:
+def _members(archive: zipfile.ZipFile) -> list[str]:
+    return sorted(name.removesuffix(".npy") for name in archive.namelist())
+
+
+def _choose_keys(path: Path, archive: zipfile.ZipFile) -> tuple[str, ...]:
+    """The four keys to load, which are all there."""
+    there = _members(archive)
+    complete = [keys for keys in (REQUIRED_KEYS, MEDMNIST_KEYS) if set(keys) <= set(there)]
+    if not complete:
+        listed = ", ".join(name if name.isprintable() else repr(name) for name in there[:10]) or "nothing"
+        # Told of the names of which more are there.
+        keys = max((REQUIRED_KEYS, MEDMNIST_KEYS), key=lambda keys: len(set(keys) & set(there)))
+        missing = ", ".join(key for key in keys if key not in there)
         raise ValueError(
-            f"{path} lacks {', '.join(missing)}; it holds {listed}. Taken: {', '.join(REQUIRED_KEYS)} "
-            "and optionally class_names. Save the arrays under these names."
+            f"{path} lacks {missing}; it holds {listed}. Taken: {', '.join(REQUIRED_KEYS)}, or "
+            f"{', '.join(MEDMNIST_KEYS)}, and optionally class_names. Save the arrays under these names."
         )
-    return [*REQUIRED_KEYS, *(["class_names"] if "class_names" in there else [])]
+    unused = [key for key in (*_NOT_USED, *(key for keys in complete[1:] for key in keys)) if key in there]
+    if unused:
+        _log.warning(
+            "%s of %s are left out: the data set is made of %s.", ", ".join(unused), path, ", ".join(complete[0])
+        )
+    return complete[0]
 
 
 def memory_limit() -> int:
@@ -97,7 +114,7 @@ def memory_limit() -> int:
         return MOST_BYTES
 
 
-def _check_sizes(path: Path, declared: dict[str, tuple[tuple[int, ...], int]]) -> None:
+def _check_sizes(path: Path, declared: dict[str, tuple[tuple[int, ...], int]], required: tuple[str, ...]) -> None:
     """Refuse arrays that together do not fit in memory, and more class names than there can be classes."""
     limit = memory_limit()
     total = sum(size for _, size in declared.values())
@@ -107,7 +124,7 @@ def _check_sizes(path: Path, declared: dict[str, tuple[tuple[int, ...], int]]) -
             f"{path} declares {listed}: {total / 2**30:.3g} GiB. At most {limit / 2**30:.3g} GiB are taken, the memory of this "
             "machine. Save smaller images, or an image folder, which is read from disk."
         )
-    examples, names = (math.prod(declared.get(key, ((0,), 0))[0]) for key in ("y_train", "class_names"))
+    examples, names = (math.prod(declared.get(key, ((0,), 0))[0]) for key in (required[1], "class_names"))
     if names > max(examples, 2):
         raise ValueError(
             f"{path} declares {names} class_names for {examples} training labels; every class takes a training example."
@@ -125,7 +142,8 @@ def _check_member(path: Path, key: str, archive: zipfile.ZipFile) -> tuple[tuple
     if dtype.hasobject:
         raise ValueError(
             f"{key} in {path} holds pickled Python objects ({dtype}), which are never loaded: a pickle can run any "
-            "program. Save it as a plain array; images of unequal size go into an image folder."
+            "program. Save it as a plain array: text with .astype(str), numbers with .astype(np.int64); images of unequal "
+            "size go into an image folder."
         )
     declared, limit = math.prod(shape) * dtype.itemsize, memory_limit()
     if declared > limit:

@@ -12,6 +12,7 @@ from jaxinfl.datasets.cache import decode_cached
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.download import DatasetUnavailable, prepare
 from jaxinfl.datasets.images import Layout, choose_layout, survey_images
+from jaxinfl.datasets.shards import INFO, READ_ERRORS, DamagedCopy, because, check_shards, damaged_copy, shard_of
 
 _DEFAULT_SPLITS = {
     "dtd": ("train+validation", "test"),
@@ -20,7 +21,12 @@ _DEFAULT_SPLITS = {
 
 
 def load_tfds(
-    name: str, data_dir: str | os.PathLike | None, *, image_size: int | None, splits: tuple[str, str] | None
+    name: str,
+    data_dir: str | os.PathLike | None,
+    *,
+    image_size: int | None,
+    splits: tuple[str, str] | None,
+    background: str | None = None,
 ) -> Dataset:
     """The TFDS data set `name`, prepared in `data_dir` first if it is not yet. Arguments as in `load_dataset`.
 
@@ -34,18 +40,15 @@ def load_tfds(
     splits = splits or _DEFAULT_SPLITS.get(builder.name, ("train", "test"))
     train, test = (_Records(tfds, builder, split) for split in splits)
     images, labels = decode_cached(
-        {"tfds": builder.info.full_name, "splits": splits, "image_size": image_size, "files": _files(builder)},
+        {"image_size": image_size, "declared": list(image.shape)},
         train,
         test,
         lambda: _layout(image.shape, (train, test), image_size),
+        background,
+        builder.name,
     )
     train_labels, test_labels = labels[: len(train)], labels[len(train) :]
-    for records, found in ((train, train_labels), (test, test_labels)):
-        if found.min() < 0:
-            raise ValueError(
-                f"{records.where} contains the label {found.min()}: TFDS marks examples without a label so. "
-                f"Give splits=(train, test) with labels; there are {', '.join(builder.info.splits)}."
-            )
+    _check_labels(builder, (train, train_labels), (test, test_labels), label.names)
     return Dataset(
         train_images=images[: len(train)],
         train_labels=train_labels,
@@ -56,41 +59,82 @@ def load_tfds(
     )
 
 
-def _files(builder: Any) -> list[tuple[str, int, int]]:
-    """What was prepared: the files with their sizes and dates."""
-    found = sorted(path for path in Path(builder.data_dir).iterdir() if path.is_file())
-    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in found]
-
-
 class _Records:
     """The encoded images of one split; reading image i also notes `labels[i]`, so one pass gives both."""
 
     def __init__(self, tfds: ModuleType, builder: Any, split: str):
-        there = ", ".join(builder.info.splits)
+        self._name, self._folder = builder.name, Path(builder.data_dir)
+        if not (self._folder / INFO).is_file():
+            raise damaged_copy(self._name, self._folder, f"the file {INFO} is missing")
+        self._parts = self._find_parts(builder, split)
+        self.where = f"{builder.name}, split {split}"
         try:
             # Pillow decodes all images, not TFDS, which would use OpenCV if that is installed.
             self._source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-            length = len(self._source)
+            # TFDS settles on a format only now, which names the files.
+            self._parts = self._find_parts(builder, split)
+            check_shards(self._name, self._folder, self._parts)
         except NotImplementedError as error:
             raise ValueError(
                 f"{builder.name} is prepared in {builder.data_dir} in a format that TensorFlow must read ({error}). "
                 "Give another data_dir, to prepare it there as array_record, or remove that copy."
             ) from error
+        except DamagedCopy:
+            raise
+        except READ_ERRORS as error:
+            check_shards(self._name, self._folder, self._parts)  # names the file, if it is one of them
+            raise damaged_copy(self._name, self._folder, f"split {split} cannot be opened{because(error)}") from error
+        self.labels = np.full(len(self._source), -1, np.int32)
+
+    def _find_parts(self, builder: Any, split: str) -> list[Any]:
+        """The files of a split, or `ValueError` where there is no such split or nothing in it."""
+        from tensorflow_datasets.core.data_sources import base
+
+        try:
+            parts = base.file_instructions(builder.info, split)
         except (ValueError, KeyError) as error:
-            raise ValueError(
-                f"split {split!r} of {builder.name} does not exist or is empty ({error}); there are {there}. "
-                "Taken: these, sums of them, and slices like train[:80%]."
-            ) from error
-        self.where = f"{builder.name}, split {split}"
-        self.labels = np.full(length, -1, np.int32)
+            reason = f" ({error})"
+        else:
+            if parts:
+                return parts
+            reason = ""
+        raise ValueError(
+            f"split {split!r} of {builder.name} does not exist or is empty{reason}; there are "
+            f"{', '.join(builder.info.splits)}. Taken: these, sums of them, and slices like train[:80%]."
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int, /) -> bytes:
-        record = self._source[index]
-        self.labels[index] = record["label"]
-        return record["image"]
+        try:
+            record = self._source[index]
+            self.labels[index] = record["label"]
+            return record["image"]
+        except READ_ERRORS as error:
+            fault = f"example {index} of {self.where}, in the file {shard_of(index, self._parts)}, cannot be read{because(error)}"
+            raise damaged_copy(self._name, self._folder, fault) from error
+
+
+def _check_labels(
+    builder: Any, train: tuple[_Records, np.ndarray], test: tuple[_Records, np.ndarray], names: list[str]
+) -> None:
+    """Refuse splits without labels, and a training split that lacks classes, by the remedy that there is: other splits."""
+    there = ", ".join(builder.info.splits)
+    for records, found in (train, test):
+        if found.min() < 0:
+            raise ValueError(
+                f"{records.where} contains the label {found.min()}: TFDS marks examples without a label so. "
+                f"Give splits=(train, test) with labels; there are {there}."
+            )
+    lacking = np.flatnonzero(np.bincount(train[1], minlength=len(names)) == 0)
+    if lacking.size:
+        listed = ", ".join(names[k] for k in lacking[:5])
+        raise ValueError(
+            f"{train[0].where} lacks {lacking.size} of the {len(names)} classes, so they have no training example: "
+            f"{listed}. Give splits=(train, test) of which the first has every class; there are {there}, sums like "
+            "train+validation, and slices."
+        )
 
 
 def _layout(declared: tuple[int | None, ...], splits: tuple[_Records, _Records], image_size: int | None) -> Layout:
@@ -116,6 +160,7 @@ def _import_tfds(name: str) -> ModuleType:
 
 
 def _make_builder(tfds: ModuleType, name: str, data_dir: str | os.PathLike | None) -> Any:
+    from google.protobuf import json_format  # what TFDS reads its descriptions with
     from tensorflow_datasets.core import naming, registered
 
     try:
@@ -134,6 +179,11 @@ def _make_builder(tfds: ModuleType, name: str, data_dir: str | os.PathLike | Non
     except ImportError as error:
         raise DatasetUnavailable(
             f"{name} needs a package that is not installed: {error}. Install it, or use another data set."
+        ) from error
+    except json_format.ParseError as error:
+        raise ValueError(
+            f"{name!r} cannot be opened, because {INFO} or features.json of its prepared copy is damaged: {error} Remove "
+            "that copy, so that the data set is prepared again, or copy its files again from where they are whole."
         ) from error
     except (ValueError, TypeError, AssertionError, RuntimeError) as error:  # no such version or configuration
         raise ValueError(f"{name!r} cannot be built by TensorFlow Datasets: {error}") from error
@@ -165,6 +215,6 @@ def _image_and_label(tfds: ModuleType, builder: Any, name: str) -> tuple[Any, An
     if np.dtype(image.np_dtype) != np.uint8 or len(image.shape) != 3:
         raise ValueError(
             f"{name} has images of dtype {image.np_dtype}, shape {image.shape}. Taken: uint8 [height, width, channels]. "
-            "Convert them and save them as .npz."
+            "Scale the values of all images to 0..255 by one factor, and save them as .npz."
         )
     return image, label
