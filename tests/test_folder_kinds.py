@@ -13,7 +13,7 @@ from jaxinfl.datasets.folder import LEFT_OUT
 from tests.example_images import png, random_images, write_folder
 
 
-def saved(pixels, file_format, **options):
+def encode(pixels, file_format, **options):
     """Encoded images; the first, with the others as further frames."""
     first, *others = (Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in pixels)
     file = io.BytesIO()
@@ -46,7 +46,7 @@ def test_formats_without_loss_keep_every_value(folder, name):
     file_format, channels = FORMATS[name]
     (pixels,) = random_images(1, channels=channels, seed=7)
     options = {"lossless": True} if file_format == "WEBP" else {}
-    (folder / "train" / "b" / name).write_bytes(saved([pixels], file_format, **options))
+    (folder / "train" / "b" / name).write_bytes(encode([pixels], file_format, **options))
     np.testing.assert_array_equal(load_dataset(folder).train_images[2], np.broadcast_to(pixels, (4, 5, 3)))
 
 
@@ -55,7 +55,7 @@ def test_bitmaps_and_photographs(folder):
     file = io.BytesIO()
     Image.fromarray(bits[..., 0]).save(file, "PPM")
     (folder / "train" / "b" / "2.pbm").write_bytes(file.getvalue())
-    photograph = saved(random_images(1, seed=4), "JPEG")
+    photograph = encode(random_images(1, seed=4), "JPEG")
     (folder / "train" / "b" / "3.jfif").write_bytes(photograph)
     dataset = load_dataset(folder)
     np.testing.assert_array_equal(dataset.train_images[2], np.repeat(bits * np.uint8(255), 3, axis=-1))
@@ -68,7 +68,7 @@ def test_bitmaps_and_photographs(folder):
 def test_several_frames_are_refused_by_name_and_the_remedy_works(folder, name, file_format):
     frames = random_images(3, channels=3, seed=5)
     path = folder / "train" / "b" / name
-    path.write_bytes(saved(frames, file_format))
+    path.write_bytes(encode(frames, file_format))
     with pytest.raises(ValueError, match=rf"{name} holds 3 frames or pages, of which only one .*image\.seek\(k\)"):
         load_dataset(folder)
     with Image.open(path) as image:
@@ -81,7 +81,7 @@ def test_several_frames_are_refused_by_name_and_the_remedy_works(folder, name, f
 def test_a_phones_picture_with_a_preview_behind_it_is_taken(folder):
     frames = random_images(2, seed=5)
     path = folder / "train" / "b" / "phone.jpg"
-    path.write_bytes(saved(frames, "MPO"))
+    path.write_bytes(encode(frames, "MPO"))
     with Image.open(path) as image:
         assert image.n_frames == 2
         expected = np.asarray(image.convert("RGB"))
@@ -92,11 +92,17 @@ def test_frames_are_seen_where_sizes_are_declared(tmp_path, folder):
     """No header is looked at before decoding where image_size settles the shape of every image."""
     from jaxinfl.datasets.images import Layout, decode_images, hash_images
 
-    content = [saved(random_images(2, seed=5), "GIF"), saved(random_images(1, channels=1).astype(np.uint16), "PNG")]
+    content = [encode(random_images(2, seed=5), "GIF"), encode(random_images(1, channels=1).astype(np.uint16), "PNG")]
     digests = [digest for piece in hash_images(content, "set") for digest in piece]
     with pytest.raises(ValueError, match="image 0 of set holds 2 frames"):
         list(decode_images(content, Layout(4, 5, 3), "set", "white", digests))
     with pytest.raises(ValueError, match=r"image 0 of set has pixels of Pillow's mode 'I;16'.*/ 257"):
+        list(decode_images(content[1:], Layout(4, 5, 3), "set", "white", digests[1:]))
+    content = [encode(random_images(1, 6, 7), "PNG"), b"no image"]
+    digests = [digest for piece in hash_images(content, "set") for digest in piece]
+    with pytest.raises(ValueError, match=r"image 0 of set is 7 x 6, not 5 x 4 as its data set declares.*an image_size"):
+        list(decode_images(content[:1], Layout(4, 5, 3), "set", "white", digests[:1]))
+    with pytest.raises(ValueError, match=r"image 0 of set cannot be read .*Prepare its data set again"):
         list(decode_images(content[1:], Layout(4, 5, 3), "set", "white", digests[1:]))
 
 
@@ -113,6 +119,19 @@ def test_files_of_the_system_are_left_out_at_every_level(folder, name, level, ki
         (path / "._1.png").write_bytes(b"\0")
     dataset = load_dataset(folder)
     assert dataset.fingerprint == expected and dataset.class_names == ("a", "b")
+
+
+def test_pixels_of_16_bits_keep_their_order_by_the_remedy(folder):
+    """Pillow's own conversion would make white of all but the darkest."""
+    deep = np.arange(20, dtype=np.uint16).reshape(4, 5) * 3400
+    path = folder / "train" / "b" / "2.png"
+    Image.fromarray(deep).save(path)
+    with pytest.raises(ValueError, match=r"2\.png has pixels of .*'I;16'.*np\.rint\(np\.asarray\(image\) / 257\)"):
+        load_dataset(folder)
+    with Image.open(path) as image:
+        pixels = np.rint(np.asarray(image) / 257).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    np.testing.assert_array_equal(load_dataset(folder).train_images[2, ..., 0], np.rint(deep / 257))
 
 
 # --- links -----------------------------------------------------------------------------------------------------------
@@ -213,4 +232,7 @@ def test_a_validation_set_beside_a_test_set(folder, caplog):
     (folder / "val").mkdir()
     with caplog.at_level(logging.WARNING, "jaxinfl"):
         assert load_dataset(folder).fingerprint == expected
-    assert f"{folder / 'val'} is left out: models are trained on train and tested on {folder / 'test'}" in caplog.text
+    assert (
+        f"Left out: {folder / 'val'}. Models are trained on {folder / 'train'} and tested on {folder / 'test'}."
+        in caplog.text
+    )

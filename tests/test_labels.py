@@ -135,16 +135,15 @@ def test_text_is_refused(case):
 # --- advice, followed ------------------------------------------------------------------------------------------------
 
 NUMBERED = r"names, both = .*?\[len\(train_labels\)\]\)"
-KEPT = r"keep = .*?\[keep\](?=[;.])"
 
 
-def refused(given, error=(TypeError, ValueError)):
+def refusal(given, error=(TypeError, ValueError)):
     with pytest.raises(error) as raised:
         Dataset(**given)
     return str(raised.value)
 
 
-def followed(given, code):
+def follow(given, code):
     """The arguments after the statements that an error advises."""
     scope = {name: np.asarray(value) if name != "class_names" else value for name, value in given.items()}
     exec(code, {"np": np}, scope)  # noqa: S102 - the package's own words
@@ -166,10 +165,10 @@ def followed(given, code):
 def test_numbers_that_are_classes_are_numbered_together(train, test, cause):
     """No class of the test set changes its name, although classes are missing there."""
     given = with_labels(np.array(train), np.array(test))
-    message = refused(given)
+    message = refusal(given)
     assert cause in message
     (code,) = re.findall(NUMBERED, message)
-    data = Dataset(**followed(given, code))
+    data = Dataset(**follow(given, code))
     assert names_of(data) == ([str(label) for label in train], [str(label) for label in test])
 
 
@@ -178,23 +177,23 @@ def test_examples_without_a_label_are_removed_with_their_images(column):
     given = with_labels(np.array([0, 1, 2, 0, 1, 2]), np.array([2, -1, 0, -1]))
     if column:
         given["test_labels"] = given["test_labels"][:, None]
-    message = refused(given)
+    message = refusal(given)
     assert "contains the negative label -1 at example 1" in message
     (code,) = re.findall(r"keep = .*?\[keep\], test_labels\[keep\]", message)
-    data = Dataset(**followed(given, code))
+    data = Dataset(**follow(given, code))
     np.testing.assert_array_equal(data.test_labels, [2, 0])
     np.testing.assert_array_equal(data.test_images, given["test_images"][[0, 2]])
 
 
 def test_a_set_without_any_label_is_told_so():
-    message = refused(with_labels(np.array([0, 1, 2, 0, 1, 2]), np.full(4, -1)))
+    message = refusal(with_labels(np.array([0, 1, 2, 0, 1, 2]), np.full(4, -1)))
     assert "this set has none, and another one is needed" in message
 
 
 def test_targets_of_a_regression_are_never_rounded():
     """In one set only, too: the whole numbers of the other would else be taken for classes."""
     for train, test in ((np.linspace(0, 3, 6), np.arange(4.0)), (np.arange(6.0), np.linspace(0, 3, 7)[:4])):
-        message = refused(with_labels(train, test), TypeError)
+        message = refusal(with_labels(train, test), TypeError)
         assert "targets of a regression, which is not taken" in message and "astype(np.int" not in message
 
 
@@ -202,8 +201,8 @@ def test_targets_of_a_regression_are_never_rounded():
 def test_whole_numbers_of_another_dtype_are_cast(dtype):
     given = with_labels(np.array([0, 1, 1, 0, 1, 0], dtype), np.array([1, 0, 0, 1], dtype))
     for field in ("train_labels", "test_labels"):
-        (code,) = re.findall(r"np\.asarray\(\w+\)\.astype\(np\.int64\)", refused(given, TypeError))
-        given = followed(given, f"{field} = {code}")
+        (code,) = re.findall(r"np\.asarray\(\w+\)\.astype\(np\.int64\)", refusal(given, TypeError))
+        given = follow(given, f"{field} = {code}")
     np.testing.assert_array_equal(Dataset(**given).train_labels, [0, 1, 1, 0, 1, 0])
 
 
@@ -212,8 +211,8 @@ def test_one_hot_rows_and_others(dtype):
     labels = np.array([0, 1, 2, 2, 1, 0])
     given = with_labels(np.eye(3, dtype=dtype)[labels], np.eye(3, dtype=dtype)[[2, 1, 0, 1]])
     for field in ("train_labels", "test_labels"):
-        (code,) = re.findall(r"np\.argmax\(\w+, axis=1\)", refused(given))
-        given = followed(given, f"{field} = {code}")
+        (code,) = re.findall(r"np\.argmax\(\w+, axis=1\)", refusal(given))
+        given = follow(given, f"{field} = {code}")
     np.testing.assert_array_equal(Dataset(**given).train_labels, labels)
 
     several = np.eye(3, dtype=dtype)[labels]
@@ -221,30 +220,30 @@ def test_one_hot_rows_and_others(dtype):
     none = np.eye(3, dtype=dtype)[labels]
     none[0] = 0
     for rows in (several, none):
-        message = refused(with_labels(rows, [0, 1, 0, 1]))
+        message = refusal(with_labels(rows, [0, 1, 0, 1]))
         assert "multi-label" in message and "argmax" not in message
 
 
 def test_rows_that_are_no_marks_of_classes():
     soft = np.full((6, 3), 1 / 3)
-    assert "probabilities of the classes, which are not taken" in refused(with_labels(soft, [0, 1, 0, 1]))
+    assert "probabilities of the classes, which are not taken" in refusal(with_labels(soft, [0, 1, 0, 1]))
     coarse_and_fine = np.array([[0, 7], [1, 8], [1, 9]] * 2)
-    message = refused(with_labels(coarse_and_fine, [0, 1, 0, 1]))
+    message = refusal(with_labels(coarse_and_fine, [0, 1, 0, 1]))
     assert "choose one column" in message and "argmax" not in message
-    assert "np.reshape(train_labels, -1)" in refused(with_labels(np.array([[0, 1, 2, 0, 1, 2]]), [0, 1, 2, 1]))
+    assert "np.reshape(train_labels, -1)" in refusal(with_labels(np.array([[0, 1, 2, 0, 1, 2]]), [0, 1, 2, 1]))
 
 
 def test_numbers_written_as_text_beside_numbers():
     given = with_labels(np.array(list("012012")), np.array([2, 1, 0, 1]))
-    (code,) = re.findall(r"np\.asarray\(train_labels\)\.astype\(np\.int64\)", refused(given, TypeError))
-    np.testing.assert_array_equal(Dataset(**followed(given, f"train_labels = {code}")).train_labels, [0, 1, 2] * 2)
+    (code,) = re.findall(r"np\.asarray\(train_labels\)\.astype\(np\.int64\)", refusal(given, TypeError))
+    np.testing.assert_array_equal(Dataset(**follow(given, f"train_labels = {code}")).train_labels, [0, 1, 2] * 2)
 
 
 def test_positions_beside_text():
     class_names = ["dog", "eel", "cat"]
     given = with_labels(np.array(TRAIN), np.array([1, 2, 1, 2]), class_names=class_names)
-    (code,) = re.findall(r"np\.array\(class_names\)\[test_labels\]", refused(given, TypeError))
-    assert names_of(Dataset(**followed(given, f"test_labels = {code}"))) == (TRAIN, ["eel", "cat", "eel", "cat"])
+    (code,) = re.findall(r"np\.array\(class_names\)\[test_labels\]", refusal(given, TypeError))
+    assert names_of(Dataset(**follow(given, f"test_labels = {code}"))) == (TRAIN, ["eel", "cat", "eel", "cat"])
 
 
 @pytest.mark.parametrize("kind", ["numbers", "names", "text", "text and names"])
@@ -257,17 +256,17 @@ def test_a_class_without_training_examples_is_taken_out(kind):
         given = with_labels(train, test)
     if "names" in kind:
         given["class_names"] = names
-    message = refused(given, ValueError)
+    message = refusal(given, ValueError)
     assert "train_labels lacks 1 of the 4 classes" in message
     (code,) = re.findall(r"keep = .*?test_labels\[keep\]", message)
-    given = followed(given, code)
+    given = follow(given, code)
     if kind == "numbers":
-        (code,) = re.findall(NUMBERED, refused(given, ValueError))
-        given = followed(given, code)
+        (code,) = re.findall(NUMBERED, refusal(given, ValueError))
+        given = follow(given, code)
     elif kind == "names":
         for field in ("train_labels", "test_labels"):
             (code,) = re.findall(rf"{field}=(np\.array\(class_names\)\[{field}\])", message)
-            given = followed(given, f"{field} = {code}")
+            given = follow(given, f"{field} = {code}")
         del given["class_names"]
     elif kind == "text and names":
         given["class_names"] = ["ant", "bee", "dog"]
@@ -279,18 +278,18 @@ def test_a_class_without_training_examples_is_taken_out(kind):
 
 def test_labels_from_one_with_names():
     given = with_labels(np.array([1, 2, 3, 3, 2, 1]), np.array([3, 2, 1, 1]), class_names=["a", "b", "c"])
-    assert "begin at 1: subtract 1 from both" in refused(given)
+    assert "begin at 1: subtract 1 from both" in refusal(given)
     given["test_labels"] = np.array([0, 2, 1, 1])
-    assert "subtract" not in refused(given)
+    assert "subtract" not in refusal(given)
 
 
 def test_masked_values_are_not_taken_for_real_ones():
     masked = np.ma.array([0, 1, 2, 2, 1, 0], mask=[0, 0, 0, 0, 0, 1])
-    assert "whose 1 masked values" in refused(with_labels(masked, [2, 1, 0, 1]))
+    assert "whose 1 masked values" in refusal(with_labels(masked, [2, 1, 0, 1]))
     images = np.ma.array(random_images(6), mask=False)
     assert Dataset(**arrays(train_images=images)).num_train == 6
     images[0, 0, 0, 0] = np.ma.masked
-    assert "train_images is a masked array" in refused(arrays(train_images=images))
+    assert "train_images is a masked array" in refusal(arrays(train_images=images))
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
@@ -320,14 +319,14 @@ def test_images_are_scaled_alike_in_both_sets(case, dark):
         test //= 2
     given = arrays(train_images=change(train), test_images=change(test))
     for field in ("train_images", "test_images"):
-        message = refused(given, TypeError)
+        message = refusal(given, TypeError)
         assert cause in message
         (code,) = re.findall(r"(np\.rint\(.*\.astype\(np\.uint8\)|\w+_images\.astype\(np\.uint8\))\.$", message)
-        given = followed(given, f"images = {field}; {field} = {code}")
+        given = follow(given, f"images = {field}; {field} = {code}")
         if cause != "one formula":
             continue
         if field == "train_images":  # the formula of the first message is for both
-            given = followed(given, f"images = test_images; test_images = {code}")
+            given = follow(given, f"images = test_images; test_images = {code}")
             break
     data = Dataset(**given)
     for found, expected in ((data.train_images, train), (data.test_images, test)):
@@ -341,8 +340,8 @@ def test_images_of_true_and_false(other):
     train, test = random_images(6) > 99, random_images(4, seed=1) > 99
     given = arrays(train_images=train, test_images=test.astype(other))
     while given["train_images"].dtype != np.uint8 or given["test_images"].dtype != np.uint8:
-        ((code, field),) = re.findall(r"Convert with (.*?(\w+_images)\.astype.*)\.$", refused(given, TypeError))
-        given = followed(given, f"{field} = {code}")
+        ((code, field),) = re.findall(r"Convert with (.*?(\w+_images)\.astype.*)\.$", refusal(given, TypeError))
+        given = follow(given, f"{field} = {code}")
     data = Dataset(**given)
     white = 255 if other is bool else 1
     np.testing.assert_array_equal(data.train_images, train * np.uint8(white))
@@ -350,13 +349,24 @@ def test_images_of_true_and_false(other):
 
 
 def test_images_of_16_bits_beside_bytes():
-    message = refused(arrays(train_images=random_images(6).astype(np.uint16) * 257), TypeError)
+    message = refusal(arrays(train_images=random_images(6).astype(np.uint16) * 257), TypeError)
     assert "the formula by which the other set was made" in message and "astype(np.uint8)" not in message
 
 
 def test_images_without_a_scale():
-    assert "infinite values" in refused(arrays(train_images=np.full((6, 4, 5, 3), np.inf)))
+    assert "infinite values" in refusal(arrays(train_images=np.full((6, 4, 5, 3), np.inf)))
     for value in (300, -7):
-        message = refused(arrays(train_images=np.full((6, 4, 5, 3), value), test_images=np.full((4, 4, 5, 3), value)))
+        message = refusal(arrays(train_images=np.full((6, 4, 5, 3), value), test_images=np.full((4, 4, 5, 3), value)))
         assert "inf" not in message and "nan" not in message
-    assert "as files: one folder a class" in refused(arrays(train_images=np.array([None] * 6)))
+    assert "as files: one folder a class" in refusal(arrays(train_images=np.array([None] * 6)))
+
+
+def test_layouts_of_images():
+    pixels, labels = random_images(4, 32, 32), np.array([0, 1, 0, 1])
+    given = {"train_labels": labels, "test_images": pixels, "test_labels": labels}
+    first = pixels.transpose(0, 3, 1, 2)
+    (code,) = re.findall(r"images(\.transpose\(.*?\))", refusal(given | {"train_images": first}))
+    np.testing.assert_array_equal(eval(f"first{code}", {"first": first}), pixels)
+    rows = np.ascontiguousarray(first).reshape(4, -1)
+    (code,) = re.findall(r"rows of CIFAR's files, for instance, are (.*)\.$", refusal(given | {"train_images": rows}))
+    np.testing.assert_array_equal(eval(f"rows{code}", {"rows": rows}), pixels)

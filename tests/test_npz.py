@@ -144,7 +144,10 @@ def test_the_keys_of_medmnist(tmp_path, caplog):
     np.savez(tmp_path / "pets.npz", **medmnist(class_names=np.array(["a", "b", "c"])))
     dataset = load_dataset(tmp_path / "pets.npz")
     assert dataset.fingerprint == Dataset(**arrays()).fingerprint and dataset.class_names == ("a", "b", "c")
-    assert f"val_images, val_labels of {tmp_path / 'pets.npz'} are left out" in caplog.text
+    assert (
+        f"Left out of {tmp_path / 'pets.npz'}: val_images, val_labels. The data set is made of train_images"
+        in caplog.text
+    )
 
 
 def test_a_validation_set_beside_keras_keys(tmp_path, npz_arrays, caplog):
@@ -153,14 +156,14 @@ def test_a_validation_set_beside_keras_keys(tmp_path, npz_arrays, caplog):
     assert not caplog.text
     np.savez(tmp_path / "pets.npz", **npz_arrays, x_val=npz_arrays["x_test"], y_val=npz_arrays["y_test"])
     assert load_dataset(tmp_path / "pets.npz").num_test == 4
-    assert "x_val, y_val of" in caplog.text and "made of x_train, y_train, x_test, y_test" in caplog.text
+    assert "npz: x_val, y_val." in caplog.text and "made of x_train, y_train, x_test, y_test" in caplog.text
 
 
 def test_both_names_in_one_file(tmp_path, npz_arrays, caplog):
     """Keras's, as ever; that others are there is said."""
     np.savez(tmp_path / "pets.npz", **npz_arrays, **medmnist(train_images=np.zeros((6, 4, 5, 3), np.uint8)))
     assert load_dataset(tmp_path / "pets.npz").fingerprint == Dataset(**arrays()).fingerprint
-    assert "train_images, train_labels, test_images, test_labels of" in caplog.text
+    assert "train_images, train_labels, test_images, test_labels. The" in caplog.text
 
 
 def test_mistakes_are_told_by_the_names_of_the_file(tmp_path):

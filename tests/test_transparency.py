@@ -16,17 +16,17 @@ from tests.example_images import png, random_images, write_folder
 LEVEL = {"white": 255, "black": 0}
 
 
-def encoded(image, file_format="PNG", **options):
+def encode(image, file_format="PNG", **options):
     file = io.BytesIO()
     image.save(file, file_format, **options)
     return file.getvalue()
 
 
-def opened(image, file_format="PNG", **options):
-    return Image.open(io.BytesIO(encoded(image, file_format, **options)))
+def open_encoded(image, file_format="PNG", **options):
+    return Image.open(io.BytesIO(encode(image, file_format, **options)))
 
 
-def expected(color, alpha, background):
+def compose(color, alpha, background):
     """By the definition, in floats; NumPy rounds halves to even, and there are none: 255 is odd."""
     level, alpha = LEVEL[background], alpha[..., None].astype(np.float64)
     return np.rint((color * alpha + level * (255 - alpha)) / 255).astype(np.uint8)
@@ -54,13 +54,13 @@ def root(tmp_path, monkeypatch):
 @pytest.mark.parametrize("background", LEVEL)
 def test_color_and_gray_with_a_channel_of_transparency(background):
     color, alpha = with_alpha()
-    image, kind = flatten(opened(Image.fromarray(np.dstack([color, alpha]))), "RGB", background)
-    np.testing.assert_array_equal(image, expected(color, alpha, background))
+    image, kind = flatten(open_encoded(Image.fromarray(np.dstack([color, alpha]))), "RGB", background)
+    np.testing.assert_array_equal(image, compose(color, alpha, background))
     assert kind is Alpha.HARMLESS
     gray, alpha = with_alpha(3, 1)
     for mode in ("L", "RGB"):
-        image, _ = flatten(opened(Image.fromarray(np.dstack([gray, alpha]), "LA")), mode, background)
-        of_definition = expected(gray, alpha, background)
+        image, _ = flatten(open_encoded(Image.fromarray(np.dstack([gray, alpha]), "LA")), mode, background)
+        of_definition = compose(gray, alpha, background)
         np.testing.assert_array_equal(np.asarray(image).reshape(6, 7, -1)[..., :1], of_definition)
 
 
@@ -73,11 +73,11 @@ def test_formats_with_transparency(file_format, background):
         image = Image.fromarray(indices, "P")
         image.putpalette(random_images(1, 1, 5, 3)[0].tobytes())
         color, alpha = np.asarray(image.convert("RGB")), np.where(indices == 2, 0, 255)
-        file = opened(image, "GIF", transparency=2)
+        file = open_encoded(image, "GIF", transparency=2)
     else:
         options = {"lossless": True, "exact": True} if file_format == "WEBP" else {}
-        file = opened(Image.fromarray(np.dstack([color, alpha])), file_format, **options)
-    np.testing.assert_array_equal(flatten(file, "RGB", background)[0], expected(color, alpha, background))
+        file = open_encoded(Image.fromarray(np.dstack([color, alpha])), file_format, **options)
+    np.testing.assert_array_equal(flatten(file, "RGB", background)[0], compose(color, alpha, background))
 
 
 @pytest.mark.parametrize("background", LEVEL)
@@ -88,8 +88,8 @@ def test_palettes_with_transparency(background):
     image.putpalette(palette.tobytes())
     several = np.array([0, 10, 128, 255, 254, 1, 77, 255, 255], np.uint8)
     for given, levels in ((bytes(several), several), (4, np.where(np.arange(9) == 4, 0, 255))):
-        flat, _ = flatten(opened(image, transparency=given), "RGB", background)
-        np.testing.assert_array_equal(flat, expected(palette[indices], levels[indices], background))
+        flat, _ = flatten(open_encoded(image, transparency=given), "RGB", background)
+        np.testing.assert_array_equal(flat, compose(palette[indices], levels[indices], background))
 
 
 def png_by_hand(depth, color_type, samples, transparent):
@@ -138,7 +138,7 @@ def test_opaque_images_keep_their_bytes(root, mode):
         image = image.convert(mode)
         options = {"transparency": bytes([255] * 256) if mode == "P" else 77}
         if mode == "P":
-            assert "transparency" in opened(image, **options).info
+            assert "transparency" in open_encoded(image, **options).info
     else:
         image = image.convert(mode[:-1]).convert(mode)
     if mode == "L":
@@ -146,7 +146,7 @@ def test_opaque_images_keep_their_bytes(root, mode):
     if mode == "1":
         options = {}
     file_format = "TIFF" if mode == "PA" else "PNG"
-    write(root, {"1.png": encoded(image.convert("LA") if mode == "PA" else image, file_format, **options)})
+    write(root, {"1.png": encode(image.convert("LA") if mode == "PA" else image, file_format, **options)})
     given = Image.open(root / "train" / "b" / "1.png")
     plain = np.asarray((given.convert("RGBA") if given.mode == "P" else given).convert("RGB"))
     for background in (None, "white", "black"):
@@ -164,12 +164,12 @@ def drawing(color, seed=0):
 
 def test_the_background_is_white_or_what_is_asked_for(root):
     shape = drawing(0)
-    write(root, {"1.png": encoded(Image.fromarray(shape))})
+    write(root, {"1.png": encode(Image.fromarray(shape))})
     with pytest.warns(UserWarning, match="1 of the 5 images"):
         by_default = load_dataset(root)
     white, black = load_dataset(root, background="white"), load_dataset(root, background="black")
     assert by_default.fingerprint == white.fingerprint != black.fingerprint
-    np.testing.assert_array_equal(white.train_images[2], expected(shape[..., :3], shape[..., 3], "white"))
+    np.testing.assert_array_equal(white.train_images[2], compose(shape[..., :3], shape[..., 3], "white"))
     assert white.train_images[2].max() == 255 and white.train_images[2].min() == 0 == black.train_images[2].max()
     assert load_dataset(root, background="white").fingerprint == white.fingerprint
 
@@ -180,7 +180,7 @@ def test_the_warning_counts_and_stays_with_the_cache(root):
     hidden[hidden[..., 3] == 0] = 0
     color, alpha = with_alpha()
     images = [drawing(0), hidden, np.dstack([color, alpha]), np.dstack([color, np.full((6, 7), 128, np.uint8)])]
-    write(root, {f"{k}.png": encoded(Image.fromarray(image)) for k, image in enumerate(images, start=1)})
+    write(root, {f"{k}.png": encode(Image.fromarray(image)) for k, image in enumerate(images, start=1)})
     for _ in range(2):  # decoded, and from the cache
         with pytest.warns(UserWarning) as caught:
             dataset = load_dataset(root)
@@ -197,7 +197,7 @@ def test_the_warning_names_the_line_that_loads(tmp_path, monkeypatch):
     import subprocess
     import sys
 
-    write(tmp_path / "pets", {"1.png": encoded(Image.fromarray(drawing(0)))})
+    write(tmp_path / "pets", {"1.png": encode(Image.fromarray(drawing(0)))})
     program = tmp_path / "program.py"
     program.write_text(f"import jaxinfl\n\njaxinfl.load_dataset({str(tmp_path / 'pets')!r})\n")
     monkeypatch.setenv("JAXINFL_IMAGE_CACHE", str(tmp_path / "cache"))
@@ -210,7 +210,7 @@ def test_images_of_which_nothing_is_visible(root):
     color, _ = with_alpha()
     nothing = np.zeros((6, 7), np.uint8)
     images = [np.dstack([color, nothing]), np.dstack([np.zeros_like(color), nothing])]
-    write(root, {f"{k}.png": encoded(Image.fromarray(image)) for k, image in enumerate(images, start=1)})
+    write(root, {f"{k}.png": encode(Image.fromarray(image)) for k, image in enumerate(images, start=1)})
     for background in (None, "black"):
         with pytest.warns(
             UserWarning, match=r"1 of the 6 images .* entirely transparent.*convert\('RGBA'\)\.convert\('RG"
@@ -222,7 +222,7 @@ def test_images_of_which_nothing_is_visible(root):
 
 
 def test_opaque_folders_say_nothing(root):
-    write(root, {"1.png": encoded(Image.fromarray(random_images(1, 6, 7, 4)[0] | np.array([0, 0, 0, 255], np.uint8)))})
+    write(root, {"1.png": encode(Image.fromarray(random_images(1, 6, 7, 4)[0] | np.array([0, 0, 0, 255], np.uint8)))})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_dataset(root)
@@ -233,14 +233,14 @@ def test_transparent_images_are_put_onto_the_background_before_they_are_resized(
     image = np.zeros((8, 8, 4), np.uint8)
     image[:, :4] = [200, 100, 50, 255]
     image[:, 4:, 1] = 255  # bright green, invisible
-    write(root, {"1.png": encoded(Image.fromarray(image))})
+    write(root, {"1.png": encode(Image.fromarray(image))})
     small = load_dataset(root, image_size=4, background="black").train_images[2].astype(float)
     np.testing.assert_array_less(small[..., 1], small[..., 0] * 0.51 + 1)
 
 
 def test_the_kept_counts_are_checked(root, caplog):
     """A digit that changed on disk is damage as any other."""
-    write(root, {"1.png": encoded(Image.fromarray(drawing(0)))})
+    write(root, {"1.png": encode(Image.fromarray(drawing(0)))})
     load_dataset(root, background="white")
     (kept,) = (root.parent / "cache").iterdir()
     about = json.loads((kept / "about.json").read_text())

@@ -103,7 +103,9 @@ def _test_folder(root: Path) -> Path:
     listed = ", ".join(map(str, others))
     if (root / "test").is_dir():
         if others:
-            _log.warning("%s is left out: models are trained on %s and tested on %s.", listed, "train", root / "test")
+            _log.warning(
+                "Left out: %s. Models are trained on %s and tested on %s.", listed, root / "train", root / "test"
+            )
         return root / "test"
     if not others:
         raise _no_split(root, "test")

@@ -89,7 +89,7 @@ def hash_images(images: EncodedImages, where: str) -> Iterator[list[bytes]]:
         i, encoded = item
         return _named(lambda encoded: hashlib.sha256(_content(encoded)).digest(), encoded, _describe(encoded, i, where))
 
-    yield from _mapped(digest, images)
+    yield from _map_images(digest, images)
 
 
 def decode_images(
@@ -111,12 +111,12 @@ def decode_images(
             lambda encoded: _decode(encoded, digests[i], layout, background), encoded, _describe(encoded, i, where)
         )
 
-    for decoded in _mapped(decode, images):
+    for decoded in _map_images(decode, images):
         pixels, alphas = zip(*decoded, strict=True)
         yield np.stack(pixels), list(alphas)
 
 
-def _mapped(function: Callable[[tuple[int, Path | bytes]], _T], images: EncodedImages) -> Iterator[list[_T]]:
+def _map_images(function: Callable[[tuple[int, Path | bytes]], _T], images: EncodedImages) -> Iterator[list[_T]]:
     """`function` of some images after the others, with their numbers, by threads."""
     with ThreadPool(min(16, os.cpu_count() or 1)) as pool:
         for start in range(0, len(images), _DECODED_AT_ONCE):
@@ -202,7 +202,10 @@ def _decode(
         image, alpha = flatten(file, "L" if layout.channels == 1 else "RGB", background)
     if image.size != (layout.width, layout.height):
         if layout.height != layout.width:  # only a data set that declares one size, and breaks its word, comes here
-            raise ValueError(f"it is {image.width} x {image.height}, not {layout.width} x {layout.height} as declared")
+            raise ImageRefused(
+                f"is {image.width} x {image.height}, not {layout.width} x {layout.height} as its data set declares. Load the "
+                "data set with an image_size, to which every image is brought."
+            )
         image = fit_square(image, layout.height)
     return np.asarray(image).reshape(layout), alpha
 
@@ -226,10 +229,12 @@ def _named(read: Callable[[Path | bytes], _T], encoded: Path | bytes, name: str)
 
 
 def _remedy(encoded: Path | bytes, error: Exception) -> str:
+    if isinstance(encoded, bytes):
+        return "Prepare its data set again, or leave it out by splits, which may be slices"
     if isinstance(error, PermissionError):
         return "Allow this user to read it"
     with contextlib.suppress(OSError):
-        if isinstance(encoded, Path) and encoded.read_bytes().startswith(b"version https://git-lfs"):
+        if encoded.read_bytes().startswith(b"version https://git-lfs"):
             return "It is a pointer of Git LFS, and not the file itself: fetch that with git lfs pull"
     return "Replace or remove it"
 

@@ -100,9 +100,7 @@ def _choose_keys(path: Path, archive: zipfile.ZipFile) -> tuple[str, ...]:
         )
     unused = [key for key in (*_NOT_USED, *(key for keys in complete[1:] for key in keys)) if key in there]
     if unused:
-        _log.warning(
-            "%s of %s are left out: the data set is made of %s.", ", ".join(unused), path, ", ".join(complete[0])
-        )
+        _log.warning("Left out of %s: %s. The data set is made of %s.", path, ", ".join(unused), ", ".join(complete[0]))
     return complete[0]
 
 

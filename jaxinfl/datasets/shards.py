@@ -34,7 +34,7 @@ def damaged_copy(name: str, folder: Path, fault: str) -> DamagedCopy:
     )
 
 
-def because(error: Exception) -> str:
+def format_reason(error: Exception) -> str:
     """The words of an error in brackets, if it has any."""
     return f" ({error})" if str(error) else ""
 
@@ -61,7 +61,7 @@ def check_shards(name: str, folder: Path, instructions: Sequence[FileInstruction
             reader.close()
         except READ_ERRORS as error:
             raise damaged_copy(
-                name, folder, f"the file {shard.name} is truncated or damaged{because(error)}"
+                name, folder, f"the file {shard.name} is truncated or damaged{format_reason(error)}"
             ) from error
         if found is None:  # what the reader says of a file without its end
             raise damaged_copy(name, folder, f"the file {shard.name} is truncated")

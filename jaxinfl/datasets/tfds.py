@@ -12,7 +12,7 @@ from jaxinfl.datasets.cache import decode_cached
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.download import DatasetUnavailable, prepare
 from jaxinfl.datasets.images import Layout, choose_layout, survey_images
-from jaxinfl.datasets.shards import INFO, READ_ERRORS, DamagedCopy, because, check_shards, damaged_copy, shard_of
+from jaxinfl.datasets.shards import INFO, READ_ERRORS, DamagedCopy, check_shards, damaged_copy, format_reason, shard_of
 
 _DEFAULT_SPLITS = {
     "dtd": ("train+validation", "test"),
@@ -83,7 +83,9 @@ class _Records:
             raise
         except READ_ERRORS as error:
             check_shards(self._name, self._folder, self._parts)  # names the file, if it is one of them
-            raise damaged_copy(self._name, self._folder, f"split {split} cannot be opened{because(error)}") from error
+            raise damaged_copy(
+                self._name, self._folder, f"split {split} cannot be opened{format_reason(error)}"
+            ) from error
         self.labels = np.full(len(self._source), -1, np.int32)
 
     def _find_parts(self, builder: Any, split: str) -> list[Any]:
@@ -112,7 +114,7 @@ class _Records:
             self.labels[index] = record["label"]
             return record["image"]
         except READ_ERRORS as error:
-            fault = f"example {index} of {self.where}, in the file {shard_of(index, self._parts)}, cannot be read{because(error)}"
+            fault = f"example {index} of {self.where}, in the file {shard_of(index, self._parts)}, cannot be read{format_reason(error)}"
             raise damaged_copy(self._name, self._folder, fault) from error
 
 
