@@ -1,24 +1,18 @@
 """Models as pairs of pure functions; the registered names and what `train_ensemble(model=...)` makes of its argument."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache, partial
 
 import jax
 from flax import nnx
 
 from jaxinfl.models.bias import conv_relu
+from jaxinfl.models.checks import check_output
+from jaxinfl.models.from_nnx import assemble, model_from_nnx
 from jaxinfl.models.inception_v3 import InceptionV3
 from jaxinfl.models.mlp import MLP
-from jaxinfl.models.model import (
-    Model,
-    ModuleFactory,
-    Output,
-    Variables,
-    WithAuxiliary,
-    check_factory,
-    check_output,
-    model_from_nnx,
-)
+from jaxinfl.models.model import Model, Output, Variables, WithAuxiliary
+from jaxinfl.models.module import ModuleFactory
 from jaxinfl.models.norm import conv_norm_relu
 from jaxinfl.models.resnet import ResNet18
 from jaxinfl.models.small_cnn import SmallCNN
@@ -36,16 +30,24 @@ REGISTRY: dict[str, Callable[..., nnx.Module]] = {
 """Registered architectures: `REGISTRY[name](image_shape, num_classes, rngs=rngs)` is an NNX module."""
 
 
-def build_model(model: str | ModuleFactory | Model, *, image_shape: tuple[int, int, int], num_classes: int) -> Model:
+def build_model(
+    model: str | ModuleFactory | Model,
+    *,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    allow: Collection[str] = (),
+) -> Model:
     """The `Model` for images of one shape.
 
     Args:
       model: a name in `REGISTRY`, a callable `rngs -> nnx.Module`, or a finished `Model`.
       image_shape: (h, w, c).
       num_classes: number of classes.
+      allow: what a callable may do that is refused otherwise; see `model_from_nnx`.
 
     Raises:
-      ValueError: an unknown name; images that the architecture cannot take; logits of the wrong shape.
+      ValueError: an unknown name; images that the architecture cannot take; logits of the wrong shape; whatever
+        `model_from_nnx` refuses.
       TypeError: neither name nor callable.
     """
     if isinstance(model, Model):
@@ -59,8 +61,7 @@ def build_model(model: str | ModuleFactory | Model, *, image_shape: tuple[int, i
                 "any callable `rngs -> flax.nnx.Module` is taken too."
             )
         return _registered(model, tuple(image_shape), num_classes)
-    check_factory(model)
-    return model_from_nnx(model, image_shape=image_shape, num_classes=num_classes)
+    return model_from_nnx(model, image_shape=image_shape, num_classes=num_classes, allow=allow)
 
 
 # Cached, so that a second ensemble in one process finds the programs compiled for the first. A user's callable is not:
@@ -70,7 +71,10 @@ def _registered(name: str, image_shape: tuple[int, int, int], num_classes: int) 
     def factory(rngs: nnx.Rngs) -> nnx.Module:
         return REGISTRY[name](image_shape, num_classes, rngs=rngs)
 
-    return model_from_nnx(factory, image_shape=image_shape, num_classes=num_classes, name=name)
+    # What `model_from_nnx` checks of a user's model, the tests check of these: reading Inception v3 takes seconds.
+    built = assemble(factory, name, image_shape)
+    check_output(built.model.apply, built.variables, image_shape, num_classes, name)
+    return built.model
 
 
 __all__ = [

@@ -31,6 +31,19 @@ def batch_mask(mask: Bool[Array, " batch"] | None) -> Iterator[None]:
         _batch_mask.reset(token)
 
 
+_by_averages: contextvars.ContextVar[bool] = contextvars.ContextVar("jaxinfl_by_averages", default=False)
+
+
+@contextlib.contextmanager
+def batch_norm_by_averages() -> Iterator[None]:
+    """Inside this block, batch norm takes its running averages in training, too, so that it couples no examples."""
+    token = _by_averages.set(True)
+    try:
+        yield
+    finally:
+        _by_averages.reset(token)
+
+
 class MaskedBatchNorm(nnx.BatchNorm):
     """`nnx.BatchNorm` that reads the mask of the current batch; `jaxinfl.models.model` puts it in its place.
 
@@ -40,11 +53,12 @@ class MaskedBatchNorm(nnx.BatchNorm):
 
     def __call__(self, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None) -> Array:
         averaged = self.use_running_average if use_running_average is None else use_running_average
+        averaged = averaged or _by_averages.get()
         current = None if averaged else self._current_mask(x)
         if not self._is_plain(x) or mask is not None:
             if mask is None and current is not None:
                 mask = jnp.broadcast_to(current.reshape((-1,) + (1,) * (x.ndim - 1)), x.shape)
-            return super().__call__(x, use_running_average, mask=mask)
+            return super().__call__(x, averaged, mask=mask)
         values = x.astype(jnp.float32)
         scale, bias = self._scale_and_bias(x.shape[-1])
         if averaged:
@@ -58,7 +72,7 @@ class MaskedBatchNorm(nnx.BatchNorm):
     def relu_of(self, conv: NativeConvolution) -> Array | None:
         """ReLU of the convolution normalized, in fewer passes over memory; None where that is not written by hand."""
         x = conv.result
-        if self.use_running_average or not self._is_plain(x):
+        if self.use_running_average or _by_averages.get() or not self._is_plain(x):
             return None
         current = self._current_mask(x)
         counted = jnp.ones(len(x), bool) if current is None else current
@@ -112,4 +126,4 @@ def conv_norm_relu(
     return jax.nn.relu(norm(y))
 
 
-__all__ = ["MaskedBatchNorm", "batch_mask", "conv_norm_relu"]
+__all__ = ["MaskedBatchNorm", "batch_mask", "batch_norm_by_averages", "conv_norm_relu"]

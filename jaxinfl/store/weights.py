@@ -30,19 +30,24 @@ def describe(variables: Variables) -> list[dict[str, Any]]:
     """JSON values from which `rebuild` makes the structure of one model's variables again.
 
     Raises:
-      TypeError: `variables` are other than nested dictionaries of arrays.
+      TypeError: `variables` are other than nested dictionaries of arrays with names, numbers or tuples of these as keys.
     """
     found = []
     for (part, *inner), leaf in jax.tree_util.tree_flatten_with_path(variables)[0]:
-        if not all(isinstance(step, jax.tree_util.DictKey) and isinstance(step.key, (str, int)) for step in inner):
+        if not all(isinstance(step, jax.tree_util.DictKey) and _is_key(step.key) for step in inner):
             raise TypeError(
-                f"the model's variables hold {jax.tree_util.keystr((part, *inner))}, but weights are kept of nested "
-                "dictionaries with names or numbers as keys, which every Flax NNX module has. Leave out keep_weights."
+                f"the model's variables hold {jax.tree_util.keystr((part, *inner))}, but weights are kept of nested dictionaries "
+                "whose keys are names, numbers or tuples of these. Rename the key in the module, or leave out keep_weights."
             )
         found.append(
             {"path": [part.name, *(step.key for step in inner)], "shape": list(leaf.shape), "dtype": str(leaf.dtype)}
         )
     return found
+
+
+def _is_key(key: Any) -> bool:
+    """Whether JSON can hold a key; tuples, which `nnx.SpectralNorm` has, as lists."""
+    return isinstance(key, (str, int)) or (isinstance(key, tuple) and all(map(_is_key, key)))
 
 
 def named(variables: PyTree) -> Leaves:
@@ -61,21 +66,29 @@ def weights_digest(variables: Variables) -> str:
 
 def empty_leaves(description: Sequence[Mapping[str, Any]], models: int) -> Leaves:
     """Room for the arrays of so many models."""
-    return {_name(leaf["path"]): np.empty((models, *leaf["shape"]), jnp.dtype(leaf["dtype"])) for leaf in description}
+    return {
+        _name(_keys(leaf["path"])): np.empty((models, *leaf["shape"]), jnp.dtype(leaf["dtype"])) for leaf in description
+    }
 
 
 def rebuild(leaves: Mapping[str, np.ndarray], description: Sequence[Mapping[str, Any]]) -> Variables:
     """The variables of which `named` made `leaves`."""
     trees: dict[str, PyTree] = {part: {} for part in Variables._fields}
     for leaf in description:
+        path = _keys(leaf["path"])
         branch = trees
-        for key in leaf["path"][:-1]:
+        for key in path[:-1]:
             branch = branch.setdefault(key, {})
-        branch[leaf["path"][-1]] = leaves[_name(leaf["path"])]
+        branch[path[-1]] = leaves[_name(path)]
     return Variables(**trees)
 
 
-def _name(path: Sequence[str | int]) -> str:
+def _keys(path: Sequence[Any]) -> tuple[Any, ...]:
+    """The keys of a path that was JSON: lists are the tuples that they were."""
+    return tuple(_keys(key) if isinstance(key, (list, tuple)) else key for key in path)
+
+
+def _name(path: Sequence[Any]) -> str:
     return ".".join(map(str, path))
 
 

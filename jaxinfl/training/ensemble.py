@@ -1,7 +1,7 @@
 """train_ensemble: many models, each on its own subset with its own keys, into one run."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ def train_ensemble(
     initial: Variables | None = None,
     keep_weights: bool = False,
     part: tuple[int, int] | None = None,
+    allow: Collection[str] = (),
     checkpoint_every: float = 300.0,
     max_diverged: float = MAX_DIVERGED,
     progress: bool = True,
@@ -78,7 +79,8 @@ def train_ensemble(
         randomness fixed.
       data: the data set.
       model: a registered name ("mlp", "small_cnn"), or a callable `rngs -> flax.nnx.Module` whose module maps images
-        [batch, h, w, c] to logits [batch, classes].
+        [batch, h, w, c] to logits [batch, classes]. Its flags for training (`train`, `training`, `is_training`,
+        `deterministic`, `use_running_average`) are set, and it is checked once: see `jaxinfl.models.model_from_nnx`.
       recipe: how each model is trained; `Recipe()` by default.
       run_dir: where finished models are kept, a shard at a time. Called again with the same arguments, training goes
         on where it stopped, killed at any moment or not, and comes to the same bits. Ctrl-C and SIGTERM save what is on
@@ -102,6 +104,8 @@ def train_ensemble(
       part: `(1, 4)` trains the first quarter of the models only, into a directory of its own in `run_dir`: up to four
         processes share the work. `Ensemble.open(run_dir)` reads the parts as one, and so does a call without `part`, which
         trains what is missing first.
+      allow: what `model` may do that is refused otherwise. "coupled_examples": what it says of an example depends on others in
+        its batch. "same_weights": its weights are drawn, but not from the key that it is given, so that all models start alike.
       checkpoint_every: seconds of work that may be lost when the process is killed: a shard that takes longer is saved on
         the way, too.
       max_diverged: the share of models that may diverge (a loss or logit that is not finite); more end the run. Those
@@ -129,15 +133,10 @@ def train_ensemble(
     check_part(part, len(subsets), run_dir)
     check_limits(checkpoint_every, max_diverged)
     check_options(run_dir, on_plan, tune=tune, keep_weights=keep_weights, progress=progress)
-    built, given = _built(model, data, recipe, overrides, initial, len(subsets))
+    built, given = _built(model, data, recipe, overrides, initial, len(subsets), allow)
+    identity = identity_of(subsets, model_keys, data, built, recipe, given)
     run = _Run(
-        subsets,
-        model_keys,
-        data,
-        built,
-        recipe,
-        given,
-        identity_of(subsets, model_keys, data, built, recipe, given),
+        *(subsets, model_keys, data, built, recipe, given, identity),
         shard_size=shard_size,
         width=width,
         conv=conv,
@@ -168,12 +167,14 @@ def _built(
     overrides: Mapping[str, ArrayLike] | None,
     initial: Variables | None,
     num_models: int,
+    allow: Collection[str],
 ) -> tuple[Model, Given]:
     """The model for these images, and what each of the ensemble is given."""
     numbers = check_overrides(overrides, recipe, num_models)
     # Compiled, the first time on a machine, while the model is built.
     native.prepare()
-    built = build_model(model, image_shape=recipe.input_shape(data.image_shape), num_classes=data.num_classes)
+    shape = recipe.input_shape(data.image_shape)
+    built = build_model(model, image_shape=shape, num_classes=data.num_classes, allow=allow)
     return built, Given(numbers or None, check_initial(initial, built, num_models))
 
 

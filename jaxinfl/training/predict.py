@@ -1,5 +1,6 @@
 """What models whose weights were kept say of the examples, once more or over several views of each."""
 
+from collections.abc import Collection
 from typing import NamedTuple, get_args
 
 import jax
@@ -46,6 +47,7 @@ def predict(
     views: Views = "one",
     width: int | None = None,
     conv: ConvLowering | None = None,
+    allow: Collection[str] = (),
 ) -> Predictions:
     """Predictions and margins of trained models on all training and test examples, over all devices of JAX.
 
@@ -60,6 +62,7 @@ def predict(
         images (test-time augmentation, Appendix B). A crop is of the image's own size, from the image padded with black by
         1/16 of its side, at least 1 pixel: the center (the image itself) and the four corners; with `resized_crop` it is of
         that size, from the image itself. Take "five" where a mirror image means something else, as with digits.
+      allow: as in `train_ensemble`.
       width, conv: as in `train_ensemble`; a run's own are in `Ensemble.attributes["execution"]`.
 
     Returns:
@@ -72,7 +75,8 @@ def predict(
     check_choice(views, "views", get_args(Views))
     subsets = check_subsets(masks, data)
     check_recipe(recipe, data)
-    built = build_model(model, image_shape=recipe.input_shape(data.image_shape), num_classes=data.num_classes)
+    shape = recipe.input_shape(data.image_shape)
+    built = build_model(model, image_shape=shape, num_classes=data.num_classes, allow=allow)
     if weights is None:
         raise TypeError("weights is None; it takes what `Ensemble.weights()` returns.")
     given = Given(initial=check_initial(weights, built, len(subsets), "weights"))

@@ -1,0 +1,261 @@
+"""What a model must hold to before anything is trained: read from its program, so that nothing is compiled for it."""
+
+import contextlib
+import logging
+import math
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.extend.core import ClosedJaxpr
+from jaxtyping import Array
+
+from jaxinfl.arguments import shown
+from jaxinfl.models.dependence import Dependence, trace_dependence
+from jaxinfl.models.dependence_rules import BOTH_EXAMPLES, DRAWN, FIRST_EXAMPLE, KEY, SECOND_EXAMPLE, union
+from jaxinfl.models.model import Apply, Variables
+from jaxinfl.models.norm import batch_norm_by_averages
+
+_log = logging.getLogger("jaxinfl")
+
+COUPLED_EXAMPLES, SAME_WEIGHTS = "coupled_examples", "same_weights"
+ALLOWED = (COUPLED_EXAMPLES, SAME_WEIGHTS)
+"""What may be allowed to a model: outputs for an example that depend on others in its batch; random weights that are the
+same in every model of an ensemble."""
+
+
+def check_allow(allow: Collection[str]) -> frozenset[str]:
+    """The words of `allow`.
+
+    Raises:
+      TypeError, ValueError: it is no collection, or holds other words than `ALLOWED`.
+    """
+    if isinstance(allow, str) or not isinstance(allow, Collection):
+        raise TypeError(f"allow is {shown(allow)}; it takes a collection of words, for example ({ALLOWED[0]!r},).")
+    unknown = [word for word in allow if word not in ALLOWED]
+    if unknown:
+        raise ValueError(f"allow holds {shown(unknown[0])}; it takes {' and '.join(map(repr, ALLOWED))}.")
+    return frozenset(allow)
+
+
+def check_output(
+    apply: Apply, variables: Variables, image_shape: tuple[int, int, int], num_classes: int, name: str
+) -> None:
+    """Raise `ValueError` unless each head of the model returns one logit a class, in training and in evaluation."""
+    batch = 2
+    images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32)
+    mask = jax.ShapeDtypeStruct((batch,), np.bool_)
+    for train in (True, False):
+
+        def forward(variables: Variables, images: Array, mask: Array, train: bool = train) -> Any:
+            return apply(variables, images, train=train, mask=mask)[0]
+
+        # One head, or two.
+        for logits in jax.tree.leaves(jax.eval_shape(forward, variables, images, mask)):
+            if logits.shape != (batch, num_classes):
+                raise ValueError(
+                    f"model {name} maps images of shape {(batch, *image_shape)} to {logits.shape} in "
+                    f"{'training' if train else 'evaluation'}; it must return one logit a class: {(batch, num_classes)}."
+                )
+
+
+def check_repeatable(first: tuple[bytes, ...], second: tuple[bytes, ...], name: str) -> None:
+    """Raise `ValueError` unless a model that is built twice from one key is twice the same programs (`Traces`, spelled out).
+
+    A program with other numbers in it at every call draws them from a source that no key governs: all models of an ensemble
+    would share one draw, and a run that was killed could never go on.
+    """
+    remedy = "Draw from the `rngs` that the model is given: `rngs.params()` is a key for jax.random."
+    differences = (
+        "start from other weights",
+        "compute something else in training",
+        "compute something else in evaluation",
+    )
+    for one, other, difference in zip(first, second, differences, strict=True):
+        if one != other:
+            raise ValueError(
+                f"model {name} was built twice from one key, and the two {difference}: some of its numbers come from another "
+                f"source than the key, np.random or a clock for instance. {remedy}"
+            )
+
+
+def check_weights_follow_key(init: ClosedJaxpr, variables: Variables, name: str, *, one_module: bool) -> None:
+    """Raise `ValueError` where random weights do not depend on the key, so that all models would start from the same.
+
+    Constants are no matter, and neither are weights that the factory loads: nothing is drawn for them. `one_module` says that
+    the factory returned one and the same module twice, whose weights were drawn before.
+    """
+    if one_module:
+        raise ValueError(
+            f"model {name} returns one and the same module at every call, so all models of an ensemble would start from the "
+            "same weights. Build the module inside of the function, with the `rngs` that it is given, or pass "
+            f"allow=({SAME_WEIGHTS!r},) if its weights were trained before."
+        )
+    found = trace_dependence(init, [np.full((), KEY, np.uint8)])
+    paths = jax.tree_util.tree_flatten_with_path(variables)[0]
+    for (path, _), sources in zip(paths, found.outputs, strict=True):
+        drawn = union([sources])
+        if drawn & DRAWN and not drawn & KEY:
+            variable = jax.tree_util.keystr(path[1:], simple=True, separator=".")
+            raise ValueError(
+                f"model {name}: {variable} is drawn from a fixed key and not from the `rngs` that the model is given, so all "
+                "models of an ensemble would start from the same weights; nnx.Rngs(0) or jax.random.key(0) inside the model "
+                "does that. Hand its `rngs` on, as in `nnx.Linear(..., rngs=rngs)`, or pass "
+                f"allow=({SAME_WEIGHTS!r},) if this is meant."
+            )
+
+
+def warn_of_idle_batch_norm(train: ClosedJaxpr, variables: Variables, module: nnx.Module, name: str) -> None:
+    """Warn where a model holds batch norm, and its forward pass in training hands all statistics on as they are."""
+    num_stats = len(jax.tree.leaves(variables.stats))
+    learns = set(train.jaxpr.outvars[len(train.jaxpr.outvars) - num_stats :]) - set(train.jaxpr.invars)
+    if not learns and any(isinstance(part, nnx.BatchNorm) for _, part in nnx.iter_modules(module)):
+        _log.warning(
+            "Model %s holds batch norm that never learns: its forward pass takes the running averages in training, too. Leave "
+            "the flag to jaxinfl, which sets it.",
+            name,
+        )
+
+
+def check_examples_apart(
+    apply: Apply, variables: Variables, image_shape: tuple[int, int, int], name: str, *, has_dropout: bool
+) -> None:
+    """Raise `ValueError` if the model's output for an example depends on another one of its batch.
+
+    In evaluation that would let an excluded example, which is evaluated as well, change what a model says of others; in
+    training nothing but batch norm may couple examples, and jaxinfl counts them for it. Read from the program, and where
+    that cannot tell, computed with random weights: two batches that differ in one example.
+
+    Warns of what is allowed and hardly meant: random numbers in evaluation or from a fixed key, dropout without effect,
+    statistics of a layer's own that count padding.
+    """
+    for train in (False, True):
+        found, num_heads = _forward_dependence(apply, variables, image_shape, train)
+        heads, stats = found.outputs[:num_heads], found.outputs[num_heads:]
+        if any((head[0] & SECOND_EXAMPLE).any() or (head[1] & FIRST_EXAMPLE).any() for head in heads):
+            change = _largest_change(apply, variables, image_shape, train)
+            if change != 0:
+                raise ValueError(_coupled(name, train, change, found))
+        drawn = union(heads)
+        if train:
+            _warn_of_training(name, drawn, union(stats), has_dropout)
+        elif drawn & DRAWN and drawn & KEY:
+            _log.warning(
+                "Model %s draws random numbers in evaluation, too: what it says of an example is one draw.", name
+            )
+
+
+def _forward_dependence(
+    apply: Apply, variables: Variables, image_shape: tuple[int, int, int], train: bool
+) -> tuple[Dependence, int]:
+    """What the forward pass of two examples depends on: the outputs, whose number is returned too, and the statistics.
+
+    In training batch norm goes by its running averages, so that what is left of coupling is not its own.
+    """
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+
+    def forward(variables: Variables, images: Array, key: Array) -> Any:
+        with batch_norm_by_averages() if train else contextlib.nullcontext():
+            return apply(variables, images, train=train, key=key)
+
+    traced, (output, _) = jax.make_jaxpr(forward, return_shape=True)(variables, images, jax.random.key(0))
+    of_images = np.empty(images.shape, np.uint8)
+    of_images[0], of_images[1] = FIRST_EXAMPLE, SECOND_EXAMPLE
+    of_variables = [np.zeros(leaf.shape, np.uint8) for leaf in jax.tree.leaves(variables)]
+    found = trace_dependence(traced, [*of_variables, of_images, np.full((), KEY, np.uint8)])
+    return found, len(jax.tree.leaves(output))
+
+
+def _warn_of_training(name: str, heads: int, stats: int, has_dropout: bool) -> None:
+    if heads & DRAWN and not heads & KEY:
+        _log.warning(
+            "Model %s draws random numbers from a fixed key in its forward pass, the same ones in every step and every model. "
+            "Keep the `rngs` that it is given and draw from them.",
+            name,
+        )
+    elif has_dropout and not heads & KEY:
+        _log.warning(
+            "Model %s holds dropout that never acts: its forward pass switches it off in training, too. Leave the flag to "
+            "jaxinfl, which sets it, or remove the layer.",
+            name,
+        )
+    if stats & BOTH_EXAMPLES:
+        _log.warning(
+            "Model %s keeps statistics of the examples in variables of its own. They count the copies that fill up the last "
+            "batch of an epoch, too, which only nnx.BatchNorm leaves out.",
+            name,
+        )
+
+
+_SCALES = (1.0, 0.1, 0.01)
+"""Of random weights. Large ones saturate what follows, a softmax for instance, so that a change is lost in it."""
+
+
+def _largest_change(apply: Apply, variables: Variables, image_shape: tuple[int, int, int], train: bool) -> float:
+    """How far the outputs for one example move when the other one of its batch is replaced; 0 where not one bit does."""
+    rng = np.random.default_rng(0)
+
+    @jax.jit
+    def forward(variables: Variables, images: Array) -> list[Array]:
+        with batch_norm_by_averages() if train else contextlib.nullcontext():
+            return jax.tree.leaves(apply(variables, images, train=train, key=jax.random.key(0))[0])
+
+    # Weights of 0, as many networks begin with, would hide it.
+    def anything(leaf: Any) -> np.ndarray:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return np.zeros(leaf.shape, leaf.dtype)
+        inputs = max(1, math.prod(leaf.shape[:-1]))
+        return np.abs(rng.normal(0.5, 0.5, leaf.shape) / math.sqrt(inputs)).astype(leaf.dtype)
+
+    values = jax.tree.map(anything, variables)
+    images = rng.normal(size=(2, *image_shape)).astype(np.float32)
+    for scale in _SCALES:
+        scaled = jax.tree.map(lambda leaf, by=scale: (leaf * by).astype(leaf.dtype), values)
+        before = forward(scaled, images)
+        largest = 0.0
+        for other in (0, 1):
+            changed = images.copy()
+            changed[other] = rng.normal(size=image_shape)
+            for old, new in zip(before, forward(scaled, changed), strict=True):
+                largest = max(largest, _difference(np.asarray(old)[1 - other], np.asarray(new)[1 - other]))
+        if largest > 0:
+            return largest
+    return 0.0
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    if np.array_equal(one, other, equal_nan=True):
+        return 0.0
+    difference = np.abs(one - other)
+    return float(difference.max()) if np.isfinite(difference).all() else math.inf
+
+
+def _coupled(name: str, train: bool, change: float, found: Dependence) -> str:
+    mode = "training" if train else "evaluation"
+    where = f" The examples meet at {found.meeting}." if found.meeting else ""
+    why = (
+        "in training only batch norm may couple examples, and jaxinfl leaves padding out of its means"
+        if train
+        else "an excluded example, which is evaluated too, would change what a model says of the others"
+    )
+    return (
+        f"model {name}: in {mode} the outputs for one example change by up to {change:.3g} when another example of the batch is "
+        f"replaced; {why}.{where} Compute each example by itself (normalize over its own axes, use nnx.BatchNorm, do not fix "
+        f"a flag for training), or pass allow=({COUPLED_EXAMPLES!r},) if this is meant."
+    )
+
+
+__all__ = [
+    "ALLOWED",
+    "COUPLED_EXAMPLES",
+    "SAME_WEIGHTS",
+    "check_allow",
+    "check_examples_apart",
+    "check_output",
+    "check_repeatable",
+    "check_weights_follow_key",
+    "warn_of_idle_batch_norm",
+]
