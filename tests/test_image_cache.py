@@ -86,7 +86,7 @@ def test_the_center_of_the_stored_square_is_what_torchvision_evaluates(folder, r
 
 
 @pytest.mark.parametrize(
-    "change", ["size", "content", "another file", "Pillow", "background", "label", "order", "split"]
+    "change", ["size", "content", "another file", "Pillow", "background", "label", "class", "order", "split"]
 )
 def test_other_content_is_another_entry(folder, root, monkeypatch, change):
     """Whatever the names and dates are: content, labels, order and what is for testing."""
@@ -106,6 +106,8 @@ def test_other_content_is_another_entry(folder, root, monkeypatch, change):
         a.rename(a.with_name("t"))
         b.rename(a)
         a.with_name("t").rename(b)
+    elif change == "class":  # the same images in the same order
+        b.rename(a.with_name("1.png"))
     elif change == "order":
         b.rename(b.with_name("2.png"))
     elif change == "split":
@@ -116,6 +118,43 @@ def test_other_content_is_another_entry(folder, root, monkeypatch, change):
     same = load_dataset(folder, **arguments).fingerprint == first.fingerprint
     assert same == (change in ("Pillow", "background"))  # these images are opaque
     assert len(entries(root)) == 2
+
+
+def test_where_training_ends_is_content(tmp_path, root):
+    """The same images with the same labels in the same order, of which one more is for testing."""
+    names = ["train/a/0.png", "train/b/0.png", "train/b/1.png", "test/b/2.png"]
+    folder = write_folder(tmp_path / "pets", {n: png(random_images(1, seed=k)[0]) for k, n in enumerate(names)})
+    assert load_dataset(folder).num_train == 3
+    (folder / "train" / "b" / "1.png").rename(folder / "test" / "b" / "1.png")
+    dataset = load_dataset(folder)
+    assert (dataset.num_train, dataset.num_test, len(entries(root))) == (2, 2, 2)
+
+
+def test_labels_that_change_while_they_are_read(root):
+    """As in records that are prepared again meanwhile, with the same images."""
+
+    class Records:
+        where = "records"
+
+        def __init__(self):
+            self.labels, self.reads = np.zeros(2, np.int32), 0
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            self.reads += 1
+            self.labels[index] = self.reads > 2
+            return png(random_images(1)[0])
+
+    def layout():
+        return cache.Layout(4, 5, 3)
+
+    with pytest.raises(
+        ValueError, match=r"Labels of records were changed while the data set was loaded\. Load it again"
+    ):
+        cache.decode_cached({}, Records(), Records(), layout, None, "records")
+    assert entries(root) == []
 
 
 def test_labels_that_are_exchanged_under_equal_names_sizes_and_dates(tmp_path, root):

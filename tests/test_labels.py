@@ -308,14 +308,15 @@ SCALED = {
 }
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("dark", [False, True], ids=["the training set is brighter", "the test set is brighter"])
 @pytest.mark.parametrize("case", SCALED)
 def test_images_are_scaled_alike_in_both_sets(case, dark):
     """The brightest and the darkest pixel are in different sets: scaled by itself, each would become another image."""
     change, cause = SCALED[case]
-    train, test = random_images(6), random_images(4, seed=1)
-    train[0, 0, 0], test[0, 0, 0] = 255, 0
-    if dark:
+    train, test = random_images(6) // 2 + np.uint8(64), random_images(4, seed=1)
+    (test if dark else train)[0, 0, 0] = 255
+    (train if dark else test)[0, 0, 0] = 0
+    if not dark:
         test //= 2
     given = arrays(train_images=change(train), test_images=change(test))
     for field in ("train_images", "test_images"):
