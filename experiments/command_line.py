@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import tyro
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from experiments.compilation_cache import use_compilation_cache
 from jaxinfl import Dataset, DatasetUnavailable, Recipe, RunDirectoryError, load_dataset
+from jaxinfl.arguments import as_path
 from jaxinfl.datasets import stratified_mask
 from jaxinfl.provenance import command
 from jaxinfl.training.divergence import TooManyDiverged
@@ -40,6 +41,8 @@ class Options:
     splits: str | None = None
     """Which splits of a TFDS data set train and test, "train+validation:test" for instance; by default train and test,
     for dtd and oxford_flowers102 train+validation and test."""
+    background: Literal["white", "black"] | None = None
+    """The colour that transparent images are put onto; white by default."""
     train_examples: int | None = None
     """Take only so many training examples, of each class its share; all by default."""
     test_examples: int | None = None
@@ -111,11 +114,30 @@ def load(config: Options, experiment: str, preset: str) -> tuple[Dataset, Path]:
     if not 0 <= config.seed < 2**32:
         raise Mistake(f"--seed is {config.seed}; it takes a whole number from 0 to {2**32 - 1}.")
     with mistakes():
-        data = load_dataset(config.data, config.data_dir, image_size=config.image_size, splits=config.splits)
+        data = load_dataset(
+            config.data,
+            config.data_dir,
+            image_size=config.image_size,
+            splits=config.splits,
+            background=config.background,
+        )
     data = _part(data, config.train_examples, config.test_examples)
     # "digits" on digits is named once.
     folder = re.sub(r"[^\w.-]", "_", "-".join(dict.fromkeys([preset, data.name])))[:100]
-    return data, config.out or Path("results") / experiment / folder
+    return data, results_folder(config.out) or Path("results") / experiment / folder
+
+
+def results_folder(out: Path | None) -> Path | None:
+    """The folder of `--out`, as it is typed: relative ones stay so, for what is printed.
+
+    Raises:
+      Mistake: it is a URL.
+    """
+    if out is None:
+        return None
+    with mistakes():
+        as_path(out, "--out", "a folder")
+    return out.expanduser()
 
 
 def _part(data: Dataset, train_examples: int | None, test_examples: int | None) -> Dataset:

@@ -1,11 +1,12 @@
 """Compiled programs are kept from one process to the next: a second start of an experiment compiles nothing."""
 
 import hashlib
-import os
 import platform
 from pathlib import Path
 
 import jax
+
+from jaxinfl.arguments import cache_folder
 
 MIN_COMPILE_SECONDS = 0.0
 """What compiles faster is compiled again. JAX's default of 1 s would leave out half of what a small network needs."""
@@ -20,8 +21,7 @@ def use_compilation_cache() -> Path:
     chosen: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if chosen:
         return Path(chosen)
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "jaxinfl" / "compiled" / _processor()
+    folder = cache_folder("compiled") / _processor()
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
     return folder

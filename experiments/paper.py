@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments.command_line import console
+from experiments.command_line import Mistake, console, results_folder
 from jaxinfl import provenance
 from jaxinfl.report import Illustration, Section, Table, write_page
 from jaxinfl.training.plan import format_seconds
@@ -43,7 +43,12 @@ class Config:
 
 def main(config: Config) -> int:
     """Run all; returns 0, or the exit status of the first experiment that failed."""
-    out = config.out or Path("results") / ("paper" if config.preset == "digits" else f"paper-{config.preset}")
+    try:
+        chosen = results_folder(config.out)
+    except Mistake as error:
+        console.print(f"error: {error}", style="bold red", markup=False)
+        return 2
+    out = chosen or Path("results") / ("paper" if config.preset == "digits" else f"paper-{config.preset}")
     begun = time.perf_counter()
     for name in EXPERIMENTS:
         console.rule(name)

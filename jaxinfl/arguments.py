@@ -2,7 +2,9 @@
 
 import numbers
 import os
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,10 +47,40 @@ def check_switch(value: Any, name: str) -> None:
         raise TypeError(f"{name} is {shown(value)}; it takes True or False.")
 
 
-def check_path(value: Any, name: str, takes: str) -> None:
-    """Raise `TypeError` unless `value` is a path."""
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+"""A letter before a colon is a drive of Windows. `pathlib` makes one slash of two."""
+
+
+def as_path(value: Any, name: str, takes: str) -> Path:
+    """`value` as an absolute path on a mounted file system, with ~ replaced by the user's home.
+
+    Absolute, so that it leads to the same place when the working directory changes.
+
+    Raises:
+      TypeError: it is no string and no path.
+      ValueError: it is a URL, is empty, or cannot be the name of a file.
+    """
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name} is {shown(value)}; it takes {takes}, as a string or a path.")
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(f"{name} is {shown(text)}; it takes {takes}, as a string or a path.")
+    if scheme := _URL.match(text):
+        raise ValueError(
+            f"{name} is {shown(text)}, but addresses that begin with {scheme[1]}: are not taken; it takes {takes} on a file "
+            "system that is mounted here. Write to a local folder and copy it, or mount the bucket as a folder."
+        )
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # there is no such user, or the home is not known
+        raise ValueError(f"{name} is {shown(text)}: {error} Write the folder out.") from None
+
+
+def cache_folder(name: str) -> Path:
+    """The folder of one kind of files that may be deleted at any time, in the user's cache (XDG_CACHE_HOME or ~/.cache)."""
+    chosen = os.environ.get("XDG_CACHE_HOME")
+    root = as_path(chosen, "XDG_CACHE_HOME", "a folder") if chosen else Path.home() / ".cache"
+    return root / "jaxinfl" / name
 
 
 def check_seed(value: Any, name: str = "seed") -> None:
@@ -69,8 +101,9 @@ def shown(value: Any) -> str:
 __all__ = [
     "MOST_BYTES",
     "as_array",
+    "as_path",
+    "cache_folder",
     "check_choice",
-    "check_path",
     "check_seed",
     "check_switch",
     "is_number",

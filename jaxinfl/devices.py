@@ -30,6 +30,11 @@ def use_every_core() -> None:
         pass
 
 
+def own_devices() -> tuple[jax.Device, ...]:
+    """The devices of this process: a run belongs to one process, and those of others cannot be given work."""
+    return tuple(jax.local_devices())
+
+
 def num_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -39,7 +44,7 @@ def num_cores() -> int:
 
 def unused_cores() -> int:
     """Cores without a CPU device, for no reason that the user gave."""
-    return 0 if _chosen_by_user() or jax.default_backend() != "cpu" else num_cores() - jax.device_count()
+    return 0 if _chosen_by_user() or jax.default_backend() != "cpu" else num_cores() - len(own_devices())
 
 
 def _chosen_by_user() -> bool:

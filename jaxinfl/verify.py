@@ -6,15 +6,17 @@
 Exit status: 0, everything is as it was written, or repaired; 1, something is not; 2, it cannot be told or repaired.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
+from jaxinfl.arguments import as_path
 from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
 from jaxinfl.store import RunDirectoryError, writing
 from jaxinfl.store.damage import Damage, find_damage, mend
@@ -36,7 +38,14 @@ class Options:
     data_dir: str | None = None
     """Where TFDS keeps prepared data sets."""
     image_size: int | None = None
-    """As the data set was loaded with."""
+    """Side in pixels that the images were resized to when the data set was loaded."""
+    splits: str | None = None
+    """The TFDS splits that the data set was loaded with: train+validation:test."""
+    background: Literal["white", "black"] | None = None
+    """The colour that transparent images were put onto when the data set was loaded."""
+
+
+_NAME_IT = "Name that by --data, with the --image-size, --splits and --background that it was loaded with."
 
 
 def verify(run_dir: Path) -> list[tuple[Path, Damage]]:
@@ -45,7 +54,8 @@ def verify(run_dir: Path) -> list[tuple[Path, Damage]]:
     Raises:
       RunDirectoryError: there is no run, or another jaxinfl made it.
     """
-    return [(path, damage) for path in _runs(run_dir) for damage in find_damage(path)]
+    where = as_path(run_dir, "run_dir", "the directory of a run")
+    return [(path, damage) for path in _runs(where) for damage in find_damage(path)]
 
 
 def repair(options: Options) -> list[tuple[Path, Damage]]:
@@ -116,11 +126,17 @@ def _data(store: RunStore, options: Options) -> Dataset:
     """The data set of the run."""
     name = options.data or store.attributes["data_name"]
     try:
-        data = load_dataset(name, options.data_dir, image_size=options.image_size)
+        data = load_dataset(
+            name,
+            options.data_dir,
+            image_size=options.image_size,
+            splits=options.splits,
+            background=options.background,
+        )
     except (DatasetUnavailable, ValueError, OSError) as error:
-        raise RunDirectoryError(f"the data set {name!r} cannot be loaded ({error}). Name it by --data. Or:") from error
+        raise RunDirectoryError(f"the data set {name!r} cannot be loaded ({error}). {_NAME_IT} Or:") from error
     if data.fingerprint != store.attributes["identity"]["data"]["fingerprint"]:
-        raise RunDirectoryError(f"{name} is not the data set of the run. Name that by --data. Or:")
+        raise RunDirectoryError(f"{name} is not the data set of the run. {_NAME_IT} Or:")
     return data
 
 
@@ -135,8 +151,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Options, args=argv, prog="python -m jaxinfl.verify", description=(__doc__ or "").split("\n\n")[0]
     )
     try:
+        options = dataclasses.replace(options, run_dir=as_path(options.run_dir, "run_dir", "the directory of a run"))
         found = repair(options) if options.repair else verify(options.run_dir)
-    except RunDirectoryError as error:
+    except (RunDirectoryError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for path, damage in found:

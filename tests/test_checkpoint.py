@@ -9,9 +9,10 @@ import pytest
 
 from jaxinfl import Ensemble
 from jaxinfl.store.checkpoint import CheckpointFile
-from jaxinfl.training import shard, spans
+from jaxinfl.training import ensemble, shard, spans
 from jaxinfl.training.interrupts import Interrupted, Terminated
 from jaxinfl.training.spans import Cut, Position
+from jaxinfl.training.trainer import Trainer
 from tests.small_run import MODELS, assert_same, train
 
 
@@ -105,6 +106,60 @@ def test_signals_save_and_leave(toy, whole, calls, tmp_path, monkeypatch, capsys
     assert signal.getsignal(number) is before
     assert_same(train(toy, tmp_path / "run"), whole)
     assert calls[-3] == (0, 1, 3)
+
+
+@pytest.mark.parametrize("moment", ["arguments", "model", "plan", "description", "results"])
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, Interrupted), (signal.SIGTERM, Terminated)])
+def test_signals_are_answered_from_the_call_to_the_return(
+    toy, whole, tmp_path, monkeypatch, capsys, moment, number, error
+):
+    where = {
+        "arguments": (ensemble, "check_limits"),
+        "model": (ensemble, "build_model"),
+        "plan": (Trainer, "plan"),
+        "description": (ensemble, "describe_run"),
+        "results": (Ensemble, "open"),
+    }[moment]
+    original = getattr(*where)
+
+    def signalled(*args, **kwargs):
+        os.kill(os.getpid(), number)
+        return original(*args, **kwargs)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr(*where, signalled)
+        train(toy, tmp_path / "run", shard_size=MODELS)
+    finished = MODELS if moment == "results" else 0
+    said = capsys.readouterr().err
+    assert said.count("Stopped:") == 1
+    assert f"Stopped: {finished} of {MODELS} models are finished and kept in {tmp_path / 'run'}" in said
+    assert signal.getsignal(number) is before
+    assert_same(train(toy, tmp_path / "run"), whole)
+
+
+def test_a_signal_beside_an_error_is_answered(toy, tmp_path, monkeypatch, capsys, caplog):
+    def failing(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise ValueError("no model today")
+
+    monkeypatch.setattr(ensemble, "build_model", failing)
+    with pytest.raises(Terminated):
+        train(toy, tmp_path / "run")
+    assert "no model today" in caplog.text and "Stopped:" in capsys.readouterr().err
+
+
+def test_signals_are_not_touched_without_a_directory(toy, monkeypatch):
+    def handler(*args):
+        raise Killed
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        monkeypatch.setattr(ensemble, "describe_run", lambda *args: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Killed):
+            train(toy)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_short_groups_are_saved_between_calls(toy, whole, tmp_path, monkeypatch):

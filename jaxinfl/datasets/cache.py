@@ -26,6 +26,7 @@ from jaxtyping import Int32, UInt8
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jaxinfl.arguments import as_path, cache_folder
 from jaxinfl.datasets.images import EncodedImages, Layout, decode_images, hash_images
 from jaxinfl.datasets.transparency import DEFAULT_BACKGROUND, Alpha, Transparency, warn_of_lost_content
 
@@ -49,8 +50,8 @@ class LabelledImages(EncodedImages, Protocol):
 def cache_root() -> Path:
     """JAXINFL_IMAGE_CACHE, or jaxinfl/images in the user's cache."""
     if chosen := os.environ.get("JAXINFL_IMAGE_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxinfl" / "images"
+        return as_path(chosen, "JAXINFL_IMAGE_CACHE", "a folder")
+    return cache_folder("images")
 
 
 @dataclass

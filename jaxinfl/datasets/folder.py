@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32
 
+from jaxinfl.arguments import as_path
 from jaxinfl.datasets.cache import decode_cached
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.images import choose_layout, survey_images
@@ -45,7 +46,7 @@ def load_folder(root: str | os.PathLike, image_size: int | None = None, backgrou
         one name in two forms of Unicode, a link is broken, something that is not an image file lies where images are
         expected, an image cannot be read, has several frames, or was changed meanwhile.
     """
-    root = Path(root).expanduser()
+    root = as_path(root, "root", "an image folder")
     if not root.is_dir():
         _check_link(root)
         raise FileNotFoundError(f"{root} does not exist or is not a folder. Give a folder that holds train and test.")

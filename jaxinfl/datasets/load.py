@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from jaxinfl.arguments import check_path, is_whole
+from jaxinfl.arguments import as_path, is_whole
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.digits import load_digits
 from jaxinfl.datasets.folder import load_folder
@@ -66,12 +66,8 @@ def load_dataset(
       FileNotFoundError: a file or folder does not exist.
       DatasetUnavailable: not prepared, and could not be downloaded or prepared. Within seconds when there is no network.
     """
-    if not isinstance(name, (str, os.PathLike)):
-        raise TypeError(f"name is {name!r}. Taken: a string or a path.")
-    if isinstance(name, str) and "\0" in name:
-        raise ValueError(f"name is {name!r}. Taken: a string or a path without NUL characters.")
-    if data_dir is not None:
-        check_path(data_dir, "data_dir", "a folder")
+    as_path(name, "name", "the name of a data set, an .npz file or an image folder")
+    folder = None if data_dir is None else as_path(data_dir, "data_dir", "a folder")
     _check_image_size(image_size)
     check_background(background)
     kind = _kind(name)
@@ -82,7 +78,7 @@ def load_dataset(
         # Imported here: only this branch touches TensorFlow Datasets.
         from jaxinfl.datasets.tfds import load_tfds
 
-        return load_tfds(os.fspath(name), data_dir, image_size=image_size, splits=parts, background=background)
+        return load_tfds(os.fspath(name), folder, image_size=image_size, splits=parts, background=background)
     if background is not None:
         raise ValueError(
             f"background is {background!r}, but only images of folders and TensorFlow Datasets have transparency. "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxinfl.arguments import MOST_BYTES
+from jaxinfl.arguments import MOST_BYTES, as_path
 from jaxinfl.datasets.dataset import Dataset
 
 REQUIRED_KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -41,7 +41,7 @@ def load_npz(path: str | os.PathLike) -> Dataset:
       ValueError: not a readable .npz file, a key is missing, an array is pickled or too large, and whatever
         `Dataset` refuses.
     """
-    path = Path(path).expanduser()
+    path = as_path(path, "path", "an .npz file")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist or is not a file. Give the path of an .npz file.")
     try:

@@ -173,7 +173,7 @@ def _make_builder(tfds: ModuleType, name: str, data_dir: str | os.PathLike | Non
         raise ValueError(
             f"{name!r} is a community data set ({parsed.namespace}), which are not taken. Save it as .npz or image folder."
         )
-    options = {} if data_dir is None else {"data_dir": os.path.expanduser(data_dir)}
+    options = {} if data_dir is None else {"data_dir": os.fspath(data_dir)}
     try:
         return tfds.builder(name, try_gcs=False, **options)
     except registered.DatasetNotFoundError as error:

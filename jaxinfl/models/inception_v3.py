@@ -172,7 +172,7 @@ class InceptionV3(nnx.Module):
         if min(height, width) < SMALLEST:
             raise ValueError(
                 f"inception_v3 takes images of at least {SMALLEST}x{SMALLEST} pixels; these have {height}x{width}. "
-                "Resize them, or use resnet18 or small_inception."
+                f"Resize them (image_size={SMALLEST}), or use resnet18 (32 pixels and more) or small_inception (8 and more)."
             )
         self.stem = ChainOfLayers(channels, STEM, rngs=rngs)
         self.stem_after_pool = ChainOfLayers(self.stem.features, STEM_AFTER_POOL, rngs=rngs)

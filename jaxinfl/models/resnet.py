@@ -65,8 +65,9 @@ class ResNet18(nnx.Module):
         name, smallest = ("resnet18", 32) if stem == "large" else ("resnet18_cifar", 8)
         if min(height, width) < smallest:
             raise ValueError(
-                f"{name} takes images of at least {smallest}x{smallest} pixels; these have {height}x{width}."
-                + (" Use resnet18_cifar, or larger images." if stem == "large" else "")
+                f"{name} takes images of at least {smallest}x{smallest} pixels; these have {height}x{width}. "
+                + ("Use resnet18_cifar, or load" if stem == "large" else "Load")
+                + f" them with image_size={smallest}."
             )
         self.stem = stem
         self.conv = _conv(channels, 64, 7, 2, rngs) if stem == "large" else _conv(channels, 64, 3, 1, rngs)

@@ -26,7 +26,9 @@ class SmallCNN(nnx.Module):
     ):
         height, width, channels = image_shape
         if min(height, width) < 8:
-            raise ValueError(f"small_cnn takes images of at least 8x8 pixels; these have {height}x{width}.")
+            raise ValueError(
+                f"small_cnn takes images of at least 8x8 pixels; these have {height}x{width}. Load them with image_size=8."
+            )
         if widths is None:
             widths = (16, 32, 64) if min(height, width) < 16 else (32, 64, 128)
         inputs = (channels, *widths[:-1])

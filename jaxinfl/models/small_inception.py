@@ -68,7 +68,9 @@ class SmallInception(nnx.Module):
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, momentum: float = 0.999, rngs: nnx.Rngs):
         height, width, colours = image_shape
         if min(height, width) < 8:
-            raise ValueError(f"small_inception takes images of at least 8x8 pixels; these have {height}x{width}.")
+            raise ValueError(
+                f"small_inception takes images of at least 8x8 pixels; these have {height}x{width}. Load them with image_size=8."
+            )
         layers: list[nnx.Module] = [ConvNormRelu(colours, 96, 3, momentum=momentum, rngs=rngs)]
         channels = 96
         for stage, blocks in enumerate(self.STAGES):

@@ -22,6 +22,8 @@ from typing import Any
 
 import jax
 
+from jaxinfl.arguments import cache_folder
+
 SOURCES = (
     "bias.cpp",
     "conv.cpp",
@@ -142,8 +144,7 @@ def _compiled() -> Path:
 
 
 def _folders() -> tuple[Path, Path]:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "jaxinfl" / "native", Path(tempfile.gettempdir()) / f"jaxinfl-native-{os.getuid()}"
+    return cache_folder("native"), Path(tempfile.gettempdir()) / f"jaxinfl-native-{os.getuid()}"
 
 
 def _is_mine(folder: Path) -> bool:

@@ -4,14 +4,13 @@ import os
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from jaxinfl.arguments import as_array, check_path
+from jaxinfl.arguments import as_array, as_path
 from jaxinfl.models import Variables
 from jaxinfl.store.parts import Parts, Rows, open_rows
 from jaxinfl.store.run import ABSENT, DIVERGED
@@ -65,11 +64,10 @@ class Ensemble:
         Warns where models diverged: they are left out.
 
         Raises:
-          TypeError: `run_dir` is no path.
+          TypeError, ValueError: `run_dir` is no path, or a URL.
           RunDirectoryError: there is no run; it is damaged; a newer jaxinfl made it; its parts are not of one run.
         """
-        check_path(run_dir, "run_dir", "the directory of a run")
-        return cls(open_rows(Path(run_dir)))
+        return cls(open_rows(as_path(run_dir, "run_dir", "the directory of a run")))
 
     def with_diverged(self) -> "Ensemble":
         """The same with a row for every finished model, also those that diverged: -1 and NaN in their rows."""

@@ -1,5 +1,6 @@
 """The errors of everything that is wrong with a run directory."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,29 @@ class RunDirectoryError(RuntimeError):
 
 
 class DamagedRun(RunDirectoryError):
-    """A run directory of which some bytes are not those that were written; says how to repair it."""
+    """A run directory of which some bytes are not those that were written."""
 
-    def __init__(self, what: str, path: Path | None):
-        remedy = f" `python -m jaxinfl.verify {path} --repair` recomputes just what is damaged." if path else ""
-        super().__init__(what + remedy)
+
+class VanishedRun(RunDirectoryError):
+    """A run directory that was there and is not any more."""
+
+
+def damage_error(what: str, path: Path | None) -> RunDirectoryError:
+    """The error for bytes of a run that are not those that were written, with the remedy.
+
+    A folder that is gone as a whole, or whose drive is, looks just so to whoever reads a file in it; there is nothing to
+    repair then.
+    """
+    if path is None:
+        return DamagedRun(what)
+    if not any((path / name).exists() for name in ("zarr.json", "manifest.json")):
+        return VanishedRun(
+            f"the run directory {path} is gone: it was moved or deleted, or its drive is not mounted. Bring it back, or open "
+            "it where it is now."
+        )
+    return DamagedRun(
+        f"{what} `python -m jaxinfl.verify {shlex.quote(str(path))} --repair` recomputes just what is damaged."
+    )
 
 
 def listed(models: np.ndarray) -> str:
@@ -23,4 +42,4 @@ def listed(models: np.ndarray) -> str:
     return ", ".join(map(str, models[:5])) + more
 
 
-__all__ = ["DamagedRun", "RunDirectoryError", "listed"]
+__all__ = ["DamagedRun", "RunDirectoryError", "VanishedRun", "damage_error", "listed"]

@@ -8,6 +8,8 @@ from typing import Any
 from jaxinfl.store.errors import RunDirectoryError
 
 _HASH_LENGTH = 64
+_NAMES = {("model", "name")}
+"""What something is called is no part of what it is: a spawned process calls the main module __mp_main__."""
 _REMEDY = "Use another run_dir, or delete this one to start anew."
 
 
@@ -23,6 +25,9 @@ def check_same_run(recorded: Mapping[str, Any], given: Mapping[str, Any], path: 
     if difference is None:
         return
     field, old, new = difference
+    names = [(each.get("model") or {}).get("name") for each in (recorded, given)]
+    if field[0] == "model" and names[0] != names[1]:
+        field, old, new = ("model", "name"), *names  # which say more than a number of parameters
     what = field[0] if len(field) == 1 else f"{field[0]} ({'.'.join(field[1:])})"
     # A hash tells a reader nothing.
     hashed = any(isinstance(value, str) and len(value) == _HASH_LENGTH for value in (old, new))
@@ -31,6 +36,8 @@ def check_same_run(recorded: Mapping[str, Any], given: Mapping[str, Any], path: 
 
 
 def _first_difference(old: Any, new: Any, field: tuple[str, ...]) -> tuple[tuple[str, ...], Any, Any] | None:
+    if field in _NAMES:
+        return None
     # A part that only one side has differs in each of its fields.
     parts = [{} if value is None else value for value in (old, new)]
     if all(isinstance(part, Mapping) for part in parts):

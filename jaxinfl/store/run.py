@@ -22,7 +22,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from jaxinfl.arguments import MOST_BYTES
 from jaxinfl.store.checkpoint import CheckpointFile
-from jaxinfl.store.errors import DamagedRun, RunDirectoryError, listed
+from jaxinfl.store.errors import RunDirectoryError, damage_error, listed
 from jaxinfl.store.failures import check_still_there, write_failures
 from jaxinfl.store.layout import LOST, Layout, RowArray, attributes_digest, digest, lay_out, row_checksums
 from jaxinfl.store.lock import HOLDER, LOCK
@@ -61,7 +61,7 @@ class RunStore:
         """
         if path is None:
             return cls(lay_out(MemoryStore(), layout, FORMAT), None)
-        path = Path(path)
+        path = Path(path).absolute()
         check_free(path)
         with write_failures(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -81,20 +81,21 @@ class RunStore:
         Raises:
           RunDirectoryError: there is no run, its description is damaged, or a newer jaxinfl made it.
         """
-        path = Path(path)
+        path = Path(path).absolute()
         if not is_run(path):
             if (path / MANIFEST).exists() and not (path / UNFINISHED).exists():
-                raise DamagedRun(f"the description of the run in {path} (zarr.json) is missing.", path)
+                raise damage_error(f"the description of the run in {path} (zarr.json) is missing.", path)
+            what = "it has no zarr.json" if path.is_dir() else "there is no such folder"
             raise RunDirectoryError(
-                f"{path} is no run directory: it has no zarr.json. `train_ensemble(..., run_dir=...)` makes one."
+                f"{path} is no run directory: {what}. `train_ensemble(..., run_dir=...)` makes one."
             )
         try:
             group = zarr.open_group(path, mode="r+" if writable else "r")
         except (ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
-            raise DamagedRun(f"{path / 'zarr.json'} cannot be read as a Zarr group: {error}.", path) from error
+            raise damage_error(f"{path / 'zarr.json'} cannot be read as a Zarr group: {error}.", path) from error
         store = cls(group, path)
         if sealed and (path / "zarr.json").read_bytes() != descriptions(path)["zarr.json"].encode():
-            raise DamagedRun(f"the description of the run in {path} (zarr.json) is damaged or was edited.", path)
+            raise damage_error(f"the description of the run in {path} (zarr.json) is damaged or was edited.", path)
         return store
 
     @property
@@ -120,7 +121,7 @@ class RunStore:
         unknown = np.flatnonzero(status > DIVERGED)
         if unknown.size:
             what = "missing" if (status[unknown] == LOST).all() else "damaged"
-            raise DamagedRun(f"{self._where('status')} is {what} for models {listed(unknown)}.", self.path)
+            raise damage_error(f"{self._where('status')} is {what} for models {listed(unknown)}.", self.path)
         return status
 
     def own_status(self) -> UInt8[np.ndarray, " own"]:
@@ -173,7 +174,7 @@ class RunStore:
         """An array that was known beforehand, checked against its recorded hash."""
         values = self._read(name, slice(None))
         if digest(values) != self.attributes["inputs"][name.rpartition("/")[2]]:
-            raise DamagedRun(
+            raise damage_error(
                 f"{self._where(name)} is damaged: it differs from what the run was started with.", self.path
             )
         return values
@@ -190,7 +191,7 @@ class RunStore:
         recorded = self._read("row_checksum", slice(None) if whole else models)[:, column]
         damaged = models[row_checksums(values, self.attributes["digest"], name, models) != recorded]
         if damaged.size:
-            raise DamagedRun(f"{self._where(name)} is damaged or missing for models {listed(damaged)}.", self.path)
+            raise damage_error(f"{self._where(name)} is damaged or missing for models {listed(damaged)}.", self.path)
         return values
 
     def read_weights(self, models: Int[np.ndarray, " rows"]) -> Leaves:
@@ -218,9 +219,9 @@ class RunStore:
         try:
             array = self.group[name]
         except (KeyError, ValueError, TypeError) as error:
-            raise DamagedRun(f"{self._where(name)} is missing or its description is damaged.", self.path) from error
+            raise damage_error(f"{self._where(name)} is missing or its description is damaged.", self.path) from error
         if not isinstance(array, zarr.Array):
-            raise DamagedRun(f"{self._where(name)} is not an array.", self.path)
+            raise damage_error(f"{self._where(name)} is not an array.", self.path)
         return array
 
     def _write(self, name: str, rows: slice, values: np.ndarray) -> None:
@@ -246,7 +247,7 @@ class RunStore:
             damaged = self._damaged_shards(array)
             named = ", ".join(f"{shard.start} to {shard.stop - 1}" for shard in damaged[:5])
             what = f"{self._where(name)} is damaged for models {named or '?'}: {error}."
-            raise DamagedRun(what, self.path) from error
+            raise damage_error(what, self.path) from error
 
     def _damaged_shards(self, array: zarr.Array) -> list[slice]:
         damaged = []
@@ -294,7 +295,7 @@ def descriptions(path: Path) -> dict[str, str]:
     try:
         found = read_seal(path / MANIFEST)
     except RunDirectoryError as error:
-        raise DamagedRun(str(error), path) from error
+        raise damage_error(str(error), path) from error
     for name in found:
         # A repair writes these files: a manifest that somebody made must not name any outside of the run.
         if not name.endswith("zarr.json") or {"", "..", "."} & set(name.split("/")) or "\\" in name:
@@ -317,5 +318,5 @@ def _checked_attributes(group: zarr.Group, path: Path | None) -> dict[str, Any]:
             + ("Upgrade jaxinfl to read it." if newer else "Train it anew, in another run_dir.")
         )
     if attributes_digest(attributes) != attributes["digest"]:
-        raise DamagedRun(f"the description of the run in {where} (zarr.json) is damaged or was edited.", path)
+        raise damage_error(f"the description of the run in {where} (zarr.json) is damaged or was edited.", path)
     return attributes

@@ -18,7 +18,7 @@ from jaxtyping import Int, PyTree, UInt32
 
 from jaxinfl.models import Variables
 from jaxinfl.store import saved
-from jaxinfl.store.errors import DamagedRun, RunDirectoryError, listed
+from jaxinfl.store.errors import RunDirectoryError, damage_error, listed
 from jaxinfl.store.layout import digest
 from jaxinfl.store.saved import Leaves
 
@@ -133,13 +133,13 @@ class WeightFiles:
         try:
             whole = self._kept[shard.start] if self._folder is None else saved.restore(self.path(shard.start))
         except RunDirectoryError as error:
-            raise DamagedRun(
+            raise damage_error(
                 f"the weights of models {shard.start} to {shard.stop - 1} cannot be read: {error}", self._run
             ) from error
         leaves = {name: values[models - shard.start] for name, values in whole.items()}
         damaged = models[_checksums(leaves) != recorded]
         if damaged.size:
-            raise DamagedRun(
+            raise damage_error(
                 f"the weights in {self.path(shard.start)} are damaged for models {listed(damaged)}.", self._run
             )
         return leaves

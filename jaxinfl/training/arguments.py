@@ -10,8 +10,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool
 
-from jaxinfl.arguments import check_path, check_switch, is_whole, shown
+from jaxinfl.arguments import as_path, check_switch, is_whole, shown
 from jaxinfl.datasets import Dataset
+from jaxinfl.devices import own_devices
 from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.store import RunDirectoryError, WriteFailed
 from jaxinfl.store.failures import free_bytes
@@ -32,9 +33,14 @@ def check_subsets(masks: ArrayLike, data: Dataset) -> Bool[np.ndarray, "models t
         )
     checked = check_masks(masks)
     if checked.shape[1] != data.num_train:
+        remedy = (
+            "It seems to be [examples, models]: pass masks.T."
+            if checked.shape[0] == data.num_train
+            else f"New ones are drawn by draw_subsets({len(checked)}, {data.num_train})."
+        )
         raise ValueError(
             f"masks has {checked.shape[1]} columns, but {data.name} has {data.num_train} training examples; "
-            f"it takes one column an example: draw_subsets({len(checked)}, {data.num_train})."
+            f"it takes one column an example. {remedy}"
         )
     empty = np.flatnonzero(~checked.any(axis=1))
     if empty.size:
@@ -62,7 +68,8 @@ def check_recipe(recipe: Recipe, data: Dataset) -> None:
     height, width, channels = data.image_shape
     if not isinstance(recipe.normalization, str) and len(recipe.normalization) != channels:
         raise ValueError(
-            f"recipe: normalization names {len(recipe.normalization)} channels; {data.name} has {channels}."
+            f"recipe: normalization names {len(recipe.normalization)} channels; {data.name} has {channels}. "
+            "jaxinfl.channel_statistics(data) gives a pair for each."
         )
     if recipe.resized_crop is not None and recipe.resized_crop > min(height, width):
         raise ValueError(
@@ -76,26 +83,19 @@ def check_recipe(recipe: Recipe, data: Dataset) -> None:
         )
 
 
-def check_shard_size(shard_size: int | None) -> None:
-    """Raise unless it is None or a number of models."""
-    if shard_size is not None and (not is_whole(shard_size) or shard_size < 1):
-        raise ValueError(f"shard_size is {shown(shard_size)}; it takes a whole number of models from 1 up.")
-
-
-def check_options(run_dir: Any, on_plan: Any, **switches: Any) -> None:
-    """Raise unless these are a path, something to call, and True or False: found out late, they would cost a compilation."""
-    if run_dir is not None:
-        check_path(run_dir, "run_dir", "a directory")
+def check_options(on_plan: Any, **switches: Any) -> None:
+    """Raise unless these are something to call, and True or False: found out late, they would cost a compilation."""
     if on_plan is not None and not callable(on_plan):
         raise TypeError(f"on_plan is {shown(on_plan)}; it takes a function of the run's plan.")
     for name, value in switches.items():
         check_switch(value, name)
 
 
-def check_part(part: tuple[int, int] | None, num_models: int, run_dir: Any) -> None:
-    """Raise unless it is None or the number and count of a part, with a directory to go to and a model for each part."""
+def check_place(run_dir: Any, part: tuple[int, int] | None, num_models: int) -> Path | None:
+    """The run directory, None for one in memory; raise unless `part` is None or a part of it, with a model for each part."""
+    path = None if run_dir is None else as_path(run_dir, "run_dir", "a directory")
     if part is None:
-        return
+        return path
     if not isinstance(part, (tuple, list)) or len(part) != 2 or not all(map(is_whole, part)):
         raise TypeError(f"part is {shown(part)}; it takes two whole numbers, (1, 4) for the first quarter.")
     if not 1 <= part[0] <= part[1] <= num_models:
@@ -103,12 +103,15 @@ def check_part(part: tuple[int, int] | None, num_models: int, run_dir: Any) -> N
             f"part is {tuple(part)!r}; it takes (number, parts), numbers from 1 up, with at most one part for each of the "
             f"{num_models} models."
         )
-    if run_dir is None:
+    if path is None:
         raise ValueError("part is given without run_dir, in which the parts come together. Name a directory.")
+    return path
 
 
-def check_limits(checkpoint_every: float, max_diverged: float) -> None:
-    """Raise unless they are a number of seconds and a share."""
+def check_limits(shard_size: int | None, checkpoint_every: float, max_diverged: float) -> None:
+    """Raise unless they are a number of models or None, a number of seconds, and a share."""
+    if shard_size is not None and (not is_whole(shard_size) or shard_size < 1):
+        raise ValueError(f"shard_size is {shown(shard_size)}; it takes a whole number of models from 1 up.")
     for name, value, most, what in (
         ("checkpoint_every", checkpoint_every, np.inf, "a number of seconds above 0"),
         ("max_diverged", max_diverged, 1.0, "a share from 0 to 1"),
@@ -134,7 +137,7 @@ def check_weights_kept(recorded: Mapping[str, Any], path: Path | None, kept: Map
     """What a run that goes on says of the weights that it keeps: what it was started with."""
     if kept and "weights" not in recorded:
         raise RunDirectoryError(
-            f"{path} keeps no weights: it was started without keep_weights=True. Use another run_dir, or leave it out."
+            f"{path} keeps no weights: it was started without keep_weights=True. Use another run_dir, or leave keep_weights out."
         )
     return {"weights": recorded["weights"]} if "weights" in recorded else {}
 
@@ -149,16 +152,17 @@ def check_execution(
                 f"{path} belongs to another run: it differs in {name}: {recorded[name]!r} there, {given!r} now, and the "
                 f"models would differ in their last bits. Leave {name} out, or use another run_dir."
             )
+    here = len(own_devices())
     available = recorded.get("available_devices", recorded["num_devices"])
-    if (jax.default_backend(), jax.device_count()) != (recorded["platform"], available):
+    if (jax.default_backend(), here) != (recorded["platform"], available):
         _log.warning(
             "%s was started on %s device(s) of %s and goes on with %s of %s: its models differ in the last bits from those "
             "of a run that was not moved.",
             path,
             available,
             recorded["platform"],
-            jax.device_count(),
+            here,
             jax.default_backend(),
         )
-        return recorded["width"], recorded["conv"], jax.device_count()
+        return recorded["width"], recorded["conv"], here
     return recorded["width"], recorded["conv"], recorded["num_devices"]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,15 @@ from jaxinfl.training.arguments import (
     check_keys,
     check_limits,
     check_options,
-    check_part,
+    check_place,
     check_recipe,
-    check_shard_size,
     check_subsets,
     check_weights_kept,
 )
 from jaxinfl.training.divergence import MAX_DIVERGED, check_diverged
 from jaxinfl.training.execution import Execution, choose_execution, lowerings_differ
 from jaxinfl.training.initial import check_initial
-from jaxinfl.training.interrupts import Watch, leaving_with_a_word
+from jaxinfl.training.interrupts import StopRequest, Watch, standing_of
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.overrides import check_overrides
 from jaxinfl.training.plan import RunPlan
@@ -125,29 +125,31 @@ def train_ensemble(
       TooManyDiverged: more than `max_diverged` of the models.
       KeyboardInterrupt, SystemExit: passed on after Ctrl-C and SIGTERM; what was done is kept.
     """
-    recipe = Recipe() if recipe is None else recipe
-    subsets = check_subsets(masks, data)
-    model_keys = check_keys(keys, len(subsets))
-    check_recipe(recipe, data)
-    check_shard_size(shard_size)
-    check_part(part, len(subsets), run_dir)
-    check_limits(checkpoint_every, max_diverged)
-    check_options(run_dir, on_plan, tune=tune, keep_weights=keep_weights, progress=progress)
-    built, given = _built(model, data, recipe, overrides, initial, len(subsets), allow)
-    identity = identity_of(subsets, model_keys, data, built, recipe, given)
-    run = _Run(
-        *(subsets, model_keys, data, built, recipe, given, identity),
-        shard_size=shard_size,
-        width=width,
-        conv=conv,
-        tune=tune,
-        keep_weights=keep_weights,
-        checkpoint_every=checkpoint_every,
-        max_diverged=max_diverged,
-        progress=progress,
-        on_plan=on_plan,
-    )
-    return run.ensemble(None if run_dir is None else Path(run_dir), part)
+    with StopRequest(kept=run_dir is not None) as stop:
+        recipe = Recipe() if recipe is None else recipe
+        subsets = check_subsets(masks, data)
+        model_keys = check_keys(keys, len(subsets))
+        check_recipe(recipe, data)
+        path = check_place(run_dir, part, len(subsets))
+        if path is not None:
+            stop.standing = partial(standing_of, path, part, len(subsets))
+        check_limits(shard_size, checkpoint_every, max_diverged)
+        check_options(on_plan, tune=tune, keep_weights=keep_weights, progress=progress)
+        built, given = _built(model, data, recipe, overrides, initial, len(subsets), allow)
+        identity = identity_of(subsets, model_keys, data, built, recipe, given)
+        run = _Run(
+            *(subsets, model_keys, data, built, recipe, given, identity, stop),
+            shard_size=shard_size,
+            width=width,
+            conv=conv,
+            tune=tune,
+            keep_weights=keep_weights,
+            checkpoint_every=checkpoint_every,
+            max_diverged=max_diverged,
+            progress=progress,
+            on_plan=on_plan,
+        )
+        return run.ensemble(path, part)
 
 
 def _parts(path: Path, part: tuple[int, int] | None) -> list[tuple[int, int] | None]:
@@ -189,6 +191,7 @@ class _Run:
     recipe: Recipe
     given: Given
     identity: Mapping[str, Any]
+    stop: StopRequest
     shard_size: int | None
     width: int | None
     conv: ConvLowering | None
@@ -210,6 +213,7 @@ class _Run:
     def train_in(self, run_dir: Path, part: tuple[int, int] | None) -> None:
         """Train what is missing in a directory, as its only writer."""
         path = run_dir if part is None else part_path(run_dir, part)
+        self.stop.leave_if_asked()
         store = self._existing(path)
         if store is not None and self._finished(store):
             return
@@ -241,8 +245,10 @@ class _Run:
         own = range(*part_models(len(self.masks), part or (1, 1)))
         finished = 0 if store is None else int((store.own_status() != ABSENT).sum())
         plan = trainer.plan(finished, len(own))
+        self.stop.leave_if_asked()
         if self.tune and store is None:
             plan = trainer.tune(plan, notebook, freedom)
+            self.stop.leave_if_asked()
         if self.on_plan is not None:
             self.on_plan(plan)
         if path is not None:
@@ -254,9 +260,8 @@ class _Run:
             shard_size = self.shard_size or trainer.shard_size(plan)
             layout = layout_of(self.masks, self.keys, self.data, description, shard_size, self.given)
             store = RunStore.create(path, layout)
-        with leaving_with_a_word(store) as stop:
-            watch = Watch(self.checkpoint_every, stop)
-            trainer.train(store, plan, watch=watch, max_diverged=self.max_diverged, shown=self.progress)
+        watch = Watch(self.checkpoint_every, self.stop)
+        trainer.train(store, plan, watch=watch, max_diverged=self.max_diverged, shown=self.progress)
         return store
 
     def _existing(self, path: Path) -> RunStore | None:

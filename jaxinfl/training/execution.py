@@ -11,6 +11,7 @@ import numpy as np
 from jaxinfl import native
 from jaxinfl.arguments import check_choice, is_whole, shown
 from jaxinfl.datasets import Dataset
+from jaxinfl.devices import own_devices
 from jaxinfl.models import Model, Variables
 from jaxinfl.models.lowering import ConvLowering, conv_lowering, default_lowering
 from jaxinfl.training.recipe import Recipe
@@ -57,7 +58,7 @@ def choose_execution(
     conv: ConvLowering | None = None,
     num_devices: int | None = None,
 ) -> Execution:
-    """The execution for all devices of JAX; it does not depend on the number of models, so neither do their bits.
+    """The execution for all devices of this process; it does not depend on the number of models, so neither do their bits.
 
     Raises:
       ValueError: a width below 1 or an unknown lowering.
@@ -69,7 +70,8 @@ def choose_execution(
         reason = native.why_unavailable() if platform == "cpu" else f"JAX runs on {platform}"
         raise ValueError(
             f"conv is 'native', hand-written kernels for CPUs, which cannot be used here: {reason}. "
-            "Install a C++ compiler, or take 'patches' for a new run."
+            + ("Install a C++ compiler, or take" if platform == "cpu" else "Leave conv out, or take")
+            + " 'patches' for a new run."
         )
     shape = recipe.input_shape(data.image_shape)
     conv, reason = (conv, "as asked for") if conv is not None else default_conv(platform)
@@ -79,7 +81,7 @@ def choose_execution(
         raise ValueError(f"width is {shown(width)}; it takes a whole number of models from 1 to {_MOST_WIDTH}.")
     per_model = 3 * forward_flops(model, shape) * data.num_train * max(recipe.epochs, 1)
     lanes = int(np.clip(CALL_FLOPS / (per_model * width), 1, 16)) if platform == "cpu" else 1
-    return Execution(platform, num_devices or jax.device_count(), lanes, int(width), conv, reason)
+    return Execution(platform, num_devices or len(own_devices()), lanes, int(width), conv, reason)
 
 
 def default_conv(platform: str) -> tuple[ConvLowering, str]:

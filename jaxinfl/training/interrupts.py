@@ -1,17 +1,21 @@
 """Ctrl-C and SIGTERM, which pre-empted machines send: a run stops between two calls, when what it has done is saved."""
 
-import contextlib
+import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from jaxinfl import provenance
-from jaxinfl.store import ABSENT, RunStore
+from jaxinfl.store import ABSENT, RunDirectoryError, RunStore
+from jaxinfl.store.parts import open_rows, part_models, part_path
+
+_log = logging.getLogger("jaxinfl")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -26,17 +30,23 @@ class Terminated(SystemExit):
 
 
 class StopRequest:
-    """While it is entered, the two signals only ask; a second one stops at once.
+    """From the call of `train_ensemble` to its return, the two signals only ask; a second one stops at once.
 
-    Signals reach the main thread alone: entered in another thread, it changes nothing.
+    Whoever leaves for them says how far the run has come and how it goes on. A run that is kept in memory has nothing to
+    save, and signals do there what they do elsewhere. They reach the main thread alone: entered in another thread, it
+    changes nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, kept: bool) -> None:
+        """`kept`: the run is kept on disk."""
         self.asked: signal.Signals | None = None
+        self.standing: Callable[[], str] = lambda: "Stopped: nothing is trained yet."
+        """What to say of the run when it is left."""
+        self._kept = kept
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
+        if self._kept and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 # None: a handler that was not installed from Python, and could not be put back.
                 if signal.getsignal(number) is not None:
@@ -46,14 +56,27 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Asked for after the last moment at which anybody looked: while results were read, or an error was on its way.
+        late = self.asked is not None and not isinstance(error, (KeyboardInterrupt, SystemExit))
+        if self._kept and (late or isinstance(error, (KeyboardInterrupt, Terminated))):
+            print(f"\n{self.standing()}", file=sys.stderr)
+        if late:
+            if error is not None:
+                _log.error("The run ended with an error as well: %s", error)
+            self._leave()
         self._restore()
 
-    def leave(self) -> None:
-        """Do what was asked, now that everything is saved: the user's own handler first, where there is one.
+    def leave_if_asked(self) -> None:
+        """Leave, if a signal asked for it; everything is saved by now.
 
         Raises:
-          Interrupted, Terminated: always.
+          Interrupted, Terminated: a signal came.
         """
+        if self.asked is not None:
+            self._leave()
+
+    def _leave(self) -> NoReturn:
+        """Do what was asked: the user's own handler first, where there is one."""
         asked = self.asked
         handler = self._before.get(asked) if asked else None
         self._restore()
@@ -85,14 +108,9 @@ class Watch:
         self.saved()
 
     @property
-    def stopping(self) -> bool:
-        """Whether to save and leave."""
-        return self._stop.asked is not None
-
-    @property
     def due(self) -> bool:
         """Whether to save."""
-        return self.stopping or time.monotonic() - self._last >= self._every
+        return self._stop.asked is not None or time.monotonic() - self._last >= self._every
 
     def saved(self) -> None:
         """Note that everything up to now is on disk."""
@@ -100,28 +118,22 @@ class Watch:
 
     def leave_if_asked(self) -> None:
         """Leave, if a signal asked for it; everything is saved by now."""
-        if self.stopping:
-            self._stop.leave()
+        self._stop.leave_if_asked()
 
 
-@contextlib.contextmanager
-def leaving_with_a_word(store: RunStore) -> Iterator[StopRequest]:
-    """Around the training of a run: signals only ask where it is kept on disk, and who leaves says how to go on."""
-    if store.path is None:
-        yield StopRequest()
-        return
+def standing_of(path: Path, part: tuple[int, int] | None, num_models: int) -> str:
+    """How far a run in a directory has come, of `num_models` models in all, and how it goes on."""
     try:
-        with StopRequest() as stop:
-            yield stop
-    except (KeyboardInterrupt, Terminated):
-        status = store.own_status()
-        finished = int((status != ABSENT).sum())
-        print(
-            f"\nStopped: {finished} of {len(status)} models are finished and kept in {store.path}, with those on the way. "
-            f"The same call goes on from there: {provenance.command()}",
-            file=sys.stderr,
-        )
-        raise
+        rows = open_rows(path) if part is None else RunStore.open(part_path(path, part), writable=False)
+        status = rows.own_status() if isinstance(rows, RunStore) else rows.status()
+        finished, total = int((status != ABSENT).sum()), len(status)
+    except RunDirectoryError:  # not begun yet
+        first, last = part_models(num_models, part or (1, 1))
+        finished, total = 0, last - first
+    return (
+        f"Stopped: {finished} of {total} models are finished and kept in {path}, with those on the way. "
+        f"The same call goes on from there: {provenance.command()}"
+    )
 
 
-__all__ = ["Interrupted", "StopRequest", "Terminated", "Watch", "leaving_with_a_word"]
+__all__ = ["Interrupted", "StopRequest", "Terminated", "Watch", "standing_of"]

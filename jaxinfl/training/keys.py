@@ -78,7 +78,8 @@ def as_keys(keys: object, name: str) -> jax.Array:
     if "fry" not in implementation:
         raise ValueError(
             f"{name} are of the implementation {implementation}; it takes threefry2x32, JAX's default: under vmap the "
-            "draws of the others depend on the neighbours. Make them by jax.random.key(seed, impl='threefry2x32')."
+            "draws of the others depend on the neighbours. Make them by "
+            "jax.random.split(jax.random.key(seed, impl='threefry2x32'), num_models)."
         )
     if array.ndim != 1:
         raise ValueError(

@@ -34,10 +34,11 @@ def check_fits(data: Dataset, used: Sequence[jax.Device]) -> None:
     fitting = free // copies
     side = int(min(height, width) * (fitting / size) ** 0.5)
     each = f" {copies} times (once for each of the {copies} devices)" if copies > 1 else ""
+    smaller = f", or all of them with {side} pixels a side (load_dataset(..., image_size={side}))" if side >= 8 else ""
     raise OutOfMemory(
         f"{data.name} takes {format_bytes(size)} of memory{each}: {examples} images of {height}x{width}x{channels}; "
         f"{format_bytes(free)} are free on {devices.describe(tuple(used[:1]))}. What would fit: {fitting * examples // size} "
-        f"of these images, or all of them with {side} pixels a side (load_dataset(..., image_size={side}))."
+        f"of these images{smaller}."
     )
 
 

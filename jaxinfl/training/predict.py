@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxinfl.arguments import check_choice
 from jaxinfl.datasets import Dataset
+from jaxinfl.devices import own_devices
 from jaxinfl.models import Model, ModuleFactory, Variables, build_model
 from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.training.arguments import check_recipe, check_subsets
@@ -83,7 +84,7 @@ def predict(
     execution = choose_execution(built, recipe, data, width=width, conv=conv)
     # Trained programs and these are the same where the views are: a second call compiles nothing.
     how = () if views == "one" else (views,)
-    programs = build_programs(built, recipe, execution, tuple(jax.devices()), *how)
+    programs = build_programs(built, recipe, execution, own_devices(), *how)
     device_data = programs.place_data(data)
     # Keys without effect: the weights are given, and nothing is drawn in evaluation.
     keys = ModelKeys.split(jax.random.split(jax.random.key(0), execution.group))

@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Bool
 
 from jaxinfl import provenance
 from jaxinfl.datasets import Dataset
+from jaxinfl.devices import own_devices
 from jaxinfl.models import Model
 from jaxinfl.store import Layout, RowArray
 from jaxinfl.store.ensemble import OVERRIDE
@@ -51,7 +51,7 @@ def describe_run(identity: Mapping[str, Any], data: Dataset, plan: RunPlan) -> d
         "identity": identity,
         "execution": {
             "device": plan.device,
-            "available_devices": jax.device_count(),
+            "available_devices": len(own_devices()),
             **dataclasses.asdict(plan.execution),
         },
         "versions": provenance.versions(),

@@ -55,16 +55,16 @@ class Trainer:
             _log.warning(
                 "JAX was started before jaxinfl was imported and has %s CPU device(s) for %s cores. "
                 "Import jaxinfl first, or set JAX_NUM_CPU_DEVICES, to use them all.",
-                jax.device_count(),
+                len(devices.own_devices()),
                 devices.num_cores(),
             )
         self._masks, self._keys, self._data, self._model, self._recipe = masks, keys, data, model, recipe
         self._given, self._keep_weights = given, weights
-        check_fits(data, jax.devices()[: execution.num_devices])
+        check_fits(data, devices.own_devices()[: execution.num_devices])
         self._use(execution)
 
     def _use(self, execution: Execution) -> None:
-        self._devices = tuple(jax.devices())[: execution.num_devices]
+        self._devices = devices.own_devices()[: execution.num_devices]
         self._programs = build_programs(self._model, self._recipe, execution, self._devices)
         self._device_data = self._programs.place_data(self._data)
 
@@ -115,7 +115,7 @@ class Trainer:
 
     def _seconds_per_step(self, way: Execution) -> float:
         """Seconds of one step of one model, run that way; infinite where the memory does not suffice."""
-        programs = build_programs(self._model, self._recipe, way, tuple(jax.devices())[: way.num_devices])
+        programs = build_programs(self._model, self._recipe, way, devices.own_devices()[: way.num_devices])
         try:
             same_devices = way.num_devices == len(self._devices)
             data = self._device_data if same_devices else programs.place_data(self._data)

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxinfl import native, provenance
+from jaxinfl.arguments import cache_folder
 from jaxinfl.datasets import Dataset
+from jaxinfl.devices import own_devices
 from jaxinfl.models import Model
 from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.training.execution import Execution
@@ -132,7 +132,7 @@ class Notebook:
         """The notebook for everything on which the answer depends."""
         versions = provenance.versions()
         key = {
-            "device": jax.devices()[0].device_kind,
+            "device": own_devices()[0].device_kind,
             "default": dataclasses.asdict(dataclasses.replace(default, reason="")),
             "native": native.why_unavailable() is None if default.platform == "cpu" else None,
             "freedom": [freedom.width, freedom.conv, freedom.devices],
@@ -142,8 +142,7 @@ class Notebook:
             "versions": {name: versions[name] for name in ("jaxinfl", "jax", "jaxlib")},
         }
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return cls(root / "jaxinfl" / "tuned" / f"{name}.json")
+        return cls(cache_folder("tuned") / f"{name}.json")
 
     def read(self) -> Search:
         """What was found before; an empty search where nothing was, or the file cannot be read."""
