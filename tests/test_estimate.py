@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
+from scipy.stats import hypergeom
 from sklearn.linear_model import Lasso
 
 import jaxinfl
 from jaxinfl import datamodel_weights, estimate, lds, leave_one_out_correlation
-from jaxinfl.statistics import ridge
+from jaxinfl.statistics import pair_uncertainty, ridge
+from jaxinfl.statistics.fisher import normal_scores
 from jaxinfl.statistics.lasso import lasso_weights
 from jaxinfl.statistics.shift import right_with_and_without
 from jaxinfl.statistics.shrinkage import fit_prior, posterior_mean
@@ -36,7 +38,7 @@ def test_ridge_and_its_left_out_residuals_equal_refits(models):
         ridge_by_definition(masks, score.astype(np.float32).astype(float), 0.7)[1:],
         atol=1e-9,
     )
-    found = ridge.fit(ridge.decompose(masks), score, 0.7)
+    found = ridge.fit(ridge.decompose(masks, np.ones(len(masks))), score, 0.7)
     for t in range(models):
         rest = np.arange(models) != t
         parts = ridge_by_definition(masks[rest], score[rest], 0.7)
@@ -47,7 +49,7 @@ def test_ridge_and_its_left_out_residuals_equal_refits(models):
 def test_adjustment_equals_refits_without_model_and_example(models):
     masks, _, score = linear_game(models)
     masks[0], masks[1] = True, False
-    spectrum = ridge.decompose(masks)
+    spectrum = ridge.decompose(masks, np.ones(len(masks)))
     found = ridge.adjusted(spectrum, ridge.fit(spectrum, score, 0.7), np.array([0, 7]))
     mean = masks.mean(axis=0)
     for row, i in enumerate((0, 7)):
@@ -65,7 +67,7 @@ def test_adjustment_equals_refits_without_model_and_example(models):
 def test_each_column_has_the_penalty_that_predicts_best():
     masks, _, score = linear_game(80, noise=0.1)
     score[:, 0] = np.random.default_rng(1).normal(size=80)  # nothing to predict
-    spectrum = ridge.decompose(masks)
+    spectrum = ridge.decompose(masks, np.ones(len(masks)))
     chosen = ridge.fit(spectrum, score)
     assert chosen.penalty[0] > 10 * chosen.penalty[1:].max()
     for penalty in ridge._PENALTIES[:-1] * spectrum.values.mean():
@@ -75,7 +77,7 @@ def test_each_column_has_the_penalty_that_predicts_best():
 
 def test_without_anything_to_predict_adjusted_is_the_difference():
     masks, _, _ = linear_game(40)
-    spectrum = ridge.decompose(masks)
+    spectrum = ridge.decompose(masks, np.ones(len(masks)))
     score = np.random.default_rng(3).normal(size=(40, 3))
     found = ridge.adjusted(spectrum, ridge.fit(spectrum, score, np.inf), np.arange(20))
     np.testing.assert_allclose(found, jaxinfl.influence(masks, score), atol=1e-5)
@@ -102,7 +104,7 @@ def test_adjusted_is_unbiased_has_less_noise_and_says_how_much():
 @pytest.mark.parametrize("penalty", [0.02, 0.1])
 def test_lasso_equals_coordinate_descent(models, penalty):
     masks, _, score = linear_game(models)
-    found = lasso_weights(masks, score, penalty)
+    found = lasso_weights(masks, score, np.ones(len(masks)), penalty)
     for j in range(6):
         expected = Lasso(alpha=penalty, tol=1e-10, max_iter=100_000).fit(masks.astype(float), score[:, j])
         centred = masks - masks.mean(axis=0)
@@ -163,7 +165,7 @@ def test_shrinkage_finds_more_of_the_influential_pairs():
     assert overlap[1] > overlap[0] + 0.1
 
 
-def margins(models, seed, spread_with=1.0, others=4):
+def margins(models, seed, spread_with=1.0, others=11):
     """Margins that the first example moves by 1 and whose spread it multiplies; and its influence on being right."""
     place = np.random.default_rng(99).uniform(-0.5, 2, 30)
     rng = np.random.default_rng(seed)
@@ -226,7 +228,7 @@ def test_what_is_undefined_is_nan_and_harms_no_other(shrink):
         found = estimate(wide, margin, method, **options).influence
         assert np.isnan(found[-2:]).all() and np.isfinite(found[:-2]).all()
         np.testing.assert_allclose(found[:-2], estimate(masks, margin, method, **options).influence, atol=2e-3)
-        some = estimate(wide, margin, method, examples=[5, 2], **options).influence
+        some = estimate(wide, margin, method, examples=[12, 2], **options).influence
         assert np.isnan(some[0]).all() and some.shape == (2, 30)
         assert found.dtype == np.float32
         if "correct" in options:
@@ -241,8 +243,169 @@ def test_difference_of_0_1_scores_is_the_published_estimate():
     for i, j in ((0, 3), (2, 7)):
         p, q = right[masks[:, i], j].mean(), right[~masks[:, i], j].mean()
         m, n = masks[:, i].sum(), (~masks[:, i]).sum()
-        pooled = (m * p * (1 - p) + n * q * (1 - q)) / (m + n - 2)
-        assert found.standard_error[i, j] == pytest.approx(np.sqrt(pooled * (1 / m + 1 / n)), rel=1e-4)
+        p, q = (m * p + 1) / (m + 2), (n * q + 1) / (n + 2)
+        expected = np.sqrt(p * (1 - p) / (m + 2) + q * (1 - q) / (n + 2))
+        assert found.standard_error[i, j] == pytest.approx(expected, rel=1e-6)
+
+
+def test_standard_errors_of_floats_are_those_of_pairs_one_by_one():
+    """Models with subsets of their own, shared ones, and an example whose side has a single subset."""
+    rng = np.random.default_rng(0)
+    alone = rng.random((30, 6)) < 0.6
+    shared = np.repeat(alone, 3, axis=0)[rng.permutation(90)][:71]
+    shared[:, 0] = (shared == alone[0]).all(axis=1)
+    for masks in (alone, shared):
+        score = rng.normal(size=(len(masks), 4)) + masks[:, :4]
+        found = estimate(masks, score).standard_error
+        i, j = (side.ravel() for side in np.indices(found.shape))
+        expected = pair_uncertainty(masks, score.astype(np.float32), i, j).standard_error
+        np.testing.assert_allclose(found.ravel(), expected, rtol=1e-5)
+
+
+SHARES = np.array([0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 0.995])
+
+
+@pytest.mark.parametrize(("num_models", "ratio"), [(50, 0.7), (100, 0.5), (400, 0.9), (1000, 0.7)])
+def test_standard_errors_of_0_1_scores_cover(num_models, ratio):
+    """Nominal 95% over probabilities with and without, and where an example is memorized (pooled variance: 70% to 86%)."""
+    rng = np.random.default_rng(0)
+    p, q = (side.ravel() for side in np.meshgrid(SHARES, SHARES))
+    masks = np.arange(num_models)[:, None] < round(ratio * num_models)
+    covered = np.zeros(p.size)
+    for _ in range(100):
+        found = estimate(masks, rng.random((num_models, p.size)) < np.where(masks, p, q), examples=[0])
+        covered += np.abs(found.influence[0] - (p - q)) <= 1.96 * found.standard_error[0]
+    assert 0.93 <= covered.mean() / 100 <= 0.97
+    assert covered[(p > 0.95) & (q < 0.8)].mean() / 100 >= 0.915
+
+
+def test_models_that_share_a_subset_are_one_observation():
+    """Regressions on several models a subset are those on their means; copies of a model change nothing."""
+    rng = np.random.default_rng(0)
+    base, truth, _ = linear_game(40)
+    uses = rng.integers(1, 4, 40)
+    masks = np.repeat(base, uses, axis=0)
+    score = (masks @ truth + rng.normal(size=(len(masks), 6))).astype(np.float32)
+    order = rng.permutation(len(masks))
+    for method in ("ridge", "lasso"):
+        found = datamodel_weights(masks, score, method, penalty=0.1)
+        np.testing.assert_allclose(datamodel_weights(masks[order], score[order], method, penalty=0.1), found, atol=1e-3)
+    np.testing.assert_allclose(
+        datamodel_weights(masks, score, penalty=0.1),
+        ridge_by_definition(masks, score.astype(float), 0.1)[1:],
+        atol=1e-9,
+    )
+    expected = Lasso(alpha=0.1, tol=1e-10, max_iter=100_000).fit(masks.astype(float), score[:, 0]).coef_
+    np.testing.assert_allclose(datamodel_weights(masks, score, "lasso", penalty=0.1)[:, 0], expected, atol=0.01)
+    twice, score = np.repeat(base, 2, axis=0), base @ truth + rng.normal(size=(40, 6))
+    for method in ("ridge", "lasso"):  # the penalty by cross-validation: a copy must not predict its original
+        np.testing.assert_allclose(
+            datamodel_weights(twice, np.repeat(score, 2, axis=0), method),
+            datamodel_weights(base, score, method),
+            atol=1e-6,
+        )
+    for method in ("difference", "adjusted"):
+        alone, copies = (estimate(*pair, method) for pair in ((base, score), (twice, np.repeat(score, 2, axis=0))))
+        np.testing.assert_allclose(copies.standard_error, alone.standard_error, rtol=1e-5)
+        np.testing.assert_allclose(copies.influence, alone.influence, atol=1e-5)
+
+
+def test_left_out_subsets_equal_refits():
+    """Ridge and adjustment with several models a subset, each left out with all of them."""
+    rng = np.random.default_rng(1)
+    base, _, score = linear_game(12)
+    size = rng.integers(1, 5, 12)
+    spectrum = ridge.decompose(base, size.astype(float))
+    found = ridge.fit(spectrum, score, 0.7)
+    masks, scores = np.repeat(base, size, axis=0), np.repeat(score, size, axis=0)
+    of_model, mean = np.repeat(np.arange(12), size), np.average(base, axis=0, weights=size)
+    rest = np.empty_like(score)
+    for subset in range(12):
+        kept = of_model != subset
+        parts = ridge_by_definition(masks[kept], scores[kept], 0.7)
+        left = score[subset] - parts[0] - base[subset] @ parts[1:]
+        np.testing.assert_allclose(found.left_out[subset] / np.sqrt(size[subset]), left, atol=1e-8)
+        parts[1 + 3] = 0
+        rest[subset] = score[subset] - (base[subset] - mean) @ parts[1:]
+    inside = base[:, 3]
+    expected = np.average(rest[inside], axis=0, weights=size[inside]) - np.average(
+        rest[~inside], axis=0, weights=size[~inside]
+    )
+    np.testing.assert_allclose(ridge.adjusted(spectrum, found, np.array([3]))[0], expected, atol=1e-8)
+
+
+def test_noise_of_shared_subsets_is_not_taken_for_influence():
+    rng = np.random.default_rng(0)
+    masks = np.repeat(jaxinfl.draw_subsets(50, 100, 0.7), 8, axis=0)
+    score = np.repeat(rng.normal(size=(50, 80)), 8, axis=0) + rng.normal(size=(400, 80))
+    found = estimate(masks, score)
+    assert 0.9 < np.sqrt((found.influence**2 / found.standard_error**2).mean()) < 1.15
+    assert np.sqrt((estimate(masks, score, shrink=True).influence ** 2).mean()) < 0.02
+    right = score > 0
+    of_right = estimate(masks, right)
+    assert 0.9 < np.sqrt((of_right.influence**2 / of_right.standard_error**2).mean()) < 1.15
+
+
+def test_shrunk_estimates_of_easy_examples_are_what_they_say():
+    """Where nearly all models are right, the mean truth of pairs with a high posterior mean is no less than three quarters of it."""
+    rng = np.random.default_rng(0)
+    effect = rng.laplace(0, 0.03, (150, 120))
+    rate = np.where(rng.random(120) < 0.7, 0.97, rng.uniform(0.3, 0.9, 120))
+
+    def chance(masks):
+        return np.clip(rate + (masks - 0.7) @ effect, 0, 1)
+
+    truth = np.asarray(jaxinfl.influence(many := jaxinfl.draw_subsets(10_000, 150, 0.7, 1), chance(many)))
+    masks = jaxinfl.draw_subsets(200, 150, 0.7, 2)
+    right = rng.random((200, 120)) < chance(masks)
+    for method in ("difference", "adjusted"):
+        found = estimate(masks, right, method, shrink=True).influence
+        for side in (1, -1):
+            high = side * found > 0.02
+            assert high.sum() > 100 and 0.75 < truth[high].mean() / found[high].mean() < 2
+        assert ((found - truth) ** 2).mean() < 0.3 * ((estimate(masks, right).influence - truth) ** 2).mean()
+
+
+def test_normal_scores_of_counts():
+    """Mid-p of Fisher's test where an outcome is rare, and the likelihood ratio hardly differs where it is not."""
+    rng = np.random.default_rng(0)
+    masks = rng.random((200, 5)) < 0.7
+    masks[:, 4] = True
+    right = rng.random((200, 6)) < np.array([0.99, 0.95, 0.5, 0.03, 1.0, 0.0])
+    counts, num_in, totals = masks.T.astype(int) @ right, masks.sum(axis=0), right.sum(axis=0)
+    found = normal_scores(counts, num_in, totals, 200)
+    assert np.isnan(found[4, :4]).all() and (found[:4, 4:] == 0).all()
+    for i, j in np.ndindex(4, 4):
+        law = hypergeom(200, totals[j], num_in[i])
+        below = law.cdf(counts[i, j]) - law.pmf(counts[i, j]) / 2
+        assert found[i, j] == pytest.approx(ndtri(below), abs=0.03 if j == 2 else 1e-8)
+
+
+def shape(kind, masks, rng):
+    """Margins whose shape the only example of each test example changes, and its influence on being right."""
+    seen, noise = masks[:, :30], rng.normal(size=(len(masks), 30))
+    if kind == "spread":
+        return 1 + np.where(seen, 1, 3) * noise, ndtr(1) - ndtr(1 / 3)
+    if kind == "two modes":
+        high = rng.random(seen.shape) < np.where(seen, 0.9, 0.5)
+        return np.where(high, 2.0, -2.0) + 0.5 * noise, 0.4 * (ndtr(4) - ndtr(-4))
+    if kind == "against the mean":  # right more often, by less
+        return np.where(seen, 0.3 + 0.1 * noise, np.where(rng.random(seen.shape) < 0.6, 5, -1.0)), ndtr(3) - 0.6
+    tail = rng.exponential(size=seen.shape) - 1
+    return np.where(seen, tail + 0.3, 0.3 - tail), np.exp(-0.7) - (1 - np.exp(-1.3))
+
+
+@pytest.mark.parametrize("kind", ["spread", "two modes", "against the mean", "skewness"])
+def test_from_many_models_counting_decides_whatever_the_shape(kind):
+    rng = np.random.default_rng(0)
+    masks = jaxinfl.draw_subsets(10_000, 60, 0.7)
+    margin, truth = shape(kind, masks, rng)
+    counted = estimate(masks, margin > 0)
+    told = estimate(masks, margin, correct=margin > 0, shrink=True)
+    assert (np.abs(told.influence - counted.influence) <= 1.9601 * counted.standard_error).all()
+    own = np.arange(30), np.arange(30)
+    error, plain = (np.sqrt(((each.influence[own] - truth) ** 2).mean()) for each in (told, counted))
+    assert error < max(1.6 * plain, 0.01) and abs(told.influence[own].mean() - truth) < 1.96 * plain
 
 
 @pytest.mark.parametrize(
@@ -257,13 +420,19 @@ def test_difference_of_0_1_scores_is_the_published_estimate():
         ),
         ((), {"correct": np.ones((60, 29), bool)}, ValueError, "correct has 29 columns and score 30"),
         ((), {"correct": np.ones((59, 30), bool)}, ValueError, "59"),
-        ((), {"examples": [7]}, ValueError, "examples"),
+        ((), {"examples": [12]}, ValueError, "examples"),
         ((2,), {}, ValueError, "masks has 2 models; an estimate with its error takes at least 3"),
+        (
+            ([0, 1] * 9,),
+            {"method": "ridge"},
+            ValueError,
+            "masks holds 2 different subsets; a regression on them takes at",
+        ),
     ],
 )
 def test_refusals(arguments, options, error, message):
     masks, margin, right, _ = margins(60, 0)
-    kept = slice(*arguments) if arguments else slice(None)
+    kept = slice(None) if not arguments else arguments[0] if isinstance(arguments[0], list) else slice(*arguments)
     with pytest.raises(error, match=message):
         estimate(masks[kept], margin[kept], **options)
     with pytest.raises(TypeError, match="score has dtype bool; with correct it takes margins"):

@@ -1,4 +1,7 @@
-"""Models that share a subset: they are less than independent, and count as one cluster."""
+"""Models that share a subset: they are less than independent, and count as one cluster.
+
+Everything that takes models for independent asks here first: tests, standard errors, correlations, cross-validation.
+"""
 
 from typing import NamedTuple
 
@@ -23,10 +26,16 @@ class Clusters(NamedTuple):
 
     def sums(self, values: Float[np.ndarray, "models columns"]) -> Float[np.ndarray, "clusters columns"]:
         """Sum over the models of each cluster."""
+        if self.alone:
+            return values
         order = np.argsort(self.member, kind="stable")
         starts = np.concatenate([[0], np.cumsum(self.size)[:-1]])
         total: Float[np.ndarray, "clusters columns"] = np.add.reduceat(values[order], starts, axis=0)
         return total
+
+    def means(self, values: Float[np.ndarray, "models columns"]) -> Float[np.ndarray, "clusters columns"]:
+        """Mean over the models of each cluster."""
+        return values if self.alone else self.sums(values) / self.size[:, None]
 
 
 def share_of_complements(masks: Bool[np.ndarray, "models train"]) -> float:

@@ -9,10 +9,14 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from jaxinfl.arguments import check_choice, check_switch, is_number, shown
 from jaxinfl.influence import influence
+from jaxinfl.influence.blocks import count_blocks
 from jaxinfl.influence.checks import check_correct, check_examples, check_score
 from jaxinfl.statistics import lasso, ridge
+from jaxinfl.statistics.clusters import Clusters, find_clusters
+from jaxinfl.statistics.fisher import normal_scores
 from jaxinfl.statistics.shift import influence_on_being_right
 from jaxinfl.statistics.shrinkage import shrink as shrunk
+from jaxinfl.statistics.standard_errors import StandardErrors, normal_equivalent, standard_errors
 from jaxinfl.subsets import check_masks
 
 Method = Literal["difference", "adjusted", "ridge", "lasso"]
@@ -25,7 +29,13 @@ class Estimate(NamedTuple):
     influence: Float32[np.ndarray, "rows test"]
     """NaN where an example is in no subset or in all of them."""
     standard_error: Float32[np.ndarray, "rows test"]
-    """Of "difference" and "adjusted", before anything was shrunk, in the unit of the score; NaN for the others."""
+    """Of "difference" and "adjusted", before anything was shrunk, in the unit of the score; NaN for the others.
+
+    Within 1.96 of it lies the true influence of 93% to 97% of the pairs: of 0-1 scores on average over probabilities of being
+    right from 0.02 to 0.995, from 5 models on either side, of float scores that are not far from normal from 15 models, or
+    15 subsets where models share them, on either side. For fewer, and for float scores with a long tail, see
+    `pair_uncertainty`.
+    """
 
 
 def estimate(
@@ -40,7 +50,8 @@ def estimate(
     """Influence of training on example i on the score of test example j, by one of several estimators.
 
     Args:
-      masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
+      masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i. Models with the same row
+        share a subset: their mean counts as one observation in standard errors, shrinkage and cross-validation.
       score: [models, test], bool or float. Its unit is that of the result, and it decides what is estimated: 0-1 scores the
         influence on being right, which the paper publishes; probabilities and margins influences of their own, which rank
         pairs differently.
@@ -50,8 +61,9 @@ def estimate(
         are linear in the masks, but drawn to 0, so that they do not compare at a threshold with the others.
       shrink: posterior mean by empirical Bayes; for "difference" and "adjusted", which have standard errors.
       correct: bool [models, test], for margins (`score`) alone: the result is then the influence on being right, that of
-        0-1 scores, which the margins tell with less noise; it assumes that an example moves margins without
-        changing the shape of their distribution, and measures how far that fails.
+        0-1 scores, which the margins tell with less noise where an example moves margins and leaves the shape of their
+        distribution alone. How far that fails is measured on the same models, and the result never leaves the 95% interval
+        of the 0-1 difference (1.96 of its standard errors), so it errs with many models by no more than that does.
       examples: training examples that are estimated, indices or bool [train]; None takes all. Give those that pass the
         memorization condition: the others cost as much.
 
@@ -72,20 +84,26 @@ def estimate(
     rows = check_examples(examples, checked.shape[1])
     rows = np.arange(checked.shape[1]) if rows is None else rows
     right = _check(method, shrink, correct, scores, len(checked))
-    values = scores.astype(np.float64)
+    clusters = find_clusters(checked)
+    if method != "difference":
+        _check_number_of_subsets(clusters)
     if method in ("ridge", "lasso"):
-        found = _weights(checked, values, "ridge" if method == "ridge" else "lasso", rows)
-        error = np.full(found.shape, np.nan)
-    elif method == "adjusted":
-        found, error = _adjusted(checked, values, rows)
-    else:
-        found, error = _difference(checked, scores, rows)
-    known = error > 0
-    statistic = np.where(known, found / np.where(known, error, 1), np.nan)
-    result = shrunk(found, error) if shrink else found
+        found = _weights(checked, scores, clusters, "ridge" if method == "ridge" else "lasso", rows)
+        return Estimate(found.astype(np.float32), np.full(found.shape, np.nan, np.float32))
+    seen = checked[:, rows]
+    found = np.asarray(influence(seen, scores)).astype(np.float64)
+    errors = standard_errors(seen, scores, clusters)
+    statistic = _statistic(seen, scores, clusters, found, errors)
+    if method == "adjusted":
+        plain, (found, left) = found, _adjusted(checked, scores, clusters, rows)
+        # The statistic of the difference knows of rare outcomes: it is changed by what the adjustment changes.
+        statistic = (statistic + _over(found - plain, errors.if_none)) / left
+        errors = errors._replace(error=errors.error * left, if_none=errors.if_none * left)
+    result = shrunk(found, errors.error, statistic) if shrink else found
     if right is not None:
-        result = _on_being_right(checked[:, rows], result, statistic, values, right)
-    return Estimate(result.astype(np.float32), error.astype(np.float32))
+        clear = _over(found, errors.if_none)
+        result = _on_being_right(seen, result, clear, scores.astype(np.float64), right, clusters)
+    return Estimate(result.astype(np.float32), errors.error.astype(np.float32))
 
 
 def datamodel_weights(
@@ -94,7 +112,7 @@ def datamodel_weights(
     """Weights of the linear model that predicts a model's score from the subset that it was trained on.
 
     Args:
-      masks: bool [models, train].
+      masks: bool [models, train]. Models with the same row share a subset, and are left out together.
       score: [models, test], bool or float; the margin is customary.
       method: "ridge" (the penalty by leave-one-out errors) or "lasso" (by 4-fold cross-validation, as the source has it).
       penalty: of the sum of squared weights, added to the sum of squared errors ("ridge"), or of the sum of absolute weights,
@@ -114,56 +132,71 @@ def datamodel_weights(
     checked = check_masks(masks)
     scores = check_score(score, len(checked))
     check_choice(method, "method", get_args(Regression))
+    clusters = find_clusters(checked)
     _check_number_of_models(len(checked))
+    _check_number_of_subsets(clusters)
     if penalty is not None and not (is_number(penalty) and 0 < penalty < np.inf):
         raise ValueError(f"penalty is {shown(penalty)}; it takes a number above 0, or None.")
     regression: Regression = "ridge" if method == "ridge" else "lasso"
-    return _weights(checked, scores.astype(np.float64), regression, np.arange(checked.shape[1]), penalty)
+    return _weights(checked, scores, clusters, regression, np.arange(checked.shape[1]), penalty)
 
 
 def _weights(
     masks: Bool[np.ndarray, "models train"],
-    score: Float[np.ndarray, "models test"],
+    score: np.ndarray,
+    clusters: Clusters,
     method: Regression,
     rows: Int[np.ndarray, " rows"],
     penalty: float | None = None,
 ) -> Float[np.ndarray, "rows test"]:
+    subsets, size = masks[clusters.first], clusters.size.astype(np.float64)
+    means = clusters.means(score.astype(np.float64))
     if method == "ridge":
-        spectrum = ridge.decompose(masks)
-        found = ridge.weights(spectrum, ridge.fit(spectrum, score, penalty), rows)
+        spectrum = ridge.decompose(subsets, size)
+        found = ridge.weights(spectrum, ridge.fit(spectrum, means, penalty), rows)
     else:
-        found = lasso.lasso_weights(masks, score, penalty)[rows]
+        found = lasso.lasso_weights(subsets, means, size, penalty)[rows]
     found[_undefined(masks[:, rows])] = np.nan
     return found
 
 
 def _adjusted(
-    masks: Bool[np.ndarray, "models train"], score: Float[np.ndarray, "models test"], rows: Int[np.ndarray, " rows"]
-) -> tuple[Float[np.ndarray, "rows test"], Float[np.ndarray, "rows test"]]:
-    spectrum = ridge.decompose(masks)
-    fitted = ridge.fit(spectrum, score)
+    masks: Bool[np.ndarray, "models train"], score: np.ndarray, clusters: Clusters, rows: Int[np.ndarray, " rows"]
+) -> tuple[Float[np.ndarray, "rows test"], Float[np.ndarray, " test"]]:
+    """The estimate, and by what factor its standard errors are smaller: that of what is left of each score's spread."""
+    values = score.astype(np.float64)
+    spectrum = ridge.decompose(masks[clusters.first], clusters.size.astype(np.float64))
+    fitted = ridge.fit(spectrum, clusters.means(values))
     found = ridge.adjusted(spectrum, fitted, rows)
     found[_undefined(masks[:, rows])] = np.nan
-    square = (fitted.left_out**2).sum(axis=0) / (len(masks) - 1)
-    return found, np.sqrt(square / _pairs_of_models(masks[:, rows])[:, None])
+    spread, left = (
+        np.sqrt((part**2).sum(axis=0))
+        for part in (ridge.centred(clusters.means(values), spectrum.size), fitted.left_out)
+    )
+    return found, np.divide(left, spread, out=np.ones_like(left), where=spread > 0)
 
 
-def _difference(
-    masks: Bool[np.ndarray, "models train"], score: np.ndarray, rows: Int[np.ndarray, " rows"]
-) -> tuple[Float[np.ndarray, "rows test"], Float[np.ndarray, "rows test"]]:
-    """With the standard error of two means of one variance, that about both means."""
-    found = np.asarray(influence(masks[:, rows], score)).astype(np.float64)
-    number = _pairs_of_models(masks[:, rows])[:, None]
-    total = score.var(axis=0, dtype=np.float64) * len(masks)
-    within = np.maximum(total - found**2 * number, 0) / (len(masks) - 2)
-    return found, np.sqrt(within / number)
+def _statistic(
+    masks: Bool[np.ndarray, "models rows"],
+    score: np.ndarray,
+    clusters: Clusters,
+    found: Float[np.ndarray, "rows test"],
+    errors: StandardErrors,
+) -> Float[np.ndarray, "rows test"]:
+    """Standard normal where there is no influence, as nearly as can be; NaN where no score varies or none is defined."""
+    if score.dtype != np.bool_ or not clusters.alone:
+        statistic = _over(found, errors.if_none)
+        return statistic if clusters.alone else normal_equivalent(statistic, errors.freedom)
+    counts = np.concatenate([block for _, block in count_blocks(masks, score)])
+    scores = normal_scores(counts, masks.sum(axis=0), score.sum(axis=0), len(score))
+    varies = score.any(axis=0) & ~score.all(axis=0)
+    return np.where(varies & ~_undefined(masks)[:, None], scores, np.nan)
 
 
-def _pairs_of_models(masks: Bool[np.ndarray, "models rows"]) -> Float[np.ndarray, " rows"]:
-    """1 / (1 / num_in + 1 / num_out); NaN where either is 0."""
-    num_in = masks.sum(axis=0)
-    product = num_in * (len(masks) - num_in) / len(masks)
-    return np.where(product > 0, product, np.nan)
+def _over(estimate: Float[np.ndarray, "rows test"], error: Float[np.ndarray, "rows test"]) -> np.ndarray:
+    """Estimate in standard errors; NaN where these are 0 or unknown."""
+    known = error > 0
+    return np.where(known, estimate / np.where(known, error, 1), np.nan)
 
 
 def _on_being_right(
@@ -172,13 +205,20 @@ def _on_being_right(
     statistic: Float[np.ndarray, "rows test"],
     margin: Float[np.ndarray, "models test"],
     correct: Bool[np.ndarray, "models test"],
+    clusters: Clusters,
 ) -> Float[np.ndarray, "rows test"]:
     direct = np.asarray(influence(masks, correct)).astype(np.float64)
     found = np.full(effect.shape, np.nan)
     defined = ~_undefined(masks)
-    num_in = masks[:, defined].sum(axis=0).astype(np.float64)
+    seen = masks[:, defined]
     found[defined] = influence_on_being_right(
-        effect[defined], statistic[defined], direct[defined], num_in, margin, correct
+        effect[defined],
+        statistic[defined],
+        direct[defined],
+        standard_errors(seen, correct, clusters),
+        seen.sum(axis=0).astype(np.float64),
+        margin,
+        correct,
     )
     return found
 
@@ -210,6 +250,13 @@ def _check(
             f"correct has {right.shape[1]} columns and score {score.shape[1]}: both need the same examples."
         )
     return right
+
+
+def _check_number_of_subsets(clusters: Clusters) -> None:
+    if clusters.size.size < 3:
+        raise ValueError(
+            f"masks holds {clusters.size.size} different subsets; a regression on them takes at least 3."
+        )
 
 
 def _check_number_of_models(number: int) -> None:

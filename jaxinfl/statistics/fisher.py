@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import gammaln
+from scipy.special import gammaln, ndtri, xlogy
 
 Alternative = Literal["two-sided", "greater", "less"]
 
@@ -60,6 +60,67 @@ def smallest_p_value(
     else:
         value = np.minimum(2 * np.minimum(at_highest, at_lowest), 1)
     return np.where(highest > lowest, value, 1.0)
+
+
+_EXPECTED = 30
+"""Models of the rarer outcome that are expected on the smaller side, from where on a likelihood ratio does for a tail."""
+
+
+def normal_scores(
+    right_in: Int[np.ndarray, "rows test"],
+    num_in: Int[np.ndarray, " rows"],
+    totals: Int[np.ndarray, " test"],
+    num_models: int,
+) -> Float[np.ndarray, "rows test"]:
+    """How far counts are from no influence, in normal quantiles: of Fisher's test where an outcome is rare, else approximate.
+
+    Counts of a rare outcome are skewed, and a difference over its standard error is then not nearly normal: of 60 models
+    without an example 4 wrong ones are no rarity where 2 are expected, none at all is even less of one. The quantile of the
+    tail that counts half of its own probability (mid-p) is standard normal as nearly as a count can be.
+
+    Returns:
+      float64; 0 where nothing varies, NaN where an example is in no subset or in all.
+
+    Source: Lancaster (1961), "Significance tests in discrete distributions", Journal of the American Statistical
+    Association 56, for mid-p; Wilks (1938) for the signed root of the likelihood ratio.
+    """
+    sizes, totals = num_in[:, None].astype(np.float64), totals[None, :].astype(np.float64)
+    others = num_models - sizes
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (
+            sum(
+                xlogy(part, part / whole) + xlogy(whole - part, 1 - part / whole)
+                for part, whole in ((right_in, sizes), (totals - right_in, others))
+            )
+            - xlogy(totals, totals / num_models)
+            - xlogy(num_models - totals, 1 - totals / num_models)
+        )
+        sign = np.sign(right_in / sizes - (totals - right_in) / others)
+    found: Float[np.ndarray, "rows test"] = sign * np.sqrt(np.maximum(2 * ratio, 0))
+    rare = np.minimum(totals, num_models - totals)[0]
+    for number in np.unique(num_in[(num_in > 0) & (num_in < num_models)]):
+        (rows,) = np.nonzero(num_in == number)
+        (columns,) = np.nonzero(rare * min(number, num_models - number) < _EXPECTED * num_models)
+        few = rare[columns].astype(np.intp)
+        mostly_right = totals[0, columns] > num_models / 2
+        count = right_in[np.ix_(rows, columns)]
+        count = np.where(mostly_right, number - count, count).astype(np.intp)
+        distinct, at = np.unique(few, return_inverse=True)
+        quantile = _mid_p_quantiles(int(number), distinct, num_models)[count, at[None, :]]
+        found[np.ix_(rows, columns)] = np.where(mostly_right, -quantile, quantile)
+    return found
+
+
+def _mid_p_quantiles(
+    num_in: int, totals: Int[np.ndarray, " totals"], num_models: int
+) -> Float[np.ndarray, "counts totals"]:
+    """Normal quantiles of every number of models of an outcome among `num_in`, up to the largest total."""
+    count = np.arange(min(num_in, int(totals.max(initial=0))) + 1)[:, None]
+    probability, _ = _hypergeometric(count, num_in, totals[None, :], num_models)
+    below = np.cumsum(probability, axis=0) - probability / 2
+    above = np.cumsum(probability[::-1], axis=0)[::-1] - probability / 2
+    quantile = np.where(below < above, ndtri(np.maximum(below, 1e-300)), -ndtri(np.maximum(above, 1e-300)))
+    return np.where(totals > 0, quantile, 0.0)
 
 
 def _hypergeometric(

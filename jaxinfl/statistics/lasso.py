@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxinfl.statistics.ridge import centred
+
 # Penalties as shares of the smallest one at which every weight is 0.
 _SHARES = np.logspace(0, -1.5, 10)
 _FOLDS = 4
@@ -15,9 +17,11 @@ _MOST_STEPS = 500
 class _Problem(NamedTuple):
     """Least squares on centred masks, by the smaller product."""
 
-    masks: Float[np.ndarray, "models train"]
+    masks: Float[np.ndarray, "subsets train"]
+    """Centred, each row times the root of its number of models."""
+    num_models: float
     gram: Float[np.ndarray, "train train"] | None
-    """X' X / models, where there are more models than training examples."""
+    """X' X / models, where there are more subsets than training examples."""
     moment: Float[np.ndarray, "train test"]
     """X' y / models."""
     curvature: float
@@ -25,7 +29,7 @@ class _Problem(NamedTuple):
 
     def gradient(self, weights: Float[np.ndarray, "train test"]) -> Float[np.ndarray, "train test"]:
         if self.gram is None:
-            product = self.masks.T @ (self.masks @ weights) / len(self.masks)
+            product = self.masks.T @ (self.masks @ weights) / self.num_models
         else:
             product = self.gram @ weights
         found: Float[np.ndarray, "train test"] = product - self.moment
@@ -33,14 +37,18 @@ class _Problem(NamedTuple):
 
 
 def lasso_weights(
-    masks: Bool[np.ndarray, "models train"], score: Float[np.ndarray, "models test"], penalty: float | None = None
+    masks: Bool[np.ndarray, "subsets train"],
+    score: Float[np.ndarray, "subsets test"],
+    size: Float[np.ndarray, " subsets"],
+    penalty: float | None = None,
 ) -> Float[np.ndarray, "train test"]:
     """Weights with the lowest mean squared error / 2 + penalty * sum of absolute weights; the intercept is free.
 
     Args:
-      masks: the subsets.
-      score: float64.
-      penalty: for all test examples; None chooses each one's own from 10, by 4-fold cross-validation over the models in
+      masks: different subsets.
+      score: float64, the mean over the models of each subset.
+      size: models on each subset; errors are over models, folds of subsets.
+      penalty: for all test examples; None chooses each one's own from 10, by 4-fold cross-validation over the subsets in
         their order.
 
     Source: Tibshirani (1996); Beck and Teboulle (2009) for the iteration, O'Donoghue and Candes (2015) for its restarts.
@@ -48,13 +56,13 @@ def lasso_weights(
     varying = np.flatnonzero(np.ptp(score, axis=0) > 0)
     if varying.size < score.shape[1]:
         found = np.zeros((masks.shape[1], score.shape[1]))
-        found[:, varying] = lasso_weights(masks, score[:, varying], penalty)
+        found[:, varying] = lasso_weights(masks, score[:, varying], size, penalty)
         return found
-    problem, _ = _problem(masks, score)
+    problem = _problem(masks, score, size)
     if penalty is not None:
         return _solve(problem, np.full(score.shape[1], penalty), np.zeros_like(problem.moment))
     highest = np.abs(problem.moment).max(axis=0)
-    best = _choose(masks, score, highest)
+    best = _choose(masks, score, size, highest)
     weights = np.zeros_like(problem.moment)
     for number, share in enumerate(_SHARES[: int(best.max(initial=0)) + 1]):
         # A column waits at its own penalty; warm starts make the others' path cheap.
@@ -65,46 +73,36 @@ def lasso_weights(
 
 
 def _choose(
-    masks: Bool[np.ndarray, "models train"],
-    score: Float[np.ndarray, "models test"],
+    masks: Bool[np.ndarray, "subsets train"],
+    score: Float[np.ndarray, "subsets test"],
+    size: Float[np.ndarray, " subsets"],
     highest: Float[np.ndarray, " test"],
 ) -> Int[np.ndarray, " test"]:
-    """Number of the penalty that predicts models left out best, for each column.
-
-    A column's path ends when its error has risen twice above its lowest: small penalties, which take the most steps, are
-    tried only where there is a signal.
-    """
+    """Number of the penalty that predicts subsets left out best, for each column: of all 10, the larger of equal ones."""
     fold = np.arange(len(masks)) % min(_FOLDS, len(masks))
-    problems, weights = [], []
+    error = np.zeros((_SHARES.size, score.shape[1]))
     for held in range(int(fold.max()) + 1):
-        problem, mean = _problem(masks[fold != held], score[fold != held])
-        problems.append((problem, masks[fold == held] - mean, score[fold == held] - score[fold != held].mean(axis=0)))
-        weights.append(np.zeros_like(problem.moment))
-    best, lowest = np.zeros(score.shape[1], np.intp), np.full(score.shape[1], np.inf)
-    going = np.arange(score.shape[1])
-    for number, share in enumerate(_SHARES):
-        error = np.zeros(going.size)
-        for held, (problem, others, expected) in enumerate(problems):
-            part = problem._replace(moment=problem.moment[:, going])
-            weights[held][:, going] = _solve(part, share * highest[going], weights[held][:, going])
-            error += ((expected[:, going] - others @ weights[held][:, going]) ** 2).sum(axis=0)
-        better = error < lowest[going]
-        best[going[better]], lowest[going[better]] = number, error[better]
-        going = going[number - best[going] < 2]
-        if going.size == 0:
-            break
-    return best
+        kept, out = fold != held, fold == held
+        problem = _problem(masks[kept], score[kept], size[kept])
+        others = masks[out] - np.average(masks[kept], axis=0, weights=size[kept])
+        expected = score[out] - np.average(score[kept], axis=0, weights=size[kept])
+        weights = np.zeros_like(problem.moment)
+        for number, share in enumerate(_SHARES):
+            weights = _solve(problem, share * highest, weights)
+            error[number] += size[out] @ (expected - others @ weights) ** 2
+    return error.argmin(axis=0)
 
 
 def _problem(
-    masks: Bool[np.ndarray, "models train"], score: Float[np.ndarray, "models test"]
-) -> tuple[_Problem, Float[np.ndarray, " train"]]:
-    mean = masks.mean(axis=0)
-    centred = masks - mean
-    few_models = len(masks) <= masks.shape[1]
-    product = (centred @ centred.T if few_models else centred.T @ centred) / len(masks)
-    moment = centred.T @ (score - score.mean(axis=0)) / len(masks)
-    return _Problem(centred, None if few_models else product, moment, _largest_eigenvalue(product)), mean
+    masks: Bool[np.ndarray, "subsets train"],
+    score: Float[np.ndarray, "subsets test"],
+    size: Float[np.ndarray, " subsets"],
+) -> _Problem:
+    moved, num_models = centred(masks, size), float(size.sum())
+    few = len(masks) <= masks.shape[1]
+    product = (moved @ moved.T if few else moved.T @ moved) / num_models
+    moment = moved.T @ centred(score, size) / num_models
+    return _Problem(moved, num_models, None if few else product, moment, _largest_eigenvalue(product))
 
 
 def _largest_eigenvalue(matrix: Float[np.ndarray, "n n"]) -> float:

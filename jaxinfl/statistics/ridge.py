@@ -13,18 +13,19 @@ _VALUES_AT_ONCE = 2**23
 
 
 class Spectrum(NamedTuple):
-    """The centred masks X as U diag(sqrt(values)) V', without V."""
+    """The centred masks X as U diag(sqrt(values)) V', without V; each row times the root of its number of models."""
 
-    masks: Bool[np.ndarray, "models train"]
-    vectors: Float[np.ndarray, "models rank"]
+    masks: Bool[np.ndarray, "subsets train"]
+    size: Float[np.ndarray, " subsets"]
+    """Models of each subset."""
+    vectors: Float[np.ndarray, "subsets rank"]
     """U."""
     values: Float[np.ndarray, " rank"]
     """Eigenvalues of X X', falling, those above rounding."""
 
-    def centred(self, examples: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "models rows"]:
+    def centred(self, examples: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "subsets rows"]:
         """X's columns of some examples."""
-        part = self.masks[:, examples].astype(np.float64)
-        return part - part.mean(axis=0)
+        return centred(self.masks[:, examples], self.size)
 
 
 class Ridge(NamedTuple):
@@ -32,47 +33,59 @@ class Ridge(NamedTuple):
 
     penalty: Float[np.ndarray, " test"]
     """As chosen; infinite where no regression predicts better than the mean."""
-    dual: Float[np.ndarray, "models test"]
+    dual: Float[np.ndarray, "subsets test"]
     """Weights are X' of it."""
-    left_out: Float[np.ndarray, "models test"]
-    """Score of each model minus its prediction from all other models."""
+    left_out: Float[np.ndarray, "subsets test"]
+    """Mean score of each subset minus its prediction from all other subsets, times the root of its number of models."""
 
 
-def decompose(masks: Bool[np.ndarray, "models train"]) -> Spectrum:
-    """By the smaller of the two Gram matrices: O(models * train * min(models, train)) time, a few float64 masks of memory."""
-    centred = masks.astype(np.float64)
-    centred -= centred.mean(axis=0)
+def centred(values: np.ndarray, size: Float[np.ndarray, " subsets"]) -> Float[np.ndarray, "subsets columns"]:
+    """Values minus their mean over models, each row times the root of its number of models: what least squares is done on."""
+    wide = values.astype(np.float64)
+    moved: Float[np.ndarray, "subsets columns"] = wide - np.average(wide, axis=0, weights=size)
+    return moved * np.sqrt(size)[:, None]
+
+
+def decompose(masks: Bool[np.ndarray, "subsets train"], size: Float[np.ndarray, " subsets"]) -> Spectrum:
+    """By the smaller of the two Gram matrices: O(subsets * train * min(subsets, train)) time, a few float64 masks of memory.
+
+    Args:
+      masks: different subsets.
+      size: models on each. The errors of models that share a subset differ by a constant from that of their mean, which
+        therefore stands for them; left out, a subset is left out with all its models.
+    """
+    moved = centred(masks, size)
     few_models = len(masks) <= masks.shape[1]
-    values, vectors = np.linalg.eigh(centred @ centred.T if few_models else centred.T @ centred)
+    values, vectors = np.linalg.eigh(moved @ moved.T if few_models else moved.T @ moved)
     # Centring takes one dimension, subsets of one size another.
     kept = np.flatnonzero(values > 1e-9 * max(values.max(initial=0), 1e-300))[::-1]
     values, vectors = values[kept], vectors[:, kept]
-    return Spectrum(masks, vectors if few_models else centred @ (vectors / np.sqrt(values)), values)
+    return Spectrum(masks, size, vectors if few_models else moved @ (vectors / np.sqrt(values)), values)
 
 
-def fit(spectrum: Spectrum, score: Float[np.ndarray, "models test"], penalty: float | None = None) -> Ridge:
+def fit(spectrum: Spectrum, score: Float[np.ndarray, "subsets test"], penalty: float | None = None) -> Ridge:
     """One ridge regression with intercept a test example.
 
     Args:
       spectrum: of the masks.
-      score: float64.
-      penalty: of the sum of squared weights, for all test examples; None chooses each one's own from 14 by the mean
-        squared error of predicting each model from the others, exact and without a refit.
+      score: float64, the mean over the models of each subset.
+      penalty: of the sum of squared weights, added to the sum of squared errors over models, for all test examples; None
+        chooses each one's own from 14 by the mean squared error of predicting each subset from the others, exact and
+        without a refit.
 
     Source: Hoerl and Kennard (1970), Technometrics 12; Allen (1974), Technometrics 16, for the left-out residuals.
     """
-    num_models = len(score)
-    centred = score - score.mean(axis=0)
-    projected = spectrum.vectors.T @ centred
+    moved = centred(score, spectrum.size)
+    projected = spectrum.vectors.T @ moved
     typical = spectrum.values.mean() if spectrum.values.size else 1.0
     penalties = _PENALTIES * typical if penalty is None else np.array([penalty])
     best = Ridge(np.full(score.shape[1], np.inf), np.zeros_like(score), np.zeros_like(score))
     lowest = np.full(score.shape[1], np.inf)
-    squares = spectrum.vectors**2
+    squares, share = spectrum.vectors**2, spectrum.size / spectrum.size.sum()
     for tried in penalties:
         kept = spectrum.values / (spectrum.values + tried)
-        residual = centred - spectrum.vectors @ (kept[:, None] * projected)
-        left_out = residual / (1 - 1 / num_models - squares @ kept)[:, None]
+        residual = moved - spectrum.vectors @ (kept[:, None] * projected)
+        left_out = residual / (1 - share - squares @ kept)[:, None]
         error = (left_out**2).mean(axis=0)
         better = error < lowest
         lowest[better] = error[better]
@@ -93,27 +106,27 @@ def weights(spectrum: Spectrum, ridge: Ridge, examples: Int[np.ndarray, " rows"]
 def adjusted(spectrum: Spectrum, ridge: Ridge, examples: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows test"]:
     """Difference of means, with and without the example, of what the OTHER examples do not predict.
 
-    What the others predict for a model comes from the regression on all other models, so that it is independent of the
+    What the others predict for a model comes from the regression on the models of all other subsets, so that it is independent of the
     model's own score, and from the weights of the other examples, so that the example's own effect stays whole.
 
     Source: Wager, Du, Taylor and Tibshirani (2016), "High-dimensional regression adjustments in randomized experiments",
     PNAS 113 (cross-estimation).
     """
-    num_models, num_test = ridge.left_out.shape
+    num_subsets, num_test = ridge.left_out.shape
     # The intercept's share stays in: a constant has no influence.
-    unpredicted = (1 - 1 / num_models) * ridge.left_out
+    unpredicted = (1 - spectrum.size / spectrum.size.sum())[:, None] * ridge.left_out
     found = np.empty((examples.size, num_test))
-    rows = max(1, _VALUES_AT_ONCE // num_models)
+    rows = max(1, _VALUES_AT_ONCE // num_subsets)
     for start in range(0, examples.size, rows):
         part = slice(start, start + rows)
-        centred = spectrum.centred(examples[part])
+        columns = spectrum.centred(examples[part])
         # Mean with minus mean without the example: x / sum x^2, for centred x.
-        contrast = centred / np.maximum((centred**2).sum(axis=0), 1e-300)
-        block = contrast.T @ unpredicted + centred.T @ ridge.dual
+        contrast = columns / np.maximum((columns**2).sum(axis=0), 1e-300)
+        block = contrast.T @ unpredicted + columns.T @ ridge.dual
         for penalty in np.unique(ridge.penalty[np.isfinite(ridge.penalty)]):
-            columns = ridge.penalty == penalty
-            own = (spectrum.vectors.T @ centred) / (spectrum.values + penalty)[:, None]
+            alike = ridge.penalty == penalty
+            own = (spectrum.vectors.T @ columns) / (spectrum.values + penalty)[:, None]
             change = spectrum.vectors @ own
-            block[:, columns] -= (contrast * centred * change).T @ ridge.left_out[:, columns]
+            block[:, alike] -= (contrast * columns * change).T @ ridge.left_out[:, alike]
         found[part] = block
     return found

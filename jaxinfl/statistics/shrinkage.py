@@ -17,6 +17,8 @@ _ATOM = 0.1
 _REACH = 30.0
 # The likelihood is flat near its maximum: twice as many moved posterior means by less than 0.05.
 _ITERATIONS = 500
+# What a unit of the statistic may be worth, in standard errors.
+_MOST_STRETCHED = 3.0
 
 
 class Prior(NamedTuple):
@@ -67,14 +69,26 @@ def posterior_mean(prior: Prior, statistic: Float[np.ndarray, "*pairs"]) -> Floa
 
 
 def shrink(
-    estimate: Float[np.ndarray, "rows test"], standard_error: Float[np.ndarray, "rows test"]
+    estimate: Float[np.ndarray, "rows test"],
+    standard_error: Float[np.ndarray, "rows test"],
+    statistic: Float[np.ndarray, "rows test"],
 ) -> Float[np.ndarray, "rows test"]:
     """Posterior mean of each estimate, its prior from all of them; where no score varies nothing is known, nothing changes.
+
+    Args:
+      estimate: in the unit of the score.
+      standard_error: in that unit.
+      statistic: standard normal where there is no influence; the estimate over its standard error, or nearer to normal than
+        that. Then a unit of it is worth what the estimate says, within a factor of 3 of the standard error.
 
     Source: Robbins (1956); Efron (2010), "Large-scale inference", chapter 1; Stephens (2017), Biostatistics 18, whose
     prior is in units of standard errors too when its alpha is 1.
     """
-    known = standard_error > 0
-    statistic = np.where(known, estimate / np.where(known, standard_error, 1), np.nan)
-    prior = fit_prior(statistic[np.isfinite(statistic)])
-    return np.where(known, posterior_mean(prior, statistic) * standard_error, estimate)
+    known = (standard_error > 0) & np.isfinite(statistic)
+    usable = np.where(known, statistic, np.nan)
+    prior = fit_prior(usable[known])
+    agree = known & (estimate * usable > 0)
+    unit = np.divide(estimate, usable, out=standard_error.astype(np.float64), where=agree)
+    unit = np.clip(unit, standard_error / _MOST_STRETCHED, standard_error * _MOST_STRETCHED)
+    near = np.abs(usable) <= _REACH
+    return np.where(known & near, posterior_mean(prior, usable) * unit, estimate)
