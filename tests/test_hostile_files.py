@@ -1,6 +1,5 @@
 """Files that were made to do harm: pickles, names that are paths, text that is markup, and small files that ask for much."""
 
-import gc
 import io
 import json
 import os
@@ -103,9 +102,6 @@ def finished(toy, tmp_path_factory):
     )._store.path
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # reads that Orbax abandons when one fails
 def test_a_pickle_in_place_of_any_file_of_a_run(finished, tmp_path, canary):
     """Whatever file it stands for, nothing is executed; what is read of it is refused by the name of its array or folder."""
     content, refused = pickle.dumps(Planted(canary)), 0
@@ -123,7 +119,6 @@ def test_a_pickle_in_place_of_any_file_of_a_run(finished, tmp_path, canary):
             refused += 1
         shutil.rmtree(run)
     assert refused >= 10
-    gc.collect()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Zarr's, of codecs that are not in its specification

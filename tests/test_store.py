@@ -5,12 +5,13 @@ import json
 import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray
 
 from jaxinfl import Ensemble, RunDirectoryError
-from jaxinfl.store import Layout, RowArray, RunStore, WriteFailed
+from jaxinfl.store import Layout, RowArray, RunStore, WriteFailed, saved
 from jaxinfl.store.damage import find_damage, mend
 from jaxinfl.store.seal import read_seal, write_seal
 
@@ -202,7 +203,7 @@ def test_a_newer_format_is_refused(run):
     description = json.loads((run / "zarr.json").read_text())
     description["attributes"]["format"] = 99
     (run / "zarr.json").write_text(json.dumps(description))
-    with pytest.raises(RunDirectoryError, match=r"format 99; this jaxinfl reads format 2\. Upgrade"):
+    with pytest.raises(RunDirectoryError, match=r"format 99; this jaxinfl reads format 3\. Upgrade"):
         Ensemble.open(run)
 
 
@@ -246,3 +247,17 @@ def test_wrong_shards_are_refused(tmp_path):
     rows = rows_of(slice(0, 3)) | {"test_margin": np.zeros((3, TEST + 1), np.float32)}
     with pytest.raises(ValueError, match="test_margin has shape"):
         store.write(slice(0, 3), rows, np.zeros(3, bool))
+
+
+def test_saved_arrays_come_back_under_their_names(tmp_path):
+    """Of one shape each, in no order, with names that no file system takes, and a type that NumPy does not know."""
+    rng = np.random.default_rng(0)
+    names = ("params.b", "params.a", "stats.('kernel', 'u')", "params.A", "params.10", "params.9", "a/../b", "file")
+    leaves = {name: rng.normal(size=(3, 2)).astype(np.float32) for name in names}
+    leaves["half"] = np.asarray(jnp.asarray(rng.normal(size=(3, 2)), jnp.bfloat16))
+    saved.save(tmp_path / "000001.npz", leaves, {"about": 1})
+    found = saved.restore(tmp_path / "000001.npz")
+    assert found.keys() == leaves.keys() and found["half"].dtype == jnp.bfloat16
+    for name, values in leaves.items():
+        np.testing.assert_array_equal(found[name], values)
+    assert saved.about(tmp_path / "000001.npz") == {"about": 1} and not saved.damage(tmp_path / "000001.npz")

@@ -33,15 +33,15 @@ class CheckpointFile:
         with write_failures(self._folder.parent):
             self._folder.mkdir(exist_ok=True)
             before = self._all()
-            new = self._folder / f"{max(map(int, before), default=0) + 1:06d}"
+            new = self._path(max(before, default=0) + 1)
             saved.save(new, leaves, about)
             for old in before:
-                saved.remove(self._folder / old)
+                saved.remove(self._path(old))
 
     def read(self) -> tuple[dict[str, Any], Leaves] | None:
         """The newest one, or None where there is none to go on from."""
-        for name in sorted(self._all(), reverse=True):
-            path = self._folder / name
+        for number in reversed(self._all()):
+            path = self._path(number)
             if not saved.seal_of(path).exists():
                 continue  # killed while it was written
             try:
@@ -54,21 +54,25 @@ class CheckpointFile:
 
     def clear(self) -> None:
         """Remove everything: the shard is finished, or its models start again."""
-        for name in self._all():
-            saved.remove(self._folder / name)
+        for number in self._all():
+            saved.remove(self._path(number))
 
     def damage(self) -> dict[Path, str]:
         """Files of finished checkpoints that are not what was written, and how."""
         wrong: dict[Path, str] = {}
-        for name in self._all():
-            if saved.seal_of(self._folder / name).exists():
-                wrong |= saved.damage(self._folder / name)
+        for number in self._all():
+            if saved.seal_of(self._path(number)).exists():
+                wrong |= saved.damage(self._path(number))
         return wrong
 
-    def _all(self) -> list[str]:
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:06d}.npz"
+
+    def _all(self) -> list[int]:
+        """The numbers of what is there, finished or not."""
         if not self._folder.is_dir():
             return []
-        return sorted({found.name[:6] for found in self._folder.iterdir() if found.name[:6].isdecimal()})
+        return sorted({int(found.name[:6]) for found in self._folder.iterdir() if found.name[:6].isdecimal()})
 
 
 __all__ = ["CheckpointFile"]

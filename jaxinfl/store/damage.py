@@ -1,6 +1,7 @@
 """What is wrong in a run directory, file by file, and putting right what needs no training."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from jaxinfl.store.layout import COPIES, digest, row_checksums
 from jaxinfl.store.lock import HOLDER, LOCK
 from jaxinfl.store.run import ABSENT, DIVERGED, MANIFEST, RunStore, descriptions, seal_descriptions
 from jaxinfl.store.seal import files_below
+
+_CHECKPOINT = re.compile(r"checkpoint/\d{6}\.(npz|json)")
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,7 @@ def _results_of(store: RunStore, chunk: int, within: slice, models: range) -> It
                 yield Damage(file, "damaged", models)
     if "weights" in store.attributes and store.path is not None:
         for path, what in saved.damage(store.weights.path(models.start)).items():
-            yield Damage(_below(store.path, path), what, models if what != "foreign" else range(0))
+            yield Damage(_below(store.path, path), what, models)
 
 
 def _forget(store: RunStore, path: Path, shard: slice) -> None:
@@ -220,11 +223,13 @@ def _strangers(store: RunStore, path: Path) -> Iterator[Damage]:
     arrays += [place for name in store.attributes["inputs"] for place in (name, f"{COPIES}/{name}")]
     known = {file for name in arrays for file, _ in _chunks(store, name)}
     known |= {*descriptions(path), MANIFEST, LOCK, HOLDER}
+    if "weights" in store.attributes:
+        files = [store.weights.path(shard.start) for shard in store.shards()]
+        known |= {_below(path, each) for file in files for each in (file, saved.seal_of(file))}
     for file in files_below(path):
         name = _below(path, file)
-        # What is in these is sealed, and judged where it is read; a numbered one without a seal was not finished.
-        sealed = name.partition("/")[0] in ("weights", "checkpoint") and name.partition("/")[2][:6].isdecimal()
-        if name not in known and not sealed:
+        # A checkpoint without a seal was not finished, and one with a seal is judged where it is read.
+        if name not in known and not _CHECKPOINT.fullmatch(name):
             yield Damage(name, "unfinished" if name.endswith(".partial") else "foreign")
 
 

@@ -30,7 +30,7 @@ def write_failures(path: Path) -> Iterator[None]:
     except OSError as error:
         raise _failure(path, error) from error
     except Exception as error:
-        # Orbax and TensorStore wrap what the system says in errors of their own.
+        # Libraries wrap what the system says in errors of their own.
         if "No space left" in str(error) or "Disk quota" in str(error):
             raise _failure(path, OSError(errno.ENOSPC, "No space left on device")) from error
         if "File too large" in str(error):

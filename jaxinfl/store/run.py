@@ -29,7 +29,7 @@ from jaxinfl.store.lock import HOLDER, LOCK
 from jaxinfl.store.seal import read_seal, write_seal
 from jaxinfl.store.weights import CHECKSUM, Leaves, WeightFiles, empty_leaves
 
-FORMAT = 2
+FORMAT = 3
 """Raised when an older jaxinfl could not read what this one writes."""
 MANIFEST, UNFINISHED = "manifest.json", "UNFINISHED"
 

@@ -1,10 +1,12 @@
-"""Arrays by name as one Orbax checkpoint, with a seal beside it: what the arrays are, and a hash of each of its files.
+"""Arrays by name in one .npz file, with a seal beside it: what the arrays are, and a hash of the file.
 
-The checkpoint appears under its name all at once (Orbax renames it when it is finished), and its seal after it: what has
-no seal was not finished.
+The file appears under its name all at once, and its seal after it: what has no seal was not finished. NumPy writes and reads
+it, without pickles; types that it does not know, bfloat16 for instance, lie in it as unsigned integers of their size.
 """
 
-import shutil
+import os
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,34 +16,53 @@ import numpy as np
 from jaxtyping import Shaped
 
 from jaxinfl.store.errors import RunDirectoryError
-from jaxinfl.store.seal import digests, files_below, read_seal, write_seal
+from jaxinfl.store.seal import file_digest, read_seal, write_seal
 
 Leaves = dict[str, Shaped[np.ndarray, "models ..."]]
 """Arrays with a row a model, by name: "params.head.kernel"."""
 
 
+_READ_ERRORS = (
+    ValueError,
+    KeyError,
+    OSError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and Python's reader of zip files raise on damaged ones."""
+
+
 def seal_of(path: Path) -> Path:
-    """Where the seal of a checkpoint lies."""
-    return path.with_name(f"{path.name}.json")
+    """Where the seal of a file lies."""
+    return path.with_suffix(".json")
 
 
 def save(path: Path, leaves: Leaves, about: Mapping[str, Any]) -> None:
-    """Write the checkpoint and its seal, with JSON values of the caller's, in place of anything that is there."""
-    import orbax.checkpoint as ocp  # takes half a second, and few runs need it
-
+    """Write the file and its seal, with JSON values of the caller's, in place of anything that is there."""
     remove(path)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), leaves)
     arrays = {name: {"shape": list(values.shape), "dtype": str(values.dtype)} for name, values in leaves.items()}
-    content = {"about": dict(about), "arrays": arrays, "files": digests(path, files_below(path))}
-    write_seal(seal_of(path), content)
+    # By the position of their names in the alphabet: a zip file has its own ideas of what a name may hold.
+    numbered: dict[str, Any] = {str(i): _plain(leaves[name]) for i, name in enumerate(sorted(leaves))}
+    draft = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with draft.open("wb") as file:
+        np.savez(file, **numbered)
+    digest = file_digest(draft)
+    os.replace(draft, path)
+    write_seal(seal_of(path), {"about": dict(about), "arrays": arrays, "sha256": digest})
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    return values if values.dtype.isbuiltin == 1 else np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
 
 
 def remove(path: Path) -> None:
-    """Remove a checkpoint, its seal, and what Orbax leaves of one that it could not finish."""
-    seal_of(path).unlink(missing_ok=True)
-    for stale in path.parent.glob(f"{path.name}*"):
-        shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    """Remove a file and its seal."""
+    for file in (seal_of(path), path):
+        file.unlink(missing_ok=True)
 
 
 def about(path: Path) -> dict[str, Any]:
@@ -58,32 +79,33 @@ def restore(path: Path) -> Leaves:
     """The arrays.
 
     Raises:
-      RunDirectoryError: the checkpoint or its seal is missing or damaged.
+      RunDirectoryError: the file or its seal is missing or damaged.
     """
-    import orbax.checkpoint as ocp
-
-    arrays = read_seal(seal_of(path))["arrays"]
-    if not path.is_dir():
+    arrays: dict[str, Any] = read_seal(seal_of(path))["arrays"]
+    if not path.is_file():
         raise RunDirectoryError(f"{path} is missing.")
-    template = {name: np.empty(each["shape"], jnp.dtype(each["dtype"])) for name, each in arrays.items()}
+    found: Leaves = {}
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            restored = checkpointer.restore(path.absolute(), template)
-    except Exception as error:  # Orbax and TensorStore raise many types on damaged files
-        raise RunDirectoryError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    return {name: np.asarray(values) for name, values in restored.items()}
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            for i, name in enumerate(sorted(arrays)):
+                values, dtype, shape = file[str(i)], arrays[name]["dtype"], arrays[name]["shape"]
+                found[name] = values if str(values.dtype) == dtype else values.view(jnp.dtype(dtype))
+                if list(found[name].shape) != shape:
+                    raise ValueError(f"{name} has shape {found[name].shape} in place of {shape}")
+    except _READ_ERRORS as error:
+        raise RunDirectoryError(f"{path} is damaged: {error}.") from error
+    return found
 
 
 def damage(path: Path) -> dict[Path, str]:
-    """Files that are not what was written, and how: "damaged", "missing" or "foreign"."""
+    """Files that are not what was written, and how: "damaged" or "missing"."""
     try:
-        recorded: dict[str, str] = read_seal(seal_of(path))["files"]
+        recorded: str = read_seal(seal_of(path))["sha256"]
     except RunDirectoryError:
         return {seal_of(path): "damaged" if seal_of(path).exists() else "missing"}
-    found = digests(path, files_below(path)) if path.is_dir() else {}
-    wrong = {path / name: "foreign" for name in found.keys() - recorded.keys()}
-    wrong |= {path / name: "missing" for name in recorded.keys() - found.keys()}
-    return wrong | {path / name: "damaged" for name in recorded.keys() & found.keys() if recorded[name] != found[name]}
+    if not path.is_file():
+        return {path: "missing"}
+    return {} if file_digest(path) == recorded else {path: "damaged"}
 
 
 __all__ = ["Leaves", "about", "damage", "remove", "restore", "save", "seal_of"]

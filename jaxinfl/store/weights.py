@@ -1,7 +1,6 @@
-"""Final weights of the models of a run: one Orbax checkpoint a shard, each row checked against a checksum.
+"""Final weights of the models of a run: one file a shard, each row checked against a checksum.
 
-A checkpoint appears under its name all at once (Orbax renames it when it is finished) and before its shard: a shard
-that is complete has its weights. Their checksums are rows of the run like any other, so that weights that are damaged,
+A file appears under its name all at once, and before its shard: a shard that is complete has its weights. Their checksums are rows of the run like any other, so that weights that are damaged,
 or that belong to other models, are found when they are read.
 """
 
@@ -103,7 +102,7 @@ def _checksums(leaves: Leaves) -> UInt32[np.ndarray, " models"]:
 
 
 class WeightFiles:
-    """The checkpoints of one run, in a folder; in memory where that is None."""
+    """The weights of one run by shard, in a folder; in memory where that is None."""
 
     def __init__(self, folder: Path | None):
         self._folder = folder
@@ -149,8 +148,8 @@ class WeightFiles:
         return None if self._folder is None else self._folder.parent
 
     def path(self, first: int) -> Path:
-        """The checkpoint of the shard whose first model is `first`."""
-        return (self._folder or Path()) / f"{first:08d}"
+        """The file of the shard whose first model is `first`."""
+        return (self._folder or Path()) / f"{first:08d}.npz"
 
 
 __all__ = ["CHECKSUM", "Leaves", "WeightFiles", "describe", "empty_leaves", "named", "rebuild", "weights_digest"]

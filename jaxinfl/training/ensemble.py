@@ -100,7 +100,7 @@ def train_ensemble(
       initial: weights and batch-norm statistics to start from, [models, ...], as `Ensemble.weights()` returns them; the
         initialization keys are then without effect. Part of what makes a run the same: other weights are another run.
       keep_weights: keep the final weights too, for `Ensemble.weights()`: 4 bytes a parameter and model, in the run
-        directory as one Orbax checkpoint a shard. A run that exists goes on as it was started.
+        directory as one .npz file a shard. A run that exists goes on as it was started.
       part: `(1, 4)` trains the first quarter of the models only, into a directory of its own in `run_dir`: up to four
         processes share the work. `Ensemble.open(run_dir)` reads the parts as one, and so does a call without `part`, which
         trains what is missing first.
