@@ -9,6 +9,7 @@ import scipy.stats
 
 import jaxinfl
 from jaxinfl import data_banzhaf, lds, leave_one_out_correlation
+from jaxinfl.statistics.correlation import correlate
 
 
 def linear_models(noise=0.5, models=60, train=15, test=8, seed=0):
@@ -39,16 +40,88 @@ def test_lds_of_the_truth_of_noise_and_of_the_wrong_sign():
     assert abs(nothing.mean) < 0.15 and nothing.low < 0.1 and (nothing.p_value > 0.001).all()
 
 
-def test_lds_interval_covers_over_test_examples():
-    """Test examples drawn at random: the mean correlation over very many of them is inside 95 times of 100."""
-    masks, weights, score = linear_models(noise=3.0, test=3000)
-    truth = lds(weights, masks, score, repeats=2).mean
-    covered = 0
-    for part in range(75):
-        columns = slice(40 * part, 40 * part + 40)
-        found = lds(weights[:, columns], masks, score[:, columns], repeats=300, seed=part)
-        covered += found.low <= truth <= found.high
-    assert 0.86 <= covered / 75 <= 1
+def test_lds_ranks_the_mean_of_the_models_that_share_a_subset():
+    """As TRAK defines it: one number a subset, however many models were trained on it."""
+    base, weights, _ = linear_models(models=100)
+    uses = np.random.default_rng(1).integers(1, 6, 100)
+    masks = np.repeat(base, uses, axis=0)
+    score = (masks @ weights + 3 * np.random.default_rng(2).normal(size=(len(masks), 8))).astype(np.float32)
+    starts = np.cumsum(uses) - uses
+    means = np.add.reduceat(score.astype(float), starts, axis=0) / uses[:, None]
+    order = np.random.default_rng(3).permutation(len(masks))
+    found, expected = lds(weights, masks[order], score[order]), lds(weights, base, means)
+    np.testing.assert_allclose(found.correlation, expected.correlation, atol=1e-6)
+    np.testing.assert_allclose(found.p_value, expected.p_value, rtol=1e-3)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.03)
+    with pytest.raises(ValueError, match="masks holds 2 different subsets; a correlation takes at least 3"):
+        lds(weights, np.repeat(base[:2], 5, axis=0), score[:10])
+
+
+def test_the_unit_of_attributions_does_not_matter():
+    """Sums that are the same but for rounding share a rank."""
+    rng = np.random.default_rng(0)
+    masks, weights = rng.random((100, 300)) < 0.5, np.zeros((300, 10))
+    for column in weights.T:
+        column[rng.choice(300, 10, replace=False)] = 1
+    score = masks @ weights + rng.normal(size=(100, 10))
+    expected = lds(weights, masks, score)
+    for unit in (0.1, 1 / 3, 1e-20, 7e30):
+        np.testing.assert_allclose(lds(unit * weights, masks, score).correlation, expected.correlation, atol=1e-12)
+
+
+def covered(num_subsets, num_test, common, redraw, repeats=60):
+    """Share of 95% intervals that hold the score of very many subsets; of very many test examples too if they are redrawn."""
+    rng = np.random.default_rng(0)
+    most = 400 if redraw else num_test
+    weights = rng.normal(size=(40, most)) * rng.uniform(0.3, 1.5, most)
+
+    def draw(models, seed, columns):
+        own = np.random.default_rng(seed)
+        masks = jaxinfl.draw_subsets(models, 40, 0.5, seed)
+        noise = common * own.normal(size=(models, 1)) + own.normal(size=(models, columns.size))
+        return masks, masks @ weights[:, columns] * 0.2 + noise
+
+    truth = lds(weights, *draw(2500, 1, np.arange(most)), repeats=1).mean
+    inside = 0
+    for seed in range(repeats):
+        some = np.random.default_rng(seed).choice(most, num_test, replace=False) if redraw else np.arange(num_test)
+        found = lds(weights[:, some], *draw(num_subsets, 100 + seed, some), repeats=300, seed=seed)
+        inside += found.low <= truth <= found.high
+    return inside, repeats
+
+
+@pytest.mark.parametrize(
+    ("num_subsets", "num_test", "common", "redraw"),
+    [(20, 1, 0.0, False), (40, 5, 2.0, False), (40, 50, 0.0, False), (100, 50, 2.0, False), (60, 40, 0.5, True)],
+)
+def test_lds_intervals_cover_other_subsets_models_and_test_examples(num_subsets, num_test, common, redraw):
+    inside, repeats = covered(num_subsets, num_test, common, redraw)
+    low, high = scipy.stats.binomtest(inside, repeats).proportion_ci(0.99)
+    assert high >= 0.93 and low <= 0.97
+
+
+def test_one_test_example_has_an_interval_and_few_subsets_have_none():
+    masks, weights, score = linear_models(models=60)
+    found = lds(weights[:, :1], masks, score[:, :1])
+    assert found.high - found.low > 0.02 and found.reason == ""
+    few = lds(weights, masks[:19], score[:19])
+    assert np.isnan([few.low, few.high]).all() and np.isfinite(few.mean)
+    assert few.reason == "19 subsets or left-out examples are too few; an interval takes 20"
+
+
+def test_influence_values_are_what_leaving_cases_out_shows():
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=(400, 2)).round(1)  # ties
+    other = one + rng.exponential(size=(400, 2))
+    for kind, function in (("spearman", scipy.stats.spearmanr), ("pearson", scipy.stats.pearsonr)):
+        found = correlate(one, other, kind)
+        for column in range(2):
+            whole = function(one[:, column], other[:, column]).statistic
+            assert found.value[column] == pytest.approx(whole, abs=1e-12)
+            for case in (0, 7, 133):
+                rest = np.arange(400) != case
+                without = function(one[rest, column], other[rest, column]).statistic
+                assert 399 * (whole - without) == pytest.approx(found.contribution[case, column], abs=0.03)
 
 
 def test_undefined_correlations_take_no_part():
@@ -114,6 +187,21 @@ def test_banzhaf_by_definition_and_by_influence():
     found = data_banzhaf(masks, worth)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_allclose(found, jaxinfl.influence(masks, worth), atol=1e-5)
+
+
+def test_banzhaf_values_take_subsets_of_many_sizes():
+    """In subsets of one size an additive game of 1, 2, ..., 10 would give -5 to 5."""
+    game = np.arange(1.0, 11)
+    half = np.array([np.isin(np.arange(10), chosen) for chosen in combinations(range(10), 5)])
+    for masks in (half, jaxinfl.draw_subsets(400, 10, 0.5), jaxinfl.draw_subsets(5, 10, 0.5)):
+        with pytest.raises(ValueError, match=r"subsets of 5 to 5 of 10 examples, a size that is fixed, or nearly so"):
+            data_banzhaf(masks, (masks @ game)[:, None])
+    masks = np.random.default_rng(0).random((20_000, 10)) < 0.5
+    np.testing.assert_allclose(data_banzhaf(masks, (masks @ game)[:, None])[:, 0], game, atol=0.5)
+    nearly = half[np.random.default_rng(1).integers(0, 252, 400)]
+    nearly[np.arange(400), np.random.default_rng(2).integers(0, 10, 400)] ^= True  # sizes 4 and 6
+    with pytest.raises(ValueError, match="subsets of 4 to 6 of 10 examples"):
+        data_banzhaf(nearly, (nearly @ game)[:, None])
 
 
 def test_refusals():

@@ -52,7 +52,7 @@ def brute_force(masks, correct, fdr, method, alternative):
 def test_equals_brute_force(method, alternative, monkeypatch):
     masks, correct, _ = make(models=50, train=24, test=9)
     masks[:, 3], masks[:, 5], correct[:, 2] = True, False, True
-    monkeypatch.setattr("jaxinfl.statistics.discovery._PAIRS_AT_ONCE", 4 * 9)  # four training examples at a time
+    monkeypatch.setattr("jaxinfl.statistics.pair_tests._PAIRS_AT_ONCE", 4 * 9)  # four training examples at a time
     expected, num_tests = brute_force(masks, correct, 0.2, method, alternative)
     found = discoveries(masks, correct, fdr=0.2, method=method, alternative=alternative)
     assert found.num_tests == num_tests

@@ -1,7 +1,8 @@
 """Statistics on plain arrays."""
 
 from jaxinfl.statistics.agreement import agreement, agreement_between, agreement_of_pairs
-from jaxinfl.statistics.attribution import AttributionScore, data_banzhaf, lds, leave_one_out_correlation
+from jaxinfl.statistics.attribution import AttributionScore, lds, leave_one_out_correlation
+from jaxinfl.statistics.banzhaf import data_banzhaf
 from jaxinfl.statistics.discovery import Discoveries, discoveries
 from jaxinfl.statistics.estimate import Estimate, datamodel_weights, estimate
 from jaxinfl.statistics.model_plan import ModelPlan

@@ -1,21 +1,26 @@
 """Other methods' attributions against what training on subsets measured."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
-from scipy.special import stdtr
-from scipy.stats import rankdata
+from scipy.special import ndtri, stdtr, stdtrit
 
 from jaxinfl.arguments import as_array, check_choice, check_seed
 from jaxinfl.influence.checks import check_score
 from jaxinfl.statistics.arguments import check_share, check_whole
+from jaxinfl.statistics.clusters import find_clusters
+from jaxinfl.statistics.correlation import Correlation, correlate
 from jaxinfl.subsets import check_masks
 
-Correlation = Literal["spearman", "pearson"]
 _MOST_REPEATS = 1_000_000
 """Bootstrap samples that take minutes; more are a slip."""
+_FEWEST_CASES = 20
+"""Below, 95% intervals covered 87% to 92%, at 10."""
+_FEWEST_TEST = 30
+"""Test examples from which on one can tell how other ones would differ."""
+_WEIGHTS_AT_ONCE = 2**22
 
 
 class AttributionScore(NamedTuple):
@@ -24,13 +29,19 @@ class AttributionScore(NamedTuple):
     mean: float
     """Correlation averaged over the test examples for which it is defined; NaN where there are none."""
     low: float
-    """Lower end of the mean's interval, by the bootstrap over test examples: the models are taken as they are."""
+    """Lower end of the interval of the mean that very many cases (subsets, or left-out examples) and very many test examples
+    like these would give; with fewer than 30 test examples, of the mean over these very ones.
+
+    NaN where `reason` says why. It need not have the mean in its middle: Spearman's correlation of few cases is too near to 0.
+    """
     high: float
     """Upper end."""
     correlation: Float[np.ndarray, " test"]
     """Of each test example; NaN where attribution or score is the same for all."""
     p_value: Float[np.ndarray, " test"]
-    """Two-sided, of no correlation, for each test example; by Student's t."""
+    """Two-sided, of no correlation, for each test example; by Student's t, with as many observations as cases."""
+    reason: str = ""
+    """Why the interval is NaN; empty where it is not."""
 
 
 def lds(
@@ -42,34 +53,44 @@ def lds(
     repeats: int = 1000,
     seed: int = 0,
 ) -> AttributionScore:
-    """Linear datamodeling score: does the sum of a subset's attributions rank the models as their scores do?
+    """Linear datamodeling score: does the sum of a subset's attributions rank the subsets as their models' mean scores do?
 
     Args:
       attribution: [train, test]: how much training example i raises the score on test example j. Of a method whose positive
         values raise the LOSS (influence functions as they are often written), pass `-attribution`, or the measured loss as
         the score: a wrong sign turns the result into its negative.
-      masks: bool [models, train], not those of the models that the attributions were computed from.
+      masks: bool [models, train], not those of the models that the attributions were computed from. Models with the same
+        row share a subset, and their mean score is what is ranked, as the source has it.
       score: bool or float [models, test], higher is better: the margin is customary.
       confidence: of the interval, between 0 and 1.
-      repeats: bootstrap samples.
+      repeats: bootstrap samples of the subsets, from which the interval comes; 1000 for an interval of 95%.
       seed: of the bootstrap.
 
     Returns:
-      `AttributionScore` with Spearman's rank correlations, equal values sharing their mean rank. Its p-values do not know
-      that models may share a subset. Memory: a few float64 arrays of models x test.
+      `AttributionScore` with Spearman's rank correlations over subsets; values that are the same but for rounding share their
+      mean rank, so that the unit of the attributions does not matter. The interval is about other subsets, models and test
+      examples at once (from 30 test examples; of fewer, about other subsets and models). At 95% it covered 93% to 97% in
+      simulations of 20 to 400 subsets, 1 to 50 test examples, independent or with common noise, and scores of 0.05 to 0.95.
+      Below 20 subsets it is NaN. Memory: some float64 arrays of subsets x test. Time: O(subsets * test * log subsets), and
+      O(repeats * subsets).
 
     Raises:
-      TypeError, ValueError: shapes that do not fit, NaN, fewer than 3 models; a confidence, repeats or seed out of range.
+      TypeError, ValueError: shapes that do not fit, NaN, fewer than 3 different subsets; a confidence, repeats or seed out of
+        range.
 
     Source: Park et al. (2023), "TRAK: Attributing model behavior at scale"; Ilyas et al. (2022),
-    "Datamodels", for the linear prediction; Spearman (1904).
+    "Datamodels", for the linear prediction; Spearman (1904); for the interval Rubin (1981), "The Bayesian bootstrap", and the
+    variance over two crossed samples of Owen (2007), "The pigeonhole bootstrap", Annals of Applied Statistics 1.
     """
     checked = check_masks(masks)
     measured = _measured(score, len(checked))
     weights = _attribution(attribution, checked.shape[1], measured.shape[1])
     bootstrap = _Bootstrap.checked(confidence, repeats, seed)
-    predicted = checked.astype(np.float64) @ weights
-    return _compare(predicted, measured, "spearman", bootstrap)
+    clusters = find_clusters(checked)
+    subsets = checked[clusters.first]
+    if len(subsets) < 3:
+        raise ValueError(f"masks holds {len(subsets)} different subsets; a correlation takes at least 3.")
+    return _compare(subsets.astype(np.float64) @ weights, clusters.means(measured), "spearman", bootstrap)
 
 
 def leave_one_out_correlation(
@@ -94,7 +115,8 @@ def leave_one_out_correlation(
       confidence, repeats, seed: as for `lds`.
 
     Returns:
-      `AttributionScore`, its correlations over the left-out examples, which the noise of the measured influence lowers.
+      `AttributionScore`, its correlations over the left-out examples, which the noise of the measured influence lowers. The
+      interval is about other left-out examples and models; below 20 left-out examples it is NaN.
 
     Raises:
       TypeError, ValueError: as `lds`; also masks that leave out two examples or more, or fewer than 3 examples in all.
@@ -119,46 +141,6 @@ def leave_one_out_correlation(
     return _compare(weights[dropped], effect, correlation, bootstrap)
 
 
-def data_banzhaf(masks: ArrayLike, score: ArrayLike) -> Float[np.ndarray, "train test"]:
-    """Data Banzhaf values: what an example adds to the score of a random subset of the others, averaged over all subsets.
-
-    Every model tells about every example (maximum sample reuse), which makes this the difference of means that
-    `jaxinfl.influence` computes, faster and in float32, from subsets of ratio 1/2.
-
-    Args:
-      masks: bool [models, train]; every example in or out with probability 1/2, independently (`rng.random(shape) < 0.5`,
-        or all 2^train subsets once: then the values are exact). Subsets of exactly half of the examples, as
-        `draw_subsets(..., ratio=0.5)` draws them, give the average over subsets of that size alone.
-      score: bool or float [models, test], the subset's utility.
-
-    Returns:
-      float64 [train, test]; NaN where an example is in no subset or in all of them.
-
-    Raises:
-      TypeError, ValueError: shapes that do not fit, NaN; examples whose share of the subsets is not 1/2 (by five standard
-        errors).
-
-    Source: Wang and Jia (2023), "Data Banzhaf: a robust data valuation framework for machine learning", AISTATS, and
-    its estimator of maximum sample reuse; Banzhaf (1965).
-    """
-    checked = check_masks(masks)
-    measured = _measured(score, len(checked), least=1)
-    share = checked.mean(axis=0)
-    off = np.flatnonzero(np.abs(share - 0.5) > 2.5 / np.sqrt(len(checked)))
-    if off.size:
-        raise ValueError(
-            f"masks holds {off.size} of {share.size} examples that are not in about half of the subsets (first: example "
-            f"{off[0]}, in {share[off[0]]:.0%}); Banzhaf values take subsets of ratio 1/2: draw_subsets(..., ratio=0.5)."
-        )
-    seen = checked.astype(np.float64).T
-    num_in = seen.sum(axis=1)[:, None]
-    num_out = len(checked) - num_in
-    sum_in = seen @ measured
-    sum_out = measured.sum(axis=0) - sum_in
-    defined = (num_in > 0) & (num_out > 0)
-    return np.where(defined, sum_in / np.maximum(num_in, 1) - sum_out / np.maximum(num_out, 1), np.nan)
-
-
 class _Bootstrap(NamedTuple):
     """How the interval of the mean is made."""
 
@@ -171,6 +153,45 @@ class _Bootstrap(NamedTuple):
         check_seed(seed)
         return cls(check_share(confidence, "confidence"), check_whole(repeats, "repeats", 1, _MOST_REPEATS), seed)
 
+    def deviations(
+        self, contribution: Float[np.ndarray, "cases test"], correlation: Float[np.ndarray, " test"]
+    ) -> tuple[float, float]:
+        """How far below and above its true value a mean correlation may lie, from what each case contributes to it.
+
+        Cases get random weights, exponential and of sum 1. That spreads the mean less than other cases would: there is one
+        degree of freedom less for the mean and two for the slopes, and Student's distribution for a normal one. What other
+        test examples would change widens it.
+        """
+        (cases, test), tail = contribution.shape, (1 - self.confidence) / 2
+        of_mean = contribution.mean(axis=1)
+        scale = (cases + 1) / (cases - 3) / (cases * (cases + 1))
+        by_cases = scale * float((of_mean**2).sum())
+        by_test = 0.0
+        if test >= _FEWEST_TEST:
+            # Correlations of test examples differ by chance as well, as far as cases contribute differently to them.
+            chance = scale * float(((contribution - of_mean[:, None]) ** 2).sum()) / test
+            by_test = max(float(correlation.var(ddof=1)) - chance * test / (test - 1), 0.0) / test
+        together = by_cases + by_test
+        if together == 0:
+            return 0.0, 0.0
+        freedom = together**2 / (by_cases**2 / (cases - 2) + by_test**2 / max(test - 1, 1))
+        quantile = float(stdtrit(freedom, tail))
+        if by_cases == 0:
+            return quantile * together**0.5, -quantile * together**0.5
+        below, above = np.quantile(self._means(of_mean), [tail, 1 - tail], method="weibull")
+        widen = quantile / ndtri(tail) * np.sqrt(together / (by_cases * (cases - 3) / (cases + 1)))
+        return float(widen * below), float(widen * above)
+
+    def _means(self, values: Float[np.ndarray, " cases"]) -> Float[np.ndarray, " repeats"]:
+        """Means of the values, of mean 0, with random weights."""
+        rng = np.random.default_rng(self.seed)
+        means = np.empty(self.repeats)
+        step = max(1, _WEIGHTS_AT_ONCE // len(values))
+        for start in range(0, self.repeats, step):
+            weight = rng.exponential(size=(min(step, self.repeats - start), len(values)))
+            means[start : start + step] = weight @ values / weight.sum(axis=1)
+        return means
+
 
 def _compare(
     predicted: Float[np.ndarray, "cases test"],
@@ -179,32 +200,29 @@ def _compare(
     bootstrap: _Bootstrap,
 ) -> AttributionScore:
     """Correlation over the cases for each test example, and its mean with an interval."""
-    sides = []
-    for values in (predicted, measured):
-        ranked = rankdata(values, axis=0) if kind == "spearman" else values
-        centred = ranked - ranked.mean(axis=0)
-        # What only rounding tells apart is the same.
-        norm = np.sqrt((centred**2).sum(axis=0))
-        varies = norm > 1e-9 * np.abs(ranked).max(axis=0)
-        sides.append(np.where(varies, centred / np.where(varies, norm, 1), np.nan))
-    correlation = np.clip((sides[0] * sides[1]).sum(axis=0), -1, 1)
+    found = correlate(predicted, measured, kind)
     freedom = len(predicted) - 2
     # At a correlation of 1 the statistic is infinite, and the p-value 0.
     with np.errstate(divide="ignore"):
-        statistic = np.abs(correlation) * np.sqrt(freedom / (1 - correlation**2))
+        statistic = np.abs(found.value) * np.sqrt(freedom / (1 - found.value**2))
     p_value = 2 * stdtr(freedom, -statistic)
-    defined = correlation[np.isfinite(correlation)]
-    if defined.size == 0:
-        return AttributionScore(np.nan, np.nan, np.nan, correlation, p_value)
-    rng, tail = np.random.default_rng(bootstrap.seed), (1 - bootstrap.confidence) / 2
-    means = [defined[rng.integers(0, defined.size, defined.size)].mean() for _ in range(bootstrap.repeats)]
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return AttributionScore(float(defined.mean()), float(low), float(high), correlation, p_value)
+    defined = np.isfinite(found.value)
+    if not defined.any():
+        reason = "no test example has attributions and scores that both vary"
+        return AttributionScore(np.nan, np.nan, np.nan, found.value, p_value, reason)
+    mean = float(found.value[defined].mean())
+    if len(predicted) < _FEWEST_CASES:
+        reason = f"{len(predicted)} subsets or left-out examples are too few; an interval takes {_FEWEST_CASES}"
+        return AttributionScore(mean, np.nan, np.nan, found.value, p_value, reason)
+    below, above = bootstrap.deviations(found.contribution[:, defined], found.value[defined])
+    centre = mean + found.bias
+    low, high = (float(np.clip(end, -1, 1)) for end in (centre + below, centre + above))
+    return AttributionScore(mean, low, high, found.value, p_value)
 
 
-def _measured(score: ArrayLike, num_models: int, least: int = 3) -> Float[np.ndarray, "models test"]:
-    if num_models < least:
-        raise ValueError(f"masks has {num_models} models; a correlation takes at least {least}.")
+def _measured(score: ArrayLike, num_models: int) -> Float[np.ndarray, "models test"]:
+    if num_models < 3:
+        raise ValueError(f"masks has {num_models} models; a correlation takes at least 3.")
     return check_score(score, num_models).astype(np.float64)
 
 

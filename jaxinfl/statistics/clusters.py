@@ -52,6 +52,12 @@ def find_clusters(masks: Bool[np.ndarray, "models train"]) -> Clusters:
     return Clusters(rank[member.ravel()], size[order], first[order])
 
 
+def each_alone(num_models: int) -> Clusters:
+    """Every model a cluster of its own."""
+    every = np.arange(num_models)
+    return Clusters(every, np.ones(num_models, np.intp), every)
+
+
 def _rows(masks: Bool[np.ndarray, "models train"]) -> np.ndarray:
     """Each mask row as one value that compares as a whole."""
     packed = np.ascontiguousarray(np.packbits(masks, axis=1))

@@ -1,27 +1,26 @@
 """Influential pairs with a guarantee on how many of them are none."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
-from scipy.special import ndtr
-from scipy.stats import rankdata
 
 from jaxinfl.arguments import check_choice
-from jaxinfl.influence.blocks import count_blocks
 from jaxinfl.influence.checks import check_score
 from jaxinfl.statistics.arguments import check_share
-from jaxinfl.statistics.clusters import Clusters, find_clusters, share_of_complements
-from jaxinfl.statistics.fisher import Alternative, fisher_table, smallest_p_value
-from jaxinfl.statistics.multiple import Block, FDRMethod, effective_level, step_up
+from jaxinfl.statistics.clusters import find_clusters, share_of_complements
+from jaxinfl.statistics.fisher import Alternative
+from jaxinfl.statistics.leaks import leaks, p_values_beyond
+from jaxinfl.statistics.multiple import Block, FDRMethod, Rejected, effective_level, step_up
+from jaxinfl.statistics.pair_tests import one_score_a_subset, pair_tests
 from jaxinfl.statistics.uncertainty import pair_uncertainty
 from jaxinfl.subsets import check_masks
 
-# Pairs whose p-values are held at once.
-_PAIRS_AT_ONCE = 2**21
+# Values of models x pairs that are held at once.
+_VALUES_AT_ONCE = 2**21
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +76,13 @@ def discoveries(
       `Discoveries`. Bool scores: Fisher's exact test, exact for any number of models. Pairs that no outcome could make a
       discovery, by their totals alone (a test example on which every model is right), are not counted as tests.
       Float scores: Wilcoxon's rank-sum test, with the normal approximation; it asks whether scores with the example tend to
-      be higher or lower. (Welch's test on skewed scores is far too sure of itself at the small p-values that matter
+      be higher or lower. Where equal scores make the approximation more than 10% too sure of itself at the p-value that
+      decides (0-1 scores as floats, probabilities that round to 1), Fisher's test on whether scores are above the cut that
+      halves them most evenly. (Welch's test on skewed scores is far too sure of itself at the small p-values that matter
       here: with 0-1 scores of 400 models as floats, 20% of its discoveries at 5% were false.)
+      Subsets of one size, as `draw_subsets` draws them, spread an influence over all other training examples, with the
+      opposite sign and divided by their number. Where what is found is so strong, or training examples so few, that this
+      would pass for influence, p-values are those of being beyond it.
       Where models share a subset (identical mask rows), the subset counts once: bool scores by whether all its models are
       right (or any, where most are wrong), float scores by their mean. The influence stays the difference of means over
       models.
@@ -106,15 +110,7 @@ def discoveries(
             "independently. An example that matters makes such models differ, which the tests would take for the influence "
             'of others: draw_subsets(..., design="uniform").'
         )
-    clusters = find_clusters(checked)
-    subsets = checked[clusters.first]
-    if scores.dtype == np.bool_:
-        correct = scores if clusters.alone else _right_as_a_whole(scores, clusters)
-        blocks, num_tests = _fisher_blocks(subsets, correct, limit, alternative)
-    else:
-        means = clusters.sums(scores.astype(np.float64)) / clusters.size[:, None]
-        blocks, num_tests = _rank_blocks(subsets, means, alternative)
-    found = step_up(blocks, num_tests, limit, method)
+    found, num_tests = _discover(checked, scores, limit, method, alternative)
     # The false coverage rate of intervals at this confidence is at most fdr (Benjamini and Yekutieli, 2005).
     share = effective_level(limit, max(num_tests, 1), method) * len(found.p_value) / max(num_tests, 1)
     confidence = 1 - (share or limit)
@@ -126,109 +122,22 @@ def discoveries(
     )
 
 
-Blocks = Callable[[], Iterable[Block]]
+def _discover(
+    masks: Bool[np.ndarray, "models train"], score: np.ndarray, fdr: float, method: FDRMethod, alternative: Alternative
+) -> tuple[Rejected, int]:
+    clusters = find_clusters(masks)
+    subsets, scores = masks[clusters.first], one_score_a_subset(score, clusters)
+    blocks, num_tests = pair_tests(subsets, scores, fdr, alternative)
+    found = step_up(blocks, num_tests, fdr, method)
+    shift = leaks(subsets, scores, found)
+    if shift is None:
+        return found, num_tests
 
+    def beyond() -> Iterator[Block]:
+        for rows, values in blocks():
+            yield rows, p_values_beyond(values, shift, alternative)
 
-def _fisher_blocks(
-    masks: Bool[np.ndarray, "models train"],
-    correct: Bool[np.ndarray, "models test"],
-    fdr: float,
-    alternative: Alternative,
-) -> tuple[Blocks, int]:
-    """p-values by Fisher's test, and how many pairs can be discovered at all."""
-    num_models = len(masks)
-    num_in, totals = masks.sum(axis=0), correct.sum(axis=0)
-    # Training examples with equally many models follow one another: they share a table.
-    order = np.argsort(num_in, kind="stable")
-    ordered, distinct = masks[:, order], np.unique(totals)
-    column = np.searchsorted(distinct, totals)
-    sizes, examples = np.unique(num_in, return_counts=True)
-    smallest = smallest_p_value(sizes, distinct, num_models, alternative)
-    smallest[(sizes == 0) | (sizes == num_models)] = np.inf
-    weight = examples[:, None] * np.bincount(column)[None, :]
-    attainable, num_tests = _attainable(smallest, weight, fdr)
-    tested = dict(zip(sizes.tolist(), smallest <= attainable, strict=True))
-
-    def blocks() -> Iterator[Block]:
-        size, table = -1, np.zeros((0, 0))
-        rows = max(1, _PAIRS_AT_ONCE // correct.shape[1])
-        for start, counts in count_blocks(ordered, correct, rows):
-            numbers = num_in[order[start : start + len(counts)]]
-            for first, last in _runs(numbers):
-                if not tested[int(numbers[first])].any():
-                    continue
-                if numbers[first] != size:
-                    size = int(numbers[first])
-                    table = fisher_table(size, distinct, num_models, alternative)
-                    table[:, ~tested[size]] = np.nan
-                yield order[start + first : start + last], table[counts[first:last], column[None, :]]
-
-    return blocks, num_tests
-
-
-def _attainable(
-    smallest: Float[np.ndarray, "sizes totals"], weight: Int[np.ndarray, "sizes totals"], fdr: float
-) -> tuple[float, int]:
-    """Gilbert's rule: pairs count whose smallest p-value is at most fdr / k, k the first that no more than k pairs meet.
-
-    It looks at the totals only, of which the p-values are independent where there is no influence.
-    """
-    order = np.argsort(smallest, axis=None)
-    values, numbers = smallest.ravel()[order], np.cumsum(weight.ravel()[order])
-
-    def counted(k: int) -> int:
-        at = int(np.searchsorted(values, fdr / k, side="right"))
-        return int(numbers[at - 1]) if at else 0
-
-    low, high = 0, max(int(numbers[-1]), 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if counted(middle) <= middle else (middle, high)
-    return fdr / high, counted(high)
-
-
-def _rank_blocks(
-    masks: Bool[np.ndarray, "subsets train"], score: Float[np.ndarray, "subsets test"], alternative: Alternative
-) -> tuple[Blocks, int]:
-    """p-values by the rank-sum test, and the number of pairs for which there is something to compare."""
-    num_subsets = len(masks)
-    num_in = masks.sum(axis=0)
-    (usable,) = np.nonzero((num_in > 0) & (num_in < num_subsets))
-    (varying,) = np.nonzero(np.ptp(score, axis=0) > 0)
-    ranks = rankdata(score[:, varying], axis=0) - (num_subsets + 1) / 2
-    # Given the ranks, ties included, this is what chance alone makes of their sum over a random num_in of the subsets.
-    deviation = np.sqrt((ranks**2).mean(axis=0) / max(num_subsets - 1, 1))
-
-    def blocks() -> Iterator[Block]:
-        step = max(1, _PAIRS_AT_ONCE // score.shape[1])
-        for start in range(0, usable.size, step):
-            rows = usable[start : start + step]
-            sums = masks[:, rows].T.astype(np.float64) @ ranks
-            chance = np.sqrt(num_in[rows] * (num_subsets - num_in[rows]))[:, None] * deviation
-            found = np.full((rows.size, score.shape[1]), np.nan)
-            found[:, varying] = _normal_p_values(sums / chance, alternative)
-            yield rows, found
-
-    return blocks, usable.size * varying.size
-
-
-def _normal_p_values(
-    statistic: Float[np.ndarray, "rows test"], alternative: Alternative
-) -> Float[np.ndarray, "rows test"]:
-    if alternative == "two-sided":
-        return 2 * ndtr(-np.abs(statistic))
-    return ndtr(-statistic if alternative == "greater" else statistic)
-
-
-def _right_as_a_whole(correct: Bool[np.ndarray, "models test"], clusters: Clusters) -> Bool[np.ndarray, "subsets test"]:
-    """One 0-1 score a subset: whether all of its models are right, or any where the majority of models is wrong.
-
-    The rarer outcome of a test example is what tells subsets apart. Which one is rarer is a matter of totals, of which
-    Fisher's test is independent.
-    """
-    right = clusters.sums(correct.astype(np.float64))
-    mostly = 2 * right.sum(axis=0) >= len(correct)
-    return np.where(mostly, right == clusters.size[:, None], right > 0)
+    return step_up(beyond, num_tests, fdr, method), num_tests
 
 
 def _influence_of_pairs(
@@ -238,16 +147,10 @@ def _influence_of_pairs(
     test_index: Int[np.ndarray, " pairs"],
 ) -> Float[np.ndarray, " pairs"]:
     result = np.empty(train_index.size)
-    step = max(1, _PAIRS_AT_ONCE // len(masks))
+    step = max(1, _VALUES_AT_ONCE // len(masks))
     for start in range(0, train_index.size, step):
         block = slice(start, start + step)
         seen, values = masks[:, train_index[block]], score[:, test_index[block]].astype(np.float64)
         number, inside = seen.sum(axis=0), np.where(seen, values, 0).sum(axis=0)
         result[block] = inside / number - (values.sum(axis=0) - inside) / (len(masks) - number)
     return result
-
-
-def _runs(numbers: Int[np.ndarray, " rows"]) -> list[tuple[int, int]]:
-    """Begin and end of each run of equal numbers."""
-    begins = np.flatnonzero(np.diff(numbers, prepend=-1))
-    return list(zip(begins.tolist(), np.append(begins[1:], len(numbers)).tolist(), strict=True))
