@@ -254,9 +254,7 @@ def _check(
 
 def _check_number_of_subsets(clusters: Clusters) -> None:
     if clusters.size.size < 3:
-        raise ValueError(
-            f"masks holds {clusters.size.size} different subsets; a regression on them takes at least 3."
-        )
+        raise ValueError(f"masks holds {clusters.size.size} different subsets; a regression on them takes at least 3.")
 
 
 def _check_number_of_models(number: int) -> None:
