@@ -1,39 +1,57 @@
 # make demo: influence scores of real images in a few minutes.   make test: lint, types and all tests.
+# make test-all: the same, and lint and types under the other Python that is promised, where it is installed.
 # make paper: every figure and table of the paper on real digits, in one page, in under 20 minutes.
 # Needs nothing but Python 3.11 or newer with venv; choose another interpreter by `make clean demo PYTHON=python3.13`.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 
-.PHONY: demo paper test lint clean
+.PHONY: demo paper test test-all lint lint-other clean
 
-demo: .venv/installed
+demo: $(VENV)/installed
 	$(BIN)/python -m experiments.cifar100_subsets --preset digits
 
-paper: .venv/installed
+paper: $(VENV)/installed
 	$(BIN)/python -m experiments.paper --preset digits
 
-test: .venv/installed-test lint
+test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-lint: .venv/installed-test
+test-all: test lint-other
+
+lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-.venv/bin/python:
+# The oldest Python that is taken and the newest that is tested have other releases of JAX, with other types.
+lint-other:
+	@for version in 3.11 3.13; do \
+		found=; \
+		for python in python$$version $(HOME)/.pyenv/versions/$$version*/bin/python; do \
+			$$python -c '' 2> /dev/null && { found=$$python; break; }; \
+		done; \
+		if [ -z "$$found" ]; then \
+			echo "Python $$version is not installed here, so types are not checked under it."; \
+		elif ! $(BIN)/python --version | grep -q " $$version\."; then \
+			$(MAKE) --no-print-directory lint PYTHON=$$found VENV=.venv-python$$version || exit 1; \
+		fi; \
+	done
+
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "jaxinfl needs Python 3.11 or newer as $(PYTHON). Try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
-	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
-	@echo "Installing jaxinfl and what it needs into .venv (once; some minutes, about 1 GB) ..."
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing jaxinfl and what it needs into $(VENV) (once; some minutes, about 1 GB) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
-.venv/installed-test: pyproject.toml constraints.txt | .venv/bin/python
-	@echo "Installing jaxinfl and its test tools into .venv (once; some minutes, about 1 GB) ..."
+$(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing jaxinfl and its test tools into $(VENV) (once; some minutes, about 1 GB) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
-	@touch $@ .venv/installed
+	@touch $@ $(VENV)/installed
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-python3.* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

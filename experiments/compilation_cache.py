@@ -3,6 +3,7 @@
 import hashlib
 import platform
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -18,7 +19,8 @@ def use_compilation_cache() -> Path:
     Measured with small_cnn on digits, 2 cores: from the start of the process to the first training step 11.0 s without,
     3.1 s with it (the kernels in C++ included).
     """
-    chosen: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    settings: Any = jax.config  # JAX 0.10 does not declare them
+    chosen: str | None = settings.jax_compilation_cache_dir
     if chosen:
         return Path(chosen)
     folder = cache_folder("compiled") / _processor()

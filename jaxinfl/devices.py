@@ -1,6 +1,7 @@
 """One virtual CPU device a core, so that models sharded over devices use the whole machine."""
 
 import os
+from typing import Any
 
 import jax
 import psutil
@@ -48,7 +49,8 @@ def unused_cores() -> int:
 
 
 def _chosen_by_user() -> bool:
-    configured: int = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
+    settings: Any = jax.config  # JAX 0.10 does not declare them
+    configured: int = settings.jax_num_cpu_devices
     return configured != -1 or _COUNT_FLAG in os.environ.get("XLA_FLAGS", "")
 
 

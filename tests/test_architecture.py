@@ -5,9 +5,10 @@ from pathlib import Path
 
 import jaxinfl
 
-# arguments, provenance and devices know nothing of the stages. The store knows nothing of training, which writes into it.
+# The first four know nothing of the stages. The store knows nothing of training, which writes into it.
 ORDER = [
     "arguments",
+    "undefined",
     "provenance",
     "devices",
     "datasets",

@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -99,3 +101,38 @@ def test_finished_runs_are_read_while_another_process_writes(toy, whole, tmp_pat
     with writing(tmp_path / "run"):
         assert_same(train(toy, tmp_path / "run"), whole)
         assert len(Ensemble.open(tmp_path / "run")) == MODELS
+
+
+IN_A_CLUSTER = """
+import sys
+import jax
+
+number = int(sys.argv[2])
+jax.distributed.initialize(f"localhost:{sys.argv[3]}", 2, number)
+# Only now: what they make of JAX starts it.
+from tests.conftest import make_data
+from tests.small_run import train
+
+assert jax.device_count() > jax.local_device_count()
+runs = train(make_data(), sys.argv[1], part=(number + 1, 2), keep_weights=True, checkpoint_every=1e-9)
+print(runs.num_models)
+"""
+
+
+def test_processes_of_a_cluster_train_a_part_each_on_their_own_devices(toy, whole, tmp_path):
+    """After `jax.distributed.initialize` every process sees the devices of all, and can use its own."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-c", IN_A_CLUSTER, str(tmp_path / "run")]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([*command, number, port], **pipes) for number in ("0", "1")]
+    for process in processes:
+        said, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        assert int(said) in (MODELS // 2, MODELS // 2 + 1, MODELS)
+    runs = Ensemble.open(tmp_path / "run")
+    assert runs.complete
+    assert_same(runs, whole)
+    for one, other in zip(jax.tree.leaves(runs.weights()), jax.tree.leaves(whole.weights()), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -28,6 +28,7 @@ from jaxinfl import native
 from jaxinfl.arguments import check_choice
 from jaxinfl.influence.checks import check_correct
 from jaxinfl.subsets import check_masks
+from jaxinfl.undefined import nan_is_an_answer
 
 Kernel = Literal["native", "bits", "gemm"]
 Method = Literal["auto", "native", "bits", "gemm"]
@@ -117,7 +118,7 @@ def with_words(kernel: Any, *args: Any, **kwargs: Any) -> Any:
     JAX has them off by default, and they are worth it: uint32 words cost 1.4 times the time under AVX2, which counts
     bits in 64-bit lanes.
     """
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), nan_is_an_answer():
         return kernel(*args, **kwargs)
 
 

@@ -1,12 +1,8 @@
 """Influence and memorization: the mean score with an example minus the mean score without it."""
 
-from functools import partial
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float32, Float64, Int, Int32
+from jaxtyping import Float32, Float64, Int
 
 from jaxinfl.influence.checks import check_score
 from jaxinfl.influence.counts import total
@@ -19,7 +15,7 @@ from jaxinfl.subsets import check_masks
 _COLUMNS = 4096
 
 
-def influence(masks: ArrayLike, score: ArrayLike) -> Float32[Array, "train test"]:
+def influence(masks: ArrayLike, score: ArrayLike) -> Float32[np.ndarray, "train test"]:
     """Mean score on example j of the models that were trained on example i, minus that of the models that were not.
 
     Args:
@@ -48,10 +44,10 @@ def influence(masks: ArrayLike, score: ArrayLike) -> Float32[Array, "train test"
     score = check_score(score, len(masks))
     num_train, num_test = masks.shape[1], score.shape[1]
     tiles = make_tiles(masks, score, default_rows(num_train, num_test))
-    result = jnp.empty((num_train, num_test), jnp.float32)
+    result = np.empty((num_train, num_test), np.float32)
     for start in starts(num_train, tiles.rows):
-        result = _write(result, tiles.tile(start)[: num_train - start], start)
-    return result.block_until_ready()  # JAX may be reading the caller's own NumPy arrays
+        result[start : start + tiles.rows] = np.asarray(tiles.tile(start))[: num_train - start]
+    return result
 
 
 def memorization(masks: ArrayLike, train_score: ArrayLike) -> Float32[np.ndarray, " train"]:
@@ -114,11 +110,3 @@ def _memorization(
         quotient = np.full(num_in.size, np.nan)
         exact[block] = np.divide(numerator, denominator, out=quotient, where=denominator > 0) * unit
     return exact.astype(np.float32), exact
-
-
-# Donated: written in place, so that the result exists once.
-@partial(jax.jit, donate_argnums=0)
-def _write(
-    result: Float32[Array, "train test"], tile: Float32[Array, "rows test"], start: Int32[Array, ""] | int
-) -> Float32[Array, "train test"]:
-    return jax.lax.dynamic_update_slice_in_dim(result, tile, start, axis=0)

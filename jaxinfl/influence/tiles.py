@@ -27,6 +27,7 @@ from jaxinfl.influence.counts import (
 )
 from jaxinfl.influence.fixed_point import DigitSums, FixedPoint, in_units, sum_digits, to_fixed_point
 from jaxinfl.influence.thresholds import smallest_numerators
+from jaxinfl.undefined import nan_is_an_answer
 
 # 16 MB a float32 tile: large enough to hide the dispatch of a kernel, small enough to stay near the caches.
 _PAIRS_PER_TILE = 2**22
@@ -117,9 +118,10 @@ class StoredTiles:
 
     def comparable(self, start: int) -> Float32[Array, "rows test"]:
         """Some rows; the last tile is filled up with NaN, to be of the same shape."""
-        block = jnp.asarray(self.estimate[start : start + self.rows], jnp.float32)
-        missing = self.rows - len(block)
-        return jnp.pad(block, ((0, missing), (0, 0)), constant_values=jnp.nan) if missing else block
+        with nan_is_an_answer():
+            block = jnp.asarray(self.estimate[start : start + self.rows], jnp.float32)
+            missing = self.rows - len(block)
+            return jnp.pad(block, ((0, missing), (0, 0)), constant_values=jnp.nan) if missing else block
 
     def limits(self, thresholds: Float[np.ndarray, " thresholds"]) -> Float32[np.ndarray, "1 thresholds"]:
         """As those of `FloatTiles`."""

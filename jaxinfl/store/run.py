@@ -9,6 +9,7 @@ would read it as fill values) or that belongs to another row or run.
 laid out: nothing is in there then that could be lost.
 """
 
+import functools
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -81,6 +82,7 @@ class RunStore:
         Raises:
           RunDirectoryError: there is no run, its description is damaged, or a newer jaxinfl made it.
         """
+        check_zarr()
         path = Path(path).absolute()
         if not is_run(path):
             if (path / MANIFEST).exists() and not (path / UNFINISHED).exists():
@@ -260,6 +262,25 @@ class RunStore:
 
     def _where(self, name: str) -> str:
         return f"{name} in {self.path or 'memory'}"
+
+
+@functools.cache
+def check_zarr() -> None:
+    """Raise `RunDirectoryError` where `python -O` keeps Zarr from reading what it writes.
+
+    Zarr 3.1 to 3.4 take an entry out of a dictionary within an `assert`, which -O leaves out.
+    """
+    if __debug__:
+        return
+    store = MemoryStore()
+    try:
+        zarr.create_group(store).create_group("inner")
+        zarr.open_group(store, mode="r")["inner"]
+    except TypeError as error:
+        raise RunDirectoryError(
+            f"Zarr {zarr.__version__} does not work under `python -O` or PYTHONOPTIMIZE ({error}), and runs are kept by it, in "
+            "memory too. Start Python without them."
+        ) from error
 
 
 def is_run(path: Path) -> bool:

@@ -16,6 +16,7 @@ from jaxinfl.devices import own_devices
 from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.store import RunDirectoryError, WriteFailed
 from jaxinfl.store.failures import free_bytes
+from jaxinfl.store.run import check_zarr
 from jaxinfl.subsets import check_masks
 from jaxinfl.training.keys import ModelKeys, as_keys
 from jaxinfl.training.plan import RunPlan, format_bytes
@@ -84,7 +85,11 @@ def check_recipe(recipe: Recipe, data: Dataset) -> None:
 
 
 def check_options(on_plan: Any, **switches: Any) -> None:
-    """Raise unless these are something to call, and True or False: found out late, they would cost a compilation."""
+    """Raise unless these are something to call, and True or False, and runs can be kept at all.
+
+    Found out late, it would cost a compilation.
+    """
+    check_zarr()
     if on_plan is not None and not callable(on_plan):
         raise TypeError(f"on_plan is {shown(on_plan)}; it takes a function of the run's plan.")
     for name, value in switches.items():

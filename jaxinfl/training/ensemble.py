@@ -43,6 +43,7 @@ from jaxinfl.training.record import describe_run, identity_of, layout_of
 from jaxinfl.training.step import Given
 from jaxinfl.training.trainer import Trainer
 from jaxinfl.training.tuning import Freedom, Notebook
+from jaxinfl.undefined import nan_is_an_answer
 
 
 def train_ensemble(
@@ -125,7 +126,7 @@ def train_ensemble(
       TooManyDiverged: more than `max_diverged` of the models.
       KeyboardInterrupt, SystemExit: passed on after Ctrl-C and SIGTERM; what was done is kept.
     """
-    with StopRequest(kept=run_dir is not None) as stop:
+    with nan_is_an_answer(), StopRequest(kept=run_dir is not None) as stop:
         recipe = Recipe() if recipe is None else recipe
         subsets = check_subsets(masks, data)
         model_keys = check_keys(keys, len(subsets))

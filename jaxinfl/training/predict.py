@@ -23,6 +23,7 @@ from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.shard import as_rows
 from jaxinfl.training.step import Given, Scores
 from jaxinfl.training.views import Views
+from jaxinfl.undefined import nan_is_an_answer
 
 
 class Predictions(NamedTuple):
@@ -89,14 +90,15 @@ def predict(
     # Keys without effect: the weights are given, and nothing is drawn in evaluation.
     keys = ModelKeys.split(jax.random.split(jax.random.key(0), execution.group))
     found: list[Scores] = []
-    for first in range(0, len(subsets), execution.group):
-        chunk = slice(first, min(first + execution.group, len(subsets)))
-        models = chunk.stop - chunk.start
-        placed, placed_keys = programs.place(subsets[chunk], keys[:models])
-        states = programs.start(device_data, placed, placed_keys, programs.place_rows(given, chunk))
-        scores = programs.evaluate(device_data, states, placed, jnp.int32(np.iinfo(np.int32).max))
-        positions = programs.positions(models)
-        found.append(jax.tree.map(lambda part, at=positions: np.asarray(part)[at], scores))
+    with nan_is_an_answer():
+        for first in range(0, len(subsets), execution.group):
+            chunk = slice(first, min(first + execution.group, len(subsets)))
+            models = chunk.stop - chunk.start
+            placed, placed_keys = programs.place(subsets[chunk], keys[:models])
+            states = programs.start(device_data, placed, placed_keys, programs.place_rows(given, chunk))
+            scores = programs.evaluate(device_data, states, placed, jnp.int32(np.iinfo(np.int32).max))
+            positions = programs.positions(models)
+            found.append(jax.tree.map(lambda part, at=positions: np.asarray(part)[at], scores))
     rows, diverged = as_rows(jax.tree.map(lambda *parts: np.concatenate(parts), *found), data.num_train)
     return Predictions(**rows, diverged=diverged)
 
