@@ -151,7 +151,7 @@ def _whole_calls(config: Config, network: Network, data: Dataset, model: Model) 
         model=model,
         recipe=network.recipe,
         progress=False,
-        on_plan=lambda plan: begun.append(time.perf_counter()),
+        on_cost=lambda cost: begun.append(time.perf_counter()),
     )
     return config.models * network.steps(data.num_train) / (time.perf_counter() - begun[0])
 

@@ -45,7 +45,7 @@ class Worker:
             model=self._model,
             recipe=RECIPE,
             progress=False,
-            on_plan=lambda plan: begun.append(time.perf_counter()),
+            on_cost=lambda cost: begun.append(time.perf_counter()),
         )
         return (time.perf_counter() - begun[0]) / len(self._masks)
 

@@ -29,10 +29,10 @@ def main(model: str, begun: float) -> None:
     native.why_unavailable()
     ends["hand-written kernels"] = time.time()
 
-    def planned(plan: jaxinfl.RunPlan) -> None:
+    def told(cost: jaxinfl.Cost) -> None:
         """All programs are compiled and some steps are timed: training is about to begin."""
         now = time.time()
-        ends["XLA compile"] = ends["hand-written kernels"] + plan.compile_seconds
+        ends["XLA compile"] = ends["hand-written kernels"] + cost.compile_seconds
         ends["first steps"] = now
 
     models = jax.device_count()
@@ -43,7 +43,7 @@ def main(model: str, begun: float) -> None:
         model=built,
         recipe=jaxinfl.Recipe(epochs=1),
         progress=False,
-        on_plan=planned,
+        on_cost=told,
     )
     starts = [begun, *ends.values()]
     seconds = {part: end - start for start, (part, end) in zip(starts, ends.items(), strict=False)}

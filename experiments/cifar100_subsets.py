@@ -113,7 +113,7 @@ def main(config: Config) -> Path:
     data, out = load(config, "cifar100_subsets", config.preset)
     console.print("[bold]Figure 1[/bold]: how many models does a self-consistent influence estimate take?")
     console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, plan_only=config.plan, part=config.part)
+    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
     console.print("\nComparing estimates ...")
     findings = analyse(config, runs["models"], runs["repeated"])
     publish(outcome(findings, data, config.model), "cifar100_subsets", config, data, out, runs)

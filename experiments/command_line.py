@@ -18,9 +18,8 @@ from jaxinfl import Dataset, DatasetUnavailable, Recipe, RunDirectoryError, load
 from jaxinfl.arguments import as_path
 from jaxinfl.datasets import stratified_mask
 from jaxinfl.provenance import command
-from jaxinfl.training.divergence import TooManyDiverged
 from jaxinfl.training.interrupts import Interrupted
-from jaxinfl.training.memory import OutOfMemory
+from jaxinfl.training.limits import OutOfMemory, TooManyDiverged
 
 Config = TypeVar("Config", bound="Options")
 
@@ -55,7 +54,7 @@ class Options:
     """Of everything that is drawn."""
     out: Path | None = None
     """Results and finished models; by default results/EXPERIMENT/PRESET-DATA."""
-    plan: bool = False
+    cost: bool = False
     """Say what it would cost on this machine, and train nothing."""
     part: str | None = None
     """Train one part of the models only, 1/4 for the first quarter: processes or machines that share a folder share the work.
@@ -63,7 +62,7 @@ class Options:
 
 
 class NothingMore(Exception):
-    """Raised when `--plan` has said what there is to say, or a `--part` is trained."""
+    """Raised when `--cost` has said what there is to say, or a `--part` is trained."""
 
 
 class Mistake(Exception):

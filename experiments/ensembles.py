@@ -1,7 +1,8 @@
 """The ensembles that an experiment needs, declared before any is trained, so that their cost can be told without training."""
 
+import contextlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from jaxtyping import Bool
 
 import jaxinfl
 from experiments.command_line import Mistake, NothingMore, console, mistakes
-from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe, RunPlan
+from jaxinfl import Cost, Dataset, Ensemble, ModelKeys, Recipe
 from jaxinfl.models import Variables
-from jaxinfl.training.plan import format_bytes, format_seconds
+from jaxinfl.training.sizes import format_bytes, format_seconds
 
 
 @dataclass(frozen=True)
@@ -39,25 +40,18 @@ class Request:
     is written here, so numbers of models and sizes of subsets must be the final ones."""
 
 
-class _Stop(Exception):
-    """Leaves `train_ensemble` when its plan is known."""
-
-
 @dataclass
 class _Announcement:
     """Prints what an ensemble will cost, and remembers it."""
 
-    plan_only: bool
-    also: Callable[[RunPlan], None] | None = None
-    plans: list[RunPlan] = field(default_factory=list)
+    also: Callable[[Cost], None] | None = None
+    costs: list[Cost] = field(default_factory=list)
 
-    def __call__(self, plan: RunPlan) -> None:
-        self.plans.append(plan)
-        console.print(plan.describe(), markup=False)
-        if self.plan_only:
-            raise _Stop
+    def __call__(self, cost: Cost) -> None:
+        self.costs.append(cost)
+        console.print(cost.describe(), markup=False)
         if self.also is not None:
-            self.also(plan)
+            self.also(cost)
 
 
 def carry_out(
@@ -66,39 +60,39 @@ def carry_out(
     model: str,
     out: Path,
     *,
-    plan_only: bool,
+    cost_only: bool,
     part: str | None,
-    on_plan: Callable[[RunPlan], None] | None = None,
+    on_cost: Callable[[Cost], None] | None = None,
 ) -> dict[str, Ensemble]:
     """Train the ensembles in their order, or read those that are finished; by name. Of each only `part`, "1/4", if given.
 
-    `on_plan` is called when an ensemble's plan is printed and its training starts.
+    `on_cost` is called when an ensemble's cost is printed and its training starts.
 
     Raises:
-      NothingMore: with `plan_only`, when the cost of all of them is printed; nothing is trained or written. With `part`,
+      NothingMore: with `cost_only`, when the cost of all of them is printed; nothing is trained or written. With `part`,
         when it is trained.
       Mistake: what `train_ensemble` refuses; a part of an ensemble that starts from another whose parts are not all there.
     """
     chosen = _parsed(part)
     finished: dict[str, Ensemble] = {}
-    plans = []
+    costs = []
     for number, request in enumerate(requests):
         console.print(f"\n[bold]{request.title}[/bold]")
-        announce = _Announcement(plan_only, on_plan)
+        announce = _Announcement(on_cost)
+        known = finished if len(finished) == number else None
         with mistakes():
-            try:
-                # Of what a plan does not know yet, only the size matters.
-                known = len(finished) == number
-                finished[request.name] = _train(
-                    request, finished if known else None, data, model, out, announce, chosen
-                )
-            except _Stop:
-                pass
-        if not announce.plans:
+            ensemble = _finished(request, known, out) if cost_only else None
+            if cost_only and ensemble is None:
+                announce(_cost(request, known, data, model, out))
+            elif not cost_only:
+                ensemble = _train(request, finished, data, model, out, announce, chosen)
+        if ensemble is not None:
+            finished[request.name] = ensemble
+        if not announce.costs:
             console.print(f"read from {out / request.name}, where they were finished before", markup=False)
-        plans += announce.plans
-    if plan_only:
-        _print_total(plans)
+        costs += announce.costs
+    if cost_only:
+        _print_total(costs)
         raise NothingMore
     if chosen is not None:
         console.print(
@@ -119,47 +113,77 @@ def _parsed(part: str | None) -> tuple[int, int] | None:
     return int(number), int(parts)
 
 
+def _finished(request: Request, before: Mapping[str, Ensemble] | None, out: Path) -> Ensemble | None:
+    """The ensemble, if all its models are there and what it may depend on, the ensembles `before`, is known."""
+    depends = request.initial is not None or request.complete is not None
+    if not (out / request.name).exists() or (depends and before is None):
+        return None
+    with _diverged_models_are_no_news():
+        ensemble = Ensemble.open(out / request.name).with_diverged()
+    return ensemble if ensemble.complete else None
+
+
+def _cost(request: Request, before: Mapping[str, Ensemble] | None, data: Dataset, model: str, out: Path) -> Cost:
+    """What the ensemble costs; of what is not trained yet (`before` is None) and it depends on, only the size matters."""
+    depends = request.initial is not None or request.complete is not None
+    if before is not None and request.complete is not None:
+        request = request.complete(before)
+    return jaxinfl.training_cost(
+        request.masks,
+        request.keys,
+        data=data,
+        model=request.model or model,
+        recipe=request.recipe,
+        # Without weights to start from, random ones cost the same, but are another run.
+        run_dir=None if depends else out / request.name,
+        overrides=request.overrides,
+        keep_weights=request.keep_weights,
+    )
+
+
 def _train(
     request: Request,
-    finished: Mapping[str, Ensemble] | None,
+    finished: Mapping[str, Ensemble],
     data: Dataset,
     model: str,
     out: Path,
     announce: _Announcement,
     part: tuple[int, int] | None,
 ) -> Ensemble:
-    """The ensemble with its diverged models, of which the experiments say themselves what they do with them; of one that
-    depends on others which are not `finished` (None) the plan alone."""
+    """The ensemble with its diverged models, of which the experiments say themselves what they do with them."""
     depends = request.initial is not None or request.complete is not None
     if part is not None and depends and finished and not all(each.complete for each in finished.values()):
         raise Mistake(f"{request.title}: they follow from the models before, of which not every part is there yet.")
-    if finished is not None and request.complete is not None:
+    if request.complete is not None:
         request = request.complete(finished)
-    # A plan writes nothing, but what is finished already need not be planned.
-    in_memory = announce.plan_only and ((depends and finished is None) or not (out / request.name).exists())
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".* diverged and are left out", category=RuntimeWarning)
+    with _diverged_models_are_no_news():
         return jaxinfl.train_ensemble(
             request.masks,
             request.keys,
             data=data,
             model=request.model or model,
             recipe=request.recipe,
-            run_dir=None if in_memory else out / request.name,
+            run_dir=out / request.name,
             overrides=request.overrides,
             keep_weights=request.keep_weights,
-            # Without weights to start from, random ones cost the same.
-            initial=None if request.initial is None or finished is None else request.initial(finished),
-            part=None if in_memory else part,
+            initial=None if request.initial is None else request.initial(finished),
+            part=part,
             max_diverged=request.max_diverged,
-            on_plan=announce,
+            on_cost=announce,
         ).with_diverged()
 
 
-def _print_total(plans: Sequence[RunPlan]) -> None:
-    models, seconds = sum(plan.num_models - plan.finished for plan in plans), sum(plan.seconds for plan in plans)
+@contextlib.contextmanager
+def _diverged_models_are_no_news() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* diverged and are left out", category=RuntimeWarning)
+        yield
+
+
+def _print_total(costs: Sequence[Cost]) -> None:
+    models, seconds = sum(cost.num_models - cost.finished for cost in costs), sum(cost.seconds for cost in costs)
     console.print(
-        f"\n[bold]In all[/bold] {models} models to train, {sum(plan.flops for plan in plans):.3g} FLOPs, "
-        f"{format_bytes(sum(plan.disk_bytes for plan in plans))} of disk at most, about {format_seconds(seconds)} on this "
+        f"\n[bold]In all[/bold] {models} models to train, {sum(cost.flops for cost in costs):.3g} FLOPs, "
+        f"{format_bytes(sum(cost.disk_bytes for cost in costs))} of disk at most, about {format_seconds(seconds)} on this "
         "device. Nothing was trained."
     )

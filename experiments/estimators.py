@@ -103,7 +103,7 @@ def main(config: Config) -> Path:
     data, out = load(config, "estimators", config.preset)
     console.print("[bold]Estimators[/bold]: which one needs the fewest models?")
     console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, plan_only=config.plan, part=config.part)
+    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
     findings = analyse(config, runs)
     publish(outcome(findings, data, config.model), "estimators", config, data, out, runs)
     return out

@@ -94,7 +94,7 @@ def main(config: Config) -> Path:
     data, out = load(config, "finetune_vs_retrain", config.preset)
     console.print("[bold]Table 1[/bold]: does fine-tuning without an example give what retraining without it gives?")
     console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.models[0], out, plan_only=config.plan, part=config.part)
+    runs = carry_out(requests(config, data), data, config.models[0], out, cost_only=config.cost, part=config.part)
     findings = Findings(
         {name: analyse(config, name, runs, data) for name in config.models},
         dropped=dropped(config, data.num_train),

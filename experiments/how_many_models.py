@@ -39,10 +39,10 @@ from experiments.ensembles import Request, carry_out
 from experiments.how_many_models_report import Findings, Trial, outcome
 from experiments.outcome import publish
 from experiments.planner_simulations import KINDS, draw_run, make_world
-from jaxinfl import Ensemble, ModelPlan, Recipe, RunPlan, recipes
+from jaxinfl import Cost, Ensemble, ModelPlan, Recipe, recipes
 from jaxinfl.influence import IOUCurve
 from jaxinfl.statistics.planner import FEWEST_MODELS
-from jaxinfl.training.plan import format_seconds
+from jaxinfl.training.sizes import format_seconds
 
 Run = tuple[np.ndarray, np.ndarray, np.ndarray]
 """masks, train_correct, test_correct."""
@@ -109,19 +109,19 @@ def main(config: Config) -> Path:
     with mistakes():
         masks = jaxinfl.draw_subsets(config.max_models, data.num_train, config.ratio, config.seed)
     first = _request("pilot", "The pilot", masks, slice(0, config.pilot), config)
-    if config.plan and not _finished(out / "pilot", config.pilot):
+    if config.cost and not _finished(out / "pilot", config.pilot):
         most = _request("more", "At most, after it", masks, slice(config.pilot, config.max_models), config)
-        carry_out([first, most], data, config.model, out, plan_only=True, part=config.part)
+        carry_out([first, most], data, config.model, out, cost_only=True, part=config.part)
     watch = _Stopwatch()
     # With --part, the pilot comes first; when all of it is there, what its answer asks for.
     part = None if _finished(out / "pilot", config.pilot) else config.part
-    runs = carry_out([first], data, config.model, out, plan_only=False, part=part, on_plan=watch.start)
+    runs = carry_out([first], data, config.model, out, cost_only=False, part=part, on_cost=watch.start)
     rate = watch.seconds_per_model() or _rate_of_last_time(out)
     predicted = _predict(config, runs["pilot"])
     console.print(f"\n[bold]Answer:[/bold] {words(predicted, rate)}", highlight=False)
     rest = slice(config.pilot, _number_to_train(config, predicted))
     more = _request("more", "More models, to see whether it is so", masks, rest, config)
-    runs |= carry_out([more], data, config.model, out, plan_only=config.plan, part=config.part)
+    runs |= carry_out([more], data, config.model, out, cost_only=config.cost, part=config.part)
     pool = _joined(runs["pilot"], runs["more"])
     console.print("\nComparing estimates ...")
     findings = Findings(
@@ -181,8 +181,8 @@ class _Stopwatch:
         self._begun: float | None = None
         self._models = 0
 
-    def start(self, plan: RunPlan) -> None:
-        self._begun, self._models = time.perf_counter(), plan.num_models - plan.finished
+    def start(self, cost: Cost) -> None:
+        self._begun, self._models = time.perf_counter(), cost.num_models - cost.finished
 
     def seconds_per_model(self) -> float | None:
         return None if self._begun is None else (time.perf_counter() - self._begun) / self._models

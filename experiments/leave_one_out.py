@@ -98,7 +98,7 @@ def main(config: Config) -> Path:
     data, out = load(config, "leave_one_out", config.preset)
     console.print("[bold]Equation 1[/bold]: what does one training example do to predictions?")
     console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, plan_only=config.plan, part=config.part)
+    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
     findings = analyse(config, runs, memorized(config, data, runs))
     publish(outcome(findings, data, config.model), "leave_one_out", config, data, out, runs)
     return out

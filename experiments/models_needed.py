@@ -65,7 +65,7 @@ def main(config: Config) -> Path:
     data, out = load(config, "models_needed", config.preset)
     console.print("[bold]Figure 3[/bold]: how many models does it take to detect one influence?")
     console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, plan_only=config.plan, part=config.part)
+    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
     findings = analyse(config, runs["models"])
     publish(outcome(findings, data, config.model), "models_needed", config, data, out, runs)
     return out

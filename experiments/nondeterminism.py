@@ -92,7 +92,7 @@ def main(config: Config) -> Path:
         "[bold]Figure 2, Tables 2, 2b and 3[/bold]: how often do models agree that differ in their seeds alone?"
     )
     console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.models[0], out, plan_only=config.plan, part=config.part)
+    runs = carry_out(requests(config, data), data, config.models[0], out, cost_only=config.cost, part=config.part)
     findings = Findings({name: analyse(config, name, runs[name], data) for name in config.models}, _views(config))
     publish(outcome(findings, data), "nondeterminism", config, data, out, runs)
     return out

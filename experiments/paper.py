@@ -2,7 +2,7 @@
 
     python -m experiments.paper --preset digits      8x8 digits: under 20 minutes, 2 cores (`make paper`)
     python -m experiments.paper --preset paper       the paper's own settings: a GPU, days
-    python -m experiments.paper --plan               what each would cost
+    python -m experiments.paper --cost               what each would cost
 
 Each experiment is a process of its own, as if typed by hand, with results in a folder of its own. Run again, all of them go
 on where they stopped, and what is finished is only drawn again.
@@ -23,7 +23,7 @@ import tyro
 from experiments.command_line import Mistake, console, results_folder
 from jaxinfl import provenance
 from jaxinfl.report import Illustration, Section, Table, write_page
-from jaxinfl.training.plan import format_seconds
+from jaxinfl.training.sizes import format_seconds
 
 EXPERIMENTS = ("cifar100_subsets", "nondeterminism", "finetune_vs_retrain", "models_needed", "leave_one_out", "sweep")
 """In the order of the paper: Sections 3, 4.1, 4.2, 4.3, Equation 1, Appendix A.3."""
@@ -37,7 +37,7 @@ class Config:
     """Of every experiment."""
     out: Path | None = None
     """Folder of the page and of the experiments' results; by default results/paper, or results/paper-PRESET."""
-    plan: bool = False
+    cost: bool = False
     """Say what each would cost on this machine, and train nothing."""
 
 
@@ -53,11 +53,11 @@ def main(config: Config) -> int:
     for name in EXPERIMENTS:
         console.rule(name)
         command = [sys.executable, "-m", f"experiments.{name}", "--preset", config.preset, "--out", str(out / name)]
-        status = subprocess.run([*command, *(["--plan"] if config.plan else [])], check=False).returncode
+        status = subprocess.run([*command, *(["--cost"] if config.cost else [])], check=False).returncode
         if status:
             console.print(f"{name} ended with status {status}; run the same command again to go on.", style="bold red")
             return status
-    if not config.plan:
+    if not config.cost:
         page = make_page(out)
         seconds = format_seconds(time.perf_counter() - begun)
         console.rule()

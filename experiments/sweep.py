@@ -87,7 +87,7 @@ def main(config: Config) -> Path:
     data, out = load(config, "sweep", config.preset)
     console.print("[bold]Appendix A.3[/bold]: which learning rate and weight decay?")
     console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, plan_only=config.plan, part=config.part)
+    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
     findings = analyse(config, runs["grid"], runs["chosen"])
     publish(outcome(findings, data, config.model), "sweep", config, data, out, runs)
     return out

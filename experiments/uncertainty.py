@@ -73,7 +73,7 @@ def main(config: Config) -> Path:
     data, out = load(config, "uncertainty", config.preset)
     console.print("[bold]Uncertainty[/bold]: are intervals, discoveries and planned numbers of models what they say?")
     console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, plan_only=config.plan, part=config.part)
+    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
     findings = _simulate(config, runs["models"])
     publish(outcome(findings, data, config.model), "uncertainty", config, data, out, runs)
     return out

@@ -17,7 +17,7 @@ from jaxinfl.influence import (
 )
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.subsets import check_coverage, draw_subsets, leave_one_out
-from jaxinfl.training import ModelKeys, Recipe, RunPlan, predict, recipes, train_ensemble
+from jaxinfl.training import Cost, ModelKeys, Recipe, predict, recipes, train_ensemble, training_cost
 
 if TYPE_CHECKING:
     from jaxinfl.statistics import (
@@ -49,7 +49,7 @@ __all__ = [
     "ModelPlan",
     "Recipe",
     "RunDirectoryError",
-    "RunPlan",
+    "Cost",
     "agreement",
     "channel_statistics",
     "check_coverage",
@@ -76,6 +76,7 @@ __all__ = [
     "recipes",
     "top_pairs",
     "train_ensemble",
+    "training_cost",
     "variance_components",
 ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.command_line import NothingMore
-from jaxinfl.training.trainer import Trainer
+from jaxinfl.training import ensemble
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,9 +36,9 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
     out = folder / "results"
     config = dataclasses.replace(config, out=out)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train", _no_training)
+        patch.setattr(ensemble, "finished_shards", _no_training)
         with pytest.raises(NothingMore):
-            main(dataclasses.replace(config, plan=True))
+            main(dataclasses.replace(config, cost=True))
     assert not out.exists() and "In all" in capsys.readouterr().out
 
     assert main(config) == out
@@ -51,13 +51,13 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
     assert written["config"]["preset"] == "tiny" and written["section"]["finding"]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train", _no_training)
+        patch.setattr(ensemble, "finished_shards", _no_training)
         # Drawn once: a figure takes seconds to lay out and save.
         patch.setattr("experiments.outcome.save_figure", lambda figure, directory, name: [directory / f"{name}.png"])
         main(config)
         assert "finished before" in capsys.readouterr().out
         with pytest.raises(NothingMore):
-            main(dataclasses.replace(config, plan=True))
+            main(dataclasses.replace(config, cost=True))
         assert "In all 0 models to train" in capsys.readouterr().out
     again = json.loads((out / "results.json").read_text())
     assert again["results"] == written["results"] and again["section"] == written["section"]

@@ -158,8 +158,8 @@ def test_neighbours_do_not_matter_and_vmap_agrees(larger, cropped):
     """Rule 3 to the bit; under vmap models with other numbers of parts keep their padding out of batch norm."""
     backwards = train(larger, MASKS[::-1], MODEL_KEYS[::-1])
     np.testing.assert_array_equal(backwards.test_margin[::-1], cropped.test_margin)
-    plans = []
-    together = train(larger, width=4, on_plan=plans.append)
-    assert "batch 8 in parts of 4, sgd" in plans[0].describe()
+    costs = []
+    together = train(larger, width=4, on_cost=costs.append)
+    assert "batch 8 in parts of 4, sgd" in costs[0].describe()
     assert not together.diverged.any()
     np.testing.assert_allclose(together.test_margin, cropped.test_margin, atol=5e-3)

@@ -9,10 +9,9 @@ import pytest
 
 from jaxinfl import Ensemble
 from jaxinfl.store.checkpoint import CheckpointFile
-from jaxinfl.training import ensemble, shard, spans
+from jaxinfl.training import ensemble, job, loop, spans
 from jaxinfl.training.interrupts import Interrupted, Terminated
 from jaxinfl.training.spans import Cut, Position
-from jaxinfl.training.trainer import Trainer
 from tests.small_run import MODELS, assert_same, train
 
 
@@ -38,13 +37,13 @@ def calls(monkeypatch):
     """Calls of a single step, all in one shard; those that a test makes, as (first model, epoch, step)."""
     monkeypatch.setattr(spans, "CALL_SECONDS", 1e-9)
     made = []
-    train_group = shard.ShardTraining._train_group
+    train_group = loop.ShardTraining._train_group
 
     def group(self, chunk, started):
         made.append((chunk.start, *(started[1] if started else Position(0))))
         return train_group(self, chunk, started)
 
-    monkeypatch.setattr(shard.ShardTraining, "_train_group", group)
+    monkeypatch.setattr(loop.ShardTraining, "_train_group", group)
     return made
 
 
@@ -108,15 +107,15 @@ def test_signals_save_and_leave(toy, whole, calls, tmp_path, monkeypatch, capsys
     assert calls[-3] == (0, 1, 3)
 
 
-@pytest.mark.parametrize("moment", ["arguments", "model", "plan", "description", "results"])
+@pytest.mark.parametrize("moment", ["arguments", "model", "cost", "description", "results"])
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, Interrupted), (signal.SIGTERM, Terminated)])
 def test_signals_are_answered_from_the_call_to_the_return(
     toy, whole, tmp_path, monkeypatch, capsys, moment, number, error
 ):
     where = {
-        "arguments": (ensemble, "check_limits"),
-        "model": (ensemble, "build_model"),
-        "plan": (Trainer, "plan"),
+        "arguments": (ensemble, "check_place"),
+        "model": (job, "build_model"),
+        "cost": (ensemble, "measured"),
         "description": (ensemble, "describe_run"),
         "results": (Ensemble, "open"),
     }[moment]
@@ -143,7 +142,7 @@ def test_a_signal_beside_an_error_is_answered(toy, tmp_path, monkeypatch, capsys
         os.kill(os.getpid(), signal.SIGTERM)
         raise ValueError("no model today")
 
-    monkeypatch.setattr(ensemble, "build_model", failing)
+    monkeypatch.setattr(job, "build_model", failing)
     with pytest.raises(Terminated):
         train(toy, tmp_path / "run")
     assert "no model today" in caplog.text and "Stopped:" in capsys.readouterr().err
@@ -169,9 +168,9 @@ def test_short_groups_are_saved_between_calls(toy, whole, tmp_path, monkeypatch)
         with pytest.raises(Killed):
             train(toy, tmp_path / "run", shard_size=MODELS, checkpoint_every=1e-9)
     starts = []
-    train_group = shard.ShardTraining._train_group
+    train_group = loop.ShardTraining._train_group
     monkeypatch.setattr(
-        shard.ShardTraining,
+        loop.ShardTraining,
         "_train_group",
         lambda self, *rest: (starts.append(rest[0].start), train_group(self, *rest))[1],
     )

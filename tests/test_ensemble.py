@@ -11,7 +11,7 @@ from flax import nnx
 import jaxinfl
 from jaxinfl import ModelKeys, Recipe, train_ensemble
 from jaxinfl.models import build_model
-from jaxinfl.training.divergence import TooManyDiverged
+from jaxinfl.training.limits import TooManyDiverged
 from tests.small_ensembles import RECIPE, assert_same, keys_of, subsets, tiny_cnn, train
 
 
@@ -155,7 +155,7 @@ def test_nothing_is_traced_again_between_shards(toy):
     def note(plan):
         when_compiled.append(len(traces))
 
-    train(subsets(40), keys_of(40), toy, model=model, recipe=recipe, shard_size=4, on_plan=note)
+    train(subsets(40), keys_of(40), toy, model=model, recipe=recipe, shard_size=4, on_cost=note)
     assert when_compiled == [len(traces)] and len(traces) > 0
 
 

@@ -50,7 +50,7 @@ def test_a_finished_model_for_other_classes_is_refused(toy):
     ],
 )
 def test_refused_before_anything_is_compiled(toy, monkeypatch, change, error, message):
-    monkeypatch.setattr("jaxinfl.training.trainer.build_programs", None)
+    monkeypatch.setattr("jaxinfl.training.machine.build_programs", None)
     with pytest.raises(error, match=message):
         train(**{"masks": subsets(), "keys": keys_of(6), "data": toy} | change)
 

@@ -8,7 +8,7 @@ import pytest
 from jaxinfl import Ensemble, devices
 from jaxinfl.store import RunStore, WriteFailed
 from jaxinfl.training import arguments
-from jaxinfl.training.memory import OutOfMemory
+from jaxinfl.training.limits import OutOfMemory
 from tests.small_run import assert_same, train
 
 
@@ -75,7 +75,7 @@ def test_the_disk_is_looked_at_before_the_start(toy, tmp_path, monkeypatch):
 
 def test_data_that_does_not_fit_is_refused_before_training(toy, monkeypatch):
     monkeypatch.setattr(devices, "free_memory", lambda device: 3000)
-    monkeypatch.setattr("jaxinfl.training.trainer.build_programs", None)
+    monkeypatch.setattr("jaxinfl.training.machine.build_programs", None)
     with pytest.raises(
         OutOfMemory, match=r"toy takes 3\.33 kB of memory 2 times.*: 52 images of 8x8x1.*would fit: 23 of these"
     ):

@@ -159,9 +159,9 @@ def test_a_run_without_overrides_takes_none(toy, tmp_path):
 
 
 def test_the_plan_names_them(toy):
-    plans = []
-    train(toy, {"learning_rate": RATES, "weight_decay": DECAYS}, on_plan=plans.append)
-    assert "learning rate cosine; a value for each model: learning rate, weight decay" in plans[0].describe()
+    costs = []
+    train(toy, {"learning_rate": RATES, "weight_decay": DECAYS}, on_cost=costs.append)
+    assert "learning rate cosine; a value for each model: learning rate, weight decay" in costs[0].describe()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_the_plan_names_them(toy):
     ],
 )
 def test_refused_before_anything_is_compiled(toy, monkeypatch, overrides, error, message):
-    monkeypatch.setattr("jaxinfl.training.trainer.build_programs", None)
+    monkeypatch.setattr("jaxinfl.training.machine.build_programs", None)
     with pytest.raises(error, match=message):
         train(toy, overrides)
 

@@ -7,7 +7,7 @@ import pytest
 import jaxinfl
 from jaxinfl import Ensemble, RunDirectoryError
 from jaxinfl.store import RunStore
-from jaxinfl.training.record import identity_of
+from jaxinfl.training.job import Job
 from tests.conftest import make_data
 from tests.small_ensembles import RECIPE, assert_same, keys_of, stopped_after_one_shard, subsets, train
 
@@ -41,10 +41,10 @@ def test_interrupted_and_continued_equals_uninterrupted(toy, base, tmp_path, mon
 
 def test_a_finished_run_is_read_and_not_trained(toy, tmp_path, monkeypatch):
     runs = train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run")
-    monkeypatch.setattr("jaxinfl.training.ensemble.Trainer", None)
-    plans = []
-    assert_same(train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", on_plan=plans.append), runs)
-    assert not plans
+    monkeypatch.setattr("jaxinfl.training.ensemble.Machine", None)
+    costs = []
+    assert_same(train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", on_cost=costs.append), runs)
+    assert not costs
 
 
 def test_width_and_lowering_of_a_run_stay(toy, tmp_path):
@@ -82,14 +82,16 @@ def test_the_same_data_under_another_name_goes_on(toy, tmp_path):
 def test_a_run_from_before_a_field_of_the_recipe_goes_on(toy, base, tmp_path, monkeypatch):
     """Its description lacks the field, which then has its default."""
 
-    def older(*arguments):
-        identity = identity_of(*arguments)
+    whole = Job.identity.func
+
+    def older(job):
+        identity = whole(job)
         for field in ("microbatch", "resized_crop"):
             del identity["recipe"][field]
         return identity
 
     with monkeypatch.context() as patch:
-        patch.setattr("jaxinfl.training.ensemble.identity_of", older)
+        patch.setattr(Job, "identity", property(older))
         train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run")
     assert_same(train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run"), base)
     other = dataclasses.replace(RECIPE, microbatch=4)
@@ -104,9 +106,9 @@ def test_a_foreign_directory_is_refused(toy, tmp_path):
 
 
 def test_the_plan_is_announced(toy, tmp_path):
-    plans = []
-    train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", on_plan=plans.append)
-    (plan,) = plans
+    costs = []
+    train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", on_cost=costs.append)
+    (plan,) = costs
     assert plan.num_models == 6 and plan.finished == 0 and plan.seconds > 0
     assert plan.num_params == sum(9 * a * b + 2 * b for a, b in ((1, 4), (4, 8))) + 8 * 3 + 3
     used = sum(file.stat().st_size for file in (tmp_path / "run").rglob("c/**/*") if file.is_file())

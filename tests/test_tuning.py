@@ -9,9 +9,9 @@ import pytest
 
 from jaxinfl import Recipe, native, train_ensemble
 from jaxinfl.models import build_model
-from jaxinfl.training import shard, trainer
+from jaxinfl.training import cost, loop, tuning
 from jaxinfl.training.execution import Execution, choose_execution
-from jaxinfl.training.memory import OutOfMemory
+from jaxinfl.training.limits import OutOfMemory
 from jaxinfl.training.tuning import Freedom, Notebook, Search
 
 OWN = Execution("gpu", num_devices=2, lanes=1, width=32, conv="patches")
@@ -103,14 +103,14 @@ def train(toy, models=4, **options):
 
 
 def test_a_long_run_is_tuned_and_records_it(toy, cache, monkeypatch, tmp_path):
-    """Made-up speeds, the real trainer: the run takes the fastest way, says why, and goes on with it."""
-    monkeypatch.setattr(trainer, "MAX_SHARE", 1e9)
-    monkeypatch.setattr(trainer, "time_step", lambda programs, *_: 1e-9 if programs.execution.width == 2 else 1e9)
-    plans = []
-    runs = train(toy, run_dir=tmp_path / "run", on_plan=plans.append)
+    """Made-up speeds, the real loop: the run takes the fastest way, says why, and goes on with it."""
+    monkeypatch.setattr(tuning, "MAX_SHARE", 1e9)
+    monkeypatch.setattr(tuning, "time_step", lambda job, machine: 1e-9 if machine.execution.width == 2 else 1e9)
+    costs = []
+    runs = train(toy, run_dir=tmp_path / "run", on_cost=costs.append)
     taken = runs.attributes["execution"]
-    assert (taken["width"], plans[0].execution.width) == (2, 2)
-    assert "ways timed" in taken["reason"] and taken["reason"] in plans[0].describe()
+    assert (taken["width"], costs[0].execution.width) == (2, 2)
+    assert "ways timed" in taken["reason"] and taken["reason"] in costs[0].describe()
     assert len(list(cache.iterdir())) == 1
     np.testing.assert_array_equal(train(toy, width=2).test_margin, runs.test_margin)
     # Remembered: a short run of the same kind takes it too.
@@ -132,16 +132,16 @@ class NoMemory:
     def __init__(self, most, real):
         self.most, self.real, self.refused = most, real, []
 
-    def __call__(self, programs, *arguments):
-        if programs.execution.width > self.most:
-            self.refused.append(programs.execution.width)
+    def __call__(self, job, machine):
+        if machine.execution.width > self.most:
+            self.refused.append(machine.execution.width)
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
-        return self.real(programs, *arguments)
+        return self.real(job, machine)
 
 
 def test_out_of_memory_halves_the_width(toy, monkeypatch, caplog):
-    full = NoMemory(2, trainer.time_programs)
-    monkeypatch.setattr(trainer, "time_programs", full)
+    full = NoMemory(2, cost.time_programs)
+    monkeypatch.setattr(cost, "time_programs", full)
     runs = train(toy, width=8, tune=False)
     assert full.refused == [8, 4]
     assert runs.attributes["execution"]["width"] == 2
@@ -150,15 +150,15 @@ def test_out_of_memory_halves_the_width(toy, monkeypatch, caplog):
 
 
 def test_out_of_memory_in_the_middle_of_a_run(toy, monkeypatch, caplog):
-    real, calls = shard.ShardTraining._train_group, []
+    real, calls = loop.ShardTraining._train_group, []
 
     def train_group(self, *arguments):
-        calls.append(self._work.programs.execution.width)
+        calls.append(self._work.machine.execution.width)
         if len(calls) == 2:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
         return real(self, *arguments)
 
-    monkeypatch.setattr(shard.ShardTraining, "_train_group", train_group)
+    monkeypatch.setattr(loop.ShardTraining, "_train_group", train_group)
     runs = train(toy, models=64, width=2, shard_size=32, tune=False)
     assert calls[:3] == [2, 2, 1] and "Out of memory" in caplog.text
     monkeypatch.undo()
@@ -168,7 +168,7 @@ def test_out_of_memory_in_the_middle_of_a_run(toy, monkeypatch, caplog):
 
 
 def test_not_even_one_model_fits(toy, monkeypatch):
-    monkeypatch.setattr(trainer, "time_programs", NoMemory(0, None))
+    monkeypatch.setattr(cost, "time_programs", NoMemory(0, None))
     with pytest.raises(OutOfMemory, match=r"not even one mlp at a time fits.*Use a smaller batch_size"):
         train(toy, width=1)
 
@@ -177,7 +177,7 @@ def test_other_failures_are_passed_on(toy, monkeypatch):
     def broken(*_):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
-    monkeypatch.setattr(trainer, "time_programs", broken)
+    monkeypatch.setattr(cost, "time_programs", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         train(toy, width=4)
 

@@ -196,11 +196,11 @@ def test_weights_of_other_models_are_found(finished, tmp_path):
 
 
 def test_the_plan_counts_the_weights(toy):
-    plans = []
+    costs = []
     for keep in (False, True):
-        train(toy, keep_weights=keep, on_plan=plans.append)
+        train(toy, keep_weights=keep, on_cost=costs.append)
     variables = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(TINY_CNN.init, jax.random.key(0))))
-    assert plans[1].disk_bytes - plans[0].disk_bytes == 5 * 4 * variables
+    assert costs[1].disk_bytes - costs[0].disk_bytes == 5 * 4 * variables
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def change(weights, case):
 @pytest.mark.parametrize("case", ["a dictionary", "too few", "too many", "other models", "other dtype", "NaN"])
 def test_other_weights_are_refused(toy, finished, monkeypatch, case):
     initial, error, message = change(finished.weights(), case)
-    monkeypatch.setattr("jaxinfl.training.trainer.build_programs", None)
+    monkeypatch.setattr("jaxinfl.training.machine.build_programs", None)
     with pytest.raises(error, match=message):
         train(toy, initial=initial)
 
@@ -253,6 +253,6 @@ def test_variables_that_cannot_be_kept_are_refused_before_training(toy):
         "0",
     )
     with pytest.raises(TypeError, match=r"hold \.params\[0\], but weights are kept of nested dictionaries"):
-        train(toy, model=pairs, keep_weights=True, on_plan=lambda plan: pytest.fail("it was compiled"))
+        train(toy, model=pairs, keep_weights=True, on_cost=lambda cost: pytest.fail("it was compiled"))
     given = Variables((np.ones((5, 64, 3), np.float32), np.zeros((5, 3), np.float32)), ())
     assert train(toy, model=pairs, initial=given).complete

@@ -55,10 +55,7 @@ class Call(NamedTuple):
 def never_compiled() -> contextlib.AbstractContextManager[Any]:
     """Around calls that must be refused before anything is compiled."""
     stack = contextlib.ExitStack()
-    for module in ("trainer", "predict"):
-        stack.enter_context(
-            mock.patch(f"jaxinfl.training.{module}.build_programs", side_effect=AssertionError("compiled"))
-        )
+    stack.enter_context(mock.patch("jaxinfl.training.machine.build_programs", side_effect=AssertionError("compiled")))
     return stack
 
 
@@ -238,12 +235,12 @@ _array_kinds = {"train_images": IMAGES, "train_labels": LABELS, "test_images": I
                 "class_names": NAMES, "name": PATH.but(escape=constant("a\x1b[2J"), none=constant(None))}  # fmt: skip
 _run = {"masks": masks, "keys": keys, "data": data, "model": "small_mlp", "recipe": jaxinfl.Recipe(), "run_dir": None,
         "shard_size": 2, "width": 1, "conv": "patches", "tune": True, "overrides": None, "initial": None, "keep_weights": False,
-        "progress": False, "on_plan": None}  # fmt: skip
+        "progress": False, "on_cost": None}  # fmt: skip
 _run_kinds = {
     "masks": MASKS, "keys": KEYS, "data": NOTHING_ELSE, "model": NETWORK, "recipe": NOTHING_ELSE.but("none"), "run_dir": PATH,
     "shard_size": whole(1).but("none"), "width": whole(1, 2**16).but("none"), "conv": CHOICE.but("none"), "tune": SWITCH,
     "overrides": OVERRIDES, "initial": NOTHING_ELSE.but("none"), "keep_weights": SWITCH, "progress": SWITCH,
-    "on_plan": NOTHING_ELSE.but("none", "function", "type"),
+    "on_cost": NOTHING_ELSE.but("none", "function", "type"),
 }  # fmt: skip
 _again = {name: _run[name] for name in ("masks", "data", "model", "recipe", "width", "conv")}
 _again_kinds = {name: _run_kinds[name] for name in _again} | {

@@ -1,10 +1,19 @@
 """Many models at once: `train_ensemble` and what decides how each model is trained."""
 
 from jaxinfl.training import recipes
-from jaxinfl.training.ensemble import train_ensemble
+from jaxinfl.training.cost import Cost
+from jaxinfl.training.ensemble import train_ensemble, training_cost
 from jaxinfl.training.keys import ModelKeys
-from jaxinfl.training.plan import RunPlan
 from jaxinfl.training.predict import Predictions, predict
 from jaxinfl.training.recipe import Recipe
 
-__all__ = ["ModelKeys", "Predictions", "Recipe", "RunPlan", "predict", "recipes", "train_ensemble"]
+__all__ = [
+    "Cost",
+    "ModelKeys",
+    "Predictions",
+    "Recipe",
+    "predict",
+    "recipes",
+    "train_ensemble",
+    "training_cost",
+]

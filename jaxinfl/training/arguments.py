@@ -7,91 +7,27 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Bool
 
 from jaxinfl.arguments import as_path, check_switch, is_whole, shown
-from jaxinfl.datasets import Dataset
 from jaxinfl.devices import own_devices
 from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.store import RunDirectoryError, WriteFailed
 from jaxinfl.store.failures import free_bytes
 from jaxinfl.store.run import check_zarr
-from jaxinfl.subsets import check_masks
-from jaxinfl.training.keys import ModelKeys, as_keys
-from jaxinfl.training.plan import RunPlan, format_bytes
-from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.recipes import stored_side
+from jaxinfl.training.cost import Cost
+from jaxinfl.training.sizes import format_bytes
 
 _log = logging.getLogger("jaxinfl")
 
 
-def check_subsets(masks: ArrayLike, data: Dataset) -> Bool[np.ndarray, "models train"]:
-    """The masks as an array, if they fit the data set and no subset is empty."""
-    if not isinstance(data, Dataset):
-        raise TypeError(
-            f"data is {type(data).__name__}; it takes a jaxinfl.Dataset, from load_dataset or made from arrays."
-        )
-    checked = check_masks(masks)
-    if checked.shape[1] != data.num_train:
-        remedy = (
-            "It seems to be [examples, models]: pass masks.T."
-            if checked.shape[0] == data.num_train
-            else f"New ones are drawn by draw_subsets({len(checked)}, {data.num_train})."
-        )
-        raise ValueError(
-            f"masks has {checked.shape[1]} columns, but {data.name} has {data.num_train} training examples; "
-            f"it takes one column an example. {remedy}"
-        )
-    empty = np.flatnonzero(~checked.any(axis=1))
-    if empty.size:
-        raise ValueError(
-            f"masks: {empty.size} subsets are empty (first: {empty[:5].tolist()}); every model needs an example."
-        )
-    return checked
-
-
-def check_keys(keys: ArrayLike | ModelKeys, num_models: int) -> ModelKeys:
-    """The keys by source of randomness, if there is one a model."""
-    given = keys if isinstance(keys, ModelKeys) else as_keys(keys, "keys")
-    if len(given) != num_models:
-        raise ValueError(
-            f"keys has {len(given)} keys for {num_models} models (rows of masks); it takes one a model: "
-            f"jax.random.split(jax.random.key(0), {num_models})."
-        )
-    return ModelKeys.split(given)
-
-
-def check_recipe(recipe: Recipe, data: Dataset) -> None:
-    """Raise unless the recipe fits the images."""
-    if not isinstance(recipe, Recipe):
-        raise TypeError(f"recipe is {type(recipe).__name__}; it takes a jaxinfl.Recipe.")
-    height, width, channels = data.image_shape
-    if not isinstance(recipe.normalization, str) and len(recipe.normalization) != channels:
-        raise ValueError(
-            f"recipe: normalization names {len(recipe.normalization)} channels; {data.name} has {channels}. "
-            "jaxinfl.channel_statistics(data) gives a pair for each."
-        )
-    if recipe.resized_crop is not None and recipe.resized_crop > min(height, width):
-        raise ValueError(
-            f"recipe: resized_crop is {recipe.resized_crop}, larger than the images ({height}x{width}), of which the center "
-            f"is evaluated. Load the data with image_size={stored_side(recipe.resized_crop)}, or crop less."
-        )
-    if recipe.crop_padding >= min(height, width):
-        raise ValueError(
-            f"recipe: crop_padding is {recipe.crop_padding}, as large as the images ({height}x{width}); "
-            "a crop could miss the image. The usual value is 1/8 of the side."
-        )
-
-
-def check_options(on_plan: Any, **switches: Any) -> None:
+def check_options(on_cost: Any, **switches: Any) -> None:
     """Raise unless these are something to call, and True or False, and runs can be kept at all.
 
     Found out late, it would cost a compilation.
     """
     check_zarr()
-    if on_plan is not None and not callable(on_plan):
-        raise TypeError(f"on_plan is {shown(on_plan)}; it takes a function of the run's plan.")
+    if on_cost is not None and not callable(on_cost):
+        raise TypeError(f"on_cost is {shown(on_cost)}; it takes a function of the run's cost.")
     for name, value in switches.items():
         check_switch(value, name)
 
@@ -127,9 +63,9 @@ def check_limits(shard_size: int | None, checkpoint_every: float, max_diverged: 
             raise ValueError(f"{name} is {shown(value)}; it takes {what}.")
 
 
-def check_disk(path: Path, plan: RunPlan) -> None:
+def check_disk(path: Path, cost: Cost) -> None:
     """Raise unless the disk has room for what is still to be written."""
-    needed = plan.disk_bytes_left
+    needed = cost.disk_bytes_left
     free = free_bytes(path)
     if needed > free:
         raise WriteFailed(

@@ -5,45 +5,42 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Bool
 
-from jaxinfl import native
 from jaxinfl.datasets import Dataset
-from jaxinfl.models import Model, ModuleFactory, Variables, build_model
+from jaxinfl.models import Model, ModuleFactory, Variables
 from jaxinfl.models.lowering import ConvLowering
-from jaxinfl.store import ABSENT, Ensemble, RunDirectoryError, RunStore, check_same_run, writing
-from jaxinfl.store.parts import part_models, part_path, parts_in
+from jaxinfl.store import ABSENT, COMPLETE, DIVERGED, Ensemble, RunDirectoryError, RunStore, check_same_run, writing
+from jaxinfl.store.parts import Rows, open_rows, part_models, part_path, parts_in
 from jaxinfl.store.run import MANIFEST, UNFINISHED, check_free, is_run
-from jaxinfl.store.weights import describe
+from jaxinfl.store.weights import CHECKSUM, named
 from jaxinfl.training.arguments import (
     check_disk,
     check_execution,
-    check_keys,
     check_limits,
     check_options,
     check_place,
-    check_recipe,
-    check_subsets,
     check_weights_kept,
 )
-from jaxinfl.training.divergence import MAX_DIVERGED, check_diverged
-from jaxinfl.training.execution import Execution, choose_execution, lowerings_differ
-from jaxinfl.training.initial import check_initial
+from jaxinfl.training.cost import Cost, measured
+from jaxinfl.training.execution import choose_execution, lowerings_differ
 from jaxinfl.training.interrupts import StopRequest, Watch, standing_of
+from jaxinfl.training.job import Job
 from jaxinfl.training.keys import ModelKeys
-from jaxinfl.training.overrides import check_overrides
-from jaxinfl.training.plan import RunPlan
+from jaxinfl.training.limits import MAX_DIVERGED, check_diverged
+from jaxinfl.training.loop import Work, as_rows, finished_shards
+from jaxinfl.training.machine import Machine, warn_of_idle_cores
+from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.record import describe_run, identity_of, layout_of
-from jaxinfl.training.step import Given
-from jaxinfl.training.trainer import Trainer
-from jaxinfl.training.tuning import Freedom, Notebook
+from jaxinfl.training.record import describe_run, layout_of
+from jaxinfl.training.tuning import Freedom, tuned
 from jaxinfl.undefined import nan_is_an_answer
+
+SHARD_SECONDS = 10.0
+"""A shard takes about so long at least, so that writing it (some 20 ms) does not show."""
 
 
 def train_ensemble(
@@ -66,7 +63,7 @@ def train_ensemble(
     checkpoint_every: float = 300.0,
     max_diverged: float = MAX_DIVERGED,
     progress: bool = True,
-    on_plan: Callable[[RunPlan], None] | None = None,
+    on_cost: Callable[[Cost], None] | None = None,
 ) -> Ensemble:
     """Train one model on each subset and keep what each says about every training and test example.
 
@@ -112,7 +109,7 @@ def train_ensemble(
       max_diverged: the share of models that may diverge (a loss or logit that is not finite); more end the run. Those
         that do are left out of the ensemble, with a warning.
       progress: show a bar, if standard error is a terminal.
-      on_plan: called with the run's size, estimated time and disk before training starts (not when nothing is left).
+      on_cost: called with the run's size, estimated time and disk before training starts (not when nothing is left).
 
     Returns:
       The finished ensemble; with `part`, of the parts that are there.
@@ -127,30 +124,54 @@ def train_ensemble(
       KeyboardInterrupt, SystemExit: passed on after Ctrl-C and SIGTERM; what was done is kept.
     """
     with nan_is_an_answer(), StopRequest(kept=run_dir is not None) as stop:
-        recipe = Recipe() if recipe is None else recipe
-        subsets = check_subsets(masks, data)
-        model_keys = check_keys(keys, len(subsets))
-        check_recipe(recipe, data)
-        path = check_place(run_dir, part, len(subsets))
-        if path is not None:
-            stop.standing = partial(standing_of, path, part, len(subsets))
         check_limits(shard_size, checkpoint_every, max_diverged)
-        check_options(on_plan, tune=tune, keep_weights=keep_weights, progress=progress)
-        built, given = _built(model, data, recipe, overrides, initial, len(subsets), allow)
-        identity = identity_of(subsets, model_keys, data, built, recipe, given)
-        run = _Run(
-            *(subsets, model_keys, data, built, recipe, given, identity, stop),
-            shard_size=shard_size,
-            width=width,
-            conv=conv,
-            tune=tune,
-            keep_weights=keep_weights,
-            checkpoint_every=checkpoint_every,
-            max_diverged=max_diverged,
-            progress=progress,
-            on_plan=on_plan,
-        )
+        check_options(on_cost, tune=tune, keep_weights=keep_weights, progress=progress)
+        recipe = Recipe() if recipe is None else recipe
+        job = Job.checked(masks, keys, data, model, recipe, overrides=overrides, initial=initial, allow=allow)
+        path = check_place(run_dir, part, len(job))
+        if path is not None:
+            stop.standing = partial(standing_of, path, part, len(job))
+        choice = MachineChoice(width, conv, tune)
+        run = _Run(job, choice, stop, shard_size, keep_weights, checkpoint_every, max_diverged, progress, on_cost)
         return run.ensemble(path, part)
+
+
+def training_cost(
+    masks: ArrayLike,
+    keys: ArrayLike | ModelKeys,
+    *,
+    data: Dataset,
+    model: str | ModuleFactory | Model = "small_cnn",
+    recipe: Recipe | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    overrides: Mapping[str, ArrayLike] | None = None,
+    keep_weights: bool = False,
+    tune: bool = True,
+    allow: Collection[str] = (),
+) -> Cost:
+    """What `train_ensemble` would cost with the same arguments on this machine: time, work, memory and disk.
+
+    Nothing is trained and nothing written. The programs are compiled and a few steps are timed; a later call of
+    `train_ensemble` in this process finds them compiled.
+
+    Args:
+      run_dir: where a run may have been begun; the cost is then that of going on with it.
+      masks, keys, data, model, recipe, overrides, keep_weights, tune, allow: as in `train_ensemble`.
+
+    Raises:
+      TypeError, ValueError: arguments that do not fit; before anything is compiled.
+      RunDirectoryError: `run_dir` holds another run, or a damaged one.
+      OutOfMemory: the data set does not fit on a device, or not even one model at a time does.
+    """
+    with nan_is_an_answer():
+        check_options(None, tune=tune, keep_weights=keep_weights)
+        recipe = Recipe() if recipe is None else recipe
+        job = Job.checked(masks, keys, data, model, recipe, overrides=overrides, initial=None, allow=allow)
+        path = check_place(run_dir, None, len(job))
+        begun = open_rows(path) if path is not None and (is_run(path) or parts_in(path)) else None
+        if begun is not None:
+            check_same_run(begun.attributes["identity"], job.identity, path)
+        return MachineChoice(None, None, tune).machine(job, begun, range(len(job)), keep_weights=keep_weights)[1]
 
 
 def _parts(path: Path, part: tuple[int, int] | None) -> list[tuple[int, int] | None]:
@@ -163,45 +184,62 @@ def _parts(path: Path, part: tuple[int, int] | None) -> list[tuple[int, int] | N
     return [(number, there[0][1]) for number in range(1, there[0][1] + 1)] if there else [None]
 
 
-def _built(
-    model: str | ModuleFactory | Model,
-    data: Dataset,
-    recipe: Recipe,
-    overrides: Mapping[str, ArrayLike] | None,
-    initial: Variables | None,
-    num_models: int,
-    allow: Collection[str],
-) -> tuple[Model, Given]:
-    """The model for these images, and what each of the ensemble is given."""
-    numbers = check_overrides(overrides, recipe, num_models)
-    # Compiled, the first time on a machine, while the model is built.
-    native.prepare()
-    shape = recipe.input_shape(data.image_shape)
-    built = build_model(model, image_shape=shape, num_classes=data.num_classes, allow=allow)
-    return built, Given(numbers or None, check_initial(initial, built, num_models))
+@dataclass(frozen=True)
+class MachineChoice:
+    """What a user says of how a job is to be run; the rest is searched."""
+
+    width: int | None
+    conv: ConvLowering | None
+    tune: bool
+
+    def machine(
+        self,
+        job: Job,
+        store: Rows | None,
+        models: range,
+        *,
+        keep_weights: bool,
+        look: Callable[[], None] = lambda: None,
+    ) -> tuple[Machine, Cost]:
+        """The machine for a job, and what the `models` cost on it that the store lacks; `look` is called between its steps.
+
+        A run goes on as it was started: width and lowering decide the last bits.
+
+        Raises:
+          OutOfMemory: not even one model at a time fits.
+        """
+        warn_of_idle_cores()
+        width, conv, num_devices = self.width, self.conv, None
+        choice = conv is None and lowerings_differ(job.model, job.input_shape, jax.default_backend())
+        freedom = Freedom(width is None, choice, devices=True, most=len(job))
+        finished = 0
+        if store is not None:
+            recorded = store.attributes["execution"]
+            width, conv, num_devices = check_execution(recorded, store.path, width=width, conv=conv)
+            finished = int((store.status()[models.start : models.stop] != ABSENT).sum())
+        execution = choose_execution(job.model, job.recipe, job.data, width=width, conv=conv, num_devices=num_devices)
+        machine = Machine.for_job(job, execution)
+        machine, cost = measured(job, machine, len(models), finished, keep_weights=keep_weights)
+        look()
+        if self.tune and store is None:
+            machine, cost = tuned(job, machine, cost, freedom, keep_weights=keep_weights)
+            look()
+        return machine, cost
 
 
 @dataclass(frozen=True)
 class _Run:
-    """A run that was asked for, wherever it is to lie."""
+    """A job that is to be done, wherever its results are to lie."""
 
-    masks: Bool[np.ndarray, "models train"]
-    keys: ModelKeys
-    data: Dataset
-    model: Model
-    recipe: Recipe
-    given: Given
-    identity: Mapping[str, Any]
+    job: Job
+    choice: MachineChoice
     stop: StopRequest
     shard_size: int | None
-    width: int | None
-    conv: ConvLowering | None
-    tune: bool
     keep_weights: bool
     checkpoint_every: float
     max_diverged: float
     progress: bool
-    on_plan: Callable[[RunPlan], None] | None
+    on_cost: Callable[[Cost], None] | None
 
     def ensemble(self, run_dir: Path | None, part: tuple[int, int] | None) -> Ensemble:
         """The models, those that are missing trained."""
@@ -229,41 +267,47 @@ class _Run:
 
     def train(self, store: RunStore | None, path: Path | None, part: tuple[int, int] | None = None) -> RunStore:
         """Train what the store lacks, or a new run."""
-        kept = {"weights": describe(jax.eval_shape(self.model.init, jax.random.key(0)))} if self.keep_weights else {}
+        job = self.job
+        kept = {"weights": job.describe_weights()} if self.keep_weights else {}
         if store is not None:
             kept = check_weights_kept(store.attributes, store.path, kept)
-        execution, notebook, freedom = self._execution(store)
-        trainer = Trainer(
-            self.masks,
-            self.keys,
-            data=self.data,
-            model=self.model,
-            recipe=self.recipe,
-            execution=execution,
-            given=self.given,
-            weights=bool(kept),
-        )
-        own = range(*part_models(len(self.masks), part or (1, 1)))
-        finished = 0 if store is None else int((store.own_status() != ABSENT).sum())
-        plan = trainer.plan(finished, len(own))
-        self.stop.leave_if_asked()
-        if self.tune and store is None:
-            plan = trainer.tune(plan, notebook, freedom)
-            self.stop.leave_if_asked()
-        if self.on_plan is not None:
-            self.on_plan(plan)
+        own = range(*part_models(len(job), part or (1, 1)))
+        machine, cost = self.choice.machine(job, store, own, keep_weights=bool(kept), look=self.stop.leave_if_asked)
+        if self.on_cost is not None:
+            self.on_cost(cost)
         if path is not None:
-            check_disk(path, plan)
+            check_disk(path, cost)
         if store is None:
-            description = describe_run(self.identity, self.data, plan) | kept
+            description = describe_run(job, cost) | kept
             if part is not None:
                 description |= {"part": part, "own_models": [own.start, own.stop]}
-            shard_size = self.shard_size or trainer.shard_size(plan)
-            layout = layout_of(self.masks, self.keys, self.data, description, shard_size, self.given)
-            store = RunStore.create(path, layout)
-        watch = Watch(self.checkpoint_every, self.stop)
-        trainer.train(store, plan, watch=watch, max_diverged=self.max_diverged, shown=self.progress)
+            store = RunStore.create(path, layout_of(job, description, self.shard_size or _shard_size(cost)))
+        self._fill(store, Work(job, machine, cost.seconds_per_step, bool(kept)), cost)
         return store
+
+    def _fill(self, store: RunStore, work: Work, cost: Cost) -> None:
+        """Train the models that the store lacks, and write each shard when it is finished.
+
+        Raises:
+          TooManyDiverged: more than the share `max_diverged` of the models.
+          WriteFailed: the file system does not take the results.
+          Interrupted, Terminated: a signal came, and everything is saved.
+        """
+        status, own = store.status(), slice(store.own_models.start, store.own_models.stop)
+        absent = [shard for shard in store.shards() if (status[shard] == ABSENT).any()]
+        watch = Watch(self.checkpoint_every, self.stop)
+        with TrainingProgress(cost.num_models, cost.finished, shown=self.progress) as bar:
+            for shard, (scores, weights) in finished_shards(work, absent, bar, watch, store.checkpoint):
+                rows, diverged = as_rows(scores, self.job.data.num_train)
+                if weights is not None:
+                    rows[CHECKSUM] = store.write_weights(shard, named(weights))
+                store.write(shard, rows, diverged)
+                if store.checkpoint:
+                    store.checkpoint.clear()
+                watch.saved()
+                status[shard] = np.where(diverged, DIVERGED, COMPLETE)
+                check_diverged(status[own], self.max_diverged, self.job.recipe, store.path)
+                watch.leave_if_asked()
 
     def _existing(self, path: Path) -> RunStore | None:
         """The run that is there, if it is this one; None where there is none."""
@@ -273,7 +317,7 @@ class _Run:
         if (path / UNFINISHED).exists():
             return None
         store = RunStore.open(path)
-        check_same_run(store.attributes["identity"], self.identity, store.path)
+        check_same_run(store.attributes["identity"], self.job.identity, store.path)
         return store
 
     def _finished(self, store: RunStore) -> bool:
@@ -283,23 +327,15 @@ class _Run:
             return False
         if self.keep_weights:
             check_weights_kept(store.attributes, store.path, {"weights": True})
-        check_diverged(status, self.max_diverged, self.recipe, store.path)
+        check_diverged(status, self.max_diverged, self.job.recipe, store.path)
         return True
 
-    def _execution(self, store: RunStore | None) -> tuple[Execution, Notebook, Freedom]:
-        """How to run the models, and what may be tuned where that is remembered."""
-        width, conv, num_devices = self.width, self.conv, None
-        shape, platform = self.recipe.input_shape(self.data.image_shape), jax.default_backend()
-        choice = conv is None and lowerings_differ(self.model, shape, platform)
-        freedom = Freedom(width is None, choice, devices=True, most=len(self.masks))
-        if store is not None:
-            # Width and lowering decide the last bits, so a run goes on with those it was started with.
-            recorded = store.attributes["execution"]
-            width, conv, num_devices = check_execution(recorded, store.path, width=width, conv=conv)
-        execution = choose_execution(
-            self.model, self.recipe, self.data, width=width, conv=conv, num_devices=num_devices
-        )
-        return execution, Notebook.of(self.model, self.recipe, self.data, freedom, execution), freedom
+
+def _shard_size(cost: Cost) -> int:
+    """Models written together: whole calls that last some seconds, not more than a few hundred models."""
+    group = cost.execution.group
+    calls = SHARD_SECONDS / (cost.seconds_per_model * group)
+    return group * int(np.clip(calls, 1, max(1, 256 // group)))
 
 
-__all__ = ["train_ensemble"]
+__all__ = ["train_ensemble", "training_cost"]

@@ -14,12 +14,11 @@ from jaxinfl.datasets import Dataset
 from jaxinfl.devices import own_devices
 from jaxinfl.models import Model, Variables
 from jaxinfl.models.lowering import ConvLowering, conv_lowering, default_lowering
-from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.recipe import Recipe, Shape
 
 GPU_WIDTH = 32
 """Models at once on an accelerator. Narrow models leave it idle one at a time; memory grows with the width."""
 _MOST_WIDTH = 2**16
-Shape = tuple[int, int, int]
 CALL_FLOPS = 2.5e10
 """Work of one call on a device from which on the cost of the call itself, about 1 ms, does not show."""
 
@@ -73,12 +72,12 @@ def choose_execution(
             + ("Install a C++ compiler, or take" if platform == "cpu" else "Leave conv out, or take")
             + " 'patches' for a new run."
         )
-    shape = recipe.input_shape(data.image_shape)
     conv, reason = (conv, "as asked for") if conv is not None else default_conv(platform)
     if width is None:
         width = 1 if platform == "cpu" else GPU_WIDTH
     if not is_whole(width) or not 1 <= width <= _MOST_WIDTH:
         raise ValueError(f"width is {shown(width)}; it takes a whole number of models from 1 to {_MOST_WIDTH}.")
+    shape = recipe.input_shape(data.image_shape)
     per_model = 3 * forward_flops(model, shape) * data.num_train * max(recipe.epochs, 1)
     lanes = int(np.clip(CALL_FLOPS / (per_model * width), 1, 16)) if platform == "cpu" else 1
     return Execution(platform, num_devices or len(own_devices()), lanes, int(width), conv, reason)

@@ -4,24 +4,20 @@ from collections.abc import Collection
 from typing import NamedTuple, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
 from jaxinfl.arguments import check_choice
 from jaxinfl.datasets import Dataset
-from jaxinfl.devices import own_devices
-from jaxinfl.models import Model, ModuleFactory, Variables, build_model
+from jaxinfl.models import Model, ModuleFactory, Variables
 from jaxinfl.models.lowering import ConvLowering
-from jaxinfl.training.arguments import check_recipe, check_subsets
 from jaxinfl.training.execution import choose_execution
-from jaxinfl.training.initial import check_initial
-from jaxinfl.training.keys import ModelKeys
-from jaxinfl.training.programs import build_programs
+from jaxinfl.training.job import Job, check_subsets
+from jaxinfl.training.loop import Work, as_rows, finished_shards
+from jaxinfl.training.machine import Machine
+from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.shard import as_rows
-from jaxinfl.training.step import Given, Scores
 from jaxinfl.training.views import Views
 from jaxinfl.undefined import nan_is_an_answer
 
@@ -75,31 +71,16 @@ def predict(
       TypeError, ValueError: arguments that do not fit, weights that are not finite among them; before anything is compiled.
     """
     check_choice(views, "views", get_args(Views))
-    subsets = check_subsets(masks, data)
-    check_recipe(recipe, data)
-    shape = recipe.input_shape(data.image_shape)
-    built = build_model(model, image_shape=shape, num_classes=data.num_classes, allow=allow)
     if weights is None:
         raise TypeError("weights is None; it takes what `Ensemble.weights()` returns.")
-    given = Given(initial=check_initial(weights, built, len(subsets), "weights"))
-    execution = choose_execution(built, recipe, data, width=width, conv=conv)
-    # Trained programs and these are the same where the views are: a second call compiles nothing.
-    how = () if views == "one" else (views,)
-    programs = build_programs(built, recipe, execution, own_devices(), *how)
-    device_data = programs.place_data(data)
     # Keys without effect: the weights are given, and nothing is drawn in evaluation.
-    keys = ModelKeys.split(jax.random.split(jax.random.key(0), execution.group))
-    found: list[Scores] = []
+    keys = jax.random.split(jax.random.key(0), len(check_subsets(masks, data)))
+    job = Job.checked(masks, keys, data, model, recipe, overrides=None, initial=weights, allow=allow, source="weights")
     with nan_is_an_answer():
-        for first in range(0, len(subsets), execution.group):
-            chunk = slice(first, min(first + execution.group, len(subsets)))
-            models = chunk.stop - chunk.start
-            placed, placed_keys = programs.place(subsets[chunk], keys[:models])
-            states = programs.start(device_data, placed, placed_keys, programs.place_rows(given, chunk))
-            scores = programs.evaluate(device_data, states, placed, jnp.int32(np.iinfo(np.int32).max))
-            positions = programs.positions(models)
-            found.append(jax.tree.map(lambda part, at=positions: np.asarray(part)[at], scores))
-    rows, diverged = as_rows(jax.tree.map(lambda *parts: np.concatenate(parts), *found), data.num_train)
+        machine = Machine.for_job(job, choose_execution(job.model, recipe, data, width=width, conv=conv), views)
+        with TrainingProgress(len(job), 0, shown=False) as bar:
+            ((_, (scores, _)),) = finished_shards(Work(job, machine, None), [slice(0, len(job))], bar)
+    rows, diverged = as_rows(scores, data.num_train)
     return Predictions(**rows, diverged=diverged)
 
 

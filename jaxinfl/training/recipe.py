@@ -12,6 +12,8 @@ Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["step", "cosine", "linear", "constant"]
 Dtype = Literal["float32", "bfloat16"]
 Normalization = Literal["subset", "none"]
+Shape = tuple[int, int, int]
+"""Height, width and channels of an image."""
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jaxinfl import native, provenance
 from jaxinfl.arguments import cache_folder
 from jaxinfl.datasets import Dataset
 from jaxinfl.devices import own_devices
 from jaxinfl.models import Model
 from jaxinfl.models.lowering import ConvLowering
+from jaxinfl.training.cost import Cost, measured, time_step
 from jaxinfl.training.execution import Execution
+from jaxinfl.training.job import Job
+from jaxinfl.training.limits import out_of_memory
+from jaxinfl.training.machine import Machine
 from jaxinfl.training.recipe import Recipe
 
 MAX_SECONDS, MAX_SHARE = 20.0, 0.05
@@ -165,4 +171,38 @@ class Notebook:
             draft.unlink(missing_ok=True)
 
 
-__all__ = ["MAX_SECONDS", "MAX_SHARE", "TRIAL_SECONDS", "Freedom", "Notebook", "Search"]
+def tuned(job: Job, machine: Machine, cost: Cost, freedom: Freedom, *, keep_weights: bool) -> tuple[Machine, Cost]:
+    """The fastest machine that is found in the time that the run allows for a search, and what the job costs on it."""
+    notebook = Notebook.of(job.model, job.recipe, job.data, freedom, machine.execution)
+    search = notebook.read()
+    if not search.seconds:
+        search.seconds[machine.execution] = cost.seconds_per_step
+
+    def seconds_per_step(way: Execution) -> float:
+        try:
+            return time_step(job, Machine.for_job(job, way, near=machine)) / way.group
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return math.inf
+
+    if not search.complete:
+        known = len(search.seconds)
+        budget = min(MAX_SECONDS, MAX_SHARE * cost.seconds)
+        search.go_on(freedom, seconds_per_step, budget, max(cost.compile_seconds, TRIAL_SECONDS))
+        search.confirm(seconds_per_step)
+        if len(search.seconds) > known or search.complete:
+            notebook.write(search)
+    if search.best != machine.execution:
+        machine, cost = measured(
+            job,
+            Machine.for_job(job, search.best, near=machine),
+            cost.num_models,
+            cost.finished,
+            keep_weights=keep_weights,
+        )
+    # Ways are equal whatever their reasons, and compiled programs are kept by way.
+    return machine, dataclasses.replace(cost, execution=search.best) if search.best.reason else cost
+
+
+__all__ = ["MAX_SECONDS", "MAX_SHARE", "TRIAL_SECONDS", "Freedom", "Notebook", "Search", "tuned"]

@@ -1,12 +1,20 @@
-"""Running out of memory: how it is told from other failures, and what is known not to fit beforehand."""
+"""What ends a run: memory that does not suffice, and models whose loss or logits stop being finite."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
+import numpy as np
+from jaxtyping import UInt8
 
 from jaxinfl import devices
 from jaxinfl.datasets import Dataset
-from jaxinfl.training.plan import format_bytes
+from jaxinfl.store import ABSENT, DIVERGED
+from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.sizes import format_bytes
+
+MAX_DIVERGED = 0.05
+"""Share of the models of a run that may diverge by default."""
 
 
 class OutOfMemory(RuntimeError):
@@ -42,4 +50,26 @@ def check_fits(data: Dataset, used: Sequence[jax.Device]) -> None:
     )
 
 
-__all__ = ["OutOfMemory", "check_fits", "out_of_memory"]
+class TooManyDiverged(RuntimeError):
+    """So many models diverged that the others are no fair sample."""
+
+
+def check_diverged(status: UInt8[np.ndarray, " models"], most: float, recipe: Recipe, path: Path | None) -> None:
+    """Raise unless at most the share `most` of the models diverged.
+
+    Raises:
+      TooManyDiverged: with what to do about it.
+    """
+    diverged, finished = int((status == DIVERGED).sum()), int((status != ABSENT).sum())
+    if diverged <= most * len(status):
+        return
+    kept = f" Those that are finished stay in {path}." if path else ""
+    raise TooManyDiverged(
+        f"{diverged} of {finished} finished models diverged (a loss or logit was not finite), more than {most:.0%} of the "
+        f"{len(status)} models of the run: what is left would be no fair sample.{kept} Lower learning_rate (it is "
+        f"{recipe.learning_rate:g}) or warm it up (warmup_epochs is {recipe.warmup_epochs:g}), in another run_dir; or pass "
+        "max_diverged=1 to go on without them."
+    )
+
+
+__all__ = ["MAX_DIVERGED", "OutOfMemory", "TooManyDiverged", "check_diverged", "check_fits", "out_of_memory"]

@@ -1,7 +1,8 @@
-"""The training of one shard: group after group, with checkpoints on the way."""
+"""The one loop over models: shard after shard, group after group, with checkpoints on the way."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -9,17 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
-from jaxinfl.datasets import Dataset
 from jaxinfl.models import Variables
 from jaxinfl.store.checkpoint import CheckpointFile
 from jaxinfl.store.layout import digest
 from jaxinfl.store.weights import named
 from jaxinfl.training.interrupts import Watch
-from jaxinfl.training.keys import ModelKeys
-from jaxinfl.training.programs import Programs
+from jaxinfl.training.job import Job
+from jaxinfl.training.machine import Machine
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.spans import Cut, Position
-from jaxinfl.training.step import DeviceData, Given, Scores, State
+from jaxinfl.training.step import Scores, State
 
 Finished = tuple[Scores, Variables | None]
 """What models leave behind, on the host [models, ...]; their weights where they are kept."""
@@ -28,23 +28,31 @@ ALL_BATCHES = int(np.iinfo(np.int32).max)
 
 @dataclass(frozen=True)
 class Work:
-    """Everything that the training of any models of a run takes."""
+    """What is done with the models of a shard, on which machine."""
 
-    programs: Programs
-    device_data: DeviceData
-    masks: Bool[np.ndarray, "models train"]
-    keys: ModelKeys
-    given: Given
-    data: Dataset
-    cut: Cut
-    keep_weights: bool
+    job: Job
+    machine: Machine
+    seconds_per_step: float | None
+    """Wall-clock seconds of one step of one model; None evaluates the models as they start and trains nothing."""
+    keep_weights: bool = False
+
+    @cached_property
+    def cut(self) -> Cut:
+        """How the training is cut into calls."""
+        if self.seconds_per_step is None:
+            return Cut(0, 1, 1)
+        seconds = self.seconds_per_step * self.machine.execution.group
+        return Cut.of(self.job.recipe.epochs, self.job.steps_per_epoch, seconds)
 
 
 class ShardTraining:
     """Trains the models `rows` of the run; goes on from the checkpoint, if there is one of theirs."""
 
-    def __init__(self, work: Work, rows: slice, bar: TrainingProgress, watch: Watch, checkpoint: CheckpointFile | None):
+    def __init__(
+        self, work: Work, rows: slice, bar: TrainingProgress, watch: Watch | None, checkpoint: CheckpointFile | None
+    ):
         self._work, self._rows, self._bar, self._watch, self._checkpoint = work, rows, bar, watch, checkpoint
+        self._programs = work.machine.programs
         self._finished: list[Finished] = []
         self._waiting: tuple[Any, int] | None = None
         """Of the last group what its evaluation will give, on the devices, and its number of models."""
@@ -56,7 +64,7 @@ class ShardTraining:
           Interrupted, Terminated: a signal came; a checkpoint is written.
         """
         started = self._resume()
-        group = self._work.programs.execution.group
+        group = self._programs.execution.group
         first = self._rows.start + sum(len(scores.diverged) for scores, _ in self._finished)
         while first < self._rows.stop:
             chunk = slice(first, min(first + group, self._rows.stop))
@@ -65,29 +73,29 @@ class ShardTraining:
             self._collect()
             self._waiting = on_the_way, chunk.stop - chunk.start
             first, started = chunk.stop, None
-            if self._work.cut.one_call and self._checkpoint and self._watch.due and first < self._rows.stop:
+            if self._work.cut.one_call and self._due and first < self._rows.stop:
                 self._save()
         self._collect()
         return jax.tree.map(lambda *parts: np.concatenate(parts), *self._finished)
 
     def _train_group(self, chunk: slice, started: tuple[State, Position] | None) -> Any:
         """Scores and weights of some models, as they lie on the devices."""
-        work, models = self._work, chunk.stop - chunk.start
-        masks, keys = work.programs.place(work.masks[chunk], work.keys[chunk])
+        work, models, data = self._work, chunk.stop - chunk.start, self._work.machine.data
+        masks, keys = self._programs.place(work.job.masks[chunk], work.job.keys[chunk])
         states, position = started or (
-            work.programs.start(work.device_data, masks, keys, work.programs.place_rows(work.given, chunk)),
+            self._programs.start(data, masks, keys, self._programs.place_rows(work.job.given, chunk)),
             Position(0),
         )
         for span, reached in work.cut.calls(position):
-            states = work.programs.advance(work.device_data, states, masks, keys, span)
+            states = self._programs.advance(data, states, masks, keys, span)
             if work.cut.one_call:
                 continue
             jax.block_until_ready(states)
             self._bar.advance(models * (work.cut.share(reached) - work.cut.share(position)))
             position = reached
-            if self._checkpoint and self._watch.due:
+            if self._due:
                 self._save((chunk, states, reached))
-        scores = work.programs.evaluate(work.device_data, states, masks, jnp.int32(ALL_BATCHES))
+        scores = self._programs.evaluate(data, states, masks, jnp.int32(ALL_BATCHES))
         return scores, states.variables if work.keep_weights else None
 
     def _collect(self) -> None:
@@ -96,12 +104,12 @@ class ShardTraining:
             return
         on_the_way, models = self._waiting
         self._waiting = None
-        positions = self._work.programs.positions(models)
+        positions = self._programs.positions(models)
         scores, weights = jax.tree.map(lambda part: np.asarray(part)[positions], jax.device_get(on_the_way))
         self._finished.append((scores, weights))
         if self._work.cut.one_call:
             self._bar.advance(models)
-        correct = scores.prediction[:, self._work.data.num_train :] == self._work.data.test_labels[None]
+        correct = scores.prediction[:, self._work.job.data.num_train :] == self._work.job.data.test_labels[None]
         self._bar.score(int(correct.sum()), correct.size)
 
     def _save(self, on_the_way: tuple[slice, State, Position] | None = None) -> None:
@@ -112,21 +120,27 @@ class ShardTraining:
         state = None
         if on_the_way:
             chunk, states, reached = on_the_way
-            positions = self._work.programs.positions(chunk.stop - chunk.start)
+            positions = self._programs.positions(chunk.stop - chunk.start)
             state = jax.tree.map(lambda part: np.asarray(part)[positions], jax.device_get(states))
             about |= {"chunk": [chunk.start, chunk.stop], "reached": list(reached)}
         leaves = named({"finished": finished, "state": state})
         if leaves and self._checkpoint:
             self._checkpoint.write(about, leaves)
-        self._watch.saved()
-        self._watch.leave_if_asked()
+        if self._watch:
+            self._watch.saved()
+            self._watch.leave_if_asked()
+
+    @property
+    def _due(self) -> bool:
+        """Whether it is time for a checkpoint, where any are kept."""
+        return self._checkpoint is not None and self._watch is not None and self._watch.due
 
     def _about(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to be taken up: whose it is, and how its models were grouped."""
         return {
             "rows": [self._rows.start, self._rows.stop],
-            "group": self._work.programs.execution.group,
-            "keys": digest(self._work.keys[self._rows].data()),
+            "group": self._programs.execution.group,
+            "keys": digest(self._work.job.keys[self._rows].data()),
         }
 
     def _resume(self) -> tuple[State, Position] | None:
@@ -145,14 +159,13 @@ class ShardTraining:
         chunk, reached = slice(*about["chunk"]), Position(*about["reached"])
         state = self._taken_up("state", leaves, self._state_shape())
         self._bar.advance((chunk.stop - chunk.start) * self._work.cut.share(reached))
-        return self._work.programs.place_rows(state, slice(0, chunk.stop - chunk.start)), reached
+        return self._programs.place_rows(state, slice(0, chunk.stop - chunk.start)), reached
 
     def _state_shape(self) -> Any:
-        work = self._work
-        masks, keys = work.programs.place(work.masks[:1], work.keys[:1])
-        return jax.eval_shape(
-            work.programs.start, work.device_data, masks, keys, work.programs.place_rows(work.given, slice(0, 1))
-        )
+        job = self._work.job
+        masks, keys = self._programs.place(job.masks[:1], job.keys[:1])
+        given = self._programs.place_rows(job.given, slice(0, 1))
+        return jax.eval_shape(self._programs.start, self._work.machine.data, masks, keys, given)
 
     def _finished_shape(self) -> Any:
         anything: Any = jax.ShapeDtypeStruct((), bool)  # the structure alone counts
@@ -165,6 +178,33 @@ class ShardTraining:
         paths, treedef = jax.tree_util.tree_flatten_with_path({part: structure})
         names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
         return jax.tree.unflatten(treedef, [leaves[name] for name in names])[part]
+
+
+def finished_shards(
+    work: Work,
+    shards: Iterable[slice],
+    bar: TrainingProgress,
+    watch: Watch | None = None,
+    checkpoint: CheckpointFile | None = None,
+) -> Iterator[tuple[slice, Finished]]:
+    """Train the models of each shard, and give what they leave behind.
+
+    Where memory runs out, the shard begins once more with half as many models at once, and the others go on so.
+
+    Raises:
+      OutOfMemory: not even one model at a time fits.
+      Interrupted, Terminated: a signal came; a checkpoint is written.
+    """
+    for shard in shards:
+        while True:
+            done = bar.done
+            try:
+                finished = ShardTraining(work, shard, bar, watch, checkpoint).train()
+                break
+            except (jax.errors.JaxRuntimeError, MemoryError) as error:
+                work = replace(work, machine=work.machine.halved(work.job, error))
+                bar.advance(done - bar.done)
+        yield shard, finished
 
 
 def as_rows(scores: Scores, num_train: int) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " rows"]]:
@@ -182,4 +222,4 @@ def as_rows(scores: Scores, num_train: int) -> tuple[dict[str, np.ndarray], Bool
     return rows, diverged
 
 
-__all__ = ["Finished", "ShardTraining", "Work", "as_rows"]
+__all__ = ["Finished", "ShardTraining", "Work", "as_rows", "finished_shards"]

@@ -1,0 +1,257 @@
+"""What a run costs: time from a few timed steps of the very programs that will run, work and memory from shapes alone."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from jaxinfl import devices
+from jaxinfl.models import Model
+from jaxinfl.training.execution import Execution, forward_flops
+from jaxinfl.training.job import Job
+from jaxinfl.training.keys import ModelKeys
+from jaxinfl.training.machine import Machine
+from jaxinfl.training.optimizer import make_optimizer
+from jaxinfl.training.programs import evaluation_batch
+from jaxinfl.training.recipe import Recipe, Shape
+from jaxinfl.training.sizes import format_bytes, format_seconds
+from jaxinfl.training.spans import span
+from jaxinfl.training.step import Keys, State
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run costs, before it starts."""
+
+    num_models: int
+    """Number of models of the run."""
+    finished: int
+    """How many of them are in the run directory already."""
+    model: str
+    num_params: int
+    recipe: Recipe
+    device: str
+    execution: Execution
+    compile_seconds: float
+    seconds_per_model: float
+    """Wall-clock seconds of the run divided by its models: all devices train at once."""
+    seconds_per_step: float
+    """Wall-clock seconds that one training step of one model takes, all devices counted."""
+    seconds_per_epoch: float
+    """Wall-clock seconds of one epoch of one call, which trains `execution.group` models."""
+    disk_bytes: int
+    """Upper bound for the size of the run directory; compression takes some of it away."""
+    flops_per_model: float
+    """FLOPs of training and evaluating one model; a multiplication and an addition are two."""
+    estimate_memory: Callable[[], int] = field(repr=False, compare=False)
+    """Computes `memory_bytes`. It traces a gradient, a fifth of a second that only those wait for who ask."""
+    overridden: tuple[str, ...] = ()
+    """Fields of the recipe that have a value a model in place of the recipe's."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that one device needs, estimated from shapes: the data set, the state of its models, and what the models
+        that it trains at once keep for the backward pass."""
+        return self.estimate_memory()
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time until the last model is finished, compilation (done by now) left out."""
+        return (self.num_models - self.finished) * self.seconds_per_model
+
+    @property
+    def disk_bytes_left(self) -> int:
+        """Upper bound for what is still to be written."""
+        return self.disk_bytes * (self.num_models - self.finished) // self.num_models
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of the models that are still to be trained."""
+        return (self.num_models - self.finished) * self.flops_per_model
+
+    def describe(self) -> str:
+        """One line for each thing that a user wants to know before waiting."""
+        remaining = self.num_models - self.finished
+        done = f" ({self.finished} are finished, {remaining} to go)" if self.finished else ""
+        execution = self.execution
+        how = f"{execution.lanes * execution.width} models a device and call, {execution.width} at once"
+        why = f" ({execution.reason})" if execution.reason else ""
+        rate = f"{3600 / self.seconds_per_model:,.0f} models per hour"
+        peak = "" if "learning_rate" in self.overridden else f"{self.recipe.learning_rate:g} "
+        parts = f" in parts of {self.recipe.microbatch}" if self.recipe.microbatch else ""
+        schedule = f"learning rate {peak}{self.recipe.schedule}"
+        if self.overridden:
+            schedule += f"; a value for each model: {', '.join(self.overridden).replace('_', ' ')}"
+        return "\n".join(
+            [
+                f"models     {self.num_models} x {self.model}, {self.num_params:,} parameters each{done}",
+                f"recipe     {self.recipe.epochs} epochs, batch {self.recipe.batch_size}{parts}, {self.recipe.optimizer}, {schedule}",
+                f"device     {self.device}; {how}, lowering {execution.conv}{why}",
+                f"time       about {format_seconds(self.seconds)} ({rate} by timed steps; compiled in {self.compile_seconds:.0f} s)",
+                f"work       {self.flops_per_model:.3g} FLOPs a model, {self.flops:.3g} in all",
+                f"memory     about {format_bytes(self.memory_bytes)} on each device",
+                f"disk       at most {format_bytes(self.disk_bytes)}",
+            ]
+        )
+
+
+def cost_of(job: Job, machine: Machine, models: int, finished: int, *, keep_weights: bool) -> Cost:
+    """What so many models of a job cost on a machine, some of them finished; compiles the programs and times a few steps."""
+    timing = time_programs(job, machine)
+    sizes = job.masks.sum(axis=1)
+    steps = np.ceil(sizes / job.recipe.batch_size).mean()
+    group_seconds = job.recipe.epochs * steps * timing.step + timing.evaluation
+    examples = job.data.num_train + job.data.num_test
+    variables = jax.tree.leaves(jax.eval_shape(job.model.init, jax.random.key(0))) if keep_weights else []
+    weight_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in variables)
+    return Cost(
+        num_models=models,
+        finished=finished,
+        model=job.model.name,
+        num_params=job.model.num_params,
+        recipe=job.recipe,
+        device=devices.describe(machine.devices),
+        execution=machine.execution,
+        compile_seconds=timing.compile_seconds,
+        seconds_per_model=group_seconds / machine.execution.group,
+        seconds_per_step=timing.step / machine.execution.group,
+        seconds_per_epoch=steps * timing.step,
+        # Predictions of 2 bytes, margins of 4, a mask byte a training example, twice.
+        disk_bytes=models * (6 * examples + weight_bytes) + 2 * job.masks.size,
+        flops_per_model=training_flops(job, float(sizes.mean())),
+        estimate_memory=partial(memory_bytes, job, machine.execution),
+        overridden=tuple(job.given.overrides or ()),
+    )
+
+
+def measured(job: Job, machine: Machine, models: int, finished: int, *, keep_weights: bool) -> tuple[Machine, Cost]:
+    """What so many models of a job cost, on the machine or on the widest one below it whose memory suffices.
+
+    Raises:
+      OutOfMemory: not even one model at a time fits.
+    """
+    while True:
+        try:
+            return machine, cost_of(job, machine, models, finished, keep_weights=keep_weights)
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            machine = machine.halved(job, error)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that were measured on the compiled programs."""
+
+    compile_seconds: float
+    step: float
+    """Seconds of one step of every model of a group."""
+    evaluation: float
+    """Seconds of the evaluation of a group."""
+
+
+def time_programs(job: Job, machine: Machine) -> Timing:
+    """Compile the three programs and time a step and an evaluation batch of a whole group of models."""
+    bench = _Bench(job, machine)
+    programs, data = machine.programs, machine.data
+    begun = time.perf_counter()
+    states, placed = bench.start(1)
+    states, _ = bench.advance(states, placed)
+    _timed(lambda: programs.evaluate(data, states, placed[0], jnp.int32(1)))
+    compiled = time.perf_counter() - begun
+    states, step = bench.advance(states, placed)
+    _, evaluation = _timed(lambda: programs.evaluate(data, states, placed[0], jnp.int32(1)))
+    step = bench.seconds(step)
+    batches = -(-len(data.images) // evaluation_batch(job.recipe, data))
+    return Timing(compiled - step - evaluation, step, evaluation * batches)
+
+
+def time_step(job: Job, machine: Machine) -> float:
+    """Seconds of one step of every model of a group; compilation is excluded."""
+    bench = _Bench(job, machine)
+    states, placed = bench.start(1)
+    bench.advance(states, placed)
+    return bench.seconds(bench.advance(*bench.start(1))[1])
+
+
+class _Bench:
+    """Steps of a whole group of made-up models, for timing."""
+
+    def __init__(self, job: Job, machine: Machine):
+        self._programs, self._data, self._batch_size = machine.programs, machine.data, job.recipe.batch_size
+        self._keys = ModelKeys.of_data(np.zeros((machine.execution.group, 3, 2), np.uint32))
+        self._given = machine.programs.place_rows(job[:1].given, slice(0, 1))
+        self._num_train = job.data.num_train
+
+    def start(self, batches: int) -> tuple[State, tuple[Array, Keys]]:
+        """Untrained models on subsets of so many batches, or of everything if that is less."""
+        masks: Bool[np.ndarray, "models train"] = np.zeros((self._programs.execution.group, self._num_train), bool)
+        masks[:, : batches * self._batch_size] = True
+        placed = self._programs.place(masks, self._keys)
+        return jax.block_until_ready(self._programs.start(self._data, *placed, self._given)), placed
+
+    def advance(self, states: State, placed: tuple[Array, Keys]) -> tuple[State, float]:
+        """The models after one epoch on them, and the seconds that it took."""
+        return _timed(lambda: self._programs.advance(self._data, states, *placed, span(0, 1)))
+
+    def seconds(self, step: float) -> float:
+        """A better estimate of the time of one step than one that was timed alone, if that was short."""
+        if step >= 0.1:
+            return step
+        # So short a call times its own overhead: take as many steps as fill 0.1 s, of those that an epoch has.
+        steps = min(math.ceil(0.1 / max(step, 1e-6)), -(-self._num_train // self._batch_size), 16)
+        return self.advance(*self.start(steps))[1] / steps
+
+
+def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
+    begun = time.perf_counter()
+    result = jax.block_until_ready(function())
+    return result, time.perf_counter() - begun
+
+
+def training_flops(job: Job, subset_size: float) -> float:
+    """FLOPs of training one model on so many examples and evaluating it on all; the backward pass counts twice a forward."""
+    seen = 3 * job.recipe.epochs * subset_size + job.data.num_train + job.data.num_test
+    return forward_flops(job.model, job.input_shape) * seen
+
+
+def memory_bytes(job: Job, execution: Execution) -> int:
+    """Bytes on one device: the data set, the state of the models of a call, and the largest step.
+
+    What XLA fuses away or holds besides is not known before compiling: take it as a guide to within a factor of two.
+    """
+    variables = jax.eval_shape(job.model.init, jax.random.key(0))
+    optimizer = jax.eval_shape(make_optimizer(job.recipe).init, variables.params)
+    state = _bytes((variables, optimizer))
+    step = _bytes(variables.params) + _kept_for_backward(job.model, job.recipe, job.input_shape)
+    images = job.data.train_images.nbytes + job.data.test_images.nbytes
+    return images + execution.lanes * execution.width * state + execution.width * step
+
+
+@lru_cache
+def _kept_for_backward(model: Model, recipe: Recipe, input_shape: Shape) -> int:
+    """Bytes of the activations that the gradient of one batch needs, or of one of the parts that it is taken in."""
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    batch = recipe.microbatch or recipe.batch_size
+    images = jax.ShapeDtypeStruct((batch, *input_shape), recipe.compute_dtype)
+    mask = jax.ShapeDtypeStruct((batch,), jnp.bool_)
+
+    def backward(params: Any, stats: Any, images: jax.Array, mask: jax.Array) -> Any:
+        cast = jax.tree.map(lambda p: p.astype(recipe.compute_dtype), params)
+        return jax.vjp(
+            lambda p: model.apply(variables._replace(params=p, stats=stats), images, train=True, mask=mask), cast
+        )[1]
+
+    return _bytes(jax.eval_shape(backward, variables.params, variables.stats, images, mask))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+__all__ = ["Cost", "Timing", "cost_of", "measured", "memory_bytes", "time_programs", "time_step", "training_flops"]

@@ -1,0 +1,178 @@
+"""What is trained: everything that the results of a run depend on, checked once, on the host, before anything is compiled."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Bool
+
+from jaxinfl import native
+from jaxinfl.datasets import Dataset
+from jaxinfl.models import Model, ModuleFactory, Variables, build_model
+from jaxinfl.store.layout import digest
+from jaxinfl.store.weights import describe, weights_digest
+from jaxinfl.subsets import check_masks
+from jaxinfl.training.initial import check_initial
+from jaxinfl.training.keys import ModelKeys, as_keys
+from jaxinfl.training.overrides import check_overrides
+from jaxinfl.training.recipe import Recipe, Shape
+from jaxinfl.training.recipes import stored_side
+from jaxinfl.training.step import Given
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is trained: a model on each subset, by one recipe, on one data set. `job[rows]` is the job of some of its models."""
+
+    masks: Bool[np.ndarray, "models train"]
+    """`masks[t, i]` says whether model t is trained on example i."""
+    keys: ModelKeys
+    """The random keys of every model."""
+    data: Dataset
+    model: Model
+    recipe: Recipe
+    given: Given = Given()  # noqa: RUF009 - immutable
+    """Numbers in place of the recipe's, and initial weights, [models, ...]; nothing by default."""
+
+    @classmethod
+    def checked(
+        cls,
+        masks: ArrayLike,
+        keys: ArrayLike | ModelKeys,
+        data: Dataset,
+        model: str | ModuleFactory | Model,
+        recipe: Recipe,
+        *,
+        overrides: Mapping[str, ArrayLike] | None,
+        initial: Variables | None,
+        allow: Collection[str],
+        source: str = "initial",
+    ) -> "Job":
+        """The job of what a user gives; arguments as in `train_ensemble`, `source` is the user's name for `initial`.
+
+        Raises:
+          TypeError, ValueError: arguments that do not fit each other.
+        """
+        subsets = check_subsets(masks, data)
+        model_keys = check_keys(keys, len(subsets))
+        check_recipe(recipe, data)
+        numbers = check_overrides(overrides, recipe, len(subsets))
+        # Compiled, the first time on a machine, while the model is built.
+        native.prepare()
+        shape = recipe.input_shape(data.image_shape)
+        built = build_model(model, image_shape=shape, num_classes=data.num_classes, allow=allow)
+        given = Given(numbers or None, check_initial(initial, built, len(subsets), source))
+        return cls(subsets, model_keys, data, built, recipe, given)
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> "Job":
+        given = jax.tree.map(lambda values: values[rows], self.given)
+        return Job(self.masks[rows], self.keys[rows], self.data, self.model, self.recipe, given)
+
+    @property
+    def input_shape(self) -> Shape:
+        """(height, width, channels) of what the model sees."""
+        return self.recipe.input_shape(self.data.image_shape)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that an epoch of the largest subset takes."""
+        return -(-int(self.masks.sum(axis=1).max()) // self.recipe.batch_size)
+
+    def describe_weights(self) -> list[dict[str, Any]]:
+        """Names, shapes and dtypes of one model's weights, as JSON values.
+
+        Raises:
+          TypeError: they cannot be kept.
+        """
+        return describe(jax.eval_shape(self.model.init, jax.random.key(0)))
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to go on; the first difference is named in this order."""
+        data, model = self.data, self.model
+        identity: dict[str, Any] = {
+            "data": {
+                "num_train": data.num_train,
+                "num_test": data.num_test,
+                "num_classes": data.num_classes,
+                "fingerprint": data.fingerprint,
+            },
+            "masks": digest(self.masks),
+            "keys": digest(self.keys.data()),
+            "model": {"name": model.name, "num_params": model.num_params, "fingerprint": model.fingerprint},
+            "recipe": self.recipe.to_dict(),
+        }
+        # Only where there are any, so that nothing is said of what is not there.
+        if self.given.overrides:
+            identity["overrides"] = {name: digest(values) for name, values in self.given.overrides.items()}
+        if self.given.initial is not None:
+            identity["initial"] = weights_digest(self.given.initial)
+        return identity
+
+
+def check_subsets(masks: ArrayLike, data: Dataset) -> Bool[np.ndarray, "models train"]:
+    """The masks as an array, if they fit the data set and no subset is empty."""
+    if not isinstance(data, Dataset):
+        raise TypeError(
+            f"data is {type(data).__name__}; it takes a jaxinfl.Dataset, from load_dataset or made from arrays."
+        )
+    checked = check_masks(masks)
+    if checked.shape[1] != data.num_train:
+        remedy = (
+            "It seems to be [examples, models]: pass masks.T."
+            if checked.shape[0] == data.num_train
+            else f"New ones are drawn by draw_subsets({len(checked)}, {data.num_train})."
+        )
+        raise ValueError(
+            f"masks has {checked.shape[1]} columns, but {data.name} has {data.num_train} training examples; "
+            f"it takes one column an example. {remedy}"
+        )
+    empty = np.flatnonzero(~checked.any(axis=1))
+    if empty.size:
+        raise ValueError(
+            f"masks: {empty.size} subsets are empty (first: {empty[:5].tolist()}); every model needs an example."
+        )
+    return checked
+
+
+def check_keys(keys: ArrayLike | ModelKeys, num_models: int) -> ModelKeys:
+    """The keys by source of randomness, if there is one a model."""
+    given = keys if isinstance(keys, ModelKeys) else as_keys(keys, "keys")
+    if len(given) != num_models:
+        raise ValueError(
+            f"keys has {len(given)} keys for {num_models} models (rows of masks); it takes one a model: "
+            f"jax.random.split(jax.random.key(0), {num_models})."
+        )
+    return ModelKeys.split(given)
+
+
+def check_recipe(recipe: Recipe, data: Dataset) -> None:
+    """Raise unless the recipe fits the images."""
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe is {type(recipe).__name__}; it takes a jaxinfl.Recipe.")
+    height, width, channels = data.image_shape
+    if not isinstance(recipe.normalization, str) and len(recipe.normalization) != channels:
+        raise ValueError(
+            f"recipe: normalization names {len(recipe.normalization)} channels; {data.name} has {channels}. "
+            "jaxinfl.channel_statistics(data) gives a pair for each."
+        )
+    if recipe.resized_crop is not None and recipe.resized_crop > min(height, width):
+        raise ValueError(
+            f"recipe: resized_crop is {recipe.resized_crop}, larger than the images ({height}x{width}), of which the center "
+            f"is evaluated. Load the data with image_size={stored_side(recipe.resized_crop)}, or crop less."
+        )
+    if recipe.crop_padding >= min(height, width):
+        raise ValueError(
+            f"recipe: crop_padding is {recipe.crop_padding}, as large as the images ({height}x{width}); "
+            "a crop could miss the image. The usual value is 1/8 of the side."
+        )
+
+
+__all__ = ["Job", "check_keys", "check_recipe", "check_subsets"]
