@@ -105,8 +105,12 @@ class _Walk:
         return self.run(inner, [], read)
 
     def _scan(self, eqn: JaxprEqn, read: list[Sources]) -> list[Sources]:
-        constants, carried = eqn.params["num_consts"], eqn.params["num_carry"]
         length, body = eqn.params["length"], eqn.params["jaxpr"]
+        # Told from the shapes: releases of JAX name the numbers of constants and carried values differently.
+        returned_once: list[Any] = list(body.out_avals)
+        carried = sum(whole == each.shape for whole, each in zip(shapes_of(eqn), returned_once, strict=True))
+        taken_once: list[Any] = list(body.in_avals)
+        constants = sum(whole.shape == each.shape for whole, each in zip(read, taken_once, strict=True)) - carried
         fixed, carry, slices = read[:constants], read[constants : constants + carried], read[constants + carried :]
         if length <= _MOST_TURNS:
             returned: list[list[Sources]] = []
