@@ -234,13 +234,14 @@ def explanation(findings: Findings) -> str:
     found = findings.subset_share
     if found is None or not np.isfinite(found.share):
         return ""
-    share, low, high = (float(np.clip(part, 0, 1)) for part in found)
+    share, low, high = (float(np.clip(part, 0, 1)) for part in (found.share, found.low, found.high))
     rest = 1 - share
+    within = f" ({low:.0%} to {high:.0%})" if np.isfinite(low) else ""
     alike = (
         f"as much as estimates from {1 / rest:.1f} times as many models on different ones" if rest > 0 else "in nothing"
     )
     return (
-        f"Why the same subsets help {'so little' if share < 0.5 else 'this much'}: the subset decides {share:.0%} ({low:.0%} to "
-        f"{high:.0%}) of the variance of a model's being right on a test example and training randomness the other {rest:.0%}, so "
+        f"Why the same subsets help {'so little' if share < 0.5 else 'this much'}: the subset decides {share:.0%}{within} of "
+        f"the variance of a model's being right on a test example and training randomness the other {rest:.0%}, so "
         f"that two estimates on the same subsets still differ {alike}."
     )

@@ -72,9 +72,9 @@ def pair_uncertainty(
       subsets. Memory: some arrays of 8 million values.
 
       Domain, as simulated at 95%: intervals of 0-1 scores cover 93% to 97% on average over probabilities from 0.02 to 0.98,
-      from 8 models on either side, or 5 subsets where models share them. Welch's cover 93% to 97% for scores that are not far
-      from symmetric (margins, logits; probabilities away from 0 and 1), from 5 models or subsets on either side, more where they
-      are skewed. Intervals are NaN below 5 shared subsets, and below 5 models for Welch's; where the scores show that Welch's
+      from 8 models on either side, or 6 subsets where models share them. Welch's cover 93% to 97% for scores that are not far
+      from symmetric (margins, logits; probabilities away from 0 and 1), from 6 models or subsets on either side, more where they
+      are skewed. Intervals are NaN below 6 shared subsets, and below 6 models for Welch's; where the scores show that Welch's
       would cover less (see `jaxinfl.statistics.welch`): probabilities of which nearly all round to 1 are such scores. Where most
       pairs of a test example are NaN for that, the few others are no better.
 

@@ -8,7 +8,7 @@ from scipy.special import stdtrit
 
 from jaxinfl.statistics.proportions import Interval
 
-FEWEST = 5
+FEWEST = 6
 """Independent observations that each side takes: of fewer, nothing shows how they are distributed."""
 _SKEWNESS = 0.25
 """Of the difference of the means, from which on an interval of 95% covers less than 94%."""
