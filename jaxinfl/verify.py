@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -22,7 +22,7 @@ from jaxinfl.store import RunDirectoryError, writing
 from jaxinfl.store.damage import Damage, find_damage, mend
 from jaxinfl.store.parts import part_path, parts_in
 from jaxinfl.store.run import ABSENT, RunStore, is_run
-from jaxinfl.training import ModelKeys, Recipe, train_ensemble
+from jaxinfl.training import ModelKeys, recall_data, recall_model, recall_recipe, train_ensemble
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Options:
     """The colour that transparent images were put onto when the data set was loaded."""
 
 
-_NAME_IT = "Name that by --data, with the --image-size, --splits and --background that it was loaded with."
+_NAME_IT = "On the command line data are named by --data, with --image-size, --splits and --background. Or:"
 
 
 def verify(run_dir: Path) -> list[tuple[Path, Damage]]:
@@ -102,15 +102,15 @@ def _train_again(path: Path, options: Options) -> None:
     if "initial" in identity:
         raise RunDirectoryError(f"damaged models of {path} start from weights that the run does not keep. {command}")
     part = store.attributes.get("part")
-    recipe: dict[str, Any] = {name: _hashable(value) for name, value in identity["recipe"].items()}
     overrides = {name: store.read_input(f"override_{name}") for name in identity.get("overrides", {})}
     try:
+        data = recall_data(store.attributes, _data(options))
         train_ensemble(
             store.read_input("masks"),
             ModelKeys.of_data(store.read_input("key_data")),
-            data=_data(store, options),
-            model=identity["model"]["name"],
-            recipe=Recipe(**recipe),
+            data=data,
+            model=recall_model(store.attributes, data),
+            recipe=recall_recipe(store.attributes),
             run_dir=options.run_dir,
             overrides=overrides or None,
             part=None if part is None else (part[0], part[1]),
@@ -118,31 +118,24 @@ def _train_again(path: Path, options: Options) -> None:
         )
     except (RunDirectoryError, ValueError) as error:
         raise RunDirectoryError(
-            f"damaged models of {path} are absent now, but could not be trained: {error} {command}"
+            f"damaged models of {path} are absent now, but could not be trained: {error} {_NAME_IT} {command}"
         ) from error
 
 
-def _data(store: RunStore, options: Options) -> Dataset:
-    """The data set of the run."""
-    name = options.data or store.attributes["data_name"]
+def _data(options: Options) -> Dataset | None:
+    """The data set that the user names; None where that is left to the run."""
+    if options.data is None:
+        return None
     try:
-        data = load_dataset(
-            name,
+        return load_dataset(
+            options.data,
             options.data_dir,
             image_size=options.image_size,
             splits=options.splits,
             background=options.background,
         )
     except (DatasetUnavailable, ValueError, OSError) as error:
-        raise RunDirectoryError(f"the data set {name!r} cannot be loaded ({error}). {_NAME_IT} Or:") from error
-    if data.fingerprint != store.attributes["identity"]["data"]["fingerprint"]:
-        raise RunDirectoryError(f"{name} is not the data set of the run. {_NAME_IT} Or:")
-    return data
-
-
-def _hashable(value: object) -> object:
-    """Lists of JSON as the tuples that they were."""
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+        raise RunDirectoryError(f"{options.data} cannot be loaded ({error}).") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -93,9 +93,8 @@ def test_what_cannot_be_repaired_is_said(run, data, tmp_path, capsys):
     shutil.copytree(run, damaged)
     (damaged / "status" / "c" / "0").unlink()
     assert main([str(damaged), "--repair", "--data", "digits"]) == 2
-    assert "digits is not the data set of the run. Name that by --data, with the --image-size" in (
-        said := capsys.readouterr().err
-    )
+    assert "'digits' is not the data set of the run" in (said := capsys.readouterr().err)
+    assert "named by --data, with --image-size" in said
     assert "Run the command that made it once more" in said
     assert main([str(damaged)]) == 0
     assert "4 models are not trained yet" in capsys.readouterr().out

@@ -1,9 +1,11 @@
 """`Dataset`: the training and test examples of one classification problem, checked once, then never changed."""
 
+import copy
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -79,6 +81,18 @@ class Dataset:
             object.__setattr__(self, field, _read_only(array))
         object.__setattr__(self, "class_names", names)
         object.__setattr__(self, "name", name)
+
+    def loaded_by(self, **arguments: Any) -> "Dataset":
+        """The same data, which `load_dataset` finds again by these arguments."""
+        loaded = copy.copy(self)
+        object.__setattr__(loaded, "_source", arguments)
+        return loaded
+
+    @property
+    def source(self) -> Mapping[str, Any] | None:
+        """The arguments with which `load_dataset` finds the data again, as JSON values; None for data made from arrays."""
+        found: Mapping[str, Any] | None = self.__dict__.get("_source")
+        return found
 
     @property
     def num_train(self) -> int:

@@ -66,26 +66,34 @@ def load_dataset(
       FileNotFoundError: a file or folder does not exist.
       DatasetUnavailable: not prepared, and could not be downloaded or prepared. Within seconds when there is no network.
     """
-    as_path(name, "name", "the name of a data set, an .npz file or an image folder")
+    path = as_path(name, "name", "the name of a data set, an .npz file or an image folder")
     folder = None if data_dir is None else as_path(data_dir, "data_dir", "a folder")
     _check_image_size(image_size)
     check_background(background)
     kind = _kind(name)
     parts = None if splits is None else _parse_splits(splits, kind)
-    if kind == "folder":
-        return load_folder(name, image_size, background)
-    if kind == "tfds":
-        # Imported here: only this branch touches TensorFlow Datasets.
-        from jaxinfl.datasets.tfds import load_tfds
-
-        return load_tfds(os.fspath(name), folder, image_size=image_size, splits=parts, background=background)
-    if background is not None:
+    if background is not None and kind not in ("folder", "tfds"):
         raise ValueError(
             f"background is {background!r}, but only images of folders and TensorFlow Datasets have transparency. "
             "Leave it out."
         )
-    dataset = load_digits() if kind == "digits" else load_npz(name)
-    return dataset if image_size is None else _resized(dataset, image_size)
+    if kind == "folder":
+        data = load_folder(path, image_size, background)
+    elif kind == "tfds":
+        # Imported here: only this branch touches TensorFlow Datasets.
+        from jaxinfl.datasets.tfds import load_tfds
+
+        data = load_tfds(os.fspath(name), folder, image_size=image_size, splits=parts, background=background)
+    else:
+        data = load_digits() if kind == "digits" else load_npz(path)
+        data = data if image_size is None else _resized(data, image_size)
+    return data.loaded_by(
+        name=str(path) if kind in ("folder", "npz") else os.fspath(name),
+        data_dir=None if folder is None else str(folder),
+        image_size=image_size,
+        splits=None if parts is None else ":".join(parts),
+        background=background,
+    )
 
 
 def _kind(name: str | os.PathLike) -> str:

@@ -8,6 +8,7 @@ from flax import nnx
 
 from jaxinfl.models.bias import conv_relu
 from jaxinfl.models.checks import check_output
+from jaxinfl.models.factory import import_factory
 from jaxinfl.models.from_nnx import assemble, model_from_nnx
 from jaxinfl.models.inception_v3 import InceptionV3
 from jaxinfl.models.mlp import MLP
@@ -77,6 +78,11 @@ def _registered(name: str, image_shape: tuple[int, int, int], num_classes: int) 
     return built.model
 
 
+def find_factory(name: str) -> str | ModuleFactory | None:
+    """The model that a run was made with, by the name that it recorded: registered, importable, or None."""
+    return name if name in REGISTRY else import_factory(name)
+
+
 __all__ = [
     "InceptionV3",
     "MLP",
@@ -92,5 +98,6 @@ __all__ = [
     "build_model",
     "conv_norm_relu",
     "conv_relu",
+    "find_factory",
     "model_from_nnx",
 ]

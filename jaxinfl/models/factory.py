@@ -1,8 +1,10 @@
 """What may be given as a model, and what people give by mistake."""
 
 import functools
+import importlib
 import inspect
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -109,4 +111,25 @@ def _refuse_other_frameworks(model: object) -> None:
             )
 
 
-__all__ = ["as_factory"]
+def import_factory(name: str) -> ModuleFactory | None:
+    """The module class or function of this qualified name, "package.module.Class"; None where there is none.
+
+    Nothing else is taken for a factory: the name may come from a file.
+    """
+    parts = name.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:cut])
+        try:
+            found: Any = sys.modules.get(module) or importlib.import_module(module)
+            for part in parts[cut:]:
+                found = getattr(found, part)
+        except (ImportError, AttributeError, ValueError):
+            continue
+        makes_modules = isinstance(found, types.FunctionType) or (
+            isinstance(found, type) and issubclass(found, nnx.Module)
+        )
+        return found if makes_modules else None
+    return None
+
+
+__all__ = ["as_factory", "import_factory"]

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -145,6 +145,39 @@ class Ensemble:
         leaves = self._store.read_weights(chosen)
         return rebuild(leaves, self.attributes["weights"])
 
+    def predict(
+        self,
+        inputs: ArrayLike | None = None,
+        targets: ArrayLike | None = None,
+        *,
+        views: str = "one",
+        data: Any = None,
+        model: Any = None,
+    ) -> Any:
+        """What the models, whose weights were kept, say of the run's own examples once more, or of other ones.
+
+        The run knows its data, model and recipe: data are loaded again as they were, models found by their registered
+        name or imported by module and name. What cannot be found is asked for.
+
+        Args:
+          inputs, targets: other examples to evaluate, as test images and labels of a `Dataset`; None for the run's own.
+          views: "one", "five" or "ten" views of each image, as in `jaxinfl.predict`.
+          data: the run's data set, where it was made from arrays or lies elsewhere now.
+          model: the run's model, where it cannot be imported (a lambda, or a class inside of a function).
+
+        Returns:
+          `Predictions`, with a row for each row of this ensemble; `test_prediction` and `test_margin` are those of `inputs`
+          where they are given. With one view of the run's own examples they equal what the run recorded, to the bit on the
+          same kind and number of devices.
+
+        Raises:
+          TypeError, ValueError: arguments that do not fit.
+          RunDirectoryError: the run keeps no weights, or its data or model is not found, or is not what it was.
+        """
+        if _predict is None:
+            raise RuntimeError("import jaxinfl first: it brings what runs the models.")
+        return _predict(self, inputs, targets, views, data, model)
+
     @property
     def train_correct(self) -> Bool[np.ndarray, "models train"]:
         return self.train_prediction == self.train_labels[None, :]
@@ -194,6 +227,15 @@ class Ensemble:
         )
 
 
+_predict: Callable[..., Any] | None = None
+
+
+def predict_by(function: Callable[..., Any]) -> None:
+    """Let `Ensemble.predict` call a function, which the stage that runs models provides."""
+    global _predict
+    _predict = function
+
+
 def _rows(models: Any) -> np.ndarray:
     """Rows or a mask of them; a float would lose its fraction on the way to an index, and a mask taken for 0 and 1."""
     array = as_array(models, "models", "rows of the ensemble")
@@ -212,4 +254,4 @@ def _probability(margin: np.ndarray) -> np.ndarray:
     return expit(margin)
 
 
-__all__ = ["Ensemble"]
+__all__ = ["Ensemble", "predict_by"]

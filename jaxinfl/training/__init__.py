@@ -5,6 +5,7 @@ from jaxinfl.training.cost import Cost
 from jaxinfl.training.ensemble import train_ensemble, training_cost
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.predict import Predictions, predict
+from jaxinfl.training.recall import recall_data, recall_model, recall_recipe
 from jaxinfl.training.recipe import Recipe
 
 __all__ = [
@@ -13,6 +14,9 @@ __all__ = [
     "Predictions",
     "Recipe",
     "predict",
+    "recall_data",
+    "recall_model",
+    "recall_recipe",
     "recipes",
     "train_ensemble",
     "training_cost",

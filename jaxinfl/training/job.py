@@ -1,7 +1,7 @@
 """What is trained: everything that the results of a run depend on, checked once, on the host, before anything is compiled."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -37,6 +37,8 @@ class Job:
     recipe: Recipe
     given: Given = Given()  # noqa: RUF009 - immutable
     """Numbers in place of the recipe's, and initial weights, [models, ...]; nothing by default."""
+    allow: frozenset[str] = frozenset()
+    """What the model was let in for, though it is refused otherwise."""
 
     @classmethod
     def checked(
@@ -66,14 +68,14 @@ class Job:
         shape = recipe.input_shape(data.image_shape)
         built = build_model(model, image_shape=shape, num_classes=data.num_classes, allow=allow)
         given = Given(numbers or None, check_initial(initial, built, len(subsets), source))
-        return cls(subsets, model_keys, data, built, recipe, given)
+        return cls(subsets, model_keys, data, built, recipe, given, frozenset(allow))
 
     def __len__(self) -> int:
         return len(self.masks)
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Job":
         given = jax.tree.map(lambda values: values[rows], self.given)
-        return Job(self.masks[rows], self.keys[rows], self.data, self.model, self.recipe, given)
+        return replace(self, masks=self.masks[rows], keys=self.keys[rows], given=given)
 
     @property
     def input_shape(self) -> Shape:

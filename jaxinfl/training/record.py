@@ -16,7 +16,10 @@ from jaxinfl.training.job import Job
 def describe_run(job: Job, cost: Cost) -> dict[str, Any]:
     """What a run says of itself, as JSON values."""
     return {
-        "data_name": job.data.name,  # no part of the identity: the same content may be found under another path
+        # No part of the identity: the same content may be found under another path.
+        "data_name": job.data.name,
+        "data_source": None if job.data.source is None else dict(job.data.source),
+        "allow": sorted(job.allow),
         "identity": job.identity,
         "execution": {
             "device": cost.device,
