@@ -242,6 +242,7 @@ _run_kinds = {
     "overrides": OVERRIDES, "initial": NOTHING_ELSE.but("none"), "keep_weights": SWITCH, "progress": SWITCH,
     "on_cost": NOTHING_ELSE.but("none", "function", "type"),
 }  # fmt: skip
+_costs = ("masks", "keys", "data", "model", "recipe", "run_dir", "tune", "overrides", "keep_weights")
 _again = {name: _run[name] for name in ("masks", "data", "model", "recipe", "width", "conv")}
 _again_kinds = {name: _run_kinds[name] for name in _again} | {
     "recipe": NOTHING_ELSE,
@@ -336,6 +337,12 @@ CALLS = [
     Call(jaxinfl.ModelKeys, {"init": keys, "order": keys, "augment": keys}, {"init": KEYS, "order": KEYS, "augment": KEYS}),
     Call(recipes.stored_side, {"crop": 224}, {"crop": whole(1, 4096)}),
     Call(jaxinfl.train_ensemble, _run, _run_kinds, runs=False),
+    Call(
+        jaxinfl.training_cost,
+        {name: _run[name] for name in _costs},
+        {name: _run_kinds[name] for name in _costs},
+        runs=False,
+    ),
     Call(jaxinfl.predict, _again | {"weights": weights, "views": "one"}, _again_kinds, runs=False),
     Call(jaxinfl.Ensemble.open, {"run_dir": "nowhere"}, {"run_dir": PATH.but(none=constant(None))}, runs=False),
 ]  # fmt: skip
