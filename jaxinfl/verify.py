@@ -20,7 +20,7 @@ from jaxinfl.arguments import as_path
 from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
 from jaxinfl.store import RunDirectoryError, writing
 from jaxinfl.store.damage import Damage, find_damage, mend
-from jaxinfl.store.parts import part_path, parts_in
+from jaxinfl.store.parts import extension_path, extensions_in, open_rows, part_path, parts_in
 from jaxinfl.store.run import ABSENT, RunStore, is_run
 from jaxinfl.training import ModelKeys, recall_data, recall_model, recall_recipe, train_ensemble
 
@@ -64,7 +64,7 @@ def repair(options: Options) -> list[tuple[Path, Damage]]:
     Raises:
       RunDirectoryError: what is damaged cannot be replaced, or the data set or the model is not known here.
     """
-    found = []
+    found, again = [], []
     for path in _runs(options.run_dir):
         with writing(path):
             unfinished = _absent(path)
@@ -76,14 +76,19 @@ def repair(options: Options) -> list[tuple[Path, Damage]]:
                 f"come. Run the command that made it once more: {RunStore.open(path, writable=False).attributes['command']}"
             )
         if _absent(path) and not unfinished:
+            again.append(path)
+    # Only when all is mended: extensions are trained together with what they extend.
+    for path in again:
+        if _absent(path):
             _train_again(path, options)
     return found
 
 
 def _runs(run_dir: Path) -> list[Path]:
-    """The directory itself, or those of its parts."""
+    """The directory itself, or those of its parts, and those of its extensions."""
     parts = [] if is_run(run_dir) else parts_in(run_dir)
-    return [part_path(run_dir, part) for part in parts] or [run_dir]
+    whole = [part_path(run_dir, part) for part in parts] or [run_dir]
+    return whole + [extension_path(run_dir, rows) for rows in extensions_in(run_dir)]
 
 
 def _absent(path: Path) -> int:
@@ -102,12 +107,14 @@ def _train_again(path: Path, options: Options) -> None:
     if "initial" in identity:
         raise RunDirectoryError(f"damaged models of {path} start from weights that the run does not keep. {command}")
     part = store.attributes.get("part")
-    overrides = {name: store.read_input(f"override_{name}") for name in identity.get("overrides", {})}
+    # Of a run with extensions everything is asked for, and only what is absent is trained.
+    rows = store if part is not None else open_rows(options.run_dir)
+    overrides = {name: rows.read_input(f"override_{name}") for name in identity.get("overrides", {})}
     try:
         data = recall_data(store.attributes, _data(options))
         train_ensemble(
-            store.read_input("masks"),
-            ModelKeys.of_data(store.read_input("key_data")),
+            rows.read_input("masks"),
+            ModelKeys.of_data(rows.read_input("key_data")),
             data=data,
             model=recall_model(store.attributes, data),
             recipe=recall_recipe(store.attributes),

@@ -14,6 +14,7 @@ from jaxinfl.store import saved
 from jaxinfl.store.errors import RunDirectoryError
 from jaxinfl.store.layout import COPIES, digest, row_checksums
 from jaxinfl.store.lock import HOLDER, LOCK
+from jaxinfl.store.parts import is_extension
 from jaxinfl.store.run import ABSENT, DIVERGED, MANIFEST, RunStore, descriptions, seal_descriptions
 from jaxinfl.store.seal import files_below
 
@@ -229,6 +230,9 @@ def _strangers(store: RunStore, path: Path) -> Iterator[Damage]:
     for file in files_below(path):
         name = _below(path, file)
         # A checkpoint without a seal was not finished, and one with a seal is judged where it is read.
+        extension, below, _ = name.partition("/")
+        if below and is_extension(extension):
+            continue  # a run directory of its own
         if name not in known and not _CHECKPOINT.fullmatch(name):
             yield Damage(name, "unfinished" if name.endswith(".partial") else "foreign")
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,15 @@ from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, ModuleFactory, Variables
 from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.store import ABSENT, COMPLETE, DIVERGED, Ensemble, RunDirectoryError, RunStore, check_same_run, writing
-from jaxinfl.store.parts import Rows, open_rows, part_models, part_path, parts_in
+from jaxinfl.store.parts import (
+    Rows,
+    extension_path,
+    extensions_in,
+    open_rows,
+    part_models,
+    part_path,
+    parts_in,
+)
 from jaxinfl.store.run import MANIFEST, UNFINISHED, check_free, is_run
 from jaxinfl.store.weights import CHECKSUM, named
 from jaxinfl.training.arguments import (
@@ -81,7 +89,8 @@ def train_ensemble(
         `deterministic`, `use_running_average`) are set, and it is checked once: see `jaxinfl.models.model_from_nnx`.
       recipe: how each model is trained; `Recipe()` by default.
       run_dir: where finished models are kept, a shard at a time. Called again with the same arguments, training goes
-        on where it stopped, killed at any moment or not, and comes to the same bits. Ctrl-C and SIGTERM save what is on
+        on where it stopped, killed at any moment or not, and comes to the same bits. Called with more masks and keys than
+        the run has, of which the first are equal, it trains the rest; nothing of the old models is touched. Ctrl-C and SIGTERM save what is on
         the way and leave. One process at a time may write there. None keeps everything in memory.
       shard_size: models written together; by default what takes some 10 seconds. A run that exists keeps its own.
       width: models trained at once on a device (vmap); by default 1 on a CPU and 32 elsewhere.
@@ -169,19 +178,51 @@ def training_cost(
         job = Job.checked(masks, keys, data, model, recipe, overrides=overrides, initial=None, allow=allow)
         path = check_place(run_dir, None, len(job))
         begun = open_rows(path) if path is not None and (is_run(path) or parts_in(path)) else None
+        finished = 0
         if begun is not None:
-            check_same_run(begun.attributes["identity"], job.identity, path)
-        return MachineChoice(None, None, tune).machine(job, begun, range(len(job)), keep_weights=keep_weights)[1]
+            own = begun.attributes["identity"]
+            check_same_run(own, job[: begun.attributes["num_models"]].identity, path)
+            finished = int((begun.status() != ABSENT).sum())
+        choice = MachineChoice(None, None, tune)
+        return choice.machine(job, begun, len(job), finished, keep_weights=keep_weights)[1]
 
 
-def _parts(path: Path, part: tuple[int, int] | None) -> list[tuple[int, int] | None]:
-    """What is to be trained in a directory: the part asked for, every part of a run that is in parts, or the whole."""
-    if part is not None:
-        if is_run(path):
-            raise RunDirectoryError(f"{path} holds a run that is not in parts. Leave out part, or use another run_dir.")
-        return [part]
-    there = [] if is_run(path) else parts_in(path)
-    return [(number, there[0][1]) for number in range(1, there[0][1] + 1)] if there else [None]
+@dataclass(frozen=True)
+class _Place:
+    """Where models of a job lie: the run directory itself, a part of it, or what it was extended by."""
+
+    path: Path
+    rows: slice
+    """The rows of the job for which the directory is laid out."""
+    part: tuple[int, int] | None = None
+    extends: Rows | None = None
+    """What an extension goes on from: its models are trained as those were."""
+
+
+def _places(run_dir: Path, part: tuple[int, int] | None, num_models: int) -> list[_Place]:
+    """The directories of a job of so many models: those that are there, and those that are to be made."""
+    if part is not None and is_run(run_dir):
+        raise RunDirectoryError(f"{run_dir} holds a run that is not in parts. Leave out part, or use another run_dir.")
+    there = [] if is_run(run_dir) else parts_in(run_dir)
+    begun = open_rows(run_dir) if is_run(run_dir) or there else None
+    if begun is not None and begun.num_models > num_models:
+        raise RunDirectoryError(
+            f"{run_dir} holds a run of {begun.num_models} models, and masks and keys are those of {num_models}. Give all that "
+            "it has, and further ones behind them to extend it."
+        )
+    extensions = extensions_in(run_dir)
+    first = num_models if begun is None else extensions[0][0] if extensions else begun.num_models
+    if part is not None and first < num_models:
+        raise RunDirectoryError(f"{run_dir} holds a run of {first} models in parts. It is extended without part.")
+    parts = (
+        [part] if part is not None else [(number, there[0][1]) for number in range(1, there[0][1] + 1)] if there else []
+    )
+    places = [_Place(part_path(run_dir, each), slice(0, first), each) for each in parts] or [
+        _Place(run_dir, slice(0, first))
+    ]
+    if begun is not None and begun.num_models < num_models:
+        extensions.append((begun.num_models, num_models))
+    return places + [_Place(extension_path(run_dir, rows), slice(*rows), extends=begun) for rows in extensions]
 
 
 @dataclass(frozen=True)
@@ -195,15 +236,17 @@ class MachineChoice:
     def machine(
         self,
         job: Job,
-        store: Rows | None,
-        models: range,
+        begun: Rows | None,
+        models: int,
+        finished: int,
         *,
         keep_weights: bool,
         look: Callable[[], None] = lambda: None,
     ) -> tuple[Machine, Cost]:
-        """The machine for a job, and what the `models` cost on it that the store lacks; `look` is called between its steps.
+        """The machine for a job, and what so many of its models cost on it, some of them `finished`.
 
-        A run goes on as it was started: width and lowering decide the last bits.
+        A run that is `begun` goes on as it was started: width and lowering decide the last bits. `look` is called between
+        the steps, which take seconds.
 
         Raises:
           OutOfMemory: not even one model at a time fits.
@@ -212,16 +255,14 @@ class MachineChoice:
         width, conv, num_devices = self.width, self.conv, None
         choice = conv is None and lowerings_differ(job.model, job.input_shape, jax.default_backend())
         freedom = Freedom(width is None, choice, devices=True, most=len(job))
-        finished = 0
-        if store is not None:
-            recorded = store.attributes["execution"]
-            width, conv, num_devices = check_execution(recorded, store.path, width=width, conv=conv)
-            finished = int((store.status()[models.start : models.stop] != ABSENT).sum())
+        if begun is not None:
+            recorded = begun.attributes["execution"]
+            width, conv, num_devices = check_execution(recorded, begun.path, width=width, conv=conv)
         execution = choose_execution(job.model, job.recipe, job.data, width=width, conv=conv, num_devices=num_devices)
         machine = Machine.for_job(job, execution)
-        machine, cost = measured(job, machine, len(models), finished, keep_weights=keep_weights)
+        machine, cost = measured(job, machine, models, finished, keep_weights=keep_weights)
         look()
-        if self.tune and store is None:
+        if self.tune and begun is None:
             machine, cost = tuned(job, machine, cost, freedom, keep_weights=keep_weights)
             look()
         return machine, cost
@@ -245,13 +286,16 @@ class _Run:
         """The models, those that are missing trained."""
         if run_dir is None:
             return Ensemble(self.train(None, None))
-        for each in _parts(run_dir, part):
-            self.train_in(run_dir, each)
+        for place in _places(run_dir, part, len(self.job)):
+            rows = range(len(self.job))[place.rows]
+            # The job itself, where all of its models lie there: its identity is known already.
+            run = self if len(rows) == len(self.job) else replace(self, job=self.job[place.rows])
+            run.train_in(place)
         return Ensemble.open(run_dir)
 
-    def train_in(self, run_dir: Path, part: tuple[int, int] | None) -> None:
+    def train_in(self, place: _Place) -> None:
         """Train what is missing in a directory, as its only writer."""
-        path = run_dir if part is None else part_path(run_dir, part)
+        path = place.path
         self.stop.leave_if_asked()
         store = self._existing(path)
         if store is not None and self._finished(store):
@@ -263,25 +307,32 @@ class _Run:
             store = self._existing(path)
             if store is not None:
                 store.tidy()
-            self.train(store, path, part)
+            self.train(store, place)
 
-    def train(self, store: RunStore | None, path: Path | None, part: tuple[int, int] | None = None) -> RunStore:
+    def train(self, store: RunStore | None, place: _Place | None) -> RunStore:
         """Train what the store lacks, or a new run."""
-        job = self.job
+        job, part = self.job, place.part if place else None
         kept = {"weights": job.describe_weights()} if self.keep_weights else {}
-        if store is not None:
-            kept = check_weights_kept(store.attributes, store.path, kept)
+        begun = store if store is not None or place is None else place.extends
+        if begun is not None:
+            kept = check_weights_kept(begun.attributes, begun.path, kept)
         own = range(*part_models(len(job), part or (1, 1)))
-        machine, cost = self.choice.machine(job, store, own, keep_weights=bool(kept), look=self.stop.leave_if_asked)
+        finished = 0 if store is None else int((store.own_status() != ABSENT).sum())
+        machine, cost = self.choice.machine(
+            job, begun, len(own), finished, keep_weights=bool(kept), look=self.stop.leave_if_asked
+        )
         if self.on_cost is not None:
             self.on_cost(cost)
-        if path is not None:
-            check_disk(path, cost)
+        if place is not None:
+            check_disk(place.path, cost)
         if store is None:
             description = describe_run(job, cost) | kept
             if part is not None:
                 description |= {"part": part, "own_models": [own.start, own.stop]}
-            store = RunStore.create(path, layout_of(job, description, self.shard_size or _shard_size(cost)))
+            if place is not None and place.extends is not None:
+                description |= {"rows": [place.rows.start, place.rows.stop]}
+            layout = layout_of(job, description, self.shard_size or _shard_size(cost))
+            store = RunStore.create(place.path if place else None, layout)
         self._fill(store, Work(job, machine, cost.seconds_per_step, bool(kept)), cost)
         return store
 

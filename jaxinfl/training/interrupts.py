@@ -126,7 +126,8 @@ def standing_of(path: Path, part: tuple[int, int] | None, num_models: int) -> st
     try:
         rows = open_rows(path) if part is None else RunStore.open(part_path(path, part), writable=False)
         status = rows.own_status() if isinstance(rows, RunStore) else rows.status()
-        finished, total = int((status != ABSENT).sum()), len(status)
+        finished = int((status != ABSENT).sum())
+        total = max(len(status), num_models) if part is None else len(status)
     except RunDirectoryError:  # not begun yet
         first, last = part_models(num_models, part or (1, 1))
         finished, total = 0, last - first
