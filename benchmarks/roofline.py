@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from benchmarks.costs import Cost, evaluation_cost, step_cost
-from benchmarks.record import console, write
+from benchmarks.record import chosen_folder, console, write
 from benchmarks.roofline_figure import Point, Roof, duration, roofline_figure
 from experiments.cifar100_subsets import PRESETS
 from jaxinfl import Recipe, recipes
@@ -165,6 +165,7 @@ def limit(cost: Cost, gpu: GPU, arithmetic: Arithmetic) -> Limit:
 
 def main(config: Config) -> Path:
     """Count, print and write; returns the JSON file."""
+    config = dataclasses.replace(config, out=chosen_folder(config.out))
     chosen = [entry for entry in ENTRIES if entry.quick or not config.quick]
     for entry in chosen:
         if entry.model not in REGISTRY:

@@ -30,7 +30,7 @@ import benchmarks
 import jaxinfl
 from benchmarks.compare import interleaved
 from benchmarks.figures import Panel, growth
-from benchmarks.record import console, describe_machine, write
+from benchmarks.record import chosen_folder, console, describe_machine, write
 from benchmarks.scaling_worker import RATIO, RECIPE, Worker
 from jaxinfl.devices import num_cores
 from jaxinfl.influence import joint_counts
@@ -123,6 +123,7 @@ class DeviceWorker:
 
 def main(config: Config) -> Path:
     """Measure and report; returns the JSON file."""
+    config = dataclasses.replace(config, out=chosen_folder(config.out))
     if config.quick:
         config = dataclasses.replace(QUICK, out=config.out)
     console.print("training, models and training examples")
