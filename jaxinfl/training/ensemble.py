@@ -214,12 +214,11 @@ def _places(run_dir: Path, part: tuple[int, int] | None, num_models: int) -> lis
     first = num_models if begun is None else extensions[0][0] if extensions else begun.num_models
     if part is not None and first < num_models:
         raise RunDirectoryError(f"{run_dir} holds a run of {first} models in parts. It is extended without part.")
-    parts = (
-        [part] if part is not None else [(number, there[0][1]) for number in range(1, there[0][1] + 1)] if there else []
-    )
-    places = [_Place(part_path(run_dir, each), slice(0, first), each) for each in parts] or [
-        _Place(run_dir, slice(0, first))
-    ]
+    # Every part of a run that is in parts, those too that nobody has begun.
+    parts = [(number, there[0][1]) for number in range(1, there[0][1] + 1)] if there else []
+    parts = parts if part is None else [part]
+    whole = slice(0, first)
+    places = [_Place(part_path(run_dir, each), whole, each) for each in parts] or [_Place(run_dir, whole)]
     if begun is not None and begun.num_models < num_models:
         extensions.append((begun.num_models, num_models))
     return places + [_Place(extension_path(run_dir, rows), slice(*rows), extends=begun) for rows in extensions]
