@@ -51,7 +51,7 @@ class Options:
     recipe: Recipe = field(default_factory=Recipe)
     """How each model is trained."""
     seed: int = 0
-    """Of everything that is drawn."""
+    """Seed of every random number: subsets, initial weights, data order, augmentation."""
     out: Path | None = None
     """Results and finished models; by default results/EXPERIMENT/PRESET-DATA."""
     cost: bool = False

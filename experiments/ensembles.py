@@ -22,7 +22,7 @@ class Request:
     """One ensemble."""
 
     name: str
-    """Of its folder below the experiment's."""
+    """Folder name of this ensemble, below the experiment's own folder."""
     title: str
     masks: Bool[np.ndarray, "models train"]
     keys: jax.Array | ModelKeys

@@ -28,7 +28,7 @@ class Network:
     retrained_accuracy: Float[np.ndarray, " models"]
     tuned_accuracy: Float[np.ndarray, " models"]
     trained_accuracy: Float[np.ndarray, " seeds"]
-    """Of the models on everything."""
+    """Test accuracy of the models that are trained on every example, one value a seed."""
 
     @property
     def groups(self) -> dict[str, Float[np.ndarray, " values"]]:
@@ -48,7 +48,7 @@ class Findings:
     networks: Mapping[str, Network]
     dropped: Int[np.ndarray, " dropped"]
     epochs: int
-    """Of training."""
+    """Number of epochs that a model is trained for."""
     fine_tuning: Recipe
 
     @property

@@ -146,7 +146,7 @@ def dropped(config: Config, num_train: int) -> Int[np.ndarray, " dropped"]:
 
 
 def requests(config: Config, data: Dataset) -> list[Request]:
-    """For each network: models on everything, these fine-tuned without each example, and models without it from scratch.
+    """The ensembles of each network: models on everything, these fine-tuned without each example, and models without it from scratch.
 
     Row `k * seeds + s` of the latter two is seed s without example k.
     """

@@ -18,9 +18,9 @@ class Example:
 
     index: int
     memorization: float | None
-    """By the models on random subsets that chose it (Equation 2); None where it was named."""
+    """Memorization of the example by the models on random subsets that chose it (Equation 2); None where it was named."""
     num_models: int
-    """Of each side; without pairs of which one diverged."""
+    """Number of models on each side, without pairs of which one diverged."""
     p: Float[np.ndarray, " predictions"]
     """Share of the models on everything that are right."""
     q: Float[np.ndarray, " predictions"]
@@ -107,7 +107,7 @@ def _estimates(example: Example, shown: int, data: Dataset) -> plots.Estimates:
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
-    """For each example every estimate of Equation 1 with its interval; `models_needed` is null where p equals q."""
+    """Every estimate of Equation 1 for each example, with its interval; `models_needed` is null where p equals q."""
     return {
         "models_a_side": findings.num_models,
         "paired": findings.paired,

@@ -22,7 +22,7 @@ PAPER = {
 }
 """What Section 4.3 found."""
 INFLUENCES = (0.5, 0.2, 0.1)
-"""For which the models needed on the test examples at hand are given."""
+"""Influences for which the report gives the number of models needed on the test examples at hand."""
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def _views(config: Config) -> Views:
 
 
 def keys(seed: int, seeds: int) -> ModelKeys:
-    """Of 3 x `seeds` models that differ in one source after the other (`SOURCES`), and of the control's."""
+    """Keys of 3 x `seeds` models that differ in one source after the other (`SOURCES`), and of the control's models."""
     parts = []
     for source, root in zip(SOURCES, jax.random.split(jax.random.key(seed), len(SOURCES)), strict=True):
         fresh = ModelKeys.split(jax.random.split(root, seeds))

@@ -29,7 +29,7 @@ class Network:
     """One architecture."""
 
     sources: Mapping[str, Stable]
-    """By what differs from model to model."""
+    """How stable the predictions are, by the source of randomness that differs from model to model."""
     matrix: Float[np.ndarray, "three three"]
     """Agreement of the first three models that differ in everything."""
     right: Float[np.ndarray, " test"]
@@ -47,7 +47,7 @@ class Findings:
 
     networks: Mapping[str, Network]
     views: Views
-    """Of test-time augmentation; "one" is none."""
+    """Number of views that test-time augmentation averages over; "one" is none."""
 
     @property
     def num_seeds(self) -> int:

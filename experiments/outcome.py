@@ -24,7 +24,7 @@ class Outcome:
     results: Mapping[str, Any]
     """Every number of the tables and figures, with its n and spread."""
     figures: Mapping[str, Figure] = field(default_factory=dict)
-    """By file name; each with an illustration in the section."""
+    """The figures by file name; the section illustrates each."""
 
 
 def publish(

@@ -26,7 +26,7 @@ from jaxinfl.report import Illustration, Section, Table, write_page
 from jaxinfl.training.sizes import format_seconds
 
 EXPERIMENTS = ("cifar100_subsets", "nondeterminism", "finetune_vs_retrain", "models_needed", "leave_one_out", "sweep")
-"""In the order of the paper: Sections 3, 4.1, 4.2, 4.3, Equation 1, Appendix A.3."""
+"""The experiments in the order of the paper: Sections 3, 4.1, 4.2, 4.3, Equation 1, Appendix A.3."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Config:
     """Options."""
 
     preset: Literal["tiny", "digits", "paper"] = "digits"
-    """Of every experiment."""
+    """Preset that every experiment is run with."""
     out: Path | None = None
     """Folder of the page and of the experiments' results; by default results/paper, or results/paper-PRESET."""
     cost: bool = False

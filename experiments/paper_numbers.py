@@ -31,7 +31,7 @@ class FineTuning(NamedTuple):
     """A line of Table 1."""
 
     agreement: Number
-    """Of fine-tuned with retrained models."""
+    """Agreement of fine-tuned models with retrained ones."""
     retrained: Number
     fine_tuned: Number
     """Accuracies."""
@@ -55,7 +55,7 @@ TABLE_2 = {
     ("Flowers", INCEPTION): (_stability(0.519, 0.02, 0.542, 0.02), _stability(0.522, 0.02, 0.544, 0.02)),
     ("Flowers", RESNET): (_stability(0.668, 0.01, 0.513, 0.01), _stability(0.669, 0.01, 0.518, 0.01)),
 }
-"""Without and with test-time augmentation (Appendix B)."""
+"""The paper's numbers without and with test-time augmentation (Appendix B)."""
 
 TABLE_3 = {
     ("CIFAR-10", INCEPTION): {

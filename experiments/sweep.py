@@ -53,7 +53,7 @@ class Config(Options):
     repeats: int = 3
     """Seeds for each cell."""
     validation_share: float = 0.2
-    """Of the training set, cut off for choosing."""
+    """Share of the training set that is cut off to choose the setting."""
     final_models: int = 10
     """Seeds of the chosen setting, trained on all training examples and scored on the test set."""
 

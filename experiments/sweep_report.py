@@ -18,12 +18,12 @@ class Findings:
     learning_rates: tuple[float, ...]
     decay_ratios: tuple[float, ...]
     accuracy: Float[np.ndarray, "repeats ratios rates"]
-    """On the validation set; NaN for models that diverged."""
+    """Accuracy on the validation set; NaN for models that diverged."""
     num_validation: int
     num_trained: int
     """Training examples of the grid's models."""
     test_accuracy: Float[np.ndarray, " models"]
-    """Of the chosen setting, trained on everything; without models that diverged."""
+    """Test accuracy of the chosen setting, trained on everything, without models that diverged."""
 
     @property
     def diverged(self) -> Bool[np.ndarray, "ratios rates"]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 MOST_BYTES = 64 * 2**30
-"""Of one array in memory. What asks for more is a mistake, or a file that was made to exhaust the machine."""
+"""Largest array that is taken, in bytes. What asks for more is a mistake, or a file that was made to exhaust the machine."""
 
 
 def as_array(value: Any, name: str, takes: str) -> np.ndarray:

@@ -55,7 +55,7 @@ def _chosen_by_user() -> bool:
 
 
 def describe(devices: tuple[jax.Device, ...]) -> str:
-    """For people: number and kind."""
+    """Number and kind of devices, for people."""
     return f"{len(devices)} x {devices[0].device_kind}"
 
 

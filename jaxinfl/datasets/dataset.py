@@ -42,9 +42,9 @@ class Dataset:
     Text is `str`, or `bytes` as UTF-8, in a list or an array (of objects, too). Both sets get one coding: the label is
     the position of the text in `class_names`."""
     test_images: UInt8[np.ndarray, "test height width channels"]
-    """As `train_images`, and of the same height, width and channels."""
+    """Test images, in the form of `train_images` and of the same height, width and channels."""
     test_labels: Int32[np.ndarray, " test"]
-    """As `train_labels`."""
+    """Test labels, in the form of `train_labels`."""
     class_names: tuple[str, ...]
     """One name a class, by label. None given: the sorted names of both sets together where labels are text; else "0",
     "1", ..., and the labels must then be exactly 0..K-1."""

@@ -130,7 +130,7 @@ def _map_images(function: Callable[[tuple[int, Path | bytes]], _T], images: Enco
 def resize_arrays(
     images: UInt8[np.ndarray, "n height width channels"], image_size: int
 ) -> UInt8[np.ndarray, "n size size channels"]:
-    """As `decode_images`, for images that are decoded already, with any number of channels."""
+    """Resize images that are decoded already as `decode_images` does, with any number of channels."""
     shape = (len(images), image_size, image_size, images.shape[-1])
     if math.prod(shape) > MOST_BYTES:
         raise ValueError(

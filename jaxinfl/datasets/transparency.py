@@ -32,7 +32,7 @@ class Transparency(NamedTuple):
     invisible: int = 0
 
     def plus(self, kinds: list[Alpha]) -> "Transparency":
-        """With more images counted."""
+        """The same counts with more images added."""
         return Transparency(
             self.silhouettes + kinds.count(Alpha.SILHOUETTE), self.invisible + kinds.count(Alpha.INVISIBLE)
         )

@@ -22,7 +22,7 @@ class Layer(NamedTuple):
     width: int
     stride: int = 1
     padded: bool = True
-    """By half a window on each side, so that stride 1 keeps the size."""
+    """Whether the images are padded by half a window on each side, so that stride 1 keeps the size."""
 
 
 Place = Layer | tuple[Layer, ...]
@@ -77,9 +77,9 @@ _TO_8 = Branching(
 )
 
 STEM = (_halving(32), Layer(32, 3, 3, padded=False), _same(64, 3))
-"""From 299 to 147 pixels a side; a 3x3 maximum of stride 2 follows."""
+"""Layers that take 299 pixels a side to 147; a 3x3 maximum of stride 2 follows."""
 STEM_AFTER_POOL = (_same(80, 1), Layer(192, 3, 3, padded=False))
-"""From 73 to 71; another such maximum follows."""
+"""Layers that take 73 pixels a side to 71; another such maximum follows."""
 BLOCKS = (_at_35(32), _at_35(64), _at_35(64), _TO_17, _at_17(128), _at_17(160), _at_17(160), _at_17(192))
 """Up to where the auxiliary head branches off."""
 BLOCKS_AFTER_AUXILIARY = (_TO_8, _AT_8, _AT_8)
@@ -155,7 +155,7 @@ class AuxiliaryHead(nnx.Module):
 
 
 class InceptionV3(nnx.Module):
-    """In training logits and auxiliary logits, in evaluation logits; 27,161,264 trainable parameters for 1000 classes.
+    """Returns logits and auxiliary logits in training, and logits in evaluation; 27,161,264 trainable parameters for 1000 classes.
 
     As torchvision's `inception_v3(aux_logits=True, transform_input=False)`, number by number: convolutions without bias,
     not padded where they stride; means that count their padding; batch norm with epsilon 1e-3 and momentum 0.1

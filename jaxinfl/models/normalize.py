@@ -144,7 +144,7 @@ def _moments(x: Float[Array, "batch *rest c"], counted: Bool[Array, " batch"]) -
 
 
 def _share(x: Float[Array, "batch *rest c"], counted: Bool[Array, " batch"]) -> Float[Array, ""]:
-    """Of one position of one counted example in a mean over all of them.
+    """Weight of one position of one counted example in a mean over all of them.
 
     To multiply by: of a division by a number of the run XLA makes this itself for several devices and not for one, and the
     last bits would depend on their number.

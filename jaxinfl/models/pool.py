@@ -88,7 +88,7 @@ def _slices(x: Array, axis: int, window: int, stride: int) -> list[Array]:
 
 
 def _sums(x: Array, window: tuple[int, int], stride: int) -> Array:
-    """Of every window (rows, columns)."""
+    """Sum over every window (rows, columns)."""
     for axis in (2, 1):
         first, *others = _slices(x, axis, window[axis - 1], stride)
         x = sum(others, first)

@@ -25,7 +25,7 @@ class RowArray:
     """One array of a run with a row a model."""
 
     shape: tuple[int, ...]
-    """Of one row."""
+    """Shape of one row."""
     dtype: str
     axes: tuple[str, ...]
     """Names of the row's dimensions, for xarray."""

@@ -15,7 +15,7 @@ from jaxinfl.training.recipe import Recipe
 CROP_AREA = (0.08, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 CROP_TRIES = 10
-"""Of torchvision's RandomResizedCrop: share of the image's area, width over height, and draws before it gives up."""
+"""The constants of torchvision's RandomResizedCrop: share of the image's area, width over height, and draws before it gives up."""
 
 
 class DrawnViews(NamedTuple):

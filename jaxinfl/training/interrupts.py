@@ -30,7 +30,7 @@ class Terminated(SystemExit):
 
 
 class StopRequest:
-    """From the call of `train_ensemble` to its return, the two signals only ask; a second one stops at once.
+    """Between the call of `train_ensemble` and its return the two signals only ask; a second one stops at once.
 
     Whoever leaves for them says how far the run has come and how it goes on. A run that is kept in memory has nothing to
     save, and signals do there what they do elsewhere. They reach the main thread alone: entered in another thread, it

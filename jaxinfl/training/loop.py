@@ -55,7 +55,7 @@ class ShardTraining:
         self._programs = work.machine.programs
         self._finished: list[Finished] = []
         self._waiting: tuple[Any, int] | None = None
-        """Of the last group what its evaluation will give, on the devices, and its number of models."""
+        """What the evaluation of the last group will give, on the devices, and the number of models in it."""
 
     def train(self) -> Finished:
         """What the models leave behind.

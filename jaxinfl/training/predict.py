@@ -23,7 +23,7 @@ from jaxinfl.undefined import nan_is_an_answer
 
 
 class Predictions(NamedTuple):
-    """As the arrays of these names in an `Ensemble`."""
+    """What trained models say, in arrays with the names that they have in an `Ensemble`."""
 
     train_prediction: Int[np.ndarray, "models train"]
     """Predicted class, int32; -1 for models whose logits are not finite."""

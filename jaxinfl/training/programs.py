@@ -61,7 +61,7 @@ class Programs:
 
     execution: Execution
     start: Callable[..., State]
-    """Of `(data, masks, keys)`, or `(data, masks, keys, given)` where the user sets something for each model."""
+    """Takes `(data, masks, keys)`, or `(data, masks, keys, given)` where the user sets something for each model."""
     advance: Callable[[DeviceData, State, Array, Keys, Span], State]
     evaluate: Callable[[DeviceData, State, Array, Array], Scores]
     """The last argument bounds the batches, for timing."""

@@ -46,7 +46,7 @@ class Recipe:
     warmup_epochs: float = 0.0
     """Linear warm-up from 0; the schedule's remainder follows over what is left of the epochs."""
     weight_decay: float = 5e-4
-    """Of every parameter, biases and batch norm included, as in PyTorch: added to the gradient before momentum (SGD),
+    """Weight decay of every parameter, biases and batch norm included, as in PyTorch: added to the gradient before momentum (SGD),
     or decoupled and multiplied by the learning rate (AdamW)."""
     label_smoothing: float = 0.0
     """Share of the target's mass spread evenly over all classes."""
@@ -62,7 +62,7 @@ class Recipe:
     would let an excluded example move weights); "none": pixels / 255; or (mean, standard deviation) of pixels / 255 for
     each channel."""
     compute_dtype: Dtype = "float32"
-    """Of activations and gradients; parameters, batch norm's statistics and logits stay float32."""
+    """Dtype of activations and gradients; parameters, batch norm's statistics and logits stay float32."""
 
     def __post_init__(self) -> None:
         for name, low, high, kind in _RANGES:

@@ -34,11 +34,11 @@ class Cut:
     """How a training is cut into calls."""
 
     epochs: int
-    """Of the whole training."""
+    """Epochs of the whole training."""
     steps: int
-    """Of an epoch of the largest subset."""
+    """Steps of one epoch of the largest subset."""
     steps_per_call: int
-    """At most, but one epoch or one step at least."""
+    """Most steps of one call; one step at least."""
 
     @classmethod
     def of(cls, epochs: int, steps: int, seconds_per_step: float) -> "Cut":

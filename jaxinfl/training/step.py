@@ -61,7 +61,7 @@ class State(NamedTuple):
     loss: Float[Array, ""]
     """Mean training loss of the last epoch; in the middle of an epoch the sum so far."""
     overrides: dict[str, Any] | None = None
-    """As given."""
+    """Numbers in place of the recipe's, as the user gave them."""
 
 
 class Scores(NamedTuple):

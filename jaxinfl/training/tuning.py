@@ -57,7 +57,7 @@ class Search:
     """Ways that were timed, the platform's own first, and what is left to try from the best of them."""
 
     seconds: dict[Execution, float] = field(default_factory=dict)
-    """Of one step of one model, by way; infinite where the device had too little memory."""
+    """Seconds of one step of one model, by way; infinite where the device had too little memory."""
     complete: bool = False
 
     @property
@@ -116,7 +116,7 @@ def _neighbours(way: Execution, own: Execution, freedom: Freedom) -> Iterator[Ex
 
 
 def _name(way: Execution, own: Execution) -> str:
-    """In what a way differs from the platform's own."""
+    """Words for what a way differs in from the platform's own."""
     parts: list[str] = [way.conv] if way.conv != own.conv else []
     parts += [f"width {way.width}"] if way.width != own.width else []
     parts += [f"{way.num_devices} devices"] if way.num_devices != own.num_devices else []

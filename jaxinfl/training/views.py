@@ -17,7 +17,7 @@ Views = Literal["one", "five", "ten"]
 
 
 def view_margin(height: int, width: int) -> int:
-    """By how many pixels a corner crop is shifted: 1/16 of the shorter side, at least 1 (2 for 32 pixels)."""
+    """Pixels by which a corner crop is shifted: 1/16 of the shorter side, at least 1 (2 for 32 pixels)."""
     return max(1, min(height, width) // 16)
 
 
