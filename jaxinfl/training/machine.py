@@ -38,12 +38,12 @@ class Machine:
           OutOfMemory: the images do not fit on a device.
         """
         devices = host.own_devices()[: execution.num_devices]
+        placed = near.data if near is not None and near.devices == devices else None
+        if placed is None:
+            check_fits(job.data, devices)
         # Trained programs and those of one view are the same: a second call compiles nothing.
         programs = build_programs(job.model, job.recipe, execution, devices, *(() if views == "one" else (views,)))
-        if near is not None and near.devices == devices:
-            return cls(execution, devices, programs, near.data)
-        check_fits(job.data, devices)
-        return cls(execution, devices, programs, programs.place_data(job.data))
+        return cls(execution, devices, programs, programs.place_data(job.data) if placed is None else placed)
 
     def halved(self, job: Job, error: Exception) -> "Machine":
         """A machine for half as many models at once, if it was memory that ran out; else raise what was raised.
