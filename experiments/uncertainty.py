@@ -1,8 +1,9 @@
 """Do the intervals cover, do discoveries keep their false discovery rate, do planned numbers of models suffice?
 
 Claim: nominal 95% intervals of an influence cover it in 93 to 97% of ensembles, over probabilities of being right from 0.02
-to 0.98, 25 to 2000 models, ratios 0.5 and 0.7, also when each subset is used twice; of the discoveries at most the nominal
-share is false, for tests that depend on each other too; ensembles of the planned size show an influence as often as asked.
+to 0.98, 25 to 2000 models, ratios 0.5 and 0.7, also when each subset is used twice; so do those of subset shares and of the
+linear datamodeling score; of the discoveries at most the nominal share is false, for tests that depend on each other, float
+scores with ties and few training examples too; ensembles of the planned size show an influence as often as asked.
 
     python -m experiments.uncertainty --preset digits       simulations, and 400 small MLPs on 8x8 digits: minutes, 2 cores
 
@@ -110,6 +111,17 @@ def _simulate(config: Config, runs: Ensemble) -> Findings:
         ]
         design = f"ratio {ratio}" + (", twice" if uses > 1 else "")
         covered.setdefault(name, {})[design] = np.stack(rows)
+    others = {
+        f"subset share {share:g}, {subsets} subsets x {seeds} seeds that make {of_rest:.0%} of the rest": simulations.shares_covered(
+            subsets, seeds, share, of_rest, 10 * config.repeats, config.seed
+        )
+        for subsets, seeds, share, of_rest in simulations.SHARE_DESIGNS
+    } | {
+        f"LDS, {subsets} subsets, {tests} test examples, common noise {common:g}": simulations.scores_covered(
+            subsets, tests, common, config.repeats, config.seed
+        )
+        for subsets, tests, common in simulations.SCORE_DESIGNS
+    }
     usable = ~runs.diverged
     if usable.sum() < 2:
         raise Mistake(
@@ -132,7 +144,9 @@ def _simulate(config: Config, runs: Ensemble) -> Findings:
         powers[f"{effect:+g} from {base_rate:g}, ratio {ratio:g}: {number} models"] = shown
     with mistakes():
         real = {method: jaxinfl.discoveries(masks, correct, fdr=config.fdr, method=method) for method in METHODS}
-    return Findings(config.sizes, covered, config.confidence, rates, config.fdr, powers, config.power, real, len(masks))
+    return Findings(
+        config.sizes, covered, others, config.confidence, rates, config.fdr, powers, config.power, real, len(masks)
+    )
 
 
 if __name__ == "__main__":

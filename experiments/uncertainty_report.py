@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from scipy.stats import binomtest
 
 from experiments.outcome import Outcome
 from experiments.uncertainty_simulations import SHARES
@@ -21,6 +22,8 @@ class Findings:
     sizes: tuple[int, ...]
     coverage: Mapping[str, Mapping[str, Float[np.ndarray, "sizes shares"]]]
     """Interval -> design -> share of intervals that cover, by number of models and probability without the example."""
+    others: Mapping[str, Bool[np.ndarray, " repeats"]]
+    """Other 95% intervals -> whether each covers."""
     confidence: float
     rates: Mapping[str, Float[np.ndarray, "repeats 2"]]
     """Kind of tests and method -> share of false discoveries and number of discoveries, for each ensemble."""
@@ -43,7 +46,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         setting=f"Simulated ensembles with known influences; real scores: {findings.num_models} models of {about}.",
         finding=main_finding(findings, about),
         paper="It gives no uncertainty of a single score; its Section 4.3 asks how many models one pair needs (Figure 3).",
-        tables=[_coverage_table(findings), _rates_table(findings), _power_table(findings)],
+        tables=[_coverage_table(findings), _others_table(findings), _rates_table(findings), _power_table(findings)],
         illustrations=[Illustration("simulations", "Coverage, false discovery rates and power, simulated.")],
     )
     figure = plots.simulations_figure(
@@ -68,6 +71,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
             name: {design: _by_size(findings.sizes, values) for design, values in designs.items()}
             for name, designs in findings.coverage.items()
         },
+        "other_coverage": {name: measured(inside.astype(np.float64)) for name, inside in findings.others.items()},
         "false_discoveries": {
             kind: {"share": measured(pairs[:, 0]), "discoveries": measured(pairs[:, 1])}
             for kind, pairs in findings.rates.items()
@@ -86,13 +90,26 @@ def _coverage_table(findings: Findings) -> Table:
     for name, designs in findings.coverage.items():
         for row, size in enumerate(findings.sizes):
             parts = (values[row] for values in designs.values())
-            cells = (f"{100 * part.mean():.1f} ({100 * part.min():.0f}-{100 * part.max():.0f})" for part in parts)
+            cells = (
+                "no interval"
+                if np.isnan(part).all()
+                else f"{100 * part.mean():.1f} ({100 * part.min():.0f}-{100 * part.max():.0f})"
+                for part in parts
+            )
             rows.append(["" if row else name, str(size), *cells])
     return Table(
         f"% of {findings.confidence:.0%} intervals that cover (lowest-highest over p)",
         ["interval", "models", *next(iter(findings.coverage.values()))],
         rows,
     )
+
+
+def _others_table(findings: Findings) -> Table:
+    rows = []
+    for name, inside in findings.others.items():
+        low, high = binomtest(int(inside.sum()), inside.size).proportion_ci(0.99)
+        rows.append([name, f"{100 * inside.mean():.1f}", f"{100 * low:.1f}-{100 * high:.1f}"])
+    return Table("% of other 95% intervals that cover", ["interval", "%", "99% interval"], rows)
 
 
 def _rates_table(findings: Findings) -> Table:
@@ -117,7 +134,7 @@ def main_finding(findings: Findings, about: str) -> str:
     """Whether the claims hold, in words."""
     by_share = np.array([list(designs.values()) for designs in findings.coverage.values()])
     means = by_share.mean(axis=-1)
-    inside = (np.abs(by_share - findings.confidence) <= 0.02).mean()
+    inside = (np.abs(by_share - findings.confidence) <= 0.02)[np.isfinite(by_share)].mean()
     over = [
         kind
         for kind, pairs in findings.rates.items()
@@ -126,7 +143,7 @@ def main_finding(findings: Findings, about: str) -> str:
     kept = "Every kind of tests keeps" if not over else f"All but {', '.join(over)} keep"
     found = findings.real["bh"]
     return (
-        f"over all p, {findings.confidence:.0%} intervals cover in {means.min():.1%} to {means.max():.1%} of ensembles; of "
+        f"over all p, {findings.confidence:.0%} intervals cover in {np.nanmin(means):.1%} to {np.nanmax(means):.1%} of ensembles; of "
         f"single values of p, {inside:.0%} have a coverage within 2 points of nominal. {kept} its false discovery rate of "
         f"{findings.fdr:g}, up to three standard errors. {findings.num_models} models of {about} show {len(found)} "
         f"influences among {found.num_tests} pairs (BH)."

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.special import expit
 
 import jaxinfl
-from jaxinfl.statistics import models_for_influence, pair_uncertainty
+from jaxinfl.statistics import models_for_influence, pair_uncertainty, subset_share_intervals
 from jaxinfl.statistics.multiple import FDRMethod
 from jaxinfl.statistics.power import rejects
 from jaxinfl.statistics.uncertainty import IntervalMethod
@@ -17,7 +18,16 @@ WITHIN = 0.3
 """Correlation of models on the same subset, where subsets are used twice."""
 DESIGNS = tuple((ratio, uses) for uses in (1, 2) for ratio in (0.5, 0.7))
 """Ratio of the subsets, and models on each."""
-KINDS = ("0-1 scores", "float scores", "0-1, subsets used twice", "0-1, examples alike")
+KINDS = (
+    "0-1 scores",
+    "float scores",
+    "0-1, subsets used twice",
+    "0-1, examples alike",
+    "0-1 as floats, ratio 0.9",
+    "saturated floats, ratio 0.9",
+    "rounded floats, ratio 0.9",
+    "20 examples, 2000 models",
+)
 """Of simulated tests."""
 PLANS = ((0.2, 0.5, 0.7), (0.1, 0.5, 0.7), (-0.2, 0.9, 0.7), (0.1, 0.8, 0.5), (0.3, 0.6, 0.7))
 """Effect, base rate and ratio of planned ensembles."""
@@ -27,6 +37,13 @@ INTERVALS: tuple[tuple[str, IntervalMethod], ...] = (
     ("Welch, float scores", "welch"),
 )
 """Names and methods of the intervals under trial."""
+
+SHARE_DESIGNS = tuple((subsets, seeds, share, 0.5) for subsets, seeds in ((10, 5), (50, 3)) for share in (0.1, 0.5))
+"""Subsets, shared seeds, share of the subset and what of the rest the seeds make."""
+SCORE_DESIGNS = tuple(
+    (subsets, tests, common) for subsets, tests in ((20, 5), (50, 1), (100, 50)) for common in (0.0, 1.0)
+)
+"""Subsets, test examples and their common noise, for the linear datamodeling score."""
 
 # Score values drawn at once.
 _VALUES_AT_ONCE = 2**24
@@ -38,6 +55,8 @@ def coverage(
     num_models: int, ratio: float, uses: int, interval: IntervalMethod, confidence: float, repeats: int, seed: int
 ) -> Float[np.ndarray, " shares"]:
     """Share of intervals that cover the true influence, by the probability without the example, over all those with it.
+
+    Of those that there are: NaN where so few subsets have none.
 
     Args:
       num_models: in all, rounded down to a multiple of `uses`.
@@ -55,7 +74,7 @@ def coverage(
     rows = np.concatenate([members[:, None], (np.arange(subsets)[:, None] >> np.arange(12)) % 2 > 0], axis=1)
     masks = np.repeat(rows, uses, axis=0)
     p_in, p_out = (side.ravel() for side in np.meshgrid(SHARES, SHARES))
-    covered, done = np.zeros(p_in.size), 0
+    covered, defined, done = np.zeros(p_in.size), np.zeros(p_in.size), 0
     step = max(1, _VALUES_AT_ONCE // (num_models * p_in.size))
     while done < repeats:
         ensembles = min(step, repeats - done)
@@ -70,17 +89,23 @@ def coverage(
         found = pair_uncertainty(masks, score, np.zeros_like(own), own, confidence=confidence, interval=interval)
         truth = np.tile(p_in - p_out, ensembles)
         covered += ((found.low <= truth) & (truth <= found.high)).reshape(ensembles, -1).sum(axis=0)
+        defined += np.isfinite(found.low).reshape(ensembles, -1).sum(axis=0)
         done += ensembles
-    return (covered / repeats).reshape(SHARES.size, SHARES.size).mean(axis=1)
+    by_share = np.array([part.reshape(SHARES.size, SHARES.size).sum(axis=1) for part in (covered, defined)])
+    return np.divide(by_share[0], by_share[1], out=np.full(SHARES.size, np.nan), where=by_share[1] > 0)
 
 
 def draw_tests(
     kind: str, seed: int
 ) -> tuple[Bool[np.ndarray, "models train"], np.ndarray, Bool[np.ndarray, "train test"]]:
-    """Masks, scores and the pairs with a true influence: 40 of 40 x 30 pairs, none where examples are alike."""
+    """Masks, scores and the pairs with a true influence: 40 of all, 30 of 20 x 30, none where examples are alike."""
     rng = np.random.default_rng((seed, KINDS.index(kind)))
-    models, train, test = 150, 40, 30
-    masks = jaxinfl.draw_subsets(models, train, 0.7, seed)
+    models, train, test, ratio = 150, 40, 30, 0.7
+    if kind.endswith("ratio 0.9"):
+        models, train, ratio = 200, 200, 0.9
+    if kind == "20 examples, 2000 models":
+        models, train = 2000, 20
+    masks = jaxinfl.draw_subsets(models, train, ratio, seed)
     if kind == "0-1, examples alike":
         # Every discovery is false, and test examples follow one common outcome: the tests depend on each other.
         common = rng.random((models, 1)) < rng.uniform(0.3, 0.9)
@@ -88,6 +113,12 @@ def draw_tests(
         return masks, score, np.zeros((train, test), bool)
     truth = np.zeros((train, test))
     truth.ravel()[rng.choice(train * test, 40, replace=False)] = 0.4
+    if kind == "20 examples, 2000 models":
+        truth[:] = 0
+        truth[rng.integers(0, train, test), np.arange(test)] = 0.4
+    if kind.endswith("ratio 0.9"):
+        # Strong effects on a latent score; a few scores lie far below the many that are equal.
+        return masks, _tied(kind, 4 * (masks - ratio) @ truth + rng.normal(size=(models, test))), truth > 0
     # The mean influence of the others stays in the middle, so that few probabilities reach 0 or 1.
     chance = np.clip(rng.uniform(0.3, 0.9, test) + (masks - masks.mean()) @ truth, 0, 1)
     correct = rng.random(chance.shape) < chance
@@ -98,6 +129,45 @@ def draw_tests(
         pairs = np.stack([correct, again], axis=1).reshape(2 * models, test)
         return np.repeat(masks, 2, axis=0), pairs, truth > 0
     return masks, correct, truth > 0
+
+
+def _tied(kind: str, latent: Float[np.ndarray, "models test"]) -> np.ndarray:
+    """Scores with many equal values."""
+    if kind.startswith("0-1"):
+        return (latent > -1.9).astype(np.float32)
+    if kind.startswith("saturated"):
+        return np.asarray(expit(22 + 5 * latent), np.float32)
+    return np.asarray(expit(1.5 + 2 * latent).round(1))
+
+
+def shares_covered(subsets: int, seeds: int, share: float, of_rest: float, repeats: int, seed: int) -> np.ndarray:
+    """Whether the 95% interval of each subset share holds it; shared seeds make `of_rest` of the rest of the variance."""
+    rng = np.random.default_rng((seed, subsets, seeds))
+    parts = share, (1 - share) * of_rest, (1 - share) * (1 - of_rest)
+    shapes = (subsets, 1, repeats), (1, seeds, repeats), (subsets, seeds, repeats)
+    score = sum(np.sqrt(part) * rng.normal(size=shape) for part, shape in zip(parts, shapes, strict=True))
+    found = subset_share_intervals(score)
+    return (found.low <= share) & (share <= found.high)
+
+
+def scores_covered(subsets: int, tests: int, common: float, repeats: int, seed: int) -> np.ndarray:
+    """Whether the 95% interval of the linear datamodeling score holds that of 10,000 subsets, for some ensembles.
+
+    Args:
+      subsets: of each ensemble.
+      tests: test examples, the same for all ensembles; their scores share noise of deviation `common`, and have 0.7 of their own.
+    """
+    weights = np.random.default_rng((seed, tests)).normal(size=(60, tests))
+
+    def draw(models: int, number: int) -> tuple[Bool[np.ndarray, "models train"], Float[np.ndarray, "models test"]]:
+        rng = np.random.default_rng((seed, tests, number))
+        masks = jaxinfl.draw_subsets(models, 60, 0.5, seed + number)
+        noise = common * rng.normal(size=(models, 1)) + 0.7 * rng.normal(size=(models, tests))
+        return masks, 0.15 * masks @ weights + noise
+
+    truth = jaxinfl.lds(weights, *draw(10_000, 0), repeats=1).mean
+    found = [jaxinfl.lds(weights, *draw(subsets, 1 + number), repeats=300) for number in range(repeats)]
+    return np.array([each.low <= truth <= each.high for each in found])
 
 
 def shuffled(masks: Bool[np.ndarray, "models train"], correct: Bool[np.ndarray, "models test"]) -> Draw:

@@ -10,6 +10,7 @@ from jaxinfl.statistics import (
     newcombe_interval,
     pair_uncertainty,
 )
+from jaxinfl.statistics.welch import NOT_VARYING, TOO_FEW, TOO_SKEWED
 
 SHARES = np.linspace(0.02, 0.98, 9)
 
@@ -75,6 +76,80 @@ def test_coverage(num_models, ratio, uses, interval):
     covered = simulate(num_models, ratio, uses, interval, repeats=60 if num_models > 500 else 150)
     assert 0.93 <= covered.mean() <= 0.97
     assert covered.min() >= 0.8
+
+
+def judged(covered, number):
+    """Whether a share of intervals may be 93% to 97%, by its own interval of 99%."""
+    low, high = scipy.stats.binomtest(int(covered), int(number)).proportion_ci(0.99)
+    return high >= 0.93 and low <= 0.97
+
+
+def one_example(num_models, ratio):
+    """Masks whose first example is in the first part of the subsets, and whose rows all differ."""
+    members = np.arange(num_models) < round(ratio * num_models)
+    return members, np.concatenate(
+        [members[:, None], (np.arange(num_models)[:, None] >> np.arange(11)) % 2 > 0], axis=1
+    )
+
+
+@pytest.mark.parametrize(("num_models", "ratio"), [(26, 0.7), (100, 0.9), (200, 0.7), (400, 0.95)])
+@pytest.mark.parametrize("kind", ["normal", "unequal", "uniform", "beta"])
+def test_welch_covers_scores_that_are_not_far_from_symmetric(num_models, ratio, kind):
+    members, masks = one_example(num_models, ratio)
+    rng, pairs = np.random.default_rng(0), 1500
+    shape = num_models, pairs
+    score = {
+        "normal": rng.normal(size=shape),
+        "unequal": rng.normal(size=shape) * np.where(members, 1, 3)[:, None],
+        "uniform": rng.random(shape) - 0.5,
+        "beta": rng.beta(1.2, 0.8, shape) - 0.6,
+    }[kind]
+    found = pair_uncertainty(masks, score + members[:, None], np.zeros(pairs, int), np.arange(pairs))
+    defined = np.isfinite(found.low)
+    assert defined.mean() > 0.9 and ((found.reason == "") == defined).all()
+    assert judged(((found.low <= 1) & (1 <= found.high)).sum(), defined.sum())
+
+
+@pytest.mark.parametrize("num_models", [50, 200, 400])
+@pytest.mark.parametrize(
+    ("with_it", "without", "concentration"), [(0.999, 0.99, 1), (0.999, 0.99, 0.3), (0.98, 0.95, 0.3)]
+)
+def test_saturated_probabilities_have_no_interval_but_a_reason(num_models, with_it, without, concentration):
+    """Of probabilities near 1 few models have shown what the rare low ones are: intervals would cover 23% to 90%."""
+    members, masks = one_example(num_models, 0.7)
+    rng, pairs = np.random.default_rng(0), 400
+    mean = np.where(members, with_it, without)[:, None] * concentration
+    score = rng.beta(mean, concentration - mean, (num_models, pairs))
+    found = pair_uncertainty(masks, score, np.zeros(pairs, int), np.arange(pairs))
+    missed = (found.low > with_it - without) | (found.high < with_it - without)
+    assert np.isnan(found.low).mean() > 0.9 and missed.mean() < 0.02
+    assert set(found.reason) <= {"", TOO_SKEWED, NOT_VARYING} and np.isfinite(found.standard_error).all()
+    rounded = pair_uncertainty(masks, np.ones((num_models, 1)), np.zeros(1, int), np.zeros(1, int))
+    assert rounded.reason[0] == NOT_VARYING and np.isnan(rounded.high[0])
+
+
+@pytest.mark.parametrize("interval", ["newcombe", "agresti-caffo"])
+@pytest.mark.parametrize(("subsets", "uses"), [(20, 5), (20, 20), (50, 4)])
+def test_few_subsets_with_many_models_each(subsets, uses, interval):
+    """0-1 scores of correlated models, on average over probabilities; below 6 subsets a side there is no interval."""
+    members, masks = one_example(subsets, 0.7)
+    rng, own = np.random.default_rng(0), np.arange(300)
+    inside = number = 0
+    for correlation in (0.0, 0.1, 0.5, 0.9):
+        for p_in, p_out in ((0.5, 0.5), (0.9, 0.7), (0.97, 0.97)):
+            chance = np.repeat(np.where(members, p_in, p_out)[:, None], own.size, axis=1)
+            if correlation:
+                scale = (1 - correlation) / correlation
+                chance = rng.beta(chance * scale, (1 - chance) * scale)
+            score = rng.random((subsets * uses, own.size)) < np.repeat(chance, uses, axis=0)
+            found = pair_uncertainty(np.repeat(masks, uses, axis=0), score, 0 * own, own, interval=interval)
+            inside += ((found.low <= p_in - p_out) & (p_in - p_out <= found.high)).sum()
+            number += own.size
+    assert 0.93 <= inside / number <= 0.97
+    members, masks = one_example(10, 0.7)
+    none = np.zeros(1, int)
+    few = pair_uncertainty(np.repeat(masks, 50, axis=0), np.repeat(members, 50)[:, None], none, none, interval=interval)
+    assert np.isnan(few.low[0]) and few.reason[0] == TOO_FEW
 
 
 def test_shared_subsets_are_no_more_independent_than_one():

@@ -22,11 +22,13 @@ def test_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     assert set(found["coverage"]) == {"Newcombe", "Agresti-Caffo", "Welch, float scores"}
     for designs in found["coverage"].values():
         assert len(designs) == 4
-        for sizes in designs.values():
-            assert set(sizes) == {"25", "50"} and all(
-                0.8 < row["mean"] <= 1 and row["n"] == 13 for row in sizes.values()
-            )
-    assert len(found["false_discoveries"]) == 10 and len(found["power"]) == 5
+        for design, sizes in designs.items():
+            assert set(sizes) == {"25", "50"}
+            for size, row in sizes.items():
+                # 12 subsets of ratio 0.7, used twice, leave 4 without an example: too few for an interval.
+                none = (design, size) == ("ratio 0.7, twice", "25")
+                assert row["n"] == (0 if none else 13) and (none or 0.8 < row["mean"] <= 1)
+    assert len(found["false_discoveries"]) == 18 and len(found["other_coverage"]) == 10 and len(found["power"]) == 5
     assert all(row["n"] == 500 and 0.7 < row["mean"] < 0.9 for row in found["power"].values())
     status, printed = run_here(monkeypatch, capsys, *command)
     assert status == 0 and "finished before" in printed
@@ -68,8 +70,10 @@ def test_tests_have_the_influences_they_say(kind):
         difference = seen.T @ score / seen.sum(0)[:, None] - (1 - seen).T @ score / (1 - seen).sum(0)[:, None]
         rows.append((difference[truth].mean() if truth.any() else np.nan, difference[~truth].mean()))
     influential, others = np.array(rows).T
-    assert abs(others.mean()) < 0.02
-    assert np.isnan(influential).all() if "alike" in kind else 0.2 < influential.mean() < 0.4
+    # Of 20 examples the one that counts leaks a nineteenth of its influence into each of the others.
+    assert abs(others.mean() + (0.4 / 19 if "20 examples" in kind else 0)) < 0.02
+    if "ratio 0.9" not in kind:  # there the effect is on what the score is made from
+        assert np.isnan(influential).all() if "alike" in kind else 0.2 < influential.mean() < 0.41
 
 
 def test_shuffling_keeps_scores_and_takes_influence():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from jaxinfl.statistics import subset_share_intervals, subset_share_of_all, variance_components
 
@@ -50,6 +51,26 @@ def test_intervals_of_each_example_cover(share):
     assert (found.low <= found.share).all() and (found.share <= found.high).all()
     # One-way: seeds that have no effect of their own cost nothing but a degree of freedom or two.
     np.testing.assert_allclose(found.share.mean(), variance_components(score).subset_share.mean(), atol=0.03)
+
+
+@pytest.mark.parametrize(("subsets", "seeds"), [(10, 5), (50, 3), (20, 10)])
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("of_rest", [0.0, 0.3, 0.8])
+def test_intervals_of_each_example_cover_shared_seeds(subsets, seeds, share, of_rest):
+    """Seeds that are the same for all subsets make up to 80% of the rest; taken for repeats, coverage fell to 40%."""
+    rest = 1 - share
+    score = draw(np.random.default_rng(0), subsets, seeds, 1500, share, of_rest * rest, (1 - of_rest) * rest)
+    found = subset_share_intervals(score)
+    covered = ((found.low <= share) & (share <= found.high)).sum()
+    low, high = scipy.stats.binomtest(int(covered), 1500).proportion_ci(0.99)
+    assert high >= 0.93 and low <= 0.97
+
+
+def test_few_subsets_have_no_interval_over_all_examples():
+    score = draw(np.random.default_rng(0), 19, 3, 5, 1.0, 0.0, 1.0)
+    found = subset_share_of_all(score)
+    assert np.isnan([found.low, found.high]).all() and 0 < found.share < 1
+    assert found.reason == "19 subsets are too few; an interval takes 20"
 
 
 @pytest.mark.parametrize("kind", ["normal", "bool"])

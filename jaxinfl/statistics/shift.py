@@ -101,8 +101,8 @@ def influence_on_being_right(
     found = synthetic.copy()
     difference, deviation = (direct - synthetic)[known] / synthetic[known], error[known] / np.abs(synthetic[known])
     found[known] *= 1 + _relative_errors(difference, deviation, size[known] >= _CLEAR)
-    varies = (correct.any(axis=0) & ~correct.all(axis=0))[None, :]
-    return np.where(varies, _bounded(found, direct, direct_errors), 0.0)
+    right = correct.mean(axis=0)
+    return np.where((right > 0) & (right < 1), _bounded(found, direct, direct_errors), 0.0)
 
 
 def _bounded(

@@ -84,8 +84,13 @@ def _side(members: Bool[np.ndarray, "models rows"], score: np.ndarray, clusters:
         square = np.fmax(square, independent)
     # With one subset on a side nothing says how subsets differ: then it is about these very subsets.
     few = np.minimum(groups, subsets.shape[1] - groups) < 2
-    parts = ((number, groups), (total, of_groups), (independent, square))
-    return _Side(number, *(np.where(few, one, other) for one, other in parts), independent)
+    return _Side(
+        number,
+        np.where(few, number, groups),
+        np.where(few, total, of_groups),
+        np.where(few, independent, square),
+        independent,
+    )
 
 
 def _deviations(

@@ -160,14 +160,14 @@ def _of_groups(
     method: IntervalMethod,
 ) -> PairUncertainty:
     """For pairs of which these clusters are the independent observations."""
-    sides = [_sample(values, members, clusters) for members in (seen, ~seen)]
-    numbers = [members.sum(axis=0) for members in (seen, ~seen)]
-    error = np.sqrt(sides[0].square + sides[1].square)
+    inside, outside = (_sample(values, members, clusters) for members in (seen, ~seen))
+    num_in = seen.sum(axis=0)
+    error = np.sqrt(inside.square + outside.square)
     if method == "welch":
-        ends, reason = welch_interval(*sides, confidence)
+        ends, reason = welch_interval(inside, outside, confidence)
     else:
-        ends, reason = _score_interval(seen, values, clusters, sides, confidence, method)
-    return PairUncertainty(error, *numbers, ends.low, ends.high, reason)
+        ends, reason = _score_interval(seen, values, clusters, inside, outside, confidence, method)
+    return PairUncertainty(error, num_in, len(seen) - num_in, ends.low, ends.high, reason)
 
 
 def _sample(
@@ -190,12 +190,12 @@ def _score_interval(
     seen: Bool[np.ndarray, "models pairs"],
     values: Float[np.ndarray, "models pairs"],
     clusters: Clusters,
-    sides: list[Sample],
+    inside: Sample,
+    outside: Sample,
     confidence: float,
     method: IntervalMethod,
 ) -> tuple[Interval, np.ndarray]:
     function = newcombe_interval if method == "newcombe" else agresti_caffo_interval
-    inside, outside = sides
     numbers = [members.sum(axis=0).astype(np.float64) for members in (seen, ~seen)]
     undefined = np.minimum(*numbers) == 0
     if clusters.alone:
@@ -210,10 +210,10 @@ def _score_interval(
     wider, plain = (function(*shares, level) for level in (higher if higher < 1 else confidence, confidence))
     few = np.minimum(inside.number, outside.number) < FEWEST
     reason = np.select([undefined, few], [NO_MODEL, TOO_FEW], "")
-    ends = (
+    low, high = (
         np.where(reason == "", np.where(known, one, other), np.nan) for one, other in zip(plain, wider, strict=True)
     )
-    return Interval(*ends), reason
+    return Interval(low, high), reason
 
 
 def _design_effect(
