@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import expit
 
-Kind = Literal["many weak", "twins", "all alike", "heavy tails"]
+Kind = Literal["many weak", "twins", "all alike", "heavy tails", "gamma", "power law"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -26,7 +26,8 @@ def make_world(kind: Kind, seed: int, num_train: int = 400, num_test: int = 150)
 
     "many weak": normal effects of all of them on everything, hardly any strong. "twins": some test examples depend on one
     training example, strongly. "all alike": four influences a hard test example, all near 0.2. "heavy tails": Laplace
-    effects, and now and then a strong one.
+    effects, and now and then a strong one. "gamma", "power law": a tenth or a fiftieth of the pairs has an effect, of a smooth
+    distribution that reaches from next to nothing, or from 0.3 in log odds, to the strongest.
     """
     rng = np.random.default_rng((seed, KINDS.index(kind)))
     alone = np.where(rng.random(num_train) < 0.7, rng.beta(30, 1, num_train), rng.random(num_train))
@@ -41,6 +42,10 @@ def make_world(kind: Kind, seed: int, num_train: int = 400, num_test: int = 150)
     elif kind == "heavy tails":
         rare = rng.random(shape) < 0.03
         effect[memorized] = rng.laplace(0, 0.25, shape) + rare * rng.exponential(1.2, shape)
+    elif kind == "gamma":
+        effect[memorized] = (rng.random(shape) < 0.1) * rng.gamma(0.6, 0.9, shape)
+    elif kind == "power law":
+        effect[memorized] = (rng.random(shape) < 0.02) * np.minimum(0.3 * (rng.pareto(1.3, shape) + 1), 7)
     elif kind == "twins":
         base[hard] = rng.normal(0.5, 1, hard.size)
         effect[rng.choice(memorized, hard.size), hard] = rng.uniform(2, 6, hard.size)

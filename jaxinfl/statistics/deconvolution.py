@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, kron
 
 _REACH = 3.5
 """Standard deviations of a base rate beyond which a pair says nothing of it."""
+_RATES_TOGETHER = 15
+"""Neighbouring base rates, a standard error apart, that share a distribution of effects."""
 _NEGLIGIBLE = 1e-6
 """Of a pair's highest likelihood: what is below is left out."""
 
@@ -33,6 +35,10 @@ class Grid:
     """Log odds ratios of the two."""
     start: Float[np.ndarray, " atoms"]
     """A broad distribution over the atoms to start from."""
+
+    @property
+    def effects_of_atoms(self) -> Float[np.ndarray, " atoms"]:
+        return np.tile(self.effects, len(self.with_example))
 
     @property
     def influence(self) -> Float[np.ndarray, " atoms"]:
@@ -96,9 +102,7 @@ def _probabilities(
 def likelihood(grid: Grid, counts: Counts) -> csr_array:
     """Likelihood of each outcome at each atom, [cells, atoms], each row up to a factor."""
     rates, effects = grid.with_example.shape
-    total = counts.num_in + counts.num_out
-    angle = np.arccos(1 - 2 * (counts.right_in + counts.right_out) / total)
-    near = np.rint(angle / np.pi * rates - 0.5).astype(np.intp)
+    total, near = counts.num_in + counts.num_out, nearest_rates(grid, counts)
     half = int(np.ceil(_REACH * rates / (np.pi * np.sqrt(total.min()))))
     columns = near[:, None] + np.arange(-half, half + 1)[None, :]
     cell, place = np.nonzero((columns >= 0) & (columns < rates))
@@ -119,6 +123,44 @@ def likelihood(grid: Grid, counts: Counts) -> csr_array:
     return csr_array(
         (value[kept, effect], (cell[kept], rate[kept] * effects + effect)), shape=(near.size, rates * effects)
     )
+
+
+def smoothing(grid: Grid, width: float, at_rate: Float[np.ndarray, " rates"]) -> csr_array:
+    """The parts of a smooth distribution, [atoms, parts], each of sum 1: no effect, and bell curves of effects.
+
+    Neighbouring base rates share the distribution of effects: at one rate there are the pairs of a test example or two, whose
+    noise alone would otherwise be taken for influence.
+
+    Args:
+      grid: of the atoms.
+      width: standard deviation of the bell curves, in steps of the grid of effects (3 to a standard error); they follow one another
+        at half of it.
+      at_rate: how many pairs have each base rate, which the counts tell nearly.
+
+    Source: Gaussian kernels for a smooth mixing distribution: Magder and Zeger (1996), "A smooth nonparametric estimate of a
+    mixing distribution using mixtures of Gaussians", Journal of the American Statistical Association 91.
+    """
+    rates, effects = grid.with_example.shape
+    place = np.arange(effects)
+    none = int(np.argmin(np.abs(grid.effects)))
+    centres = place[(none - place) % max(int(width / 2), 1) == 0]
+    bell = np.exp(-0.5 * ((place[:, None] - centres) / width) ** 2)
+    bell[bell < 1e-2] = 0
+    at_none = centres == none
+    bell[none, :] = 0
+    bell[:, at_none] = 0
+    bell[none, at_none] = 1
+    group = np.arange(rates) // _RATES_TOGETHER
+    share = np.where(group[:, None] == np.arange(group[-1] + 1), at_rate[:, None] + 1e-3 * at_rate.mean(), 0)
+    found: csr_array = csr_array(kron(csr_array(share / share.sum(axis=0)), csr_array(bell / bell.sum(axis=0))))
+    return found
+
+
+def nearest_rates(grid: Grid, counts: Counts) -> Int[np.ndarray, " cells"]:
+    """The base rate that each outcome is nearest to."""
+    total = counts.num_in + counts.num_out
+    angle = np.arccos(1 - 2 * (counts.right_in + counts.right_out) / total)
+    return np.rint(angle / np.pi * len(grid.with_example) - 0.5).astype(np.intp)
 
 
 def fit_distribution(

@@ -8,6 +8,8 @@ from jaxtyping import Float, Int
 
 FEW_PAIRS = 5.0
 """An IOU that rests on fewer influential pairs jumps from one to the next: nothing is predicted."""
+_CAUTION = 0.25
+"""How far from the predicted IOU to the lower end of its interval the answer is read."""
 _WIDEST = 16.0
 """Highest over lowest number of models beyond which an interval is no answer: 4 doublings."""
 
@@ -35,7 +37,8 @@ class ModelPlan:
     text: str
     """The answer in a sentence."""
     models_needed: int | None
-    """Models per estimate at which the IOU at `threshold` reaches `target_iou`; None unless the verdict is "answered"."""
+    """Models per estimate at which the IOU at `threshold` reaches `target_iou`, a quarter of the way from the predicted IOU to the
+    lower end of its interval, so that about one answer of five is too small; None unless the verdict is "answered"."""
     interval: tuple[int | None, int | None]
     """Fewest and most of them, at `confidence`; None for an end beyond the last of `steps`, or without an answer. The first of
     `steps` stands for itself and anything below."""
@@ -97,7 +100,10 @@ def judge(
             "influence.",
         )
     # Where the IOU is lowest, the most models are needed.
-    needed, most, fewest = (_first_lasting(part, steps, target_iou) for part in at_threshold)
+    cautious = at_threshold.iou - _CAUTION * (at_threshold.iou - at_threshold.low)
+    needed, most, fewest = (
+        _first_lasting(part, steps, target_iou) for part in (cautious, at_threshold.low, at_threshold.high)
+    )
     if fewest is None:
         return Answer(
             "more models", f"more than {steps[-1]:.0f} models for {goal}; a larger pilot would tell how many. {pairs}."

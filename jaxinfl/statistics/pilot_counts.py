@@ -10,7 +10,7 @@ from jaxinfl.statistics.deconvolution import Counts, fit_distribution, likelihoo
 
 _UNLIKELY = 0.02
 """Training examples less likely to be memorized than this are left out."""
-_MOST_PAIRS = 2**15
+_MOST_PAIRS = 2**14
 """Of the pairs of little influence a random part is taken, so that about as many are left."""
 _STRIKING = 4.0
 """Standard errors of no influence from which on every pair is taken."""
