@@ -1,5 +1,7 @@
 """Estimators against slow definitions, refits and known truths."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.special import ndtr
@@ -7,7 +9,7 @@ from sklearn.linear_model import Lasso
 
 import jaxinfl
 from jaxinfl import datamodel_weights, estimate, lds, leave_one_out_correlation
-from jaxinfl.statistics import ridge
+from jaxinfl.statistics import lasso, ridge
 from jaxinfl.statistics.lasso import lasso_weights
 from jaxinfl.statistics.shift import right_with_and_without
 from jaxinfl.statistics.shrinkage import fit_prior, posterior_mean
@@ -113,6 +115,27 @@ def test_lasso_equals_coordinate_descent(models, penalty):
 
         assert loss(found[:, j]) <= loss(expected.coef_) * (1 + 1e-4)
         assert np.abs(found[:, j] - expected.coef_).max() < 0.02
+
+
+def test_lasso_takes_the_penalty_with_the_lowest_error_of_all():
+    """Errors may rise twice on the way down: refits by coordinate descent say which penalty is best."""
+    worst = 1.0
+    for seed, (models, train) in enumerate([(30, 60), (50, 100), (100, 40)]):
+        rng = np.random.default_rng(seed)
+        masks = rng.random((models, train)) < 0.7
+        score = masks @ (rng.normal(size=(train, 2)) * (rng.random((train, 2)) < 0.1)) + rng.normal(0, 0.5, (models, 2))
+        centred = masks - masks.mean(axis=0)
+        highest = np.abs(centred.T @ (score - score.mean(axis=0)) / models).max(axis=0)
+        chosen, fold = lasso._choose(masks, score, highest), np.arange(models) % 4
+        for j in range(2):
+            error = np.zeros(lasso._SHARES.size)
+            for held, (number, share) in product(range(4), enumerate(lasso._SHARES)):
+                fitted = Lasso(alpha=share * highest[j], tol=1e-8, max_iter=50_000)
+                fitted.fit(masks[fold != held].astype(float), score[fold != held, j])
+                left = masks[fold == held].astype(float)
+                error[number] += ((score[fold == held, j] - fitted.predict(left)) ** 2).sum()
+            worst = max(worst, error[chosen[j]] / error.min())
+    assert worst < 1.01
 
 
 def test_lasso_by_cross_validation_finds_the_few_examples_that_count():

@@ -62,7 +62,7 @@ def lasso_weights(
     if penalty is not None:
         return _solve(problem, np.full(score.shape[1], penalty), np.zeros_like(problem.moment))
     highest = np.abs(problem.moment).max(axis=0)
-    best = _choose(masks, score, size, highest)
+    best = _choose(masks, score, highest, size)
     weights = np.zeros_like(problem.moment)
     for number, share in enumerate(_SHARES[: int(best.max(initial=0)) + 1]):
         # A column waits at its own penalty; warm starts make the others' path cheap.
@@ -75,10 +75,14 @@ def lasso_weights(
 def _choose(
     masks: Bool[np.ndarray, "subsets train"],
     score: Float[np.ndarray, "subsets test"],
-    size: Float[np.ndarray, " subsets"],
     highest: Float[np.ndarray, " test"],
+    size: Float[np.ndarray, " subsets"] | None = None,
 ) -> Int[np.ndarray, " test"]:
-    """Number of the penalty that predicts subsets left out best, for each column: of all 10, the larger of equal ones."""
+    """Number of the penalty that predicts subsets left out best, for each column: of all 10, the larger of equal ones.
+
+    `size` is the number of models of each subset, None one each.
+    """
+    size = np.ones(len(masks)) if size is None else size
     fold = np.arange(len(masks)) % min(_FOLDS, len(masks))
     error = np.zeros((_SHARES.size, score.shape[1]))
     for held in range(int(fold.max()) + 1):
