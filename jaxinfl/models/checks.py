@@ -164,7 +164,7 @@ def _forward_dependence(
     traced, (output, _) = jax.make_jaxpr(forward, return_shape=True)(variables, images, jax.random.key(0))
     of_images = np.empty(images.shape, np.uint8)
     of_images[0], of_images[1] = FIRST_EXAMPLE, SECOND_EXAMPLE
-    of_variables = [np.zeros(leaf.shape, np.uint8) for leaf in jax.tree.leaves(variables)]
+    of_variables = [np.broadcast_to(np.uint8(0), leaf.shape) for leaf in jax.tree.leaves(variables)]
     found = trace_dependence(traced, [*of_variables, of_images, np.full((), KEY, np.uint8)])
     return found, len(jax.tree.leaves(output))
 

@@ -160,7 +160,9 @@ def _takes(inner: Jaxpr | ClosedJaxpr, number: int) -> bool:
 
 
 def _mixed(arrays: Iterable[Sources]) -> bool:
-    return any(bool(((array & BOTH_EXAMPLES) == BOTH_EXAMPLES).any()) for array in arrays)
+    # Arrays of one value, as weights are, are looked at once: that is most of the time for large networks.
+    one_each = (array if any(array.strides) or not array.size else array[(0,) * array.ndim] for array in arrays)
+    return any(bool(((array & BOTH_EXAMPLES) == BOTH_EXAMPLES).any()) for array in one_each)
 
 
 def _line_of(eqn: JaxprEqn) -> str:
