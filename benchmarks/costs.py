@@ -35,10 +35,10 @@ class Program:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one program, or of several in a row."""
+    """Work of one program, or of several in a row."""
 
     flops: float
-    """As XLA counts the lowered float32 program, convolutions by patches; a multiplication and an addition are two."""
+    """FLOPs as XLA counts them in the lowered float32 program, convolutions by patches; a multiplication and an addition are two."""
     least_bytes: float
     """Each convolution and matrix product reads its operands and writes its result once, the optimizer reads and writes
     the state once; all that lies between is fused into these, and no patches are stored. In float32."""
@@ -146,5 +146,5 @@ def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
 
 
 def _bytes(tree: Any) -> int:
-    """Of arrays or shapes."""
+    """Bytes that arrays or shapes take."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

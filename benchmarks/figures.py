@@ -85,7 +85,7 @@ class Panel:
     size: str
     """What grows."""
     unit: str
-    """Of the values."""
+    """Unit of the values."""
     lines: Mapping[str, Mapping[int, Sequence[float]]]
     """Name -> size -> values of all rounds."""
     slope: float | None = None

@@ -19,7 +19,7 @@ from jaxinfl.influence import iou_of_models
 TASKS = ("iou_curve", "top_pairs", "iou, every row")
 THRESHOLDS = np.linspace(0.025, 1, 40)
 MEMORIZED_SHARE = 0.35
-"""Of the training examples, with a memorization spread over 0.25 to 0.95: about what Feldman and Zhang (2020, Figure 1)
+"""Share of the training examples that are memorized, with a memorization spread over 0.25 to 0.95: about what Feldman and Zhang (2020, Figure 1)
 report for CIFAR-100. All others have next to none."""
 
 

@@ -28,7 +28,8 @@ from rich.table import Table
 import jaxinfl
 from benchmarks.compare import interleaved, report
 from benchmarks.influence_at_scale import TASKS
-from benchmarks.record import chosen_folder, console
+from benchmarks.record import console
+from jaxinfl.arguments import as_typed
 from jaxinfl.influence import joint_counts
 
 
@@ -60,7 +61,7 @@ def published_influence(masks: np.ndarray, correct: np.ndarray) -> np.ndarray:
 
 def main(config: Config) -> Path:
     """Measure and report; returns the JSON file."""
-    config = dataclasses.replace(config, out=chosen_folder(config.out))
+    config = dataclasses.replace(config, out=as_typed(config.out, "--out"))
     if config.quick:
         config = dataclasses.replace(config, models=100, train=64, test=50, large_train=400, rounds=1)
     rng = np.random.default_rng(0)

@@ -44,8 +44,9 @@ from benchmarks.models_per_hour_summary import (
 from benchmarks.networks import NETWORKS, Network, normalized_images
 from benchmarks.peers_jax import Gemm, StockTrainer, steps_per_second
 from benchmarks.peers_torch import Kind, Workers, why_missing
-from benchmarks.record import chosen_folder, console
+from benchmarks.record import console
 from jaxinfl import Dataset
+from jaxinfl.arguments import as_typed
 from jaxinfl.devices import num_cores
 from jaxinfl.models import Model, build_model
 from jaxinfl.training.execution import choose_execution
@@ -76,7 +77,7 @@ class Config:
 
 def main(config: Config) -> Path:
     """Measure and report; returns the JSON file of the summary."""
-    config = dataclasses.replace(config, out=chosen_folder(config.out))
+    config = dataclasses.replace(config, out=as_typed(config.out, "--out"))
     if config.quick:
         config = dataclasses.replace(config, rounds=1, seconds=0.05, models=4)
     workers = _start_workers(config)

@@ -33,7 +33,7 @@ class Network:
     vmapped: int
     """Models of the contender under `jax.vmap`; few where a step of one takes it seconds."""
     strides: tuple[int, ...] = ()
-    """Of each convolution; none for a dense network."""
+    """Stride of each convolution; empty for a dense network."""
     batch_norm: bool = False
     """Behind each convolution, which has no bias then."""
     synthetic: int = 0

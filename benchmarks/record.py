@@ -14,18 +14,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from jaxinfl import provenance
-from jaxinfl.arguments import as_path
 from jaxinfl.devices import num_cores
 from jaxinfl.report.results import save_figure
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 """Files and pipes have no width; in the 80 columns that are taken for them, tables would break."""
-
-
-def chosen_folder(out: Path) -> Path:
-    """The folder of `--out`; a URL is refused before anything is measured."""
-    as_path(out, "--out", "a folder")
-    return out.expanduser()
 
 
 def write(name: str, record: Mapping[str, Any], figure: Figure, out: Path) -> Path:

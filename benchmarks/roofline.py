@@ -20,10 +20,11 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from benchmarks.costs import Cost, evaluation_cost, step_cost
-from benchmarks.record import chosen_folder, console, write
+from benchmarks.record import console, write
 from benchmarks.roofline_figure import Point, Roof, duration, roofline_figure
 from experiments.cifar100_subsets import PRESETS
 from jaxinfl import Recipe, recipes
+from jaxinfl.arguments import as_typed
 from jaxinfl.models import REGISTRY, build_model
 from jaxinfl.training.programs import EVALUATION_BATCH
 
@@ -32,7 +33,7 @@ Arithmetic = Literal["float32", "tf32", "bfloat16"]
 NUM_MODELS = 2000
 """Models of the paper's Figure 1, for which the GPU-hours are."""
 SHARES = (1.0, 0.6, 0.3)
-"""Of the rate at the limit."""
+"""Shares of the rate at the limit for which GPU-hours are given."""
 ASSUMPTIONS = """\
 operations: one float32 step as XLA counts it before optimization, convolutions as matrix products; whole batches, the
   padding of an epoch's last one included; the few percent outside matrix products run at the same peak
@@ -133,13 +134,13 @@ class Limit:
     binds: Literal["compute", "memory"]
     seconds_per_model: float
     gpu_hours: dict[str, float]
-    """Of `NUM_MODELS` models, by the share of the limit's rate that is reached."""
+    """GPU-hours of `NUM_MODELS` models, by the share of the limit's rate that is reached."""
     gpu_hours_fused_traffic: float
     """The same at the whole limit, with the traffic of today's program (float32) in place of the least."""
 
 
 def model_cost(entry: Entry) -> Cost:
-    """Of the whole training and the evaluation of one model."""
+    """Work of the whole training and the evaluation of one model."""
     model = build_model(entry.model, image_shape=entry.image_shape, num_classes=entry.num_classes)
     # The network alone, on images that are cropped already, and a batch in one piece.
     recipe = dataclasses.replace(entry.recipe, resized_crop=None, microbatch=None)
@@ -165,7 +166,7 @@ def limit(cost: Cost, gpu: GPU, arithmetic: Arithmetic) -> Limit:
 
 def main(config: Config) -> Path:
     """Count, print and write; returns the JSON file."""
-    config = dataclasses.replace(config, out=chosen_folder(config.out))
+    config = dataclasses.replace(config, out=as_typed(config.out, "--out"))
     chosen = [entry for entry in ENTRIES if entry.quick or not config.quick]
     for entry in chosen:
         if entry.model not in REGISTRY:

@@ -16,7 +16,7 @@ from jaxinfl.plots import STYLE
 
 _ROOF_STYLES = (("#9aa5b1", "-"), ("#9aa5b1", "--"), ("#333333", "-"), ("#333333", "--"))
 _MARKS = {3600: (0.001, 0.01, 0.1, 1, 10), 60: (2, 20), 1: (3, 30, 300)}
-"""Of an axis of durations, about a factor of ten apart, by units an hour."""
+"""Marks of an axis of durations, about a factor of ten apart, by units an hour."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _draw_hours(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def duration(hours: float) -> str:
-    """In the unit that fits."""
+    """A duration in the unit that fits."""
     value, unit = next(
         ((hours * size, unit) for size, unit in ((1, "h"), (60, "min")) if hours * size >= 0.9999), (3600 * hours, "s")
     )

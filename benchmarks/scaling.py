@@ -30,8 +30,9 @@ import benchmarks
 import jaxinfl
 from benchmarks.compare import interleaved
 from benchmarks.figures import Panel, growth
-from benchmarks.record import chosen_folder, console, describe_machine, write
+from benchmarks.record import console, describe_machine, write
 from benchmarks.scaling_worker import RATIO, RECIPE, Worker
+from jaxinfl.arguments import as_typed
 from jaxinfl.devices import num_cores
 from jaxinfl.influence import joint_counts
 
@@ -100,7 +101,7 @@ class DeviceWorker:
         self._answer()
 
     def seconds_per_model(self) -> float:
-        """Of one run."""
+        """Wall-clock seconds that a model of one run takes."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -123,7 +124,7 @@ class DeviceWorker:
 
 def main(config: Config) -> Path:
     """Measure and report; returns the JSON file."""
-    config = dataclasses.replace(config, out=chosen_folder(config.out))
+    config = dataclasses.replace(config, out=as_typed(config.out, "--out"))
     if config.quick:
         config = dataclasses.replace(QUICK, out=config.out)
     console.print("training, models and training examples")

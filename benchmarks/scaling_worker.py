@@ -18,7 +18,7 @@ from jaxinfl.training.execution import choose_execution
 
 RECIPE = Recipe(epochs=4, batch_size=64)
 RATIO = 0.75
-"""Of 1024 examples, and of their halves and doubles, it makes whole batches."""
+"""Share of the examples in a subset; it makes whole batches of 1024 examples, their halves and doubles."""
 NUM_TEST = 256
 
 
@@ -36,7 +36,7 @@ class Worker:
         self._keys = jax.random.split(jax.random.key(0), models)
 
     def seconds_per_model(self) -> float:
-        """Of training and evaluation, from the moment when it is planned and about to start."""
+        """Seconds of training and evaluating a model, from the moment when its cost is told and it is about to start."""
         begun: list[float] = []
         jaxinfl.train_ensemble(
             self._masks,

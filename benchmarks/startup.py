@@ -27,7 +27,8 @@ from rich.table import Table
 import benchmarks
 from benchmarks.compare import interleaved
 from benchmarks.figures import stacked_bars
-from benchmarks.record import chosen_folder, console, describe_machine, write
+from benchmarks.record import console, describe_machine, write
+from jaxinfl.arguments import as_typed
 
 EMPTY, FILLED = "empty caches", "filled caches"
 TARGETS = {EMPTY: 15.0, FILLED: 4.0}
@@ -101,7 +102,7 @@ def start(model: str, cache: Path) -> dict[str, float]:
 
 def main(config: Config) -> Path:
     """Measure and report; returns the JSON file."""
-    config = dataclasses.replace(config, out=chosen_folder(config.out))
+    config = dataclasses.replace(config, out=as_typed(config.out, "--out"))
     if config.quick:
         config = dataclasses.replace(config, model="small_mlp", rounds=1)
     starts = Starts(config.model)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from experiments.compilation_cache import use_compilation_cache
 from jaxinfl import Dataset, DatasetUnavailable, Recipe, RunDirectoryError, load_dataset
-from jaxinfl.arguments import as_path
+from jaxinfl.arguments import as_typed
 from jaxinfl.datasets import stratified_mask
 from jaxinfl.provenance import command
 from jaxinfl.training.interrupts import Interrupted
@@ -127,16 +127,13 @@ def load(config: Options, experiment: str, preset: str) -> tuple[Dataset, Path]:
 
 
 def results_folder(out: Path | None) -> Path | None:
-    """The folder of `--out`, as it is typed: relative ones stay so, for what is printed.
+    """The folder of `--out`, if one is named.
 
     Raises:
       Mistake: it is a URL.
     """
-    if out is None:
-        return None
     with mistakes():
-        as_path(out, "--out", "a folder")
-    return out.expanduser()
+        return None if out is None else as_typed(out, "--out")
 
 
 def _part(data: Dataset, train_examples: int | None, test_examples: int | None) -> Dataset:

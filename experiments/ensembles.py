@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,8 +37,25 @@ class Request:
     initial: Callable[[Mapping[str, Ensemble]], Variables] | None = None
     """Weights to start from, given the ensembles that came before; None starts at random."""
     complete: Callable[[Mapping[str, Ensemble]], "Request"] | None = None
-    """The request itself, given the ensembles that came before, where these decide values in it. A plan is made from what
+    """The request itself, given the ensembles that came before, where these decide values in it. The cost is told from what
     is written here, so numbers of models and sizes of subsets must be the final ones."""
+
+    @property
+    def depends(self) -> bool:
+        """Whether it follows from the ensembles before."""
+        return self.initial is not None or self.complete is not None
+
+    def arguments(self, data: Dataset, model: str) -> dict[str, Any]:
+        """What `train_ensemble` and `training_cost` both take."""
+        return {
+            "masks": self.masks,
+            "keys": self.keys,
+            "data": data,
+            "model": self.model or model,
+            "recipe": self.recipe,
+            "overrides": self.overrides,
+            "keep_weights": self.keep_weights,
+        }
 
 
 @dataclass
@@ -115,8 +133,7 @@ def _parsed(part: str | None) -> tuple[int, int] | None:
 
 def _finished(request: Request, before: Mapping[str, Ensemble] | None, out: Path) -> Ensemble | None:
     """The ensemble, if all its models are there and what it may depend on, the ensembles `before`, is known."""
-    depends = request.initial is not None or request.complete is not None
-    if not (out / request.name).exists() or (depends and before is None):
+    if not (out / request.name).exists() or (request.depends and before is None):
         return None
     with _diverged_models_are_no_news():
         ensemble = Ensemble.open(out / request.name).with_diverged()
@@ -125,20 +142,11 @@ def _finished(request: Request, before: Mapping[str, Ensemble] | None, out: Path
 
 def _cost(request: Request, before: Mapping[str, Ensemble] | None, data: Dataset, model: str, out: Path) -> Cost:
     """What the ensemble costs; of what is not trained yet (`before` is None) and it depends on, only the size matters."""
-    depends = request.initial is not None or request.complete is not None
+    # Without weights to start from, random ones cost the same, but are another run.
+    run_dir = None if request.depends else out / request.name
     if before is not None and request.complete is not None:
         request = request.complete(before)
-    return jaxinfl.training_cost(
-        request.masks,
-        request.keys,
-        data=data,
-        model=request.model or model,
-        recipe=request.recipe,
-        # Without weights to start from, random ones cost the same, but are another run.
-        run_dir=None if depends else out / request.name,
-        overrides=request.overrides,
-        keep_weights=request.keep_weights,
-    )
+    return jaxinfl.training_cost(**request.arguments(data, model), run_dir=run_dir)
 
 
 def _train(
@@ -151,21 +159,14 @@ def _train(
     part: tuple[int, int] | None,
 ) -> Ensemble:
     """The ensemble with its diverged models, of which the experiments say themselves what they do with them."""
-    depends = request.initial is not None or request.complete is not None
-    if part is not None and depends and finished and not all(each.complete for each in finished.values()):
+    if part is not None and request.depends and finished and not all(each.complete for each in finished.values()):
         raise Mistake(f"{request.title}: they follow from the models before, of which not every part is there yet.")
     if request.complete is not None:
         request = request.complete(finished)
     with _diverged_models_are_no_news():
         return jaxinfl.train_ensemble(
-            request.masks,
-            request.keys,
-            data=data,
-            model=request.model or model,
-            recipe=request.recipe,
+            **request.arguments(data, model),
             run_dir=out / request.name,
-            overrides=request.overrides,
-            keep_weights=request.keep_weights,
             initial=None if request.initial is None else request.initial(finished),
             part=part,
             max_diverged=request.max_diverged,

@@ -76,6 +76,16 @@ def as_path(value: Any, name: str, takes: str) -> Path:
         raise ValueError(f"{name} is {shown(text)}: {error} Write the folder out.") from None
 
 
+def as_typed(folder: Path, name: str) -> Path:
+    """A folder from a command line, with ~ replaced; a relative one stays so, for what is printed.
+
+    Raises:
+      ValueError: it is a URL, or cannot be the name of a folder.
+    """
+    as_path(folder, name, "a folder")
+    return folder.expanduser()
+
+
 def cache_folder(name: str) -> Path:
     """The folder of one kind of files that may be deleted at any time, in the user's cache (XDG_CACHE_HOME or ~/.cache)."""
     chosen = os.environ.get("XDG_CACHE_HOME")
@@ -102,6 +112,7 @@ __all__ = [
     "MOST_BYTES",
     "as_array",
     "as_path",
+    "as_typed",
     "cache_folder",
     "check_choice",
     "check_seed",

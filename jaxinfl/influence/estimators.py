@@ -90,7 +90,7 @@ def memorized(
 def _memorization(
     masks: ArrayLike, train_score: ArrayLike
 ) -> tuple[Float32[np.ndarray, " train"], Float64[np.ndarray, " train"]]:
-    """In float32, as it is reported, and in float64, as it is compared."""
+    """Memorization in float32, as it is reported, and in float64, as it is compared."""
     checked = check_masks(masks)
     num_models, num_train = checked.shape
     scores = check_score(train_score, num_models, "train_score", num_columns=num_train)

@@ -29,7 +29,7 @@ class IOUCurve:
     """
 
     thresholds: Float64[np.ndarray, " thresholds"]
-    """In the unit of the score."""
+    """Thresholds in the unit of the score."""
     num_models: Int[np.ndarray, " sizes"]
     """Models in each of the two estimates."""
     values: Float64[np.ndarray, "sizes repeats thresholds"]

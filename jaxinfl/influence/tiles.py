@@ -124,7 +124,7 @@ class StoredTiles:
             return jnp.pad(block, ((0, missing), (0, 0)), constant_values=jnp.nan) if missing else block
 
     def limits(self, thresholds: Float[np.ndarray, " thresholds"]) -> Float32[np.ndarray, "1 thresholds"]:
-        """As those of `FloatTiles`."""
+        """What an influence has to reach, by the rule of `FloatTiles`."""
         return thresholds.astype(np.float32)[None, :]
 
 

@@ -24,9 +24,9 @@ class TopPairs:
     train_index: Int[np.ndarray, " pairs"]
     test_index: Int[np.ndarray, " pairs"]
     influence: Float32[np.ndarray, " pairs"]
-    """Of the training on the test example, in the unit of `test_score`."""
+    """Influence of the training on the test example, in the unit of `test_score`."""
     memorization: Float32[np.ndarray, " pairs"]
-    """Of the training example, in the unit of `train_score`."""
+    """Memorization of the training example, in the unit of `train_score`."""
 
 
 def top_pairs(

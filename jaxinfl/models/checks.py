@@ -191,7 +191,8 @@ def _warn_of_training(name: str, heads: int, stats: int, has_dropout: bool) -> N
 
 
 _SCALES = (1.0, 0.1, 0.01)
-"""Scales of random weights that are tried in turn. Large weights saturate what follows, a softmax for instance, so that a change is lost in it."""
+"""Scales of random weights that are tried in turn. Large weights saturate what follows, a softmax for instance, so that a
+change is lost in it."""
 
 
 def _largest_change(apply: Apply, variables: Variables, image_shape: tuple[int, int, int], train: bool) -> float:

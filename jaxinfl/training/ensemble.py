@@ -90,8 +90,8 @@ def train_ensemble(
       recipe: how each model is trained; `Recipe()` by default.
       run_dir: where finished models are kept, a shard at a time. Called again with the same arguments, training goes
         on where it stopped, killed at any moment or not, and comes to the same bits. Called with more masks and keys than
-        the run has, of which the first are equal, it trains the rest; nothing of the old models is touched. Ctrl-C and SIGTERM save what is on
-        the way and leave. One process at a time may write there. None keeps everything in memory.
+        the run has, of which the first are equal, it trains the rest; nothing of the old models is touched. Ctrl-C and
+        SIGTERM save what is on the way and leave. One process at a time may write there. None keeps everything in memory.
       shard_size: models written together; by default what takes some 10 seconds. A run that exists keeps its own.
       width: models trained at once on a device (vmap); by default 1 on a CPU and 32 elsewhere.
       conv: lowering of convolutions, "native" (there also gradients of narrow dense layers), "patches" or "stock"; by
