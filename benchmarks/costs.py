@@ -18,7 +18,7 @@ from jaxinfl import Recipe
 from jaxinfl.models import Model
 from jaxinfl.models.lowering import conv_lowering
 from jaxinfl.training.programs import EVALUATION_BATCH
-from jaxinfl.training.step import DeviceData, Keys, Scores, State, _update, evaluate, start
+from jaxinfl.training.step import DeviceData, Keys, Scores, State, Training, _update, evaluate, start
 
 Lowering = Literal["patches", "stock"]
 
@@ -105,7 +105,7 @@ def _step(model: Model, recipe: Recipe, image_shape: tuple[int, int, int], conv:
     # A function of its own for each lowering: JAX keeps traces by function, and the lowering is no argument.
     def step(data: DeviceData, state: State, index: Any, counted: Any, key: Any, rate: Any) -> State:
         with conv_lowering(conv):
-            return _update(model, recipe, data, state, index, counted, key, rate)
+            return _update(Training(model, recipe), data, state, index, counted, key, rate)
 
     index, counted = (jax.ShapeDtypeStruct((recipe.batch_size,), dtype) for dtype in (jnp.int32, jnp.bool_))
     return Program(step, (data, state, index, counted, key, jax.ShapeDtypeStruct((), jnp.float32)))
@@ -117,7 +117,7 @@ def _evaluation(model: Model, recipe: Recipe, image_shape: tuple[int, int, int],
 
     def evaluation(data: DeviceData, state: State) -> Scores:
         with conv_lowering(conv):
-            return evaluate(model, recipe, data, state, once, EVALUATION_BATCH)
+            return evaluate(Training(model, recipe), data, state, once, EVALUATION_BATCH)
 
     return Program(evaluation, (data, state))
 
@@ -132,7 +132,7 @@ def _shapes(
     key = jax.eval_shape(lambda: jax.random.key(0))
     mask = shape((examples,), jnp.bool_)
     state = jax.eval_shape(
-        lambda data, mask, key: start(model, recipe, data, mask, Keys(key, key, key)), data, mask, key
+        lambda data, mask, key: start(Training(model, recipe), data, mask, Keys(key, key, key)), data, mask, key
     )
     return data, state, key
 

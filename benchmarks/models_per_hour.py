@@ -49,10 +49,11 @@ from jaxinfl import Dataset
 from jaxinfl.arguments import as_typed
 from jaxinfl.devices import num_cores
 from jaxinfl.models import Model, build_model
-from jaxinfl.training.execution import choose_execution
-from jaxinfl.training.keys import ModelKeys
+from jaxinfl.training.loop import make_segment
+from jaxinfl.training.machine import choose_execution
+from jaxinfl.training.per_model import ModelKeys
 from jaxinfl.training.programs import build_programs
-from jaxinfl.training.spans import span
+from jaxinfl.training.step import Training
 
 NetworkName = Literal["digits", "cifar", "mnist", "small_mlp"]
 
@@ -164,9 +165,9 @@ class OurTraining:
     def __init__(self, network: Network, data: Dataset, model: Model, *, conv: Literal["patches"] | None = None):
         execution = choose_execution(model, network.recipe, data, conv=conv)
         self.conv, self.steps = execution.conv, float(execution.group * network.steps(data.num_train))
-        self._programs = build_programs(model, network.recipe, execution, tuple(jax.devices()))
+        self._programs = build_programs(Training(model, network.recipe), execution, tuple(jax.devices()))
         self._data = self._programs.place_data(data)
-        self._whole = span(0, network.epochs)
+        self._whole = make_segment(0, network.epochs)
         keys = ModelKeys.split(jax.random.split(jax.random.key(0), execution.group))
         masks = jaxinfl.draw_subsets(execution.group, data.num_train)
         self._masks, self._keys = self._programs.place(masks, keys)

@@ -14,7 +14,7 @@ import numpy as np
 import jaxinfl
 from jaxinfl import Dataset, Recipe
 from jaxinfl.models import build_model
-from jaxinfl.training.execution import choose_execution
+from jaxinfl.training.machine import choose_execution
 
 RECIPE = Recipe(epochs=4, batch_size=64)
 RATIO = 0.75

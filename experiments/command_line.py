@@ -18,8 +18,8 @@ from jaxinfl import Dataset, DatasetUnavailable, Recipe, RunDirectoryError, load
 from jaxinfl.arguments import as_typed
 from jaxinfl.datasets import stratified_mask
 from jaxinfl.provenance import command
+from jaxinfl.training import OutOfMemory, TooManyDiverged
 from jaxinfl.training.interrupts import Interrupted
-from jaxinfl.training.limits import OutOfMemory, TooManyDiverged
 
 Config = TypeVar("Config", bound="Options")
 

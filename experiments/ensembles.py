@@ -15,7 +15,8 @@ import jaxinfl
 from experiments.command_line import Mistake, NothingMore, console, mistakes
 from jaxinfl import Cost, Dataset, Ensemble, ModelKeys, Recipe
 from jaxinfl.models import Variables
-from jaxinfl.training.sizes import format_bytes, format_seconds
+from jaxinfl.training import Job, cost_of_job
+from jaxinfl.units import format_bytes, format_seconds
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,9 @@ def _cost(request: Request, before: Mapping[str, Ensemble] | None, data: Dataset
     run_dir = None if request.depends else out / request.name
     if before is not None and request.complete is not None:
         request = request.complete(before)
-    return jaxinfl.training_cost(**request.arguments(data, model), run_dir=run_dir)
+    arguments = request.arguments(data, model)
+    keep_weights = arguments.pop("keep_weights")
+    return cost_of_job(Job.make(**arguments), run_dir, keep_weights=keep_weights)
 
 
 def _train(

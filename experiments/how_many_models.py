@@ -43,7 +43,7 @@ from experiments.planner_simulations import KINDS, draw_run, make_world
 from jaxinfl import Cost, Ensemble, ModelPlan, Recipe, recipes
 from jaxinfl.influence import IOUCurve
 from jaxinfl.statistics.planner import FEWEST_MODELS
-from jaxinfl.training.sizes import format_seconds
+from jaxinfl.units import format_seconds
 
 Run = tuple[np.ndarray, np.ndarray, np.ndarray]
 """masks, train_correct, test_correct."""

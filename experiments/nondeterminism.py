@@ -186,17 +186,7 @@ def _augmented(
     if views == "one":
         return None
     console.print(f"\nPredicting with {name} over {views} views of each image ...")
-    execution = runs.attributes["execution"]
-    found = jaxinfl.predict(
-        runs.weights(rows),
-        runs.masks[rows],
-        data=data,
-        model=name,
-        recipe=config.recipe,
-        views=views,
-        width=execution["width"],
-        conv=execution["conv"],
-    )
+    found = runs.predict(models=rows, views=views, data=data, model=name)
     return found.test_prediction[~found.diverged]
 
 

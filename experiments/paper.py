@@ -23,7 +23,7 @@ import tyro
 from experiments.command_line import Mistake, console, results_folder
 from jaxinfl import provenance
 from jaxinfl.report import Illustration, Section, Table, write_page
-from jaxinfl.training.sizes import format_seconds
+from jaxinfl.units import format_seconds
 
 EXPERIMENTS = ("cifar100_subsets", "nondeterminism", "finetune_vs_retrain", "models_needed", "leave_one_out", "sweep")
 """The experiments in the order of the paper: Sections 3, 4.1, 4.2, 4.3, Equation 1, Appendix A.3."""

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 import jaxinfl
-from jaxinfl.training import spans
+from jaxinfl.training import loop
 
 
 class Announced:
@@ -25,7 +25,7 @@ def main(run_dir: str, models: int, cache: str) -> None:
     """Prints "called" from inside the call of `train_ensemble`, and "returned" after it."""
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    spans.CALL_SECONDS = 0.1
+    loop.CALL_SECONDS = 0.1
     data = jaxinfl.load_dataset("digits")
     jaxinfl.train_ensemble(
         Announced(jaxinfl.draw_subsets(models, data.num_train, seed=0)),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.command_line import NothingMore
-from jaxinfl.training import ensemble
+from jaxinfl.training import run
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,14 +29,14 @@ def run_here(monkeypatch, capsys, program: str, *arguments: str) -> tuple[int, s
 
 
 def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures: set[str], runs: set[str]) -> dict:
-    """Plan, run, run again; returns the results.
+    """Tell the cost, run, run again; returns the results.
 
-    A plan trains and writes nothing, before the run and after it; a second run trains nothing and says the same.
+    Telling the cost trains and writes nothing, before the run and after it; a second run trains nothing and says the same.
     """
     out = folder / "results"
     config = dataclasses.replace(config, out=out)
     with monkeypatch.context() as patch:
-        patch.setattr(ensemble, "finished_shards", _no_training)
+        patch.setattr(run, "finished_shards", _no_training)
         with pytest.raises(NothingMore):
             main(dataclasses.replace(config, cost=True))
     assert not out.exists() and "In all" in capsys.readouterr().out
@@ -51,7 +51,7 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
     assert written["config"]["preset"] == "tiny" and written["section"]["finding"]
 
     with monkeypatch.context() as patch:
-        patch.setattr(ensemble, "finished_shards", _no_training)
+        patch.setattr(run, "finished_shards", _no_training)
         # Drawn once: a figure takes seconds to lay out and save.
         patch.setattr("experiments.outcome.save_figure", lambda figure, directory, name: [directory / f"{name}.png"])
         main(config)

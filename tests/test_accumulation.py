@@ -11,7 +11,7 @@ import jaxinfl
 from jaxinfl import Recipe, train_ensemble
 from jaxinfl.models import SmallCNN, Variables, build_model
 from jaxinfl.training import step
-from jaxinfl.training.spans import span
+from jaxinfl.training.loop import make_segment
 from tests.conftest import make_data
 from tests.test_step import KEYS
 
@@ -37,9 +37,9 @@ def one_step(model, recipe, data, size):
     index = jnp.where(jnp.arange(recipe.batch_size) < size, jnp.arange(recipe.batch_size) * 2, 0)
     counted = jnp.arange(recipe.batch_size) < size
     on_device = device_data(data)
-    before = step.start(model, recipe, on_device, jnp.ones(data.num_train, bool), KEYS)
+    before = step.start(step.Training(model, recipe), on_device, jnp.ones(data.num_train, bool), KEYS)
     key = jax.random.key(4)
-    after = step._update(model, recipe, on_device, before, index, counted, key, jnp.float32(0.1))
+    after = step._update(step.Training(model, recipe), on_device, before, index, counted, key, jnp.float32(0.1))
     return before, after, index
 
 
@@ -82,10 +82,10 @@ def test_every_included_example_is_seen_exactly_once_an_epoch(size, monkeypatch)
     """Rule 2 in parts of 4 of batches of 8; an excluded example is never read (rule 1)."""
     mask = np.random.default_rng(size).permutation(30) < size
 
-    def count(model, recipe, data, state, index, counted, *_):
+    def count(training, data, state, batch, *_):
         tally = {
-            "counted": state.variables.stats["counted"].at[index].add(counted.astype(jnp.int32)),
-            "read": state.variables.stats["read"].at[index].add(1),
+            "counted": state.variables.stats["counted"].at[batch.examples].add(batch.counted.astype(jnp.int32)),
+            "read": state.variables.stats["read"].at[batch.examples].add(1),
         }
         return step.Gradient(state.variables.params, jnp.float32(0), tally)
 
@@ -96,7 +96,7 @@ def test_every_included_example_is_seen_exactly_once_an_epoch(size, monkeypatch)
     params = {"w": jnp.zeros(1)}
     optimizer = step.make_optimizer(recipe).init(params)
     state = step.State(Variables(params, zeros), optimizer, jnp.zeros(1), jnp.ones(1), jnp.float32(0))
-    state = step.advance(PLAIN, recipe, data, state, jnp.asarray(mask), KEYS, span(0, 3))
+    state = step.advance(step.Training(PLAIN, recipe), data, state, jnp.asarray(mask), KEYS, make_segment(0, 3))
     np.testing.assert_array_equal(state.variables.stats["counted"], 3 * mask)
     assert not np.asarray(state.variables.stats["read"])[~mask].any()
     # Parts that hold only padding are not run.

@@ -9,6 +9,7 @@ import jaxinfl
 ORDER = [
     "arguments",
     "undefined",
+    "units",
     "provenance",
     "devices",
     "datasets",

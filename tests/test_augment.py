@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxinfl import Recipe
-from jaxinfl.training.augment import (
+from jaxinfl.training.views import (
     DrawnViews,
     central_view,
     draw_resized_crops,

@@ -9,9 +9,9 @@ import pytest
 
 from jaxinfl import Ensemble
 from jaxinfl.store.checkpoint import CheckpointFile
-from jaxinfl.training import ensemble, job, loop, spans
+from jaxinfl.training import ensemble, job, loop, run, tuning
 from jaxinfl.training.interrupts import Interrupted, Terminated
-from jaxinfl.training.spans import Cut, Position
+from jaxinfl.training.loop import Position, Segments
 from tests.small_run import MODELS, assert_same, train
 
 
@@ -23,7 +23,7 @@ class Killed(BaseException):
 def small_groups():
     """Groups of four models: two devices, two at once on each, one after another none."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxinfl.training.execution.CALL_FLOPS", 0.0)
+        patch.setattr("jaxinfl.training.machine.CALL_FLOPS", 0.0)
         yield
 
 
@@ -35,7 +35,7 @@ def whole(toy, small_groups):
 @pytest.fixture
 def calls(monkeypatch):
     """Calls of a single step, all in one shard; those that a test makes, as (first model, epoch, step)."""
-    monkeypatch.setattr(spans, "CALL_SECONDS", 1e-9)
+    monkeypatch.setattr(loop, "CALL_SECONDS", 1e-9)
     made = []
     train_group = loop.ShardTraining._train_group
 
@@ -88,7 +88,7 @@ def leaves(runs):
 def test_signals_save_and_leave(toy, whole, calls, tmp_path, monkeypatch, capsys, number, error):
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        share, asked = Cut.share, []
+        share, asked = Segments.share, []
 
         def signalled(self, position):
             if position == (1, 3) and not asked:
@@ -96,7 +96,7 @@ def test_signals_save_and_leave(toy, whole, calls, tmp_path, monkeypatch, capsys
                 os.kill(os.getpid(), number)
             return share(self, position)
 
-        patch.setattr(Cut, "share", signalled)
+        patch.setattr(Segments, "share", signalled)
         with pytest.raises(error) as caught:
             train(toy, tmp_path / "run", shard_size=MODELS)
     assert number != signal.SIGTERM or caught.value.code == 143
@@ -115,8 +115,8 @@ def test_signals_are_answered_from_the_call_to_the_return(
     where = {
         "arguments": (ensemble, "check_place"),
         "model": (job, "build_model"),
-        "cost": (ensemble, "measured"),
-        "description": (ensemble, "describe_run"),
+        "cost": (tuning, "measure_cost"),
+        "description": (run, "describe_run"),
         "results": (Ensemble, "open"),
     }[moment]
     original = getattr(*where)
@@ -154,7 +154,7 @@ def test_signals_are_not_touched_without_a_directory(toy, monkeypatch):
 
     before = signal.signal(signal.SIGTERM, handler)
     try:
-        monkeypatch.setattr(ensemble, "describe_run", lambda *args: os.kill(os.getpid(), signal.SIGTERM))
+        monkeypatch.setattr(run, "describe_run", lambda *args: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Killed):
             train(toy)
     finally:
@@ -196,8 +196,8 @@ def test_a_damaged_checkpoint_is_not_used(toy, whole, calls, tmp_path, monkeypat
 def test_cut():
     """Every step once, in order, in calls that are not longer than asked for."""
     for epochs, steps, most in ((3, 5, 1), (3, 5, 2), (3, 5, 5), (7, 5, 12), (2, 5, 100), (0, 5, 3)):
-        cut, at = Cut(epochs, steps, most), 0
-        for span, reached in cut.calls(Position(0)):
+        cut, at = Segments(epochs, steps, most), 0
+        for span, reached in cut.after(Position(0)):
             first = int(span.first_epoch) * steps + int(span.first_step)
             assert first == at
             at = reached.epoch * steps + reached.step
@@ -206,5 +206,5 @@ def test_cut():
                 assert (int(span.first_step), reached.step) == (0, 0)
         assert at == epochs * steps
         assert cut.one_call == (epochs * steps <= most)
-    assert Cut.of(3, 5, seconds_per_step=2.0).steps_per_call == 2
-    assert Cut(4, 10, 3).share(Position(1, 5)) == 0.375
+    assert Segments.divide(3, 5, seconds_per_step=2.0).steps_per_call == 2
+    assert Segments(4, 10, 3).share(Position(1, 5)) == 0.375

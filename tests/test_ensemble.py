@@ -11,7 +11,7 @@ from flax import nnx
 import jaxinfl
 from jaxinfl import ModelKeys, Recipe, train_ensemble
 from jaxinfl.models import build_model
-from jaxinfl.training.limits import TooManyDiverged
+from jaxinfl.training.run import TooManyDiverged
 from tests.small_ensembles import RECIPE, assert_same, keys_of, subsets, tiny_cnn, train
 
 

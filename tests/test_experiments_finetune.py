@@ -9,7 +9,7 @@ from experiments.command_line import Mistake
 from experiments.finetune_report import Network, finding, paper_words
 from experiments.finetune_vs_retrain import PRESETS, check, dropped, fine_tuning, last_rate, main, requests
 from jaxinfl import Ensemble, Recipe, plots, recipes
-from jaxinfl.training.limits import TooManyDiverged
+from jaxinfl.training.run import TooManyDiverged
 from tests.small_experiments import check_end_to_end
 
 

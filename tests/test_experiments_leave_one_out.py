@@ -12,7 +12,7 @@ from experiments.leave_one_out import PRESETS, _example, check, choose, main, me
 from experiments.leave_one_out_report import Findings, finding, numbers, outcome
 from jaxinfl import Ensemble, Recipe, memorization, models_needed
 from jaxinfl.statistics import newcombe_interval, newcombe_paired_interval
-from jaxinfl.training.limits import TooManyDiverged
+from jaxinfl.training.run import TooManyDiverged
 from tests.conftest import make_data
 from tests.small_experiments import check_end_to_end
 

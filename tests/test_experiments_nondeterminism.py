@@ -18,7 +18,7 @@ from experiments.nondeterminism_report import (
 )
 from experiments.paper_numbers import BOTH, INIT, ORDER, RESNET, TABLE_2, TABLE_3
 from jaxinfl import Recipe, plots, recipes
-from jaxinfl.training.limits import TooManyDiverged
+from jaxinfl.training.run import TooManyDiverged
 from tests.small_experiments import check_end_to_end
 
 FIGURES = {"figure2a", "figure4"}

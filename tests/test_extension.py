@@ -76,7 +76,7 @@ def test_a_part_of_the_rows_that_is_never_begun_leaves_the_run_complete(toy, tmp
     path = tmp_path / "run"
     begin(toy, path)
     with monkeypatch.context() as patch:
-        patch.setattr("jaxinfl.training.ensemble.describe_run", None)
+        patch.setattr("jaxinfl.training.run.describe_run", None)
         with pytest.raises(TypeError):
             train(MASKS, KEYS, toy, run_dir=path)
     assert Ensemble.open(path).complete and Ensemble.open(path).num_models == 4

@@ -7,8 +7,8 @@ import pytest
 
 from jaxinfl import Ensemble, devices
 from jaxinfl.store import RunStore, WriteFailed
-from jaxinfl.training import arguments
-from jaxinfl.training.limits import OutOfMemory
+from jaxinfl.training import run
+from jaxinfl.training.machine import OutOfMemory
 from tests.small_run import assert_same, train
 
 
@@ -67,7 +67,7 @@ def test_a_folder_that_is_read_only(toy, tmp_path, monkeypatch):
 
 
 def test_the_disk_is_looked_at_before_the_start(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(arguments, "free_bytes", lambda path: 1000)
+    monkeypatch.setattr(run, "free_bytes", lambda path: 1000)
     with pytest.raises(WriteFailed, match=r"may need \d\.\d+ kB more, but 1 kB are free on its disk\. Free some space"):
         train(toy, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -7,9 +7,9 @@ import pytest
 
 from jaxinfl import Recipe
 from jaxinfl.models import REGISTRY, build_model
-from jaxinfl.training.execution import GPU_WIDTH, Execution
-from jaxinfl.training.programs import Programs, build_programs
-from jaxinfl.training.step import DeviceData, Keys, Span
+from jaxinfl.training.machine import GPU_WIDTH
+from jaxinfl.training.programs import Execution, Programs, build_programs
+from jaxinfl.training.step import DeviceData, Keys, Segment, Training
 
 SHAPES = {"small_inception": (32, 32, 3), "resnet18": (32, 32, 3), "inception_v3": (299, 299, 3)}
 NUM_TRAIN, NUM_TEST, CLASSES = 96, 32, 10
@@ -44,11 +44,11 @@ def check_that_it_lowers(name, recipe, shape):
     """Start, training and evaluation of a model on stored images of one shape."""
     model = build_model(name, image_shape=recipe.input_shape(shape), num_classes=CLASSES)
     execution = Execution("gpu", num_devices=1, lanes=1, width=GPU_WIDTH, conv="patches")
-    programs = build_programs(model, recipe, execution, (jax.devices()[0],))
+    programs = build_programs(Training(model, recipe), execution, (jax.devices()[0],))
     data, masks, keys = abstract_arguments(programs, shape)
     states = jax.eval_shape(programs.start, data, masks, keys)
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    arguments = {programs.advance: (data, states, masks, keys, Span(number, number, number, number))}
+    arguments = {programs.advance: (data, states, masks, keys, Segment(number, number, number, number))}
     arguments[programs.evaluate] = (data, states, masks, number)
     if recipe.compute_dtype == "float32":  # initial weights are in any case
         arguments[programs.start] = (data, masks, keys)

@@ -14,7 +14,7 @@ from jaxinfl.models import build_model
 from jaxinfl.models.lowering import default_lowering
 from jaxinfl.models.normalize import normalize, relu_of_normalized_conv
 from jaxinfl.native import library
-from jaxinfl.training.execution import choose_execution
+from jaxinfl.training.machine import choose_execution
 
 needs_compiler = pytest.mark.skipif(native.why_unavailable() is not None, reason=f"{native.why_unavailable()}")
 

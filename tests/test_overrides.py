@@ -11,7 +11,7 @@ from flax import nnx
 from jaxinfl import Ensemble, Recipe, RunDirectoryError, train_ensemble
 from jaxinfl.models import build_model
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
-from jaxinfl.training.overrides import OVERRIDABLE, with_overrides
+from jaxinfl.training.per_model import OVERRIDABLE, with_overrides
 from tests.small_ensembles import stopped_after_one_shard
 
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=0.05)

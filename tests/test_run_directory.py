@@ -41,7 +41,7 @@ def test_interrupted_and_continued_equals_uninterrupted(toy, base, tmp_path, mon
 
 def test_a_finished_run_is_read_and_not_trained(toy, tmp_path, monkeypatch):
     runs = train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run")
-    monkeypatch.setattr("jaxinfl.training.ensemble.Machine", None)
+    monkeypatch.setattr("jaxinfl.training.tuning.Machine", None)
     costs = []
     assert_same(train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", on_cost=costs.append), runs)
     assert not costs

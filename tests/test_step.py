@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jaxinfl import Recipe
 from jaxinfl.models import Variables, WithAuxiliary, build_model
 from jaxinfl.training import step
-from jaxinfl.training.spans import span
+from jaxinfl.training.loop import make_segment
 from tests import reference
 
 KEYS = step.Keys(*jax.random.split(jax.random.key(0), 3))
@@ -20,7 +20,7 @@ def seen_by(mask, batch_size, epochs, monkeypatch):
     """How often each example is counted, and how often it is read at all."""
     num_train = len(mask)
 
-    def count(model, recipe, data, state, index, counted, key, rate):
+    def count(training, data, state, index, counted, key, rate):
         params = state.variables.params
         tally = {
             "counted": params["counted"].at[index].add(counted.astype(jnp.int32)),
@@ -37,7 +37,7 @@ def seen_by(mask, batch_size, epochs, monkeypatch):
     )
     state = step.State(Variables(zeros, ()), (), blank, blank, jnp.float32(0))
     recipe = Recipe(batch_size=batch_size, epochs=max(epochs, 1), schedule="constant")
-    state = step.advance(model, recipe, data, state, jnp.asarray(mask), KEYS, span(0, epochs))
+    state = step.advance(step.Training(model, recipe), data, state, jnp.asarray(mask), KEYS, make_segment(0, epochs))
     return state.variables.params
 
 

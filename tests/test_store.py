@@ -11,9 +11,9 @@ import pytest
 import xarray
 
 from jaxinfl import Ensemble, RunDirectoryError
-from jaxinfl.store import Layout, RowArray, RunStore, WriteFailed, saved
+from jaxinfl.store import Layout, RowArray, RunStore, WriteFailed, array_file
 from jaxinfl.store.damage import find_damage, mend
-from jaxinfl.store.seal import read_seal, write_seal
+from jaxinfl.store.manifest import read_manifest, write_manifest
 
 MODELS, TRAIN, TEST, SHARD = 7, 5, 3, 3
 
@@ -163,7 +163,7 @@ def test_a_run_appears_all_at_once(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jaxinfl.store.run.seal_descriptions", fail)
+    monkeypatch.setattr("jaxinfl.store.run.write_descriptions", fail)
     with pytest.raises(WriteFailed, match="No space left on device"):
         RunStore.create(tmp_path / "run", layout())
     with pytest.raises(RunDirectoryError, match="is no run directory"):
@@ -209,9 +209,9 @@ def test_a_newer_format_is_refused(run):
 
 def test_a_manifest_cannot_name_files_outside_of_the_run(run):
     """A repair writes what it names."""
-    content = read_seal(run / "manifest.json")
+    content = read_manifest(run / "manifest.json")
     for name in ("../zarr.json", "/tmp/zarr.json", "masks/../../zarr.json", "masks/c/0/0", "masks//zarr.json"):
-        write_seal(run / "manifest.json", content | {name: "mine"})
+        write_manifest(run / "manifest.json", content | {name: "mine"})
         with pytest.raises(RunDirectoryError, match=r"names '.*', which is no file of a run: do not trust"):
             Ensemble.open(run)
         assert [damage.file for damage in mend(run)] == ["manifest.json"]
@@ -255,9 +255,9 @@ def test_saved_arrays_come_back_under_their_names(tmp_path):
     names = ("params.b", "params.a", "stats.('kernel', 'u')", "params.A", "params.10", "params.9", "a/../b", "file")
     leaves = {name: rng.normal(size=(3, 2)).astype(np.float32) for name in names}
     leaves["half"] = np.asarray(jnp.asarray(rng.normal(size=(3, 2)), jnp.bfloat16))
-    saved.save(tmp_path / "000001.npz", leaves, {"about": 1})
-    found = saved.restore(tmp_path / "000001.npz")
+    array_file.save(tmp_path / "000001.npz", leaves, {"about": 1})
+    found = array_file.restore(tmp_path / "000001.npz")
     assert found.keys() == leaves.keys() and found["half"].dtype == jnp.bfloat16
     for name, values in leaves.items():
         np.testing.assert_array_equal(found[name], values)
-    assert saved.about(tmp_path / "000001.npz") == {"about": 1} and not saved.damage(tmp_path / "000001.npz")
+    assert array_file.about(tmp_path / "000001.npz") == {"about": 1} and not array_file.damage(tmp_path / "000001.npz")

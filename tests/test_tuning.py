@@ -9,10 +9,10 @@ import pytest
 
 from jaxinfl import Recipe, native, train_ensemble
 from jaxinfl.models import build_model
-from jaxinfl.training import cost, loop, tuning
-from jaxinfl.training.execution import Execution, choose_execution
-from jaxinfl.training.limits import OutOfMemory
-from jaxinfl.training.tuning import Freedom, Notebook, Search
+from jaxinfl.training import Job, cost, loop, tuning
+from jaxinfl.training.machine import OutOfMemory, choose_execution
+from jaxinfl.training.programs import Execution
+from jaxinfl.training.tuning import Freedom, Search, SearchRecord
 
 OWN = Execution("gpu", num_devices=2, lanes=1, width=32, conv="patches")
 ALL = Freedom(width=True, conv=True, devices=True, most=10_000)
@@ -81,19 +81,19 @@ def test_a_spent_budget_ends_the_search():
 
 
 def test_what_was_found_is_kept(toy, cache):
-    model = build_model("mlp", image_shape=(8, 8, 1), num_classes=3)
-    notebook = Notebook.of(model, RECIPE, toy, ALL, OWN)
-    assert not notebook.read().seconds
+    masks, keys = np.ones((2, toy.num_train), bool), jax.random.split(jax.random.key(0), 2)
+    record = SearchRecord.for_job(Job.make(masks, keys, toy, "mlp", RECIPE), ALL, OWN)
+    assert not record.read().seconds
     found = search(lambda way: math.inf if way.width > 64 else 1 / way.width)
-    notebook.write(found)
-    again = notebook.read()
+    record.write(found)
+    again = record.read()
     assert again.seconds == found.seconds and again.best == found.best and again.complete
     # Another recipe, another answer; a damaged file, none.
-    assert not Notebook.of(model, Recipe(epochs=2), toy, ALL, OWN).read().seconds
-    notebook.path.write_text("{")
-    assert not notebook.read().seconds
-    notebook.path.write_text(json.dumps({"ways": [{"execution": {"no": 1}, "seconds": 1}], "complete": True}))
-    assert not notebook.read().seconds
+    assert not SearchRecord.for_job(Job.make(masks, keys, toy, "mlp", Recipe(epochs=2)), ALL, OWN).read().seconds
+    record.path.write_text("{")
+    assert not record.read().seconds
+    record.path.write_text(json.dumps({"ways": [{"execution": {"no": 1}, "seconds": 1}], "complete": True}))
+    assert not record.read().seconds
 
 
 def train(toy, models=4, **options):
@@ -185,4 +185,4 @@ def test_other_failures_are_passed_on(toy, monkeypatch):
 def test_a_way_changed_into_itself_is_the_same(toy):
     model = build_model("mlp", image_shape=(8, 8, 1), num_classes=3)
     execution = choose_execution(model, RECIPE, toy)
-    assert execution.changed(execution.width, execution.conv, execution.num_devices) == execution
+    assert execution.change(execution.width, execution.conv, execution.num_devices) == execution

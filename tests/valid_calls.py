@@ -242,8 +242,8 @@ _run_kinds = {
     "overrides": OVERRIDES, "initial": NOTHING_ELSE.but("none"), "keep_weights": SWITCH, "progress": SWITCH,
     "on_cost": NOTHING_ELSE.but("none", "function", "type"),
 }  # fmt: skip
-_costs = ("masks", "keys", "data", "model", "recipe", "run_dir", "tune", "overrides", "keep_weights")
-_again = {name: _run[name] for name in ("masks", "data", "model", "recipe", "width", "conv")}
+_costs = ("masks", "keys", "data", "model", "recipe", "run_dir", "keep_weights")
+_again = {name: _run[name] for name in ("masks", "data", "model", "recipe", "conv")}
 _again_kinds = {name: _run_kinds[name] for name in _again} | {
     "recipe": NOTHING_ELSE,
     "weights": NOTHING_ELSE,

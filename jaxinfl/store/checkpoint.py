@@ -1,4 +1,4 @@
-"""How far a shard has come: the scores of its finished models and the state of those on the way, sealed.
+"""How far a shard has come: the scores of its finished models and the state of those on the way, in a file with a manifest.
 
 At most one is kept: the next appears beside it, and then it is removed. A checkpoint only saves work. One that is damaged,
 or of another shard, is worth nothing, and its models are trained from the start.
@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxinfl.store import saved
+from jaxinfl.store import array_file
+from jaxinfl.store.array_file import Leaves
 from jaxinfl.store.errors import RunDirectoryError
 from jaxinfl.store.failures import check_still_there, write_failures
-from jaxinfl.store.saved import Leaves
 
 _log = logging.getLogger("jaxinfl")
 
@@ -34,20 +34,20 @@ class CheckpointFile:
             self._folder.mkdir(exist_ok=True)
             before = self._all()
             new = self._path(max(before, default=0) + 1)
-            saved.save(new, leaves, about)
+            array_file.save(new, leaves, about)
             for old in before:
-                saved.remove(self._path(old))
+                array_file.remove(self._path(old))
 
     def read(self) -> tuple[dict[str, Any], Leaves] | None:
         """The newest one, or None where there is none to go on from."""
         for number in reversed(self._all()):
             path = self._path(number)
-            if not saved.seal_of(path).exists():
+            if not array_file.manifest_of(path).exists():
                 continue  # killed while it was written
             try:
-                if wrong := saved.damage(path):
+                if wrong := array_file.damage(path):
                     raise RunDirectoryError(f"{next(iter(wrong))} is {next(iter(wrong.values()))}.")
-                return saved.about(path), saved.restore(path)
+                return array_file.about(path), array_file.restore(path)
             except RunDirectoryError as error:
                 _log.warning("A checkpoint cannot be used, and its models start again: %s", error)
         return None
@@ -55,14 +55,14 @@ class CheckpointFile:
     def clear(self) -> None:
         """Remove everything: the shard is finished, or its models start again."""
         for number in self._all():
-            saved.remove(self._path(number))
+            array_file.remove(self._path(number))
 
     def damage(self) -> dict[Path, str]:
         """Files of finished checkpoints that are not what was written, and how."""
         wrong: dict[Path, str] = {}
         for number in self._all():
-            if saved.seal_of(self._path(number)).exists():
-                wrong |= saved.damage(self._path(number))
+            if array_file.manifest_of(self._path(number)).exists():
+                wrong |= array_file.damage(self._path(number))
         return wrong
 
     def _path(self, number: int) -> Path:

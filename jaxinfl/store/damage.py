@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from jaxinfl.store import saved
+from jaxinfl.store import array_file
 from jaxinfl.store.errors import RunDirectoryError
 from jaxinfl.store.layout import COPIES, digest, row_checksums
 from jaxinfl.store.lock import HOLDER, LOCK
+from jaxinfl.store.manifest import files_below
 from jaxinfl.store.parts import is_extension
-from jaxinfl.store.run import ABSENT, DIVERGED, MANIFEST, RunStore, descriptions, seal_descriptions
-from jaxinfl.store.seal import files_below
+from jaxinfl.store.run import ABSENT, DIVERGED, MANIFEST, RunStore, descriptions, write_descriptions
 
 _CHECKPOINT = re.compile(r"checkpoint/\d{6}\.(npz|json)")
 
@@ -81,7 +81,7 @@ def mend(path: Path) -> list[Damage]:
 
 
 def _descriptions(path: Path) -> Iterator[Damage]:
-    """What the group and its arrays say of themselves, against the seal."""
+    """What the group and its arrays say of themselves, against the manifest."""
     if not (path / "zarr.json").exists() and not (path / MANIFEST).exists():
         RunStore.open(path)  # which says that it is no run
     try:
@@ -99,7 +99,7 @@ def _descriptions(path: Path) -> Iterator[Damage]:
 def _mend_descriptions(path: Path, found: list[Damage]) -> None:
     if any(damage.file == MANIFEST for damage in found):
         _check_agreement(path)
-        seal_descriptions(path)
+        write_descriptions(path)
         return
     for damage in found:
         (path / damage.file).parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def _mend_descriptions(path: Path, found: list[Damage]) -> None:
 
 def _check_agreement(path: Path) -> None:
     """Raise unless the group says of its arrays what they say themselves, and carries the hash of what it says of the run."""
-    RunStore.open(path, writable=False, sealed=False)
+    RunStore.open(path, writable=False, checked=False)
     repeated = json.loads((path / "zarr.json").read_text())["consolidated_metadata"]["metadata"]
     for name, said in repeated.items():
         try:
@@ -125,7 +125,7 @@ def _check_agreement(path: Path) -> None:
 
 def _array(store: RunStore, name: str) -> zarr.Array:
     array = store.group[name]
-    assert isinstance(array, zarr.Array)  # the descriptions are sealed
+    assert isinstance(array, zarr.Array)  # the descriptions are those of the manifest
     return array
 
 
@@ -172,7 +172,7 @@ def _mend_inputs(store: RunStore, damaged: set[str]) -> None:
 
 
 def _results(store: RunStore) -> Iterator[Damage]:
-    """Files of trained models that are not what these were sealed with."""
+    """Files of trained models that are not what was written."""
     own = {shard.start // store.shard_size: shard for shard in store.shards()}
     for chunk, shard in own.items():
         models = range(shard.start, shard.stop)
@@ -203,7 +203,7 @@ def _results_of(store: RunStore, chunk: int, within: slice, models: range) -> It
             if (found != recorded[within, column]).any():
                 yield Damage(file, "damaged", models)
     if "weights" in store.attributes and store.path is not None:
-        for path, what in saved.damage(store.weights.path(models.start)).items():
+        for path, what in array_file.damage(store.weights.path(models.start)).items():
             yield Damage(_below(store.path, path), what, models)
 
 
@@ -226,10 +226,10 @@ def _strangers(store: RunStore, path: Path) -> Iterator[Damage]:
     known |= {*descriptions(path), MANIFEST, LOCK, HOLDER}
     if "weights" in store.attributes:
         files = [store.weights.path(shard.start) for shard in store.shards()]
-        known |= {_below(path, each) for file in files for each in (file, saved.seal_of(file))}
+        known |= {_below(path, each) for file in files for each in (file, array_file.manifest_of(file))}
     for file in files_below(path):
         name = _below(path, file)
-        # A checkpoint without a seal was not finished, and one with a seal is judged where it is read.
+        # A checkpoint without a manifest was not finished, and one with a manifest is judged where it is read.
         extension, below, _ = name.partition("/")
         if below and is_extension(extension):
             continue  # a run directory of its own

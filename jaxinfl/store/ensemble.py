@@ -14,7 +14,7 @@ from jaxinfl.arguments import as_array, as_path
 from jaxinfl.models import Variables
 from jaxinfl.store.parts import Parts, Rows, open_rows
 from jaxinfl.store.run import ABSENT, DIVERGED
-from jaxinfl.store.weights import rebuild
+from jaxinfl.store.weights import unflatten
 
 OVERRIDE = "override_"
 """Prefix of the arrays that hold the models' own numbers in place of the recipe's."""
@@ -143,13 +143,14 @@ class Ensemble:
         """
         chosen = self.model_index if models is None else self.model_index[_rows(models)]
         leaves = self._store.read_weights(chosen)
-        return rebuild(leaves, self.attributes["weights"])
+        return unflatten(leaves, self.attributes["weights"])
 
     def predict(
         self,
         inputs: ArrayLike | None = None,
         targets: ArrayLike | None = None,
         *,
+        models: ArrayLike | None = None,
         views: str = "one",
         data: Any = None,
         model: Any = None,
@@ -161,12 +162,13 @@ class Ensemble:
 
         Args:
           inputs, targets: other examples to evaluate, as test images and labels of a `Dataset`; None for the run's own.
+          models: rows of this ensemble, or a bool mask of them; None takes all.
           views: "one", "five" or "ten" views of each image, as in `jaxinfl.predict`.
           data: the run's data set, where it was made from arrays or lies elsewhere now.
           model: the run's model, where it cannot be imported (a lambda, or a class inside of a function).
 
         Returns:
-          `Predictions`, with a row for each row of this ensemble; `test_prediction` and `test_margin` are those of `inputs`
+          `Predictions`, with a row for each of the models; `test_prediction` and `test_margin` are those of `inputs`
           where they are given. With one view of the run's own examples they equal what the run recorded, to the bit on the
           same kind and number of devices.
 
@@ -176,7 +178,8 @@ class Ensemble:
         """
         if _predict is None:
             raise RuntimeError("import jaxinfl first: it brings what runs the models.")
-        return _predict(self, inputs, targets, views, data, model)
+        rows = None if models is None else _rows(models)
+        return _predict(self, inputs, targets, rows, views, data, model)
 
     @property
     def train_correct(self) -> Bool[np.ndarray, "models train"]:

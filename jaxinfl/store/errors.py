@@ -36,10 +36,10 @@ def damage_error(what: str, path: Path | None) -> RunDirectoryError:
     )
 
 
-def listed(models: np.ndarray) -> str:
+def format_models(models: np.ndarray) -> str:
     """The first few numbers, for a message."""
     more = f" and {models.size - 5} more" if models.size > 5 else ""
     return ", ".join(map(str, models[:5])) + more
 
 
-__all__ = ["DamagedRun", "RunDirectoryError", "VanishedRun", "damage_error", "listed"]
+__all__ = ["DamagedRun", "RunDirectoryError", "VanishedRun", "damage_error", "format_models"]

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from jaxinfl.store.array_file import Leaves
 from jaxinfl.store.errors import RunDirectoryError
 from jaxinfl.store.identity import check_same_run
 from jaxinfl.store.run import ABSENT, RunStore, is_run
-from jaxinfl.store.saved import Leaves
 from jaxinfl.store.weights import empty_leaves
 
 _NAME = re.compile(r"part-(\d+)-of-(\d+)")

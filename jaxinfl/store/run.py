@@ -5,7 +5,7 @@ Each file is replaced atomically, so a run killed at any moment holds shards tha
 there. Every chunk also carries Zarr's CRC-32C; the row checksums find what that cannot: a chunk that is missing (Zarr
 would read it as fill values) or that belongs to another row or run.
 
-`manifest.json` seals the descriptions of the group and its arrays, and `UNFINISHED` lies beside them until a new run is
+`manifest.json` holds the digests of the descriptions of the group and its arrays, and `UNFINISHED` lies beside them until a new run is
 laid out: nothing is in there then that could be lost.
 """
 
@@ -23,11 +23,11 @@ from zarr.storage import LocalStore, MemoryStore
 
 from jaxinfl.arguments import MOST_BYTES
 from jaxinfl.store.checkpoint import CheckpointFile
-from jaxinfl.store.errors import RunDirectoryError, damage_error, listed
+from jaxinfl.store.errors import RunDirectoryError, damage_error, format_models
 from jaxinfl.store.failures import check_still_there, write_failures
 from jaxinfl.store.layout import LOST, Layout, RowArray, attributes_digest, digest, lay_out, row_checksums
 from jaxinfl.store.lock import HOLDER, LOCK
-from jaxinfl.store.seal import read_seal, write_seal
+from jaxinfl.store.manifest import read_manifest, write_manifest
 from jaxinfl.store.weights import CHECKSUM, Leaves, WeightFiles, empty_leaves
 
 FORMAT = 3
@@ -71,13 +71,13 @@ class RunStore:
                 if leftover.name not in (LOCK, HOLDER, UNFINISHED):
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             lay_out(LocalStore(path), layout, FORMAT)
-            seal_descriptions(path)
+            write_descriptions(path)
             (path / UNFINISHED).unlink()
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, writable: bool = True, sealed: bool = True) -> "RunStore":
-        """The run in an existing directory; its description is compared with its seal, unless not `sealed`.
+    def open(cls, path: str | os.PathLike[str], *, writable: bool = True, checked: bool = True) -> "RunStore":
+        """The run in an existing directory; its description is compared with the manifest, if `checked`.
 
         Raises:
           RunDirectoryError: there is no run, its description is damaged, or a newer jaxinfl made it.
@@ -96,7 +96,7 @@ class RunStore:
         except (ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
             raise damage_error(f"{path / 'zarr.json'} cannot be read as a Zarr group: {error}.", path) from error
         store = cls(group, path)
-        if sealed and (path / "zarr.json").read_bytes() != descriptions(path)["zarr.json"].encode():
+        if checked and (path / "zarr.json").read_bytes() != descriptions(path)["zarr.json"].encode():
             raise damage_error(f"the description of the run in {path} (zarr.json) is damaged or was edited.", path)
         return store
 
@@ -123,7 +123,7 @@ class RunStore:
         unknown = np.flatnonzero(status > DIVERGED)
         if unknown.size:
             what = "missing" if (status[unknown] == LOST).all() else "damaged"
-            raise damage_error(f"{self._where('status')} is {what} for models {listed(unknown)}.", self.path)
+            raise damage_error(f"{self._where('status')} is {what} for models {format_models(unknown)}.", self.path)
         return status
 
     def own_status(self) -> UInt8[np.ndarray, " own"]:
@@ -193,7 +193,9 @@ class RunStore:
         recorded = self._read("row_checksum", slice(None) if whole else models)[:, column]
         damaged = models[row_checksums(values, self.attributes["digest"], name, models) != recorded]
         if damaged.size:
-            raise damage_error(f"{self._where(name)} is damaged or missing for models {listed(damaged)}.", self.path)
+            raise damage_error(
+                f"{self._where(name)} is damaged or missing for models {format_models(damaged)}.", self.path
+            )
         return values
 
     def read_weights(self, models: Int[np.ndarray, " rows"]) -> Leaves:
@@ -301,20 +303,20 @@ def check_free(path: Path) -> None:
         )
 
 
-def seal_descriptions(path: Path) -> None:
+def write_descriptions(path: Path) -> None:
     """Keep what the group and its arrays say of themselves a second time, to compare and to repair."""
     found = sorted(path.rglob("zarr.json"))
-    write_seal(path / MANIFEST, {file.relative_to(path).as_posix(): file.read_text() for file in found})
+    write_manifest(path / MANIFEST, {file.relative_to(path).as_posix(): file.read_text() for file in found})
 
 
 def descriptions(path: Path) -> dict[str, str]:
-    """What `seal_descriptions` kept: text by file.
+    """What `write_descriptions` kept: text by file.
 
     Raises:
       RunDirectoryError: it is missing or damaged.
     """
     try:
-        found = read_seal(path / MANIFEST)
+        found = read_manifest(path / MANIFEST)
     except RunDirectoryError as error:
         raise damage_error(str(error), path) from error
     for name in found:

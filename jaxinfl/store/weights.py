@@ -16,17 +16,17 @@ import numpy as np
 from jaxtyping import Int, PyTree, UInt32
 
 from jaxinfl.models import Variables
-from jaxinfl.store import saved
-from jaxinfl.store.errors import RunDirectoryError, damage_error, listed
+from jaxinfl.store import array_file
+from jaxinfl.store.array_file import Leaves
+from jaxinfl.store.errors import RunDirectoryError, damage_error, format_models
 from jaxinfl.store.layout import digest
-from jaxinfl.store.saved import Leaves
 
 CHECKSUM = "weights_checksum"
 """The row array with a checksum of each model's weights."""
 
 
 def describe(variables: Variables) -> list[dict[str, Any]]:
-    """JSON values from which `rebuild` makes the structure of one model's variables again.
+    """JSON values from which `unflatten` makes the structure of one model's variables again.
 
     Raises:
       TypeError: `variables` are other than nested dictionaries of arrays with names, numbers or tuples of these as keys.
@@ -49,7 +49,7 @@ def _is_key(key: Any) -> bool:
     return isinstance(key, (str, int)) or (isinstance(key, tuple) and all(map(_is_key, key)))
 
 
-def named(variables: PyTree) -> Leaves:
+def flatten(variables: PyTree) -> Leaves:
     """The arrays by name."""
     flat = jax.tree_util.tree_flatten_with_path(variables)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in flat}
@@ -58,7 +58,7 @@ def named(variables: PyTree) -> Leaves:
 def weights_digest(variables: Variables) -> str:
     """SHA-256 of the arrays of many models and their names."""
     content = hashlib.sha256()
-    for name, values in sorted(named(variables).items()):
+    for name, values in sorted(flatten(variables).items()):
         content.update(f"{name} {digest(values)}\n".encode())
     return content.hexdigest()
 
@@ -70,8 +70,8 @@ def empty_leaves(description: Sequence[Mapping[str, Any]], models: int) -> Leave
     }
 
 
-def rebuild(leaves: Mapping[str, np.ndarray], description: Sequence[Mapping[str, Any]]) -> Variables:
-    """The variables of which `named` made `leaves`."""
+def unflatten(leaves: Mapping[str, np.ndarray], description: Sequence[Mapping[str, Any]]) -> Variables:
+    """The variables of which `flatten` made `leaves`."""
     trees: dict[str, PyTree] = {part: {} for part in Variables._fields}
     for leaf in description:
         path = _keys(leaf["path"])
@@ -114,14 +114,14 @@ class WeightFiles:
             self._kept[first] = leaves
         else:
             self._folder.mkdir(exist_ok=True)
-            saved.save(self.path(first), leaves, {})
+            array_file.save(self.path(first), leaves, {})
         return _checksums(leaves)
 
     def remove(self, first: int) -> None:
         """Forget the weights of a shard."""
         self._kept.pop(first, None)
         if self._folder is not None:
-            saved.remove(self.path(first))
+            array_file.remove(self.path(first))
 
     def read(self, shard: slice, models: Int[np.ndarray, " rows"], recorded: UInt32[np.ndarray, " rows"]) -> Leaves:
         """The weights of some models of one shard, checked against their recorded checksums.
@@ -130,7 +130,7 @@ class WeightFiles:
           RunDirectoryError: they are missing, cannot be read, or are not those that were written.
         """
         try:
-            whole = self._kept[shard.start] if self._folder is None else saved.restore(self.path(shard.start))
+            whole = self._kept[shard.start] if self._folder is None else array_file.restore(self.path(shard.start))
         except RunDirectoryError as error:
             raise damage_error(
                 f"the weights of models {shard.start} to {shard.stop - 1} cannot be read: {error}", self._run
@@ -139,7 +139,7 @@ class WeightFiles:
         damaged = models[_checksums(leaves) != recorded]
         if damaged.size:
             raise damage_error(
-                f"the weights in {self.path(shard.start)} are damaged for models {listed(damaged)}.", self._run
+                f"the weights in {self.path(shard.start)} are damaged for models {format_models(damaged)}.", self._run
             )
         return leaves
 
@@ -152,4 +152,4 @@ class WeightFiles:
         return (self._folder or Path()) / f"{first:08d}.npz"
 
 
-__all__ = ["CHECKSUM", "Leaves", "WeightFiles", "describe", "empty_leaves", "named", "rebuild", "weights_digest"]
+__all__ = ["CHECKSUM", "Leaves", "WeightFiles", "describe", "empty_leaves", "flatten", "unflatten", "weights_digest"]

@@ -14,16 +14,15 @@ from jaxtyping import Array, Bool
 
 from jaxinfl import devices
 from jaxinfl.models import Model
-from jaxinfl.training.execution import Execution, forward_flops
 from jaxinfl.training.job import Job
-from jaxinfl.training.keys import ModelKeys
-from jaxinfl.training.machine import Machine
+from jaxinfl.training.loop import make_segment
+from jaxinfl.training.machine import Machine, forward_flops
 from jaxinfl.training.optimizer import make_optimizer
-from jaxinfl.training.programs import evaluation_batch
+from jaxinfl.training.per_model import ModelKeys
+from jaxinfl.training.programs import Execution, evaluation_batch
 from jaxinfl.training.recipe import Recipe, Shape
-from jaxinfl.training.sizes import format_bytes, format_seconds
-from jaxinfl.training.spans import span
 from jaxinfl.training.step import Keys, State
+from jaxinfl.units import format_bytes, format_seconds
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def cost_of(job: Job, machine: Machine, models: int, finished: int, *, keep_weig
     )
 
 
-def measured(job: Job, machine: Machine, models: int, finished: int, *, keep_weights: bool) -> tuple[Machine, Cost]:
+def measure_cost(job: Job, machine: Machine, models: int, finished: int, *, keep_weights: bool) -> tuple[Machine, Cost]:
     """What so many models of a job cost, on the machine or on the widest one below it whose memory suffices.
 
     Raises:
@@ -141,7 +140,7 @@ def measured(job: Job, machine: Machine, models: int, finished: int, *, keep_wei
         try:
             return machine, cost_of(job, machine, models, finished, keep_weights=keep_weights)
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
-            machine = machine.halved(job, error)
+            machine = machine.halve(job, error)
 
 
 @dataclass(frozen=True)
@@ -162,10 +161,10 @@ def time_programs(job: Job, machine: Machine) -> Timing:
     begun = time.perf_counter()
     states, placed = bench.start(1)
     states, _ = bench.advance(states, placed)
-    _timed(lambda: programs.evaluate(data, states, placed[0], jnp.int32(1)))
+    _time(lambda: programs.evaluate(data, states, placed[0], jnp.int32(1)))
     compiled = time.perf_counter() - begun
     states, step = bench.advance(states, placed)
-    _, evaluation = _timed(lambda: programs.evaluate(data, states, placed[0], jnp.int32(1)))
+    _, evaluation = _time(lambda: programs.evaluate(data, states, placed[0], jnp.int32(1)))
     step = bench.seconds(step)
     batches = -(-len(data.images) // evaluation_batch(job.recipe, data))
     return Timing(compiled - step - evaluation, step, evaluation * batches)
@@ -197,7 +196,7 @@ class _Bench:
 
     def advance(self, states: State, placed: tuple[Array, Keys]) -> tuple[State, float]:
         """The models after one epoch on them, and the seconds that it took."""
-        return _timed(lambda: self._programs.advance(self._data, states, *placed, span(0, 1)))
+        return _time(lambda: self._programs.advance(self._data, states, *placed, make_segment(0, 1)))
 
     def seconds(self, step: float) -> float:
         """A better estimate of the time of one step than one that was timed alone, if that was short."""
@@ -208,7 +207,7 @@ class _Bench:
         return self.advance(*self.start(steps))[1] / steps
 
 
-def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
+def _time(function: Callable[[], Any]) -> tuple[Any, float]:
     begun = time.perf_counter()
     result = jax.block_until_ready(function())
     return result, time.perf_counter() - begun
@@ -254,4 +253,4 @@ def _bytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-__all__ = ["Cost", "Timing", "cost_of", "measured", "memory_bytes", "time_programs", "time_step", "training_flops"]
+__all__ = ["Cost", "Timing", "cost_of", "measure_cost", "memory_bytes", "time_programs", "time_step", "training_flops"]

@@ -2,53 +2,27 @@
 
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import jax
-import numpy as np
 from jax.typing import ArrayLike
 
+from jaxinfl.arguments import as_path, check_switch, is_whole, shown
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, ModuleFactory, Variables
 from jaxinfl.models.lowering import ConvLowering
-from jaxinfl.store import ABSENT, COMPLETE, DIVERGED, Ensemble, RunDirectoryError, RunStore, check_same_run, writing
-from jaxinfl.store.parts import (
-    Rows,
-    extension_path,
-    extensions_in,
-    open_rows,
-    part_models,
-    part_path,
-    parts_in,
-)
-from jaxinfl.store.run import MANIFEST, UNFINISHED, check_free, is_run
-from jaxinfl.store.weights import CHECKSUM, named
-from jaxinfl.training.arguments import (
-    check_disk,
-    check_execution,
-    check_limits,
-    check_options,
-    check_place,
-    check_weights_kept,
-)
-from jaxinfl.training.cost import Cost, measured
-from jaxinfl.training.execution import choose_execution, lowerings_differ
-from jaxinfl.training.interrupts import StopRequest, Watch, standing_of
+from jaxinfl.store import ABSENT, Ensemble, check_same_run
+from jaxinfl.store.parts import open_rows, parts_in
+from jaxinfl.store.run import check_zarr, is_run
+from jaxinfl.training.cost import Cost
+from jaxinfl.training.interrupts import StopRequest, standing_of
 from jaxinfl.training.job import Job
-from jaxinfl.training.keys import ModelKeys
-from jaxinfl.training.limits import MAX_DIVERGED, check_diverged
-from jaxinfl.training.loop import Work, as_rows, finished_shards
-from jaxinfl.training.machine import Machine, warn_of_idle_cores
-from jaxinfl.training.progress import TrainingProgress
+from jaxinfl.training.per_model import ModelKeys
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.record import describe_run, layout_of
-from jaxinfl.training.tuning import Freedom, tuned
+from jaxinfl.training.run import MAX_DIVERGED, Run, RunOptions
+from jaxinfl.training.tuning import MachineChoice
 from jaxinfl.undefined import nan_is_an_answer
-
-SHARD_SECONDS = 10.0
-"""A shard takes about so long at least, so that writing it (some 20 ms) does not show."""
 
 
 def train_ensemble(
@@ -133,16 +107,16 @@ def train_ensemble(
       KeyboardInterrupt, SystemExit: passed on after Ctrl-C and SIGTERM; what was done is kept.
     """
     with nan_is_an_answer(), StopRequest(kept=run_dir is not None) as stop:
-        check_limits(shard_size, checkpoint_every, max_diverged)
-        check_options(on_cost, tune=tune, keep_weights=keep_weights, progress=progress)
-        recipe = Recipe() if recipe is None else recipe
-        job = Job.checked(masks, keys, data, model, recipe, overrides=overrides, initial=initial, allow=allow)
+        check_zarr()
+        check_switch(tune, "tune")
+        options = RunOptions(shard_size, keep_weights, checkpoint_every, max_diverged, progress, on_cost)
+        job = Job.make(masks, keys, data, model, recipe, overrides=overrides, allow=allow)
+        if initial is not None:
+            job = job.start_from(initial, "initial")
         path = check_place(run_dir, part, len(job))
         if path is not None:
             stop.standing = partial(standing_of, path, part, len(job))
-        choice = MachineChoice(width, conv, tune)
-        run = _Run(job, choice, stop, shard_size, keep_weights, checkpoint_every, max_diverged, progress, on_cost)
-        return run.ensemble(path, part)
+        return Run(job, MachineChoice(width, conv, tune), options, stop).ensemble(path, part)
 
 
 def training_cost(
@@ -153,29 +127,32 @@ def training_cost(
     model: str | ModuleFactory | Model = "small_cnn",
     recipe: Recipe | None = None,
     run_dir: str | os.PathLike[str] | None = None,
-    overrides: Mapping[str, ArrayLike] | None = None,
     keep_weights: bool = False,
-    tune: bool = True,
     allow: Collection[str] = (),
 ) -> Cost:
     """What `train_ensemble` would cost with the same arguments on this machine: time, work, memory and disk.
 
-    Nothing is trained and nothing written. The programs are compiled and a few steps are timed; a later call of
-    `train_ensemble` in this process finds them compiled.
+    Nothing is trained and nothing is written. The programs are compiled and a few steps are timed; a later call of
+    `train_ensemble` in this process finds them compiled. Overrides and initial weights do not change the cost.
 
     Args:
       run_dir: where a run may have been begun; the cost is then that of going on with it.
-      masks, keys, data, model, recipe, overrides, keep_weights, tune, allow: as in `train_ensemble`.
+      masks, keys, data, model, recipe, keep_weights, allow: as in `train_ensemble`.
 
     Raises:
       TypeError, ValueError: arguments that do not fit; before anything is compiled.
       RunDirectoryError: `run_dir` holds another run, or a damaged one.
       OutOfMemory: the data set does not fit on a device, or not even one model at a time does.
     """
+    job = Job.make(masks, keys, data, model, recipe, allow=allow)
+    return cost_of_job(job, run_dir, keep_weights=keep_weights)
+
+
+def cost_of_job(job: Job, run_dir: str | os.PathLike[str] | None = None, *, keep_weights: bool = False) -> Cost:
+    """What a job costs on this machine; see `training_cost`."""
     with nan_is_an_answer():
-        check_options(None, tune=tune, keep_weights=keep_weights)
-        recipe = Recipe() if recipe is None else recipe
-        job = Job.checked(masks, keys, data, model, recipe, overrides=overrides, initial=None, allow=allow)
+        check_zarr()
+        check_switch(keep_weights, "keep_weights")
         path = check_place(run_dir, None, len(job))
         begun = open_rows(path) if path is not None and (is_run(path) or parts_in(path)) else None
         finished = 0
@@ -183,209 +160,24 @@ def training_cost(
             own = begun.attributes["identity"]
             check_same_run(own, job[: begun.attributes["num_models"]].identity, path)
             finished = int((begun.status() != ABSENT).sum())
-        choice = MachineChoice(None, None, tune)
-        return choice.machine(job, begun, len(job), finished, keep_weights=keep_weights)[1]
+        return MachineChoice().machine(job, begun, len(job), finished, keep_weights=keep_weights)[1]
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where models of a job lie: the run directory itself, a part of it, or what it was extended by."""
-
-    path: Path
-    rows: slice
-    """The rows of the job for which the directory is laid out."""
-    part: tuple[int, int] | None = None
-    extends: Rows | None = None
-    """What an extension goes on from: its models are trained as those were."""
-
-
-def _places(run_dir: Path, part: tuple[int, int] | None, num_models: int) -> list[_Place]:
-    """The directories of a job of so many models: those that are there, and those that are to be made."""
-    if part is not None and is_run(run_dir):
-        raise RunDirectoryError(f"{run_dir} holds a run that is not in parts. Leave out part, or use another run_dir.")
-    there = [] if is_run(run_dir) else parts_in(run_dir)
-    begun = open_rows(run_dir) if is_run(run_dir) or there else None
-    if begun is not None and begun.num_models > num_models:
-        raise RunDirectoryError(
-            f"{run_dir} holds a run of {begun.num_models} models, and masks and keys are those of {num_models}. Give all that "
-            "it has, and further ones behind them to extend it."
+def check_place(run_dir: Any, part: tuple[int, int] | None, num_models: int) -> Path | None:
+    """The run directory, None for one in memory; raise unless `part` is None or a part of it, with a model for each part."""
+    path = None if run_dir is None else as_path(run_dir, "run_dir", "a directory")
+    if part is None:
+        return path
+    if not isinstance(part, (tuple, list)) or len(part) != 2 or not all(map(is_whole, part)):
+        raise TypeError(f"part is {shown(part)}; it takes two whole numbers, (1, 4) for the first quarter.")
+    if not 1 <= part[0] <= part[1] <= num_models:
+        raise ValueError(
+            f"part is {tuple(part)!r}; it takes (number, parts), numbers from 1 up, with at most one part for each of the "
+            f"{num_models} models."
         )
-    extensions = extensions_in(run_dir)
-    first = num_models if begun is None else extensions[0][0] if extensions else begun.num_models
-    if part is not None and first < num_models:
-        raise RunDirectoryError(f"{run_dir} holds a run of {first} models in parts. It is extended without part.")
-    # Every part of a run that is in parts, those too that nobody has begun.
-    parts = [(number, there[0][1]) for number in range(1, there[0][1] + 1)] if there else []
-    parts = parts if part is None else [part]
-    whole = slice(0, first)
-    places = [_Place(part_path(run_dir, each), whole, each) for each in parts] or [_Place(run_dir, whole)]
-    if begun is not None and begun.num_models < num_models:
-        extensions.append((begun.num_models, num_models))
-    return places + [_Place(extension_path(run_dir, rows), slice(*rows), extends=begun) for rows in extensions]
+    if path is None:
+        raise ValueError("part is given without run_dir, in which the parts come together. Name a directory.")
+    return path
 
 
-@dataclass(frozen=True)
-class MachineChoice:
-    """What a user says of how a job is to be run; the rest is searched."""
-
-    width: int | None
-    conv: ConvLowering | None
-    tune: bool
-
-    def machine(
-        self,
-        job: Job,
-        begun: Rows | None,
-        models: int,
-        finished: int,
-        *,
-        keep_weights: bool,
-        look: Callable[[], None] = lambda: None,
-    ) -> tuple[Machine, Cost]:
-        """The machine for a job, and what so many of its models cost on it, some of them `finished`.
-
-        A run that is `begun` goes on as it was started: width and lowering decide the last bits. `look` is called between
-        the steps, which take seconds.
-
-        Raises:
-          OutOfMemory: not even one model at a time fits.
-        """
-        warn_of_idle_cores()
-        width, conv, num_devices = self.width, self.conv, None
-        choice = conv is None and lowerings_differ(job.model, job.input_shape, jax.default_backend())
-        freedom = Freedom(width is None, choice, devices=True, most=len(job))
-        if begun is not None:
-            recorded = begun.attributes["execution"]
-            width, conv, num_devices = check_execution(recorded, begun.path, width=width, conv=conv)
-        execution = choose_execution(job.model, job.recipe, job.data, width=width, conv=conv, num_devices=num_devices)
-        machine = Machine.for_job(job, execution)
-        machine, cost = measured(job, machine, models, finished, keep_weights=keep_weights)
-        look()
-        if self.tune and begun is None:
-            machine, cost = tuned(job, machine, cost, freedom, keep_weights=keep_weights)
-            look()
-        return machine, cost
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A job that is to be done, wherever its results are to lie."""
-
-    job: Job
-    choice: MachineChoice
-    stop: StopRequest
-    shard_size: int | None
-    keep_weights: bool
-    checkpoint_every: float
-    max_diverged: float
-    progress: bool
-    on_cost: Callable[[Cost], None] | None
-
-    def ensemble(self, run_dir: Path | None, part: tuple[int, int] | None) -> Ensemble:
-        """The models, those that are missing trained."""
-        if run_dir is None:
-            return Ensemble(self.train(None, None))
-        for place in _places(run_dir, part, len(self.job)):
-            rows = range(len(self.job))[place.rows]
-            # The job itself, where all of its models lie there: its identity is known already.
-            run = self if len(rows) == len(self.job) else replace(self, job=self.job[place.rows])
-            run.train_in(place)
-        return Ensemble.open(run_dir)
-
-    def train_in(self, place: _Place) -> None:
-        """Train what is missing in a directory, as its only writer."""
-        path = place.path
-        self.stop.leave_if_asked()
-        store = self._existing(path)
-        if store is not None and self._finished(store):
-            return
-        if store is None:
-            check_free(path)
-        with writing(path):
-            # Once more: another process may have written until now.
-            store = self._existing(path)
-            if store is not None:
-                store.tidy()
-            self.train(store, place)
-
-    def train(self, store: RunStore | None, place: _Place | None) -> RunStore:
-        """Train what the store lacks, or a new run."""
-        job, part = self.job, place.part if place else None
-        kept = {"weights": job.describe_weights()} if self.keep_weights else {}
-        begun = store if store is not None or place is None else place.extends
-        if begun is not None:
-            kept = check_weights_kept(begun.attributes, begun.path, kept)
-        own = range(*part_models(len(job), part or (1, 1)))
-        finished = 0 if store is None else int((store.own_status() != ABSENT).sum())
-        machine, cost = self.choice.machine(
-            job, begun, len(own), finished, keep_weights=bool(kept), look=self.stop.leave_if_asked
-        )
-        if self.on_cost is not None:
-            self.on_cost(cost)
-        if place is not None:
-            check_disk(place.path, cost)
-        if store is None:
-            description = describe_run(job, cost) | kept
-            if part is not None:
-                description |= {"part": part, "own_models": [own.start, own.stop]}
-            if place is not None and place.extends is not None:
-                description |= {"rows": [place.rows.start, place.rows.stop]}
-            layout = layout_of(job, description, self.shard_size or _shard_size(cost))
-            store = RunStore.create(place.path if place else None, layout)
-        self._fill(store, Work(job, machine, cost.seconds_per_step, bool(kept)), cost)
-        return store
-
-    def _fill(self, store: RunStore, work: Work, cost: Cost) -> None:
-        """Train the models that the store lacks, and write each shard when it is finished.
-
-        Raises:
-          TooManyDiverged: more than the share `max_diverged` of the models.
-          WriteFailed: the file system does not take the results.
-          Interrupted, Terminated: a signal came, and everything is saved.
-        """
-        status, own = store.status(), slice(store.own_models.start, store.own_models.stop)
-        absent = [shard for shard in store.shards() if (status[shard] == ABSENT).any()]
-        watch = Watch(self.checkpoint_every, self.stop)
-        with TrainingProgress(cost.num_models, cost.finished, shown=self.progress) as bar:
-            for shard, (scores, weights) in finished_shards(work, absent, bar, watch, store.checkpoint):
-                rows, diverged = as_rows(scores, self.job.data.num_train)
-                if weights is not None:
-                    rows[CHECKSUM] = store.write_weights(shard, named(weights))
-                store.write(shard, rows, diverged)
-                if store.checkpoint:
-                    store.checkpoint.clear()
-                watch.saved()
-                status[shard] = np.where(diverged, DIVERGED, COMPLETE)
-                check_diverged(status[own], self.max_diverged, self.job.recipe, store.path)
-                watch.leave_if_asked()
-
-    def _existing(self, path: Path) -> RunStore | None:
-        """The run that is there, if it is this one; None where there is none."""
-        # Opening a damaged one says what is wrong.
-        if not is_run(path) and not (path / MANIFEST).exists():
-            return None
-        if (path / UNFINISHED).exists():
-            return None
-        store = RunStore.open(path)
-        check_same_run(store.attributes["identity"], self.job.identity, store.path)
-        return store
-
-    def _finished(self, store: RunStore) -> bool:
-        """Whether nothing is left to train."""
-        status = store.own_status()
-        if (status == ABSENT).any():
-            return False
-        if self.keep_weights:
-            check_weights_kept(store.attributes, store.path, {"weights": True})
-        check_diverged(status, self.max_diverged, self.job.recipe, store.path)
-        return True
-
-
-def _shard_size(cost: Cost) -> int:
-    """Models written together: whole calls that last some seconds, not more than a few hundred models."""
-    group = cost.execution.group
-    calls = SHARD_SECONDS / (cost.seconds_per_model * group)
-    return group * int(np.clip(calls, 1, max(1, 256 // group)))
-
-
-__all__ = ["train_ensemble", "training_cost"]
+__all__ = ["cost_of_job", "train_ensemble", "training_cost"]

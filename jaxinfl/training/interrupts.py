@@ -105,15 +105,15 @@ class Watch:
     def __init__(self, every: float, stop: StopRequest):
         """`every`: seconds of work that may be lost."""
         self._every, self._stop = every, stop
-        self.saved()
+        self.restart()
 
     @property
     def due(self) -> bool:
         """Whether to save."""
         return self._stop.asked is not None or time.monotonic() - self._last >= self._every
 
-    def saved(self) -> None:
-        """Note that everything up to now is on disk."""
+    def restart(self) -> None:
+        """Count from now on: everything is on disk."""
         self._last = time.monotonic()
 
     def leave_if_asked(self) -> None:

@@ -12,16 +12,13 @@ from jaxtyping import Bool
 
 from jaxinfl import native
 from jaxinfl.datasets import Dataset
-from jaxinfl.models import Model, ModuleFactory, Variables, build_model
+from jaxinfl.models import Model, ModuleFactory, build_model
 from jaxinfl.store.layout import digest
 from jaxinfl.store.weights import describe, weights_digest
 from jaxinfl.subsets import check_masks
-from jaxinfl.training.initial import check_initial
-from jaxinfl.training.keys import ModelKeys, as_keys
-from jaxinfl.training.overrides import check_overrides
+from jaxinfl.training.per_model import Given, ModelKeys, as_keys, check_overrides, check_weights
 from jaxinfl.training.recipe import Recipe, Shape
 from jaxinfl.training.recipes import stored_side
-from jaxinfl.training.step import Given
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,34 +38,41 @@ class Job:
     """What the model was let in for, though it is refused otherwise."""
 
     @classmethod
-    def checked(
+    def make(
         cls,
         masks: ArrayLike,
         keys: ArrayLike | ModelKeys,
         data: Dataset,
         model: str | ModuleFactory | Model,
-        recipe: Recipe,
+        recipe: Recipe | None,
         *,
-        overrides: Mapping[str, ArrayLike] | None,
-        initial: Variables | None,
-        allow: Collection[str],
-        source: str = "initial",
+        overrides: Mapping[str, ArrayLike] | None = None,
+        allow: Collection[str] = (),
     ) -> "Job":
-        """The job of what a user gives; arguments as in `train_ensemble`, `source` is the user's name for `initial`.
+        """The job of what a user gives, with arguments as in `train_ensemble`.
 
         Raises:
           TypeError, ValueError: arguments that do not fit each other.
         """
         subsets = check_subsets(masks, data)
         model_keys = check_keys(keys, len(subsets))
+        recipe = Recipe() if recipe is None else recipe
         check_recipe(recipe, data)
         numbers = check_overrides(overrides, recipe, len(subsets))
         # Compiled, the first time on a machine, while the model is built.
         native.prepare()
         shape = recipe.input_shape(data.image_shape)
         built = build_model(model, image_shape=shape, num_classes=data.num_classes, allow=allow)
-        given = Given(numbers or None, check_initial(initial, built, len(subsets), source))
-        return cls(subsets, model_keys, data, built, recipe, given, frozenset(allow))
+        return cls(subsets, model_keys, data, built, recipe, Given(numbers or None), frozenset(allow))
+
+    def start_from(self, weights: object, argument: str) -> "Job":
+        """The job of models that start from such weights; `argument` is what the user calls them.
+
+        Raises:
+          TypeError, ValueError: they are not weights of so many models of this architecture.
+        """
+        initial = check_weights(weights, self.model, len(self), argument)
+        return replace(self, given=self.given._replace(initial=initial))
 
     def __len__(self) -> int:
         return len(self.masks)

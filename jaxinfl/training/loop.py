@@ -1,9 +1,9 @@
-"""The one loop over models: shard after shard, group after group, with checkpoints on the way."""
+"""The one loop over models: shard after shard, group after group, in calls of a few seconds with checkpoints between them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,76 @@ from jaxtyping import Bool
 from jaxinfl.models import Variables
 from jaxinfl.store.checkpoint import CheckpointFile
 from jaxinfl.store.layout import digest
-from jaxinfl.store.weights import named
+from jaxinfl.store.weights import flatten
 from jaxinfl.training.interrupts import Watch
 from jaxinfl.training.job import Job
 from jaxinfl.training.machine import Machine
 from jaxinfl.training.progress import TrainingProgress
-from jaxinfl.training.spans import Cut, Position
-from jaxinfl.training.step import Scores, State
+from jaxinfl.training.step import Scores, Segment, State
+
+CALL_SECONDS = 5.0
+"""A call into compiled code lasts about so long at most: until it returns, Ctrl-C waits and the bar stands still."""
+TO_THE_END = int(np.iinfo(np.int32).max)
+"""More steps than an epoch has."""
+
+
+class Position(NamedTuple):
+    """How far a training has come."""
+
+    epoch: int
+    """Epochs that are finished."""
+    step: int = 0
+    """Steps of the next one that are done."""
+
+
+def make_segment(first_epoch: int, last_epoch: int, first_step: int = 0, last_step: int = TO_THE_END) -> Segment:
+    """Whole epochs, or some steps of one."""
+    return Segment(*map(jnp.int32, (first_epoch, last_epoch, first_step, last_step)))
+
+
+@dataclass(frozen=True)
+class Segments:
+    """How a training is divided into segments, each of which is one call: a call cannot be interrupted."""
+
+    epochs: int
+    """Epochs of the whole training."""
+    steps: int
+    """Steps of one epoch of the largest subset."""
+    steps_per_call: int
+    """The most steps of one call, and one step at least."""
+
+    @classmethod
+    def divide(cls, epochs: int, steps: int, seconds_per_step: float) -> "Segments":
+        """Segments of about `CALL_SECONDS`."""
+        return cls(epochs, steps, max(1, int(CALL_SECONDS / max(seconds_per_step, 1e-9))))
+
+    @property
+    def one_call(self) -> bool:
+        """The whole training is one call."""
+        return self.epochs * self.steps <= self.steps_per_call
+
+    def share(self, position: Position) -> float:
+        """The part of the training that is done, from 0 to 1."""
+        done = position.epoch + min(position.step, self.steps) / self.steps
+        return done / self.epochs if self.epochs else 1.0
+
+    def after(self, start: Position) -> Iterator[tuple[Segment, Position]]:
+        """The segments that are left after `start`, each with the position that it reaches."""
+        epoch, step = start
+        while epoch < self.epochs:
+            if step == 0 and self.steps <= self.steps_per_call:
+                last = min(epoch + self.steps_per_call // self.steps, self.epochs)
+                yield make_segment(epoch, last), Position(last)
+                epoch = last
+                continue
+            reached = step + self.steps_per_call
+            if reached < self.steps:
+                yield make_segment(epoch, epoch + 1, step, reached), Position(epoch, reached)
+                step = reached
+            else:
+                yield make_segment(epoch, epoch + 1, step), Position(epoch + 1)
+                epoch, step = epoch + 1, 0
+
 
 Finished = tuple[Scores, Variables | None]
 """What models leave behind, on the host [models, ...]; their weights where they are kept."""
@@ -37,12 +100,12 @@ class Work:
     keep_weights: bool = False
 
     @cached_property
-    def cut(self) -> Cut:
-        """How the training is cut into calls."""
+    def segments(self) -> Segments:
+        """How the training is divided into calls."""
         if self.seconds_per_step is None:
-            return Cut(0, 1, 1)
+            return Segments(0, 1, 1)
         seconds = self.seconds_per_step * self.machine.execution.group
-        return Cut.of(self.job.recipe.epochs, self.job.steps_per_epoch, seconds)
+        return Segments.divide(self.job.recipe.epochs, self.job.steps_per_epoch, seconds)
 
 
 class ShardTraining:
@@ -73,7 +136,7 @@ class ShardTraining:
             self._collect()
             self._waiting = on_the_way, chunk.stop - chunk.start
             first, started = chunk.stop, None
-            if self._work.cut.one_call and self._due and first < self._rows.stop:
+            if self._work.segments.one_call and self._due and first < self._rows.stop:
                 self._save()
         self._collect()
         return jax.tree.map(lambda *parts: np.concatenate(parts), *self._finished)
@@ -86,12 +149,12 @@ class ShardTraining:
             self._programs.start(data, masks, keys, self._programs.place_rows(work.job.given, chunk)),
             Position(0),
         )
-        for span, reached in work.cut.calls(position):
-            states = self._programs.advance(data, states, masks, keys, span)
-            if work.cut.one_call:
+        for segment, reached in work.segments.after(position):
+            states = self._programs.advance(data, states, masks, keys, segment)
+            if work.segments.one_call:
                 continue
             jax.block_until_ready(states)
-            self._bar.advance(models * (work.cut.share(reached) - work.cut.share(position)))
+            self._bar.advance(models * (work.segments.share(reached) - work.segments.share(position)))
             position = reached
             if self._due:
                 self._save((chunk, states, reached))
@@ -107,7 +170,7 @@ class ShardTraining:
         positions = self._programs.positions(models)
         scores, weights = jax.tree.map(lambda part: np.asarray(part)[positions], jax.device_get(on_the_way))
         self._finished.append((scores, weights))
-        if self._work.cut.one_call:
+        if self._work.segments.one_call:
             self._bar.advance(models)
         correct = scores.prediction[:, self._work.job.data.num_train :] == self._work.job.data.test_labels[None]
         self._bar.score(int(correct.sum()), correct.size)
@@ -123,11 +186,11 @@ class ShardTraining:
             positions = self._programs.positions(chunk.stop - chunk.start)
             state = jax.tree.map(lambda part: np.asarray(part)[positions], jax.device_get(states))
             about |= {"chunk": [chunk.start, chunk.stop], "reached": list(reached)}
-        leaves = named({"finished": finished, "state": state})
+        leaves = flatten({"finished": finished, "state": state})
         if leaves and self._checkpoint:
             self._checkpoint.write(about, leaves)
         if self._watch:
-            self._watch.saved()
+            self._watch.restart()
             self._watch.leave_if_asked()
 
     @property
@@ -152,13 +215,13 @@ class ShardTraining:
         if any(about.get(name) != value for name, value in self._about().items()):
             return None
         if about["finished"]:
-            self._finished.append(self._taken_up("finished", leaves, self._finished_shape()))
+            self._finished.append(self._restore("finished", leaves, self._finished_shape()))
             self._bar.advance(about["finished"])
         if about["chunk"] is None:
             return None
         chunk, reached = slice(*about["chunk"]), Position(*about["reached"])
-        state = self._taken_up("state", leaves, self._state_shape())
-        self._bar.advance((chunk.stop - chunk.start) * self._work.cut.share(reached))
+        state = self._restore("state", leaves, self._state_shape())
+        self._bar.advance((chunk.stop - chunk.start) * self._work.segments.share(reached))
         return self._programs.place_rows(state, slice(0, chunk.stop - chunk.start)), reached
 
     def _state_shape(self) -> Any:
@@ -173,7 +236,7 @@ class ShardTraining:
         return scores, self._state_shape().variables if self._work.keep_weights else None
 
     @staticmethod
-    def _taken_up(part: str, leaves: Mapping[str, np.ndarray], structure: Any) -> Any:
+    def _restore(part: str, leaves: Mapping[str, np.ndarray], structure: Any) -> Any:
         """The arrays of a checkpoint in the structure that they had."""
         paths, treedef = jax.tree_util.tree_flatten_with_path({part: structure})
         names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
@@ -202,7 +265,7 @@ def finished_shards(
                 finished = ShardTraining(work, shard, bar, watch, checkpoint).train()
                 break
             except (jax.errors.JaxRuntimeError, MemoryError) as error:
-                work = replace(work, machine=work.machine.halved(work.job, error))
+                work = replace(work, machine=work.machine.halve(work.job, error))
                 bar.advance(done - bar.done)
         yield shard, finished
 
@@ -222,4 +285,14 @@ def as_rows(scores: Scores, num_train: int) -> tuple[dict[str, np.ndarray], Bool
     return rows, diverged
 
 
-__all__ = ["Finished", "ShardTraining", "Work", "as_rows", "finished_shards"]
+__all__ = [
+    "CALL_SECONDS",
+    "Finished",
+    "Position",
+    "ShardTraining",
+    "Work",
+    "Segments",
+    "as_rows",
+    "finished_shards",
+    "make_segment",
+]

@@ -4,19 +4,68 @@ A machine is a value. One that trains half as many models at once, or whose kern
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, get_args
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxinfl import devices as host
-from jaxinfl.training.execution import Execution
+from jaxinfl import native
+from jaxinfl.arguments import check_choice, is_whole, shown
+from jaxinfl.datasets import Dataset
+from jaxinfl.models import Model, Variables
+from jaxinfl.models.lowering import ConvLowering, conv_lowering, default_lowering
 from jaxinfl.training.job import Job
-from jaxinfl.training.limits import OutOfMemory, check_fits, out_of_memory
-from jaxinfl.training.programs import Programs, build_programs
-from jaxinfl.training.step import DeviceData
+from jaxinfl.training.programs import Execution, Programs, build_programs
+from jaxinfl.training.recipe import Recipe, Shape
+from jaxinfl.training.step import DeviceData, Training
 from jaxinfl.training.views import Views
+from jaxinfl.units import format_bytes
 
 _log = logging.getLogger("jaxinfl")
+
+GPU_WIDTH = 32
+"""Models at once on an accelerator. Narrow models leave it idle one at a time; memory grows with the width."""
+_MOST_WIDTH = 2**16
+CALL_FLOPS = 2.5e10
+"""Work of one call on a device from which on the cost of the call itself, about 1 ms, does not show."""
+
+
+class OutOfMemory(RuntimeError):
+    """Device or host cannot hold even one model at a time."""
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on a device or on the host."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def check_fits(data: Dataset, used: Sequence[jax.Device]) -> None:
+    """Raise unless the images fit into the free memory of each device.
+
+    Raises:
+      OutOfMemory: with the size of the data set, and what would fit.
+    """
+    size = data.train_images.nbytes + data.test_images.nbytes
+    free = host.free_memory(used[0])
+    # The devices of a CPU share its memory.
+    copies = len(used) if used[0].platform == "cpu" else 1
+    if free is None or size * copies <= free:
+        return
+    examples, (height, width, channels) = data.num_train + data.num_test, data.image_shape
+    fitting = free // copies
+    side = int(min(height, width) * (fitting / size) ** 0.5)
+    each = f" {copies} times (once for each of the {copies} devices)" if copies > 1 else ""
+    smaller = f", or all of them with {side} pixels a side (load_dataset(..., image_size={side}))" if side >= 8 else ""
+    raise OutOfMemory(
+        f"{data.name} takes {format_bytes(size)} of memory{each}: {examples} images of {height}x{width}x{channels}; "
+        f"{format_bytes(free)} are free on {host.describe(tuple(used[:1]))}. What would fit: {fitting * examples // size} "
+        f"of these images{smaller}."
+    )
 
 
 @dataclass(frozen=True)
@@ -42,10 +91,12 @@ class Machine:
         if placed is None:
             check_fits(job.data, devices)
         # Trained programs and those of one view are the same: a second call compiles nothing.
-        programs = build_programs(job.model, job.recipe, execution, devices, *(() if views == "one" else (views,)))
+        programs = build_programs(
+            Training(job.model, job.recipe), execution, devices, *(() if views == "one" else (views,))
+        )
         return cls(execution, devices, programs, programs.place_data(job.data) if placed is None else placed)
 
-    def halved(self, job: Job, error: Exception) -> "Machine":
+    def halve(self, job: Job, error: Exception) -> "Machine":
         """A machine for half as many models at once, if it was memory that ran out; else raise what was raised.
 
         Raises:
@@ -59,7 +110,7 @@ class Machine:
                 f"{host.describe(self.devices)}: not even one {job.model.name} at a time fits in memory with batches of "
                 f"{job.recipe.batch_size}: {str(error).splitlines()[0]}. Use a smaller batch_size or images."
             ) from error
-        half = self.execution.changed(width // 2, self.execution.conv, self.execution.num_devices)
+        half = self.execution.change(width // 2, self.execution.conv, self.execution.num_devices)
         _log.warning(
             "Out of memory with %s models at once on a device: going on with %s. Pass width=%s to start like that.",
             width,
@@ -80,4 +131,80 @@ def warn_of_idle_cores() -> None:
         )
 
 
-__all__ = ["Machine", "warn_of_idle_cores"]
+def choose_execution(
+    model: Model,
+    recipe: Recipe,
+    data: Dataset,
+    *,
+    width: int | None = None,
+    conv: ConvLowering | None = None,
+    num_devices: int | None = None,
+) -> Execution:
+    """The execution for all devices of this process; it does not depend on the number of models, so neither do their bits.
+
+    Raises:
+      ValueError: a width below 1 or an unknown lowering.
+    """
+    platform = jax.default_backend()
+    if conv is not None:
+        check_choice(conv, "conv", get_args(ConvLowering))
+    if conv == "native" and (platform != "cpu" or native.why_unavailable()):
+        reason = native.why_unavailable() if platform == "cpu" else f"JAX runs on {platform}"
+        raise ValueError(
+            f"conv is 'native', hand-written kernels for CPUs, which cannot be used here: {reason}. "
+            + ("Install a C++ compiler, or take" if platform == "cpu" else "Leave conv out, or take")
+            + " 'patches' for a new run."
+        )
+    conv, reason = (conv, "as asked for") if conv is not None else default_conv(platform)
+    if width is None:
+        width = 1 if platform == "cpu" else GPU_WIDTH
+    if not is_whole(width) or not 1 <= width <= _MOST_WIDTH:
+        raise ValueError(f"width is {shown(width)}; it takes a whole number of models from 1 to {_MOST_WIDTH}.")
+    shape = recipe.input_shape(data.image_shape)
+    per_model = 3 * forward_flops(model, shape) * data.num_train * max(recipe.epochs, 1)
+    lanes = int(np.clip(CALL_FLOPS / (per_model * width), 1, 16)) if platform == "cpu" else 1
+    return Execution(platform, num_devices or len(host.own_devices()), lanes, int(width), conv, reason)
+
+
+def default_conv(platform: str) -> tuple[ConvLowering, str]:
+    """The fast lowering of the platform, and why."""
+    missing = native.why_unavailable() if platform == "cpu" else None
+    default = default_lowering(platform)
+    return default, f"no hand-written kernels: {missing}" if missing else f"the default for {platform}"
+
+
+# Cached, these two: tracing a network takes a tenth of a second, and a run asks more than once before its first step.
+@lru_cache
+def lowerings_differ(model: Model, shape: Shape, platform: str) -> bool:
+    """Whether a model's program depends on the lowering: on CPUs gradients of dense layers do, too."""
+    if platform == "cpu":
+        return True
+    with conv_lowering("stock"):
+        traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(*_shapes(model, shape))
+    return "conv_general_dilated" in str(traced)
+
+
+def _shapes(model: Model, shape: Shape) -> tuple[Variables, jax.ShapeDtypeStruct]:
+    """The model's variables and one image."""
+    return jax.eval_shape(model.init, jax.random.key(0)), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+
+
+@lru_cache
+def forward_flops(model: Model, shape: Shape) -> float:
+    """FLOPs of the forward pass of one image (h, w, c), counted on the program before any optimization (nothing is compiled)."""
+    lowered = jax.jit(lambda v, x: model.apply(v, x, train=False)[0]).lower(*_shapes(model, shape))
+    costs: Any = lowered.cost_analysis()
+    return float(costs["flops"])
+
+
+__all__ = [
+    "CALL_FLOPS",
+    "GPU_WIDTH",
+    "Machine",
+    "OutOfMemory",
+    "choose_execution",
+    "forward_flops",
+    "lowerings_differ",
+    "out_of_memory",
+    "warn_of_idle_cores",
+]

@@ -1,4 +1,4 @@
-"""The three compiled programs of an ensemble: one model's functions mapped over the models of a group and the devices.
+"""The three compiled programs of a job, for one way of running it: one model's functions mapped over the models of a group and the devices.
 
 A group is what one call trains: `devices * lanes * width` models. Each device takes its lanes one after another, and
 `width` models of a lane at once (vmap). On a CPU width 1 is right: one model's working set stays in the cache, and
@@ -6,7 +6,7 @@ one virtual device a core keeps the cores apart. On a GPU many narrow models tog
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
@@ -18,12 +18,10 @@ from jaxtyping import Array, Bool, Int
 
 from jaxinfl.datasets import Dataset
 from jaxinfl.datasets.dataset import joined
-from jaxinfl.models import Model
-from jaxinfl.models.lowering import conv_lowering
-from jaxinfl.training.execution import Execution
-from jaxinfl.training.keys import ModelKeys
+from jaxinfl.models.lowering import ConvLowering, conv_lowering
+from jaxinfl.training.per_model import Given, ModelKeys
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.step import DeviceData, Given, Keys, Scores, Span, State, advance, evaluate, start
+from jaxinfl.training.step import DeviceData, Keys, Scores, Segment, State, Training, advance, evaluate, start
 from jaxinfl.training.views import Views
 
 Tree = TypeVar("Tree")
@@ -56,13 +54,38 @@ def evaluation_batch(recipe: Recipe, data: DeviceData) -> int:
 
 
 @dataclass(frozen=True)
+class Execution:
+    """How the models are run. It changes speed and memory, and no bit but through `width` and `conv`."""
+
+    platform: str
+    num_devices: int
+    lanes: int
+    """Models that a device trains one after another in one call."""
+    width: int
+    """Models that a device trains at once."""
+    conv: ConvLowering
+    reason: str = field(default="", compare=False)
+    """Why it is done so, in words."""
+
+    @property
+    def group(self) -> int:
+        """Models of one call."""
+        return self.num_devices * self.lanes * self.width
+
+    def change(self, width: int, conv: ConvLowering, num_devices: int) -> "Execution":
+        """Another way of running the models; on CPUs with as many of them in a call, as far as that goes."""
+        lanes = max(1, self.lanes * self.width // width) if self.platform == "cpu" else self.lanes
+        return Execution(self.platform, num_devices, lanes, width, conv)
+
+
+@dataclass(frozen=True)
 class Programs:
     """Compiled functions of one group; arrays of models lie split over the devices."""
 
     execution: Execution
     start: Callable[..., State]
     """Takes `(data, masks, keys)`, or `(data, masks, keys, given)` where the user sets something for each model."""
-    advance: Callable[[DeviceData, State, Array, Keys, Span], State]
+    advance: Callable[[DeviceData, State, Array, Keys, Segment], State]
     evaluate: Callable[[DeviceData, State, Array, Array], Scores]
     """The last argument bounds the batches, for timing."""
     models_axis: NamedSharding
@@ -117,9 +140,9 @@ def _over_models(execution: Execution, function: Callable[..., Any], *arrays: An
 # Cached: a second call of `train_ensemble` in one process compiles nothing again.
 @lru_cache(maxsize=16)
 def build_programs(
-    model: Model, recipe: Recipe, execution: Execution, devices: tuple[jax.Device, ...], views: Views = "one"
+    training: Training, execution: Execution, devices: tuple[jax.Device, ...], views: Views = "one"
 ) -> Programs:
-    """Programs for a model and recipe; compiled at their first call, once for all groups of a run.
+    """Programs for a model and recipe. They are compiled at their first call, once for all groups of a run.
 
     `views` are what `evaluate` averages over.
     """
@@ -129,20 +152,20 @@ def build_programs(
     over_models = partial(_over_models, execution)
 
     def start_group(data: DeviceData, masks: Array, keys: Keys, given: Given) -> State:
-        return over_models(partial(start, model, recipe, data), masks, keys, given)
+        return over_models(partial(start, training, data), masks, keys, given)
 
-    def advance_group(data: DeviceData, states: State, masks: Array, keys: Keys, span: Span) -> State:
+    def advance_group(data: DeviceData, states: State, masks: Array, keys: Keys, segment: Segment) -> State:
         def one(state: State, mask: Array, keys: Keys) -> State:
-            return advance(model, recipe, data, state, mask, keys, span)
+            return advance(training, data, state, mask, keys, segment)
 
         return over_models(one, states, masks, keys)
 
     def evaluate_group(data: DeviceData, states: State, masks: Array, most: Array) -> Scores:
-        batch_size = evaluation_batch(recipe, data)
+        batch_size = evaluation_batch(training.recipe, data)
 
         def one(state: State, mask: Array) -> Scores:
             batches = jnp.where(mask.any(), jnp.minimum(-(-len(data.images) // batch_size), most), 0)
-            return evaluate(model, recipe, data, state, batches, batch_size, views)
+            return evaluate(training, data, state, batches, batch_size, views)
 
         return over_models(one, states, masks)
 

@@ -12,11 +12,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
 
 from jaxinfl.models import Model, Output, Variables, WithAuxiliary
-from jaxinfl.training.augment import DrawnViews, draw_views, take_views
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
-from jaxinfl.training.overrides import with_overrides
+from jaxinfl.training.per_model import Given, with_overrides
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.views import Views, mean_logits
+from jaxinfl.training.views import DrawnViews, Views, draw_views, mean_logits, take_views
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of an auxiliary head's loss: that of the TensorFlow program in which Szegedy et al. published Inception v3 (their
@@ -42,15 +41,6 @@ class Keys(NamedTuple):
     augment: PRNGKeyArray
 
 
-class Given(NamedTuple):
-    """What the user sets for one model. Nothing by default, and then the compiled program has no trace of it."""
-
-    overrides: dict[str, Any] | None = None
-    """Numbers in place of the recipe's, by field."""
-    initial: Variables | None = None
-    """What to start from in place of the model's own initialization."""
-
-
 class State(NamedTuple):
     """What one model carries from epoch to epoch."""
 
@@ -74,7 +64,7 @@ class Scores(NamedTuple):
     """Some logit or the last epoch's loss is not finite."""
 
 
-class Span(NamedTuple):
+class Segment(NamedTuple):
     """A part of a training: of the epochs `first_epoch <= epoch < last_epoch`, counted from 0, the steps `first_step <=
     step < last_step`. A call into compiled code trains so far; the training goes on with the next."""
 
@@ -82,6 +72,23 @@ class Span(NamedTuple):
     last_epoch: Int[Array, ""]
     first_step: Int[Array, ""]
     last_step: Int[Array, ""]
+
+
+class Training(NamedTuple):
+    """What is the same for every model of a job."""
+
+    model: Model
+    recipe: Recipe
+
+
+class Batch(NamedTuple):
+    """The examples of one step."""
+
+    examples: Int[Array, " batch"]
+    """Numbers of training examples; those that fill up the last batch come last and repeat an included one."""
+    counted: Bool[Array, " batch"]
+    """Which of them are seen: all but those that fill up the batch."""
+    views: DrawnViews
 
 
 class Gradient(NamedTuple):
@@ -95,14 +102,14 @@ class Gradient(NamedTuple):
 
 
 def start(
-    model: Model,
-    recipe: Recipe,
+    training: Training,
     data: DeviceData,
     mask: Bool[Array, " train"],
     keys: Keys,
     given: Given = Given(),  # noqa: B008 - immutable
 ) -> State:
     """The untrained model."""
+    model, recipe = training
     variables = model.init(keys.init) if given.initial is None else given.initial
     mean, std = _pixel_statistics(recipe, data, mask)
     optimizer = make_optimizer(with_overrides(recipe, given.overrides)).init(variables.params)
@@ -110,20 +117,20 @@ def start(
 
 
 def advance(
-    model: Model,
-    recipe: Recipe,
+    training: Training,
     data: DeviceData,
     state: State,
     mask: Bool[Array, " train"],
     keys: Keys,
-    span: Span,
+    segment: Segment,
 ) -> State:
-    """The model after the steps of a span.
+    """The model after the steps of a segment.
 
     Each step is a function of the state, the keys and the numbers of epoch and step, so that training in several calls
     gives the same bits as in one. How many steps an epoch has follows from the model's own subset: an empty mask has none.
     """
-    recipe = with_overrides(recipe, state.overrides)
+    recipe = with_overrides(training.recipe, state.overrides)
+    training = training._replace(recipe=recipe)
     size = jnp.sum(mask, dtype=jnp.int32)
     steps = -(-size // recipe.batch_size)
 
@@ -139,20 +146,19 @@ def advance(
             index = jnp.where(counted, index, order[0])
             passed = number.astype(jnp.float32) + i.astype(jnp.float32) / steps.astype(jnp.float32)
             rate = learning_rate(recipe, passed)
-            return _update(model, recipe, data, state, index, counted, jax.random.fold_in(augment, i), rate)
+            return _update(training, data, state, index, counted, jax.random.fold_in(augment, i), rate)
 
         # The sum of the losses grows over the calls that share an epoch, and becomes a mean with its last step.
-        state = state._replace(loss=jnp.where(span.first_step == 0, jnp.float32(0), state.loss))
-        state = lax.fori_loop(span.first_step, jnp.minimum(steps, span.last_step), step, state)
-        ends = (span.last_step >= steps) & ((span.first_step < steps) | (span.first_step == 0))
+        state = state._replace(loss=jnp.where(segment.first_step == 0, jnp.float32(0), state.loss))
+        state = lax.fori_loop(segment.first_step, jnp.minimum(steps, segment.last_step), step, state)
+        ends = (segment.last_step >= steps) & ((segment.first_step < steps) | (segment.first_step == 0))
         return state._replace(loss=jnp.where(ends, state.loss / jnp.maximum(size, 1).astype(jnp.float32), state.loss))
 
-    return lax.fori_loop(span.first_epoch, span.last_epoch, epoch, state)
+    return lax.fori_loop(segment.first_epoch, segment.last_epoch, epoch, state)
 
 
 def evaluate(
-    model: Model,
-    recipe: Recipe,
+    training: Training,
     data: DeviceData,
     state: State,
     batches: Array,
@@ -164,11 +170,12 @@ def evaluate(
     `batches` is the number of batches to go through (0 skips a model that only fills up a group); logits are averaged over
     `views` of each image.
     """
+    model, recipe = training
     total = len(data.images)
     variables = _cast(state.variables, recipe)
 
     def logits_of(images: UInt8[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
-        logits: Any = model.apply(variables, _normalized(recipe, state, images), train=False)[0]
+        logits: Any = model.apply(variables, _normalize(recipe, state, images), train=False)[0]
         return logits
 
     def batch(i: Array, scores: Scores) -> Scores:
@@ -196,81 +203,73 @@ def margin(logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]) 
 
 
 def _gradient(
-    model: Model,
-    recipe: Recipe,
+    training: Training,
     data: DeviceData,
     state: State,
-    index: Int[Array, " batch"],
-    counted: Bool[Array, " batch"],
-    views: DrawnViews,
+    batch: Batch,
     count: Float[Array, ""],
     dropout_key: PRNGKeyArray,
 ) -> Gradient:
-    """Gradient of the summed loss, divided by `count`, over the examples at `index` that are `counted`."""
-    images = _normalized(recipe, state, take_views(data.images, index, views, recipe))
-    labels = data.labels.at[index].get(mode="promise_in_bounds")
+    """Gradient of the loss summed over the counted examples of a batch, or of a part of one, divided by `count`."""
+    model, recipe = training
+    images = _normalize(recipe, state, take_views(data.images, batch.examples, batch.views, recipe))
+    labels = data.labels.at[batch.examples].get(mode="promise_in_bounds")
 
     # To multiply by: see `MaskedBatchNorm`'s `_share`.
     inverse = 1 / count
 
     def loss(params: PyTree[Array]) -> tuple[Array, tuple[Array, PyTree[Array]]]:
         variables = _cast(Variables(params, state.variables.stats), recipe)
-        output, stats = model.apply(variables, images, train=True, mask=counted, key=dropout_key)
-        total = _total_loss(output, labels, counted, recipe)
+        output, stats = model.apply(variables, images, train=True, mask=batch.counted, key=dropout_key)
+        total = _total_loss(output, labels, batch.counted, recipe)
         return total * inverse, (total, stats)
 
     grads, (total, stats) = jax.grad(loss, has_aux=True)(state.variables.params)
     return Gradient(grads, total, stats)
 
 
-def _accumulated(
-    model: Model,
-    recipe: Recipe,
+def _accumulate(
+    training: Training,
     data: DeviceData,
     state: State,
-    index: Int[Array, " batch"],
-    counted: Bool[Array, " batch"],
-    views: DrawnViews,
+    batch: Batch,
     count: Float[Array, ""],
     dropout_key: PRNGKeyArray,
 ) -> Gradient:
     """`_gradient` of the batch, a part of `recipe.microbatch` examples at a time."""
-    size: Any = recipe.microbatch
+    size: Any = training.recipe.microbatch
 
     def add(i: Array, sums: Gradient) -> Gradient:
-        own_index, own_counted, own_views = jax.tree.map(
-            lambda drawn: lax.dynamic_slice_in_dim(drawn, i * size, size), (index, counted, views)
-        )
+        part = jax.tree.map(lambda drawn: lax.dynamic_slice_in_dim(drawn, i * size, size), batch)
         reached = state._replace(variables=Variables(state.variables.params, sums.stats))
-        key = jax.random.fold_in(dropout_key, i)
-        own = _gradient(model, recipe, data, reached, own_index, own_counted, own_views, count, key)
+        own = _gradient(training, data, reached, part, count, jax.random.fold_in(dropout_key, i))
         return Gradient(jax.tree.map(jnp.add, sums.params, own.params), sums.loss + own.loss, own.stats)
 
     # Counted examples come first. A part without any is not run: batch norm has no mean over none.
-    parts = -(-jnp.sum(counted, dtype=jnp.int32) // size)
+    parts = -(-jnp.sum(batch.counted, dtype=jnp.int32) // size)
     zeros = jax.tree.map(jnp.zeros_like, state.variables.params)
     return lax.fori_loop(0, parts, add, Gradient(zeros, jnp.float32(0), state.variables.stats))
 
 
 def _update(
-    model: Model,
-    recipe: Recipe,
+    training: Training,
     data: DeviceData,
     state: State,
-    index: Int[Array, " batch"],
+    examples: Int[Array, " batch"],
     counted: Bool[Array, " batch"],
     key: PRNGKeyArray,
     rate: Float[Array, ""],
 ) -> State:
-    """One optimizer step on the examples at `index` that are `counted`; adds their losses to `state.loss`."""
+    """One optimizer step on those of the examples that are counted; adds their losses to `state.loss`."""
+    recipe = training.recipe
     augment_key, dropout_key = jax.random.split(key)
     height, width, channels = data.images.shape[1:]
-    views = draw_views(augment_key, index.shape[0], (height, width, channels), recipe)
-    count = jnp.sum(counted, dtype=jnp.float32)
-    gradient = _gradient if recipe.microbatch is None else _accumulated
-    grads, total, stats = gradient(model, recipe, data, state, index, counted, views, count, dropout_key)
+    batch = Batch(examples, counted, draw_views(augment_key, len(examples), (height, width, channels), recipe))
+    count = jnp.sum(batch.counted, dtype=jnp.float32)
+    gradient = _gradient if recipe.microbatch is None else _accumulate
+    grads, total, stats = gradient(training, data, state, batch, count, dropout_key)
     direction, optimizer = make_optimizer(recipe).update(grads, state.optimizer, state.variables.params)
-    params = jax.tree.map(lambda p, d: _stepped(p, rate, d), state.variables.params, direction)
+    params = jax.tree.map(lambda p, d: _step_parameter(p, rate, d), state.variables.params, direction)
     return state._replace(variables=Variables(params, stats), optimizer=optimizer, loss=state.loss + total)
 
 
@@ -287,7 +286,7 @@ def _total_loss(
     return jnp.sum(jnp.where(counted, each, 0))
 
 
-def _stepped(param: Array, rate: Float[Array, ""], direction: Array) -> Array:
+def _step_parameter(param: Array, rate: Float[Array, ""], direction: Array) -> Array:
     """`param - rate * direction`, computed in float32 and kept in the parameter's own dtype."""
     return (param.astype(jnp.float32) - rate * direction.astype(jnp.float32)).astype(param.dtype)
 
@@ -323,7 +322,7 @@ def _pixel_statistics(
     return mean, jnp.maximum(deviation, 1 / 255)
 
 
-def _normalized(recipe: Recipe, state: State, images: UInt8[Array, "batch h w c"]) -> Float[Array, "batch h w c"]:
+def _normalize(recipe: Recipe, state: State, images: UInt8[Array, "batch h w c"]) -> Float[Array, "batch h w c"]:
     pixels = images.astype(jnp.float32) / 255
     return ((pixels - state.pixel_mean[None, None, None]) / state.pixel_std[None, None, None]).astype(
         recipe.compute_dtype

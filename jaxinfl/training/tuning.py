@@ -8,10 +8,11 @@ bits of the models, so noise must not choose between them: the platform's own wa
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,16 @@ import jax
 
 from jaxinfl import native, provenance
 from jaxinfl.arguments import cache_folder
-from jaxinfl.datasets import Dataset
 from jaxinfl.devices import own_devices
-from jaxinfl.models import Model
 from jaxinfl.models.lowering import ConvLowering
-from jaxinfl.training.cost import Cost, measured, time_step
-from jaxinfl.training.execution import Execution
+from jaxinfl.store import RunDirectoryError
+from jaxinfl.store.parts import Rows
+from jaxinfl.training.cost import Cost, measure_cost, time_step
 from jaxinfl.training.job import Job
-from jaxinfl.training.limits import out_of_memory
-from jaxinfl.training.machine import Machine
-from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.machine import Machine, choose_execution, lowerings_differ, out_of_memory, warn_of_idle_cores
+from jaxinfl.training.programs import Execution
+
+_log = logging.getLogger("jaxinfl")
 
 MAX_SECONDS, MAX_SHARE = 20.0, 0.05
 """Tuning takes at most so long, compilation included, and at most this share of the estimated run."""
@@ -105,14 +106,14 @@ def _neighbours(way: Execution, own: Execution, freedom: Freedom) -> Iterator[Ex
     if freedom.conv:
         for conv in _LOWERINGS.get(way.platform, ()):
             if conv != "native" or native.why_unavailable() is None:
-                yield own.changed(way.width, conv, way.num_devices)
+                yield own.change(way.width, conv, way.num_devices)
     if freedom.width:
         if 2 * way.width * way.num_devices <= freedom.most:
-            yield own.changed(2 * way.width, way.conv, way.num_devices)
+            yield own.change(2 * way.width, way.conv, way.num_devices)
         if way.width > 1:
-            yield own.changed(way.width // 2, way.conv, way.num_devices)
+            yield own.change(way.width // 2, way.conv, way.num_devices)
     if freedom.devices and way.platform == "cpu" and way.num_devices > 1:
-        yield own.changed(way.width, way.conv, way.num_devices // 2)
+        yield own.change(way.width, way.conv, way.num_devices // 2)
 
 
 def _name(way: Execution, own: Execution) -> str:
@@ -128,23 +129,23 @@ def _times(ratio: float) -> str:
 
 
 @dataclass(frozen=True)
-class Notebook:
+class SearchRecord:
     """Where the search for one model, recipe and kind of device is kept."""
 
     path: Path
 
     @classmethod
-    def of(cls, model: Model, recipe: Recipe, data: Dataset, freedom: Freedom, default: Execution) -> "Notebook":
-        """The notebook for everything on which the answer depends."""
+    def for_job(cls, job: Job, freedom: Freedom, default: Execution) -> "SearchRecord":
+        """The record for everything on which the answer depends."""
         versions = provenance.versions()
         key = {
             "device": own_devices()[0].device_kind,
             "default": dataclasses.asdict(dataclasses.replace(default, reason="")),
             "native": native.why_unavailable() is None if default.platform == "cpu" else None,
             "freedom": [freedom.width, freedom.conv, freedom.devices],
-            "model": model.fingerprint,
-            "recipe": recipe.to_dict(),
-            "shapes": [data.num_train, data.num_test, *data.image_shape],
+            "model": job.model.fingerprint,
+            "recipe": job.recipe.to_dict(),
+            "shapes": [job.data.num_train, job.data.num_test, *job.data.image_shape],
             "versions": {name: versions[name] for name in ("jaxinfl", "jax", "jaxlib")},
         }
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
@@ -153,9 +154,9 @@ class Notebook:
     def read(self) -> Search:
         """What was found before; an empty search where nothing was, or the file cannot be read."""
         try:
-            record: Any = json.loads(self.path.read_text())
-            seconds = {Execution(**way["execution"]): float(way["seconds"]) for way in record["ways"]}
-            return Search(seconds, bool(record["complete"])) if seconds else Search()
+            content: Any = json.loads(self.path.read_text())
+            seconds = {Execution(**way["execution"]): float(way["seconds"]) for way in content["ways"]}
+            return Search(seconds, bool(content["complete"])) if seconds else Search()
         except (OSError, ValueError, KeyError, TypeError):
             return Search()
 
@@ -171,10 +172,10 @@ class Notebook:
             draft.unlink(missing_ok=True)
 
 
-def tuned(job: Job, machine: Machine, cost: Cost, freedom: Freedom, *, keep_weights: bool) -> tuple[Machine, Cost]:
+def tune(job: Job, machine: Machine, cost: Cost, freedom: Freedom, *, keep_weights: bool) -> tuple[Machine, Cost]:
     """The fastest machine that is found in the time that the run allows for a search, and what the job costs on it."""
-    notebook = Notebook.of(job.model, job.recipe, job.data, freedom, machine.execution)
-    search = notebook.read()
+    record = SearchRecord.for_job(job, freedom, machine.execution)
+    search = record.read()
     if not search.seconds:
         search.seconds[machine.execution] = cost.seconds_per_step
 
@@ -192,9 +193,9 @@ def tuned(job: Job, machine: Machine, cost: Cost, freedom: Freedom, *, keep_weig
         search.go_on(freedom, seconds_per_step, budget, max(cost.compile_seconds, TRIAL_SECONDS))
         search.confirm(seconds_per_step)
         if len(search.seconds) > known or search.complete:
-            notebook.write(search)
+            record.write(search)
     if search.best != machine.execution:
-        machine, cost = measured(
+        machine, cost = measure_cost(
             job,
             Machine.for_job(job, search.best, near=machine),
             cost.num_models,
@@ -205,4 +206,73 @@ def tuned(job: Job, machine: Machine, cost: Cost, freedom: Freedom, *, keep_weig
     return machine, dataclasses.replace(cost, execution=search.best) if search.best.reason else cost
 
 
-__all__ = ["MAX_SECONDS", "MAX_SHARE", "TRIAL_SECONDS", "Freedom", "Notebook", "Search", "tuned"]
+@dataclass(frozen=True)
+class MachineChoice:
+    """What a user says of how a job is to be run; the rest is searched."""
+
+    width: int | None = None
+    conv: ConvLowering | None = None
+    tune: bool = True
+
+    def machine(
+        self,
+        job: Job,
+        begun: Rows | None,
+        models: int,
+        finished: int,
+        *,
+        keep_weights: bool,
+        look: Callable[[], None] = lambda: None,
+    ) -> tuple[Machine, Cost]:
+        """The machine for a job, and what so many of its models cost on it, some of them `finished`.
+
+        A run that is `begun` goes on as it was started: width and lowering decide the last bits. `look` is called between
+        the steps, which take seconds.
+
+        Raises:
+          OutOfMemory: not even one model at a time fits.
+        """
+        warn_of_idle_cores()
+        width, conv, num_devices = self.width, self.conv, None
+        choice = conv is None and lowerings_differ(job.model, job.input_shape, jax.default_backend())
+        freedom = Freedom(width is None, choice, devices=True, most=len(job))
+        if begun is not None:
+            recorded = begun.attributes["execution"]
+            width, conv, num_devices = check_execution(recorded, begun.path, width=width, conv=conv)
+        execution = choose_execution(job.model, job.recipe, job.data, width=width, conv=conv, num_devices=num_devices)
+        machine = Machine.for_job(job, execution)
+        machine, cost = measure_cost(job, machine, models, finished, keep_weights=keep_weights)
+        look()
+        if self.tune and begun is None:
+            machine, cost = tune(job, machine, cost, freedom, keep_weights=keep_weights)
+            look()
+        return machine, cost
+
+
+def check_execution(
+    recorded: Mapping[str, Any], path: Path | None, *, width: int | None, conv: str | None
+) -> tuple[int, ConvLowering, int]:
+    """Width, lowering and devices of a run that goes on: those it was started with, as far as they are there."""
+    for name, given in (("width", width), ("conv", conv)):
+        if given is not None and given != recorded[name]:
+            raise RunDirectoryError(
+                f"{path} belongs to another run: it differs in {name}: {recorded[name]!r} there, {given!r} now, and the "
+                f"models would differ in their last bits. Leave {name} out, or use another run_dir."
+            )
+    here = len(own_devices())
+    available = recorded.get("available_devices", recorded["num_devices"])
+    if (jax.default_backend(), here) != (recorded["platform"], available):
+        _log.warning(
+            "%s was started on %s device(s) of %s and goes on with %s of %s: its models differ in the last bits from those "
+            "of a run that was not moved.",
+            path,
+            available,
+            recorded["platform"],
+            here,
+            jax.default_backend(),
+        )
+        return recorded["width"], recorded["conv"], here
+    return recorded["width"], recorded["conv"], recorded["num_devices"]
+
+
+__all__ = ["MAX_SECONDS", "MAX_SHARE", "TRIAL_SECONDS", "Freedom", "MachineChoice", "Search", "SearchRecord", "tune"]

@@ -1,6 +1,6 @@
 """What the files of a folder are to hold, byte by byte, in one more file: how damage is told that no format notices.
 
-A seal is JSON in one spelling only, with a hash of itself, so that any change to it shows too.
+A manifest is JSON in one spelling only, with a hash of itself, so that any change to it shows too.
 """
 
 import hashlib
@@ -19,29 +19,29 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_seal(seal: Path, content: Mapping[str, Any]) -> None:
-    """Write a seal, all at once."""
-    draft = seal.with_name(f"{seal.name}.{os.getpid()}.partial")
+def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a manifest, all at once."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.partial")
     draft.write_text(_spelled(content))
-    os.replace(draft, seal)
+    os.replace(draft, path)
 
 
-def read_seal(seal: Path) -> dict[str, Any]:
-    """The content of a seal.
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The content of a manifest.
 
     Raises:
       RunDirectoryError: it is missing or is not what was written.
     """
     try:
-        text = seal.read_bytes()
+        text = path.read_bytes()
     except FileNotFoundError:
-        raise RunDirectoryError(f"{seal} is missing.") from None
+        raise RunDirectoryError(f"{path} is missing.") from None
     try:
         content: dict[str, Any] = json.loads(text)["content"]
     except (ValueError, KeyError, TypeError):
-        raise RunDirectoryError(f"{seal} is damaged.") from None
+        raise RunDirectoryError(f"{path} is damaged.") from None
     if _spelled(content).encode() != text:
-        raise RunDirectoryError(f"{seal} is damaged.")
+        raise RunDirectoryError(f"{path} is damaged.")
     return content
 
 
@@ -60,4 +60,4 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
-__all__ = ["digests", "file_digest", "files_below", "read_seal", "write_seal"]
+__all__ = ["digests", "file_digest", "files_below", "read_manifest", "write_manifest"]

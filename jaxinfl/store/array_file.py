@@ -1,6 +1,6 @@
-"""Arrays by name in one .npz file, with a seal beside it: what the arrays are, and a hash of the file.
+"""Arrays by name in one .npz file, with a manifest beside it, which says what the arrays are, and a hash of the file.
 
-The file appears under its name all at once, and its seal after it: what has no seal was not finished. NumPy writes and reads
+The file appears under its name all at once, and its manifest after it: what has no manifest was not finished. NumPy writes and reads
 it, without pickles; types that it does not know, bfloat16 for instance, lie in it as unsigned integers of their size.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from jaxinfl.store.errors import RunDirectoryError
-from jaxinfl.store.seal import file_digest, read_seal, write_seal
+from jaxinfl.store.manifest import file_digest, read_manifest, write_manifest
 
 Leaves = dict[str, Shaped[np.ndarray, "models ..."]]
 """Arrays with a row a model, by name: "params.head.kernel"."""
@@ -36,13 +36,13 @@ _READ_ERRORS = (
 """What NumPy and Python's reader of zip files raise on damaged ones."""
 
 
-def seal_of(path: Path) -> Path:
-    """Where the seal of a file lies."""
+def manifest_of(path: Path) -> Path:
+    """Where the manifest of a file lies."""
     return path.with_suffix(".json")
 
 
 def save(path: Path, leaves: Leaves, about: Mapping[str, Any]) -> None:
-    """Write the file and its seal, with JSON values of the caller's, in place of anything that is there."""
+    """Write the file and its manifest, with JSON values of the caller's, in place of anything that is there."""
     remove(path)
     arrays = {name: {"shape": list(values.shape), "dtype": str(values.dtype)} for name, values in leaves.items()}
     # By the position of their names in the alphabet: a zip file has its own ideas of what a name may hold.
@@ -52,7 +52,7 @@ def save(path: Path, leaves: Leaves, about: Mapping[str, Any]) -> None:
         np.savez(file, **numbered)
     digest = file_digest(draft)
     os.replace(draft, path)
-    write_seal(seal_of(path), {"about": dict(about), "arrays": arrays, "sha256": digest})
+    write_manifest(manifest_of(path), {"about": dict(about), "arrays": arrays, "sha256": digest})
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
@@ -60,8 +60,8 @@ def _plain(values: np.ndarray) -> np.ndarray:
 
 
 def remove(path: Path) -> None:
-    """Remove a file and its seal."""
-    for file in (seal_of(path), path):
+    """Remove a file and its manifest."""
+    for file in (manifest_of(path), path):
         file.unlink(missing_ok=True)
 
 
@@ -69,9 +69,9 @@ def about(path: Path) -> dict[str, Any]:
     """The caller's JSON values.
 
     Raises:
-      RunDirectoryError: the seal is missing or damaged.
+      RunDirectoryError: the manifest is missing or damaged.
     """
-    values: dict[str, Any] = read_seal(seal_of(path))["about"]
+    values: dict[str, Any] = read_manifest(manifest_of(path))["about"]
     return values
 
 
@@ -81,7 +81,7 @@ def restore(path: Path) -> Leaves:
     Raises:
       RunDirectoryError: the file or its seal is missing or damaged.
     """
-    arrays: dict[str, Any] = read_seal(seal_of(path))["arrays"]
+    arrays: dict[str, Any] = read_manifest(manifest_of(path))["arrays"]
     if not path.is_file():
         raise RunDirectoryError(f"{path} is missing.")
     found: Leaves = {}
@@ -100,12 +100,12 @@ def restore(path: Path) -> Leaves:
 def damage(path: Path) -> dict[Path, str]:
     """Files that are not what was written, and how: "damaged" or "missing"."""
     try:
-        recorded: str = read_seal(seal_of(path))["sha256"]
+        recorded: str = read_manifest(manifest_of(path))["sha256"]
     except RunDirectoryError:
-        return {seal_of(path): "damaged" if seal_of(path).exists() else "missing"}
+        return {manifest_of(path): "damaged" if manifest_of(path).exists() else "missing"}
     if not path.is_file():
         return {path: "missing"}
     return {} if file_digest(path) == recorded else {path: "damaged"}
 
 
-__all__ = ["Leaves", "about", "damage", "remove", "restore", "save", "seal_of"]
+__all__ = ["Leaves", "about", "damage", "remove", "restore", "save", "manifest_of"]

@@ -1,0 +1,323 @@
+"""A job and the directory in which its results come to lie: what is there is kept, what is missing is trained."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from jaxinfl import provenance
+from jaxinfl.arguments import check_switch, is_number, is_whole, shown
+from jaxinfl.devices import own_devices
+from jaxinfl.store import (
+    ABSENT,
+    COMPLETE,
+    DIVERGED,
+    Ensemble,
+    Layout,
+    RowArray,
+    RunDirectoryError,
+    RunStore,
+    WriteFailed,
+    check_same_run,
+    writing,
+)
+from jaxinfl.store.ensemble import OVERRIDE
+from jaxinfl.store.failures import free_bytes
+from jaxinfl.store.parts import Rows, extension_path, extensions_in, open_rows, part_models, part_path, parts_in
+from jaxinfl.store.run import MANIFEST, UNFINISHED, check_free, is_run
+from jaxinfl.store.weights import CHECKSUM, flatten
+from jaxinfl.training.cost import Cost
+from jaxinfl.training.interrupts import StopRequest, Watch
+from jaxinfl.training.job import Job
+from jaxinfl.training.loop import Work, as_rows, finished_shards
+from jaxinfl.training.progress import TrainingProgress
+from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.tuning import MachineChoice
+from jaxinfl.units import format_bytes
+
+SHARD_SECONDS = 10.0
+"""A shard takes about so long at least, so that writing it (some 20 ms) does not show."""
+MAX_DIVERGED = 0.05
+"""Share of the models of a run that may diverge by default."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where models of a job lie: the run directory itself, a part of it, or what it was extended by."""
+
+    path: Path
+    rows: slice
+    """The rows of the job for which the directory is laid out."""
+    part: tuple[int, int] | None = None
+    extends: Rows | None = None
+    """What an extension goes on from: its models are trained as those were."""
+
+
+def _places(run_dir: Path, part: tuple[int, int] | None, num_models: int) -> list[_Place]:
+    """The directories of a job of so many models: those that are there, and those that are to be made."""
+    if part is not None and is_run(run_dir):
+        raise RunDirectoryError(f"{run_dir} holds a run that is not in parts. Leave out part, or use another run_dir.")
+    there = [] if is_run(run_dir) else parts_in(run_dir)
+    begun = open_rows(run_dir) if is_run(run_dir) or there else None
+    if begun is not None and begun.num_models > num_models:
+        raise RunDirectoryError(
+            f"{run_dir} holds a run of {begun.num_models} models, and masks and keys are those of {num_models}. Give all that "
+            "it has, and further ones behind them to extend it."
+        )
+    extensions = extensions_in(run_dir)
+    first = num_models if begun is None else extensions[0][0] if extensions else begun.num_models
+    if part is not None and first < num_models:
+        raise RunDirectoryError(f"{run_dir} holds a run of {first} models in parts. It is extended without part.")
+    # Every part of a run that is in parts, those too that nobody has begun.
+    parts = [(number, there[0][1]) for number in range(1, there[0][1] + 1)] if there else []
+    parts = parts if part is None else [part]
+    whole = slice(0, first)
+    places = [_Place(part_path(run_dir, each), whole, each) for each in parts] or [_Place(run_dir, whole)]
+    if begun is not None and begun.num_models < num_models:
+        extensions.append((begun.num_models, num_models))
+    return places + [_Place(extension_path(run_dir, rows), slice(*rows), extends=begun) for rows in extensions]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How results are kept and what ends a run, with defaults and units as in `train_ensemble`.
+
+    Raises:
+      TypeError, ValueError: a value that is none of these.
+    """
+
+    shard_size: int | None
+    keep_weights: bool
+    checkpoint_every: float
+    max_diverged: float
+    progress: bool
+    on_cost: Callable[[Cost], None] | None
+
+    def __post_init__(self) -> None:
+        if self.shard_size is not None and (not is_whole(self.shard_size) or self.shard_size < 1):
+            raise ValueError(f"shard_size is {shown(self.shard_size)}; it takes a whole number of models from 1 up.")
+        _check_number(self.checkpoint_every, "checkpoint_every", "a number of seconds above 0", least=1e-9)
+        _check_number(self.max_diverged, "max_diverged", "a share from 0 to 1", most=1.0)
+        check_switch(self.keep_weights, "keep_weights")
+        check_switch(self.progress, "progress")
+        if self.on_cost is not None and not callable(self.on_cost):
+            raise TypeError(f"on_cost is {shown(self.on_cost)}; it takes a function of the run's cost.")
+
+
+def _check_number(value: Any, name: str, what: str, *, least: float = 0.0, most: float = np.inf) -> None:
+    if not is_number(value):
+        raise TypeError(f"{name} is {shown(value)}; it takes {what}.")
+    if not least <= float(value) <= most:
+        raise ValueError(f"{name} is {shown(value)}; it takes {what}.")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job that is to be done, wherever its results are to lie."""
+
+    job: Job
+    choice: MachineChoice
+    options: RunOptions
+    stop: StopRequest
+
+    def ensemble(self, run_dir: Path | None, part: tuple[int, int] | None) -> Ensemble:
+        """The models, those that are missing trained."""
+        if run_dir is None:
+            return Ensemble(self.train(None, None))
+        for place in _places(run_dir, part, len(self.job)):
+            rows = range(len(self.job))[place.rows]
+            # The job itself, where all of its models lie there: its identity is known already.
+            run = self if len(rows) == len(self.job) else replace(self, job=self.job[place.rows])
+            run.train_in(place)
+        return Ensemble.open(run_dir)
+
+    def train_in(self, place: _Place) -> None:
+        """Train what is missing in a directory, as its only writer."""
+        path = place.path
+        self.stop.leave_if_asked()
+        store = self._existing(path)
+        if store is not None and self._is_finished(store):
+            return
+        if store is None:
+            check_free(path)
+        with writing(path):
+            # Once more: another process may have written until now.
+            store = self._existing(path)
+            if store is not None:
+                store.tidy()
+            self.train(store, place)
+
+    def train(self, store: RunStore | None, place: _Place | None) -> RunStore:
+        """Train what the store lacks, or a new run."""
+        job, part = self.job, place.part if place else None
+        kept = {"weights": job.describe_weights()} if self.options.keep_weights else {}
+        begun = store if store is not None or place is None else place.extends
+        if begun is not None:
+            kept = check_weights_kept(begun.attributes, begun.path, kept)
+        own = range(*part_models(len(job), part or (1, 1)))
+        finished = 0 if store is None else int((store.own_status() != ABSENT).sum())
+        machine, cost = self.choice.machine(
+            job, begun, len(own), finished, keep_weights=bool(kept), look=self.stop.leave_if_asked
+        )
+        if self.options.on_cost is not None:
+            self.options.on_cost(cost)
+        if place is not None:
+            check_disk(place.path, cost)
+        if store is None:
+            description = describe_run(job, cost) | kept
+            if part is not None:
+                description |= {"part": part, "own_models": [own.start, own.stop]}
+            if place is not None and place.extends is not None:
+                description |= {"rows": [place.rows.start, place.rows.stop]}
+            layout = layout_of(job, description, self.options.shard_size or _shard_size(cost))
+            store = RunStore.create(place.path if place else None, layout)
+        self._fill(store, Work(job, machine, cost.seconds_per_step, bool(kept)), cost)
+        return store
+
+    def _fill(self, store: RunStore, work: Work, cost: Cost) -> None:
+        """Train the models that the store lacks, and write each shard when it is finished.
+
+        Raises:
+          TooManyDiverged: more than the share `max_diverged` of the models.
+          WriteFailed: the file system does not take the results.
+          Interrupted, Terminated: a signal came, and everything is saved.
+        """
+        status, own = store.status(), slice(store.own_models.start, store.own_models.stop)
+        absent = [shard for shard in store.shards() if (status[shard] == ABSENT).any()]
+        watch = Watch(self.options.checkpoint_every, self.stop)
+        with TrainingProgress(cost.num_models, cost.finished, shown=self.options.progress) as bar:
+            for shard, (scores, weights) in finished_shards(work, absent, bar, watch, store.checkpoint):
+                rows, diverged = as_rows(scores, self.job.data.num_train)
+                if weights is not None:
+                    rows[CHECKSUM] = store.write_weights(shard, flatten(weights))
+                store.write(shard, rows, diverged)
+                if store.checkpoint:
+                    store.checkpoint.clear()
+                watch.restart()
+                status[shard] = np.where(diverged, DIVERGED, COMPLETE)
+                check_diverged(status[own], self.options.max_diverged, self.job.recipe, store.path)
+                watch.leave_if_asked()
+
+    def _existing(self, path: Path) -> RunStore | None:
+        """The run that is there, if it is this one; None where there is none."""
+        # Opening a damaged one says what is wrong.
+        if not is_run(path) and not (path / MANIFEST).exists():
+            return None
+        if (path / UNFINISHED).exists():
+            return None
+        store = RunStore.open(path)
+        check_same_run(store.attributes["identity"], self.job.identity, store.path)
+        return store
+
+    def _is_finished(self, store: RunStore) -> bool:
+        """Whether nothing is left to train."""
+        status = store.own_status()
+        if (status == ABSENT).any():
+            return False
+        if self.options.keep_weights:
+            check_weights_kept(store.attributes, store.path, {"weights": True})
+        check_diverged(status, self.options.max_diverged, self.job.recipe, store.path)
+        return True
+
+
+def _shard_size(cost: Cost) -> int:
+    """Models written together: whole calls that last some seconds, not more than a few hundred models."""
+    group = cost.execution.group
+    calls = SHARD_SECONDS / (cost.seconds_per_model * group)
+    return group * int(np.clip(calls, 1, max(1, 256 // group)))
+
+
+def describe_run(job: Job, cost: Cost) -> dict[str, Any]:
+    """What a run says of itself, as JSON values."""
+    return {
+        # No part of the identity: the same content may be found under another path.
+        "data_name": job.data.name,
+        "data_source": None if job.data.source is None else dict(job.data.source),
+        "allow": sorted(job.allow),
+        "identity": job.identity,
+        "execution": {
+            "device": cost.device,
+            "available_devices": len(own_devices()),
+            **dataclasses.asdict(cost.execution),
+        },
+        "versions": provenance.versions(),
+        "command": provenance.command(),
+        "git_commit": provenance.git_commit(),
+    }
+
+
+def layout_of(job: Job, description: Mapping[str, Any], shard_size: int) -> Layout:
+    """How the run lies on disk."""
+    data = job.data
+    # Class numbers, and -1 for models that diverged.
+    label_type = "int16" if data.num_classes < 2**15 else "int32"
+    row_arrays: dict[str, RowArray] = {}
+    for split, examples in (("train", data.num_train), ("test", data.num_test)):
+        row_arrays[f"{split}_prediction"] = RowArray((examples,), label_type, (split,))
+        row_arrays[f"{split}_margin"] = RowArray((examples,), "float32", (split,))
+    inputs: dict[str, tuple[Any, tuple[str, ...]]] = {
+        "masks": (job.masks, ("model", "train")),
+        "key_data": (job.keys.data(), ("model", "source", "word")),
+        "train_labels": (data.train_labels, ("train",)),
+        "test_labels": (data.test_labels, ("test",)),
+    }
+    if "weights" in description:
+        row_arrays[CHECKSUM] = RowArray((), "uint32", ())
+    for name, values in (job.given.overrides or {}).items():
+        inputs[OVERRIDE + name] = (values, ("model",))
+    return Layout(
+        attributes=description,
+        inputs=inputs,
+        row_arrays=row_arrays,
+        num_models=len(job),
+        shard_size=shard_size,
+    )
+
+
+def check_disk(path: Path, cost: Cost) -> None:
+    """Raise unless the disk has room for what is still to be written."""
+    needed = cost.disk_bytes_left
+    free = free_bytes(path)
+    if needed > free:
+        raise WriteFailed(
+            f"{path} may need {format_bytes(needed)} more, but {format_bytes(free)} are free on its disk. Free some space, "
+            "use a run_dir on another disk, or train fewer models."
+        )
+
+
+def check_weights_kept(recorded: Mapping[str, Any], path: Path | None, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run that goes on says of the weights that it keeps: what it was started with."""
+    if kept and "weights" not in recorded:
+        raise RunDirectoryError(
+            f"{path} keeps no weights: it was started without keep_weights=True. Use another run_dir, or leave keep_weights out."
+        )
+    return {"weights": recorded["weights"]} if "weights" in recorded else {}
+
+
+class TooManyDiverged(RuntimeError):
+    """So many models diverged that the others are no fair sample."""
+
+
+def check_diverged(status: UInt8[np.ndarray, " models"], most: float, recipe: Recipe, path: Path | None) -> None:
+    """Raise unless at most the share `most` of the models diverged.
+
+    Raises:
+      TooManyDiverged: with what to do about it.
+    """
+    diverged, finished = int((status == DIVERGED).sum()), int((status != ABSENT).sum())
+    if diverged <= most * len(status):
+        return
+    kept = f" Those that are finished stay in {path}." if path else ""
+    raise TooManyDiverged(
+        f"{diverged} of {finished} finished models diverged (a loss or logit was not finite), more than {most:.0%} of the "
+        f"{len(status)} models of the run: what is left would be no fair sample.{kept} Lower learning_rate (it is "
+        f"{recipe.learning_rate:g}) or warm it up (warmup_epochs is {recipe.warmup_epochs:g}), in another run_dir; or pass "
+        "max_diverged=1 to go on without them."
+    )
+
+
+__all__ = ["MAX_DIVERGED", "Run", "RunOptions", "TooManyDiverged", "check_diverged"]
