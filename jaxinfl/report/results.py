@@ -12,6 +12,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxinfl.files import write_atomically
+
 
 def measured(values: Any) -> dict[str, Any]:
     """Mean, spread and number of repeated measurements, as results.json keeps every number.
@@ -41,12 +43,13 @@ def spread(values: Any, digits: int = 3) -> str:
 
 
 def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
-    """Write `results.json`, replaced as a whole; NaN and infinity become null, arrays lists, dataclasses objects."""
+    """Write `results.json`, in place of an older one as a whole.
+
+    NaN and infinity become null, arrays become lists and dataclasses objects.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "results.json"
-    draft = path.with_suffix(".json.draft")
-    draft.write_text(json.dumps(_plain(results), indent=1, allow_nan=False) + "\n")
-    os.replace(draft, path)
+    write_atomically(path, (json.dumps(_plain(results), indent=1, allow_nan=False) + "\n").encode())
     return path
 
 
