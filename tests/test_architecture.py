@@ -5,9 +5,10 @@ from pathlib import Path
 
 import jaxinfl
 
-# The first four know nothing of the stages. The store knows nothing of training, which writes into it.
+# The first five know nothing of the stages. The store knows nothing of training, which writes into it.
 ORDER = [
     "arguments",
+    "files",
     "undefined",
     "provenance",
     "devices",

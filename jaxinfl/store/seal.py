@@ -5,11 +5,11 @@ A seal is JSON in one spelling only, with a hash of itself, so that any change t
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxinfl.files import write_atomically
 from jaxinfl.store.errors import RunDirectoryError
 
 
@@ -21,9 +21,7 @@ def file_digest(path: Path) -> str:
 
 def write_seal(seal: Path, content: Mapping[str, Any]) -> None:
     """Write a seal, all at once."""
-    draft = seal.with_name(f"{seal.name}.{os.getpid()}.partial")
-    draft.write_text(_spelled(content))
-    os.replace(draft, seal)
+    write_atomically(seal, _spelled(content).encode())
 
 
 def read_seal(seal: Path) -> dict[str, Any]:

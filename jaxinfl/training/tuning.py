@@ -9,9 +9,9 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from typing import Any
 import jax
 
 from jaxinfl import native, provenance
-from jaxinfl.arguments import cache_folder
 from jaxinfl.datasets import Dataset
 from jaxinfl.devices import own_devices
+from jaxinfl.files import cache_folder, write_atomically
 from jaxinfl.models import Model
 from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.training.cost import Cost, measured, time_step
@@ -162,13 +162,10 @@ class Notebook:
     def write(self, search: Search) -> None:
         """Keep what was found; where that cannot be written, the next run searches again."""
         ways = [{"execution": dataclasses.asdict(way), "seconds": seconds} for way, seconds in search.seconds.items()]
-        draft = self.path.with_suffix(f".{os.getpid()}.draft")
-        try:
+        text = json.dumps({"ways": ways, "complete": search.complete}, indent=1)
+        with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps({"ways": ways, "complete": search.complete}, indent=1))
-            os.replace(draft, self.path)
-        except OSError:
-            draft.unlink(missing_ok=True)
+            write_atomically(self.path, text.encode())
 
 
 def tuned(job: Job, machine: Machine, cost: Cost, freedom: Freedom, *, keep_weights: bool) -> tuple[Machine, Cost]:
