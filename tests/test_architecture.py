@@ -67,8 +67,19 @@ def test_analysis_takes_arrays_only():
             assert not {name.split(".")[0] for name in imports(path)} & {"pathlib", "zarr", "os"}, path
 
 
-def test_statistics_is_numpy_and_scipy_only():
-    allowed = {"numpy", "scipy", "jaxtyping", "jaxinfl", "dataclasses", "typing", "collections", "math", "numbers"}
+def test_statistics_is_numpy_scipy_and_scikit_learn_only():
+    allowed = {
+        "numpy",
+        "scipy",
+        "sklearn",
+        "jaxtyping",
+        "jaxinfl",
+        "dataclasses",
+        "typing",
+        "collections",
+        "math",
+        "numbers",
+    }
     for path in files("statistics"):
         used = {name.split(".")[0] for name in imports(path) if not name.startswith("jax.typing")}
         assert used <= allowed, f"{path}: {used - allowed}"
