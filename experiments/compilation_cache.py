@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxinfl.arguments import cache_folder
+from jaxinfl.files import cache_folder
 
 MIN_COMPILE_SECONDS = 0.0
 """What compiles faster is compiled again. JAX's default of 1 s would leave out half of what a small network needs."""

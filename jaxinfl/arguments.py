@@ -86,13 +86,6 @@ def as_typed(folder: Path, name: str) -> Path:
     return folder.expanduser()
 
 
-def cache_folder(name: str) -> Path:
-    """The folder of one kind of files that may be deleted at any time, in the user's cache (XDG_CACHE_HOME or ~/.cache)."""
-    chosen = os.environ.get("XDG_CACHE_HOME")
-    root = as_path(chosen, "XDG_CACHE_HOME", "a folder") if chosen else Path.home() / ".cache"
-    return root / "jaxinfl" / name
-
-
 def check_seed(value: Any, name: str = "seed") -> None:
     """Raise unless `value` can seed NumPy's generators."""
     if not is_whole(value):
@@ -113,7 +106,6 @@ __all__ = [
     "as_array",
     "as_path",
     "as_typed",
-    "cache_folder",
     "check_choice",
     "check_seed",
     "check_switch",

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import jaxinfl
 
-# The first four know nothing of the stages. The store knows nothing of training, which writes into it.
+# The first five know nothing of the stages. The store knows nothing of training, which writes into it.
 ORDER = [
     "arguments",
+    "files",
     "undefined",
     "units",
     "provenance",
@@ -67,8 +68,19 @@ def test_analysis_takes_arrays_only():
             assert not {name.split(".")[0] for name in imports(path)} & {"pathlib", "zarr", "os"}, path
 
 
-def test_statistics_is_numpy_and_scipy_only():
-    allowed = {"numpy", "scipy", "jaxtyping", "jaxinfl", "dataclasses", "typing", "collections", "math", "numbers"}
+def test_statistics_is_numpy_scipy_and_scikit_learn_only():
+    allowed = {
+        "numpy",
+        "scipy",
+        "sklearn",
+        "jaxtyping",
+        "jaxinfl",
+        "dataclasses",
+        "typing",
+        "collections",
+        "math",
+        "numbers",
+    }
     for path in files("statistics"):
         used = {name.split(".")[0] for name in imports(path) if not name.startswith("jax.typing")}
         assert used <= allowed, f"{path}: {used - allowed}"

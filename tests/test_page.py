@@ -3,9 +3,9 @@
 import html.parser
 from pathlib import Path
 
-from jaxinfl.report import Illustration, Section, Table, spread, write_page
+from jaxinfl.report import Illustration, Section, Table, format_spread, write_page
 
-HOSTILE = '<script>alert("x")</script>&'
+HOSTILE = '<script>alert("x")</script>&{{ 7 * 7 }}{% raw %}'
 
 
 class Reader(html.parser.HTMLParser):
@@ -54,7 +54,7 @@ def test_a_page_shows_everything(tmp_path):
     ):
         assert words in text
     assert ("src", "nine/figure9.png") in page.attributes and ("href", "nine/figure9.svg") in page.attributes
-    assert not list(tmp_path.glob("*.draft"))
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
 
 
 def test_text_never_becomes_markup(tmp_path):
@@ -82,6 +82,17 @@ def test_text_never_becomes_markup(tmp_path):
     assert " ".join(page.words).count(HOSTILE) == 11  # the title twice: in the head and on top
 
 
+def test_half_of_a_pair_is_no_reason_to_lose_the_page(tmp_path):
+    path = write_page(tmp_path / "index.html", "caf\udce9", "Intro", {}, "2026")
+    assert "caf?" in path.read_text(encoding="utf-8")
+
+
+def test_folders_that_are_one_keep_their_sections(tmp_path):
+    folders = {tmp_path / "nine": section(), tmp_path / "other" / ".." / "nine": section(title="Figure 10")}
+    words = " ".join(Reader(write_page(tmp_path / "index.html", "All", "", folders, "").read_text()).words)
+    assert "Figure 9" in words and "Figure 10" in words
+
+
 def test_spread_in_a_table():
-    assert spread([0.1, 0.3]) == "0.200 ± 0.141"
-    assert spread([0.25], 2) == "0.25" and spread([float("nan")]) == "none"
+    assert format_spread([0.1, 0.3]) == "0.200 ± 0.141"
+    assert format_spread([0.25], 2) == "0.25" and format_spread([float("nan")]) == "none"

@@ -8,8 +8,9 @@ from scipy import stats
 
 import jaxinfl
 from experiments.planner_simulations import draw_run, make_world
-from jaxinfl.statistics.deconvolution import Counts, fit_distribution, likelihood, make_grid, smoothing
+from jaxinfl.statistics.deconvolution import Counts, likelihood, make_grid, smoothing
 from jaxinfl.statistics.expected_iou import chance_to_reach, expected_iou
+from jaxinfl.statistics.mixture import fit_mixture
 from jaxinfl.statistics.model_plan import Band, judge
 from jaxinfl.statistics.pilot_counts import memorization_chance, pilot_pairs
 
@@ -62,7 +63,7 @@ def test_a_known_distribution_is_found_and_is_more_likely_than_the_start():
     grid = make_grid(200, 0.7, strongest=9.0, start_width=1.0)
     counts = Counts(distinct[:, 0], distinct[:, 1], distinct[:, 2], np.full(len(distinct), 60))
     table = likelihood(grid, counts)
-    found = fit_distribution(table, number.astype(float), grid.start, 60)
+    found = fit_mixture(table, number.astype(float), grid.start, 180, extrapolate=True)
     assert found.sum() == pytest.approx(1) and (found >= 0).all()
     assert found @ grid.influence == pytest.approx(0.05 * 0.4, abs=0.003)
     between = (grid.influence > 0.3) & (grid.influence < 0.5)
@@ -73,7 +74,9 @@ def test_a_known_distribution_is_found_and_is_more_likely_than_the_start():
     def log_likelihood(distribution):
         return number @ np.log(table @ distribution)
 
-    assert log_likelihood(found) > log_likelihood(fit_distribution(table, number.astype(float), grid.start, 5))
+    assert log_likelihood(found) > log_likelihood(
+        fit_mixture(table, number.astype(float), grid.start, 15, extrapolate=True)
+    )
 
 
 def test_memorization_is_told_from_luck():

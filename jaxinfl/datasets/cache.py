@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,9 +25,9 @@ from jaxtyping import Int32, UInt8
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jaxinfl.arguments import as_path, cache_folder
 from jaxinfl.datasets.images import EncodedImages, Layout, decode_images, hash_images
 from jaxinfl.datasets.transparency import DEFAULT_BACKGROUND, Alpha, Transparency, warn_of_lost_content
+from jaxinfl.files import cache_folder, replace_atomically
 
 _log = logging.getLogger("jaxinfl")
 _FORMAT = 2
@@ -48,10 +47,8 @@ class LabelledImages(EncodedImages, Protocol):
 
 
 def cache_root() -> Path:
-    """JAXINFL_IMAGE_CACHE, or jaxinfl/images in the user's cache."""
-    if chosen := os.environ.get("JAXINFL_IMAGE_CACHE"):
-        return as_path(chosen, "JAXINFL_IMAGE_CACHE", "a folder")
-    return cache_folder("images")
+    """The folder that the environment variable JAXINFL_IMAGE_CACHE names, or jaxinfl's own one in the user's cache."""
+    return cache_folder("images", variable="JAXINFL_IMAGE_CACHE")
 
 
 @dataclass
@@ -159,7 +156,6 @@ def _decode_into(folder: Path, identity: str, source: _Source, layout: Layout) -
 
 def _make(folder: Path, identity: str, source: _Source, layout: Layout) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
     transparency = Transparency()
 
     def pieces() -> Iterator[np.ndarray]:
@@ -169,20 +165,19 @@ def _make(folder: Path, identity: str, source: _Source, layout: Layout) -> None:
             yield piece
 
     try:
-        # Written, not mapped: a disk that fills up is an error then, and not the end of the process.
-        about: dict[str, Any] = {"identity": identity}
-        about["images"] = _write(draft / "images.npy", (len(source), *layout), np.uint8, pieces())
-        about["labels"] = _write(draft / "labels.npy", source.labels.shape, np.int32, [source.labels])
-        about["transparency"] = transparency._asdict()
-        (draft / "about.json").write_text(json.dumps(about | {"about": _checksum_of_json(about)}))
-        shutil.rmtree(folder, ignore_errors=True)  # one that is damaged
-        os.replace(draft, folder)
+        with replace_atomically(folder) as draft:
+            draft.mkdir(mode=0o700)
+            # Written, not mapped: a disk that fills up is an error then, and not the end of the process.
+            about: dict[str, Any] = {"identity": identity}
+            about["images"] = _write(draft / "images.npy", (len(source), *layout), np.uint8, pieces())
+            about["labels"] = _write(draft / "labels.npy", source.labels.shape, np.int32, [source.labels])
+            about["transparency"] = transparency._asdict()
+            (draft / "about.json").write_text(json.dumps(about | {"about": _checksum_of_json(about)}))
+            shutil.rmtree(folder, ignore_errors=True)  # one that is damaged
     except OSError:
         # Another process may have been first, and its folder cannot be replaced.
         if _open(folder, identity) is None:
             raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write(path: Path, shape: tuple[int, ...], dtype: type[np.generic], pieces: Iterable[np.ndarray]) -> int:

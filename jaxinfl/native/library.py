@@ -22,7 +22,7 @@ from typing import Any
 
 import jax
 
-from jaxinfl.arguments import cache_folder
+from jaxinfl.files import cache_folder, replace_atomically
 
 SOURCES = (
     "bias.cpp",
@@ -166,9 +166,9 @@ def _compile(compiler: list[str], sources: dict[str, str], library: Path) -> Pat
         for process, output in zip(compiling, errors, strict=True):
             if process.returncode:
                 raise NativeUnavailable(f"{compiler[0]} failed: {_first_error(output)}")
-        _run([*compiler, "-shared", *(f"{name}.o" for name in SOURCES), "-o", "kernels.so"], cwd=folder)
         # In one step: another process may be compiling the same.
-        os.replace(Path(folder, "kernels.so"), library)
+        with replace_atomically(library) as draft:
+            _run([*compiler, "-shared", *(f"{name}.o" for name in SOURCES), "-o", str(draft)], cwd=folder)
     return library
 
 

@@ -1,4 +1,4 @@
-"""Results on disk: one directory with results.json and figures, each number with its n and spread."""
+"""Results are kept on disk: one directory holds results.json and the figures, and each number has its n and its spread."""
 
 import dataclasses
 import json
@@ -12,12 +12,14 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxinfl.files import write_atomically
 
-def measured(values: Any) -> dict[str, Any]:
-    """Mean, spread and number of repeated measurements, as results.json keeps every number.
+
+def summarize(values: Any) -> dict[str, Any]:
+    """Return mean, spread and number of repeated measurements, as results.json keeps every number.
 
     Args:
-      values: one-dimensional; NaN marks a repeat in which the quantity is undefined.
+      values: one number a repeat; NaN marks a repeat in which the quantity is undefined.
 
     Returns:
       `mean` and `std` (sample standard deviation; null for fewer than two values) over the `n` defined values.
@@ -31,9 +33,9 @@ def measured(values: Any) -> dict[str, Any]:
     }
 
 
-def spread(values: Any, digits: int = 3) -> str:
-    """Mean ± sample standard deviation for a table; "none" where no value is defined."""
-    number = measured(values)
+def format_spread(values: Any, digits: int = 3) -> str:
+    """Write mean ± sample standard deviation as text for a table, or "none" where no value is defined."""
+    number = summarize(values)
     if number["mean"] is None:
         return "none"
     deviation = "" if number["std"] is None else f" ± {number['std']:.{digits}f}"
@@ -41,12 +43,13 @@ def spread(values: Any, digits: int = 3) -> str:
 
 
 def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
-    """Write `results.json`, replaced as a whole; NaN and infinity become null, arrays lists, dataclasses objects."""
+    """Write `results.json`, in place of an older one as a whole.
+
+    NaN and infinity become null, arrays become lists and dataclasses objects.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "results.json"
-    draft = path.with_suffix(".json.draft")
-    draft.write_text(json.dumps(_plain(results), indent=1, allow_nan=False) + "\n")
-    os.replace(draft, path)
+    write_atomically(path, (json.dumps(_simplify(results), indent=1, allow_nan=False) + "\n").encode())
     return path
 
 
@@ -61,15 +64,15 @@ def save_figure(figure: Figure, directory: Path, name: str) -> list[Path]:
     return paths
 
 
-def _plain(value: Any) -> Any:
+def _simplify(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: _simplify(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
+        return {str(name): _simplify(part) for name, part in value.items()}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return _simplify(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [_simplify(part) for part in value]
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, np.generic):

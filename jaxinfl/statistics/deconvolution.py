@@ -2,11 +2,9 @@
 
 Of a training and a test example a run knows how many of the models with the example are right, and how many of those
 without it. Both are binomial, with probabilities that differ from pair to pair; their distribution over all pairs is the one
-that makes the counts most likely: the nonparametric maximum likelihood estimate, found on a grid.
+that makes the counts most likely: the nonparametric maximum likelihood estimate, found on a grid (`mixture`).
 
-Source: Kiefer and Wolfowitz (1956), Annals of Mathematical Statistics 27; Laird (1978), Journal of the American Statistical
-Association 73 (by EM); Koenker and Mizera (2014), Journal of the American Statistical Association 109 (on a grid);
-Efron (2016), "Empirical Bayes deconvolution estimates", Biometrika 103.
+Source: Efron (2016), "Empirical Bayes deconvolution estimates", Biometrika 103.
 """
 
 from dataclasses import dataclass
@@ -161,41 +159,3 @@ def nearest_rates(grid: Grid, counts: Counts) -> Int[np.ndarray, " cells"]:
     total = counts.num_in + counts.num_out
     angle = np.arccos(1 - 2 * (counts.right_in + counts.right_out) / total)
     return np.rint(angle / np.pi * len(grid.with_example) - 0.5).astype(np.intp)
-
-
-def fit_distribution(
-    table: csr_array, weight: Float[np.ndarray, " cells"], start: Float[np.ndarray, " atoms"], cycles: int
-) -> Float[np.ndarray, " atoms"]:
-    """The distribution over the atoms under which the outcomes are most likely; its values sum to 1.
-
-    EM, each two of its steps followed by an extrapolated one that is kept where it is a distribution still.
-
-    Args:
-      table: as `likelihood` returns it.
-      weight: how often each outcome was seen.
-      start: a distribution; where it is 0, the result is.
-      cycles: of three EM steps each. Early ones find the bulk, late ones sharpen single atoms.
-
-    Source: Varadhan and Roland (2008), "Simple and globally convergent methods for accelerating the convergence of any EM
-    algorithm" (SQUAREM), Scandinavian Journal of Statistics 35.
-    """
-    transposed = csr_array(table.T)
-    share = weight / weight.sum()
-
-    def step(density: Float[np.ndarray, " atoms"]) -> Float[np.ndarray, " atoms"]:
-        chance = table @ density
-        # An outcome of weight 0 may be impossible under a start without its atoms.
-        updated = density * (transposed @ np.divide(share, chance, out=np.zeros_like(share), where=chance > 0))
-        return updated / updated.sum()
-
-    density = start
-    for _ in range(cycles):
-        once = step(density)
-        twice = step(once)
-        first, second = once - density, twice - 2 * once + density
-        length = np.sqrt((first**2).sum() / max((second**2).sum(), 1e-300))
-        # At most 8 steps' worth: longer ones leave the simplex, and what is cut off there is lost.
-        factor = -min(max(length, 1.0), 8.0)
-        jumped = np.maximum(density - 2 * factor * first + factor**2 * second, 1e-3 * twice)
-        density = step(jumped / jumped.sum())
-    return density

@@ -127,6 +127,10 @@ def _hypergeometric(
     right: Int[np.ndarray, "_ _"], num_in: np.ndarray | int, total: Int[np.ndarray, "1 totals"], num_models: int
 ) -> tuple[Float[np.ndarray, "_ totals"], np.ndarray]:
     """Probability of so many right models among `num_in`, and whether that can occur."""
+    # A whole table at once from one list of log factorials. `scipy.stats.hypergeom.pmf` takes 38 times as long for 280 of 400
+    # models and 237 totals, 66 times for 1400 of 2000 and 781 totals (5.6 s, for each number of models with an example), 189
+    # times for 2800 of 4000 and 289 totals: medians of 3 interleaved rounds, 2026-11-26, 2 busy cores, SciPy 1.17.1. It is
+    # right to 4e-15 of a probability, this to 7e-13, 3e-12 and 9e-12 (beside exact fractions).
     factorial = gammaln(np.arange(num_models + 1) + 1.0)
     num_out = num_models - num_in
     right_out = total - right

@@ -1,6 +1,6 @@
 """LASSO of the scores on the masks, for all test examples at once, the penalty by cross-validation."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,30 +10,9 @@ from jaxinfl.statistics.ridge import centred
 # Penalties as shares of the smallest one at which every weight is 0.
 _SHARES = np.logspace(0, -1.5, 10)
 _FOLDS = 4
-_TOLERANCE = 1e-3
-_MOST_STEPS = 500
-
-
-class _Problem(NamedTuple):
-    """Least squares on centred masks, by the smaller product."""
-
-    masks: Float[np.ndarray, "subsets train"]
-    """Centred, each row times the root of its number of models."""
-    num_models: float
-    gram: Float[np.ndarray, "train train"] | None
-    """X' X / models, where there are more subsets than training examples."""
-    moment: Float[np.ndarray, "train test"]
-    """X' y / models."""
-    curvature: float
-    """Largest eigenvalue of X' X / models."""
-
-    def gradient(self, weights: Float[np.ndarray, "train test"]) -> Float[np.ndarray, "train test"]:
-        if self.gram is None:
-            product = self.masks.T @ (self.masks @ weights) / self.num_models
-        else:
-            product = self.gram @ weights
-        found: Float[np.ndarray, "train test"] = product - self.moment
-        return found
+_TOLERANCE = 1e-5
+"""Duality gap at which a column is done, as a share of its sum of squares."""
+_MOST_STEPS = 100_000
 
 
 def lasso_weights(
@@ -51,25 +30,33 @@ def lasso_weights(
       penalty: for all test examples; None chooses each one's own from 10, by 4-fold cross-validation over the subsets in
         their order.
 
-    Source: Tibshirani (1996); Beck and Teboulle (2009) for the iteration, O'Donoghue and Candes (2015) for its restarts.
+    Source: Tibshirani (1996); Friedman, Hastie and Tibshirani (2010), Journal of Statistical Software 33, for coordinate descent.
     """
     varying = np.flatnonzero(np.ptp(score, axis=0) > 0)
     if varying.size < score.shape[1]:
         found = np.zeros((masks.shape[1], score.shape[1]))
         found[:, varying] = lasso_weights(masks, score[:, varying], size, penalty)
         return found
-    problem = _problem(masks, score, size)
     if penalty is not None:
-        return _solve(problem, np.full(score.shape[1], penalty), np.zeros_like(problem.moment))
-    highest = np.abs(problem.moment).max(axis=0)
-    best = _choose(masks, score, highest, size)
-    weights = np.zeros_like(problem.moment)
-    for number, share in enumerate(_SHARES[: int(best.max(initial=0)) + 1]):
-        # A column waits at its own penalty; warm starts make the others' path cheap.
-        ahead = np.flatnonzero(best >= number)
-        part = problem._replace(moment=problem.moment[:, ahead])
-        weights[:, ahead] = _solve(part, share * highest[ahead], weights[:, ahead])
-    return weights
+        penalties = np.full((1, score.shape[1]), penalty)
+        best = np.zeros(score.shape[1], np.intp)
+    else:
+        penalties = _SHARES[:, None] * _highest(masks, score, size)
+        best = _choose(masks, score, penalties[0], size)
+    found = np.zeros((masks.shape[1], score.shape[1]))
+    for column, path in enumerate(_paths(masks, score, size, penalties, best + 1)):
+        found[:, column] = path[:, -1]
+    return found
+
+
+def _highest(
+    masks: Bool[np.ndarray, "subsets train"],
+    score: Float[np.ndarray, "subsets test"],
+    size: Float[np.ndarray, " subsets"],
+) -> Float[np.ndarray, " test"]:
+    """The smallest penalty of each column at which every weight is 0."""
+    found: Float[np.ndarray, " test"] = np.abs(centred(masks, size).T @ centred(score, size)).max(axis=0) / size.sum()
+    return found
 
 
 def _choose(
@@ -87,56 +74,48 @@ def _choose(
     error = np.zeros((_SHARES.size, score.shape[1]))
     for held in range(int(fold.max()) + 1):
         kept, out = fold != held, fold == held
-        problem = _problem(masks[kept], score[kept], size[kept])
         others = masks[out] - np.average(masks[kept], axis=0, weights=size[kept])
         expected = score[out] - np.average(score[kept], axis=0, weights=size[kept])
-        weights = np.zeros_like(problem.moment)
-        for number, share in enumerate(_SHARES):
-            weights = _solve(problem, share * highest, weights)
-            error[number] += size[out] @ (expected - others @ weights) ** 2
+        penalties, steps = _SHARES[:, None] * highest, np.full(score.shape[1], _SHARES.size)
+        for column, path in enumerate(_paths(masks[kept], score[kept], size[kept], penalties, steps)):
+            error[:, column] += size[out] @ (expected[:, [column]] - others @ path) ** 2
     return error.argmin(axis=0)
 
 
-def _problem(
+def _paths(
     masks: Bool[np.ndarray, "subsets train"],
     score: Float[np.ndarray, "subsets test"],
     size: Float[np.ndarray, " subsets"],
-) -> _Problem:
-    moved, num_models = centred(masks, size), float(size.sum())
-    few = len(masks) <= masks.shape[1]
-    product = (moved @ moved.T if few else moved.T @ moved) / num_models
-    moment = moved.T @ centred(score, size) / num_models
-    return _Problem(moved, num_models, None if few else product, moment, _largest_eigenvalue(product))
+    penalties: Float[np.ndarray, "penalties test"],
+    steps: Int[np.ndarray, " test"],
+) -> Iterator[Float[np.ndarray, "train steps"]]:
+    """Weights at the first so many of a column's penalties, which fall; one column after another, by coordinate descent."""
+    # Beside accelerated gradient steps for all columns at once, which this replaces, a path of 10 penalties from 400 models takes
+    # 2.0 to 2.6 times as long for 1,437 training and 360 test examples and 0.9 to 1.3 times for 10,000 and 2,000, extrapolated
+    # from 6 and 2 columns (2026-11-26, 2 very busy cores, scikit-learn 1.9.1); for 12 columns with cross-validation it took 21 s
+    # in place of 336 s. The objective is up to 5e-7 lower: the gradient steps ran into their limit at the smaller penalties.
+    # Imported here, because it takes a second to import, and no other statistic needs it.
+    from sklearn.linear_model import lasso_path
+
+    moved, wide = np.asfortranarray(centred(masks, size)), centred(score, size)
+    gram = moved.T @ moved if len(masks) > masks.shape[1] else False
+    moment = moved.T @ wide
+    # scikit-learn halves the mean over rows, and this one the mean over models.
+    scale = size.sum() / len(masks)
+    for column, number in enumerate(steps.tolist()):
+        # A penalty of 0, where no mask varies, would be another problem; its weights are 0.
+        alphas = np.maximum(scale * penalties[:number, column], 1e-300)
+        _, path, _ = lasso_path(
+            moved,
+            wide[:, column].copy(),
+            alphas=alphas,
+            precompute=gram,
+            Xy=moment[:, column].copy(),
+            tol=_TOLERANCE,
+            max_iter=_MOST_STEPS,
+            check_input=False,
+        )
+        yield path
 
 
-def _largest_eigenvalue(matrix: Float[np.ndarray, "n n"]) -> float:
-    """By power iteration from a fixed start, 5% added: the step must not be too long."""
-    vector = np.random.default_rng(0).normal(size=len(matrix))
-    size = 0.0
-    for _ in range(50):
-        vector = matrix @ vector
-        size = float(np.linalg.norm(vector))
-        if size == 0:
-            return 1.0
-        vector /= size
-    return 1.05 * size
-
-
-def _solve(
-    problem: _Problem, penalty: Float[np.ndarray, " test"], start: Float[np.ndarray, "train test"]
-) -> Float[np.ndarray, "train test"]:
-    """Accelerated proximal gradient steps until every column moves by less than a thousandth of what soft thresholding cuts."""
-    weights, ahead, momentum = start, start, 1.0
-    limit = penalty / problem.curvature
-    for _ in range(_MOST_STEPS):
-        moved = ahead - problem.gradient(ahead) / problem.curvature
-        following = np.sign(moved) * np.maximum(np.abs(moved) - limit, 0)
-        change = following - weights
-        done = (np.abs(change).max(axis=0, initial=0) <= _TOLERANCE * limit).all()
-        rising = ((ahead - following) * change).sum() > 0
-        following_momentum = 1.0 if rising else (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        ahead = following if rising else following + (momentum - 1) / following_momentum * change
-        weights, momentum = following, following_momentum
-        if done:
-            break
-    return weights
+__all__ = ["lasso_weights"]

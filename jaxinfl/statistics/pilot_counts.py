@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxinfl.influence.blocks import count_blocks
-from jaxinfl.statistics.deconvolution import Counts, fit_distribution, likelihood, make_grid
+from jaxinfl.statistics.deconvolution import Counts, likelihood, make_grid
+from jaxinfl.statistics.mixture import fit_mixture
 
 _UNLIKELY = 0.02
 """Training examples less likely to be memorized than this are left out."""
@@ -14,7 +15,7 @@ _MOST_PAIRS = 2**14
 """Of the pairs of little influence a random part is taken, so that about as many are left."""
 _STRIKING = 4.0
 """Standard errors of no influence from which on every pair is taken."""
-_CYCLES = 100
+_STEPS = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ def memorization_chance(
     # Of what a model was trained on it is nearly always right: log odds ratios far beyond those between two examples.
     grid = make_grid(num_models, float(masks.mean()), strongest=14.0, start_width=2.0)
     table = likelihood(grid, _counts(distinct, num_models))
-    distribution = fit_distribution(table, number.astype(np.float64), grid.start, _CYCLES)
+    distribution = fit_mixture(table, number.astype(np.float64), grid.start, _STEPS, extrapolate=True)
     above = table @ (distribution * (grid.influence > minimum))
     chance[defined] = (above / (table @ distribution))[cell.ravel()]
     return chance

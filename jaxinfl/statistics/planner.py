@@ -13,17 +13,18 @@ from jaxinfl.arguments import check_seed
 from jaxinfl.influence.checks import check_correct, check_min_memorization, check_thresholds
 from jaxinfl.statistics.arguments import check_share, check_whole
 from jaxinfl.statistics.clusters import find_clusters, share_of_complements
-from jaxinfl.statistics.deconvolution import Grid, fit_distribution, likelihood, make_grid, nearest_rates, smoothing
+from jaxinfl.statistics.deconvolution import Grid, likelihood, make_grid, nearest_rates, smoothing
 from jaxinfl.statistics.expected_iou import chance_to_reach, expected_iou
+from jaxinfl.statistics.mixture import fit_mixture
 from jaxinfl.statistics.model_plan import FEW_PAIRS, Answer, Band, ModelPlan, judge
 from jaxinfl.statistics.pilot_counts import PilotPairs, memorization_chance, pilot_pairs
 from jaxinfl.subsets import check_masks
 
 FEWEST_MODELS = 50
 """Of a pilot: below, some 15 models or fewer are without an example (at ratio 0.7), and steps of 1/15 hide an influence of 0.1."""
-_CYCLES = 60
-_CYCLES_AGAIN = 15
-_CYCLES_BELOW = 20
+_STEPS = 180
+_STEPS_AGAIN = 45
+_STEPS_BELOW = 60
 _WIDTH = 2.0
 """Of the bell curves that make up the distribution of effects, in thirds of a standard error."""
 _WIDTH_SPARSE, _SPARSE = 3.0, 0.97
@@ -200,9 +201,11 @@ class _Fit:
             start = np.where(at_none, none * start / start[at_none].sum(), (1 - none) * start / start[~at_none].sum())
         self._start: Float[np.ndarray, " parts"] = start / start.sum()
 
-    def __call__(self, weight: Float[np.ndarray, " cells"], cycles: int) -> Float[np.ndarray, " atoms"]:
+    def __call__(self, weight: Float[np.ndarray, " cells"], steps: int) -> Float[np.ndarray, " atoms"]:
         """The likeliest one, or nearly: what the counts say little of stays near the start."""
-        found: Float[np.ndarray, " atoms"] = self._parts @ fit_distribution(self._table, weight, self._start, cycles)
+        found: Float[np.ndarray, " atoms"] = self._parts @ fit_mixture(
+            self._table, weight, self._start, steps, extrapolate=True
+        )
         return found
 
 
@@ -212,14 +215,14 @@ def _predict(asked: _Question, num_models: int, pairs: PilotPairs, level: float,
     weight = pairs.cell_weights()
     at_rate = np.bincount(nearest_rates(grid, pairs.counts), weights=weight, minlength=len(grid.with_example))
     dense, sparse = _Fit(grid, table, at_rate, _WIDTH), _Fit(grid, table, at_rate, _WIDTH_SPARSE, none=_SPARSE)
-    dense_one, sparse_one = dense(weight, _CYCLES), sparse(weight, _CYCLES)
+    dense_one, sparse_one = dense(weight, _STEPS), sparse(weight, _STEPS)
 
     def number(threshold: float) -> float:
         reach = grid.influence >= threshold
         return float(weight.sum() * (dense_one[reach].sum() + sparse_one[reach].sum()) / 2)
 
     forecast = _Forecast(grid, asked)
-    again = [dense(drawn, _CYCLES_AGAIN) for drawn in _resampled_weights(pairs, repeats, seed)]
+    again = [dense(drawn, _STEPS_AGAIN) for drawn in _resampled_weights(pairs, repeats, seed)]
     curve, path = (
         _band(of(dense_one), of(sparse_one), np.stack([of(each) for each in again]), level)
         for of in (forecast.curve, forecast.path)
@@ -255,12 +258,12 @@ def _clear_up_to(
 
     ordered = np.unique(thresholds)
     broad = 0.9 * distribution + 0.1 * grid.start
-    best = log_likelihood(fit_distribution(table, weight, broad, _CYCLES_BELOW))
+    best = log_likelihood(fit_mixture(table, weight, broad, _STEPS_BELOW, extrapolate=True))
     clear, unclear = -1, ordered.size
     while unclear - clear > 1:
         middle = (clear + unclear) // 2
         start = broad * (grid.influence < ordered[middle])
-        below = fit_distribution(table, weight, start / start.sum(), _CYCLES_BELOW)
+        below = fit_mixture(table, weight, start / start.sum(), _STEPS_BELOW, extrapolate=True)
         if 2 * (best - log_likelihood(below)) >= _CLEAR:
             clear = middle
         else:

@@ -75,6 +75,10 @@ def fit(spectrum: Spectrum, score: Float[np.ndarray, "subsets test"], penalty: f
 
     Source: Hoerl and Kennard (1970), Technometrics 12; Allen (1974), Technometrics 16, for the left-out residuals.
     """
+    # scikit-learn's RidgeCV(alpha_per_target=True) gives the same penalties and weights to 2e-14 of the largest one. From 400
+    # models it takes 0.7 to 1.5 times as long for 1,437 training and 360 test examples, and 4 times for 10,000 and 2,000 (20 s
+    # and 4.8 s): medians of 3 to 5 interleaved rounds, 2026-11-26, 2 busy cores, scikit-learn 1.9.1. It knows neither "no
+    # regression" nor the left-out residuals with their signs, which `adjusted` needs.
     moved = centred(score, spectrum.size)
     projected = spectrum.vectors.T @ moved
     typical = spectrum.values.mean() if spectrum.values.size else 1.0

@@ -19,7 +19,8 @@ well, the more the better it is known, in three steps:
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxinfl.statistics.shrinkage import likeliest_mass, shrink
+from jaxinfl.statistics.mixture import fit_mixture
+from jaxinfl.statistics.shrinkage import shrink
 from jaxinfl.statistics.standard_errors import StandardErrors
 
 # Standard errors of the margin's influence from which a pair tells how far the shift errs.
@@ -30,7 +31,7 @@ _LEAST_VARIANCE = 1e-3
 _MOST_SHARED = 0.9
 # Relative errors of the synthetic estimate: at -1 there is no influence, at 1 twice as much.
 _ERRORS = np.linspace(-1.5, 1.5, 61)
-_ITERATIONS = 300
+_STEPS = 300
 # Standard errors of the 0-1 difference that the result stays within: half of its 95% interval.
 _FARTHEST = 1.959964
 _MOST_PAIRS = 20_000
@@ -126,7 +127,7 @@ def _relative_errors(
     # Evenly among more pairs than a distribution takes.
     chosen = chosen[:: -(-chosen.size // _MOST_PAIRS)]
     likelihood = _likelihood(difference[chosen], deviation[chosen])
-    mass = likeliest_mass(likelihood, np.ones(chosen.size), _ITERATIONS)
+    mass = fit_mixture(likelihood, np.ones(chosen.size), np.full(_ERRORS.size, 1 / _ERRORS.size), _STEPS)
     found = np.empty_like(difference)
     for start in range(0, difference.size, _MOST_PAIRS):
         part = slice(start, start + _MOST_PAIRS)

@@ -11,12 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from jaxinfl.statistics.mixture import fit_mixture
+
 # In standard errors. Beyond the reach an estimate is left as it is.
 _BIN = 0.05
 _ATOM = 0.1
 _REACH = 30.0
 # The likelihood is flat near its maximum: twice as many moved posterior means by less than 0.05.
-_ITERATIONS = 500
+_STEPS = 500
 # What a unit of the statistic may be worth, in standard errors.
 _MOST_STRETCHED = 3.0
 
@@ -29,10 +31,7 @@ class Prior(NamedTuple):
 
 
 def fit_prior(statistic: Float[np.ndarray, " pairs"]) -> Prior:
-    """Nonparametric maximum likelihood on a grid of places 0.1 apart, by EM on a histogram; memory O(1) beyond the pairs.
-
-    Source: Kiefer and Wolfowitz (1956), Annals of Mathematical Statistics 27; Koenker and Mizera (2014), JASA 109.
-    """
+    """Nonparametric maximum likelihood on a grid of places 0.1 apart, by EM on a histogram; memory O(1) beyond the pairs."""
     edges = np.arange(-_REACH - _BIN / 2, _REACH + _BIN, _BIN)
     number, _ = np.histogram(np.clip(statistic, -_REACH, _REACH), edges)
     used = np.flatnonzero(number)
@@ -42,20 +41,7 @@ def fit_prior(statistic: Float[np.ndarray, " pairs"]) -> Prior:
     first, last = np.floor(min(centres[0], 0) / _ATOM), np.ceil(max(centres[-1], 0) / _ATOM)
     places = np.arange(first, last + 1) * _ATOM
     likelihood = np.exp(-0.5 * (centres[:, None] - places) ** 2)
-    return Prior(places, likeliest_mass(likelihood, number, _ITERATIONS))
-
-
-def likeliest_mass(
-    likelihood: Float[np.ndarray, "outcomes atoms"], number: np.ndarray, iterations: int
-) -> Float[np.ndarray, " atoms"]:
-    """The masses of the atoms under which the outcomes, each seen so often, are likeliest: EM from equal masses.
-
-    Source: Laird (1978), Journal of the American Statistical Association 73.
-    """
-    mass = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
-    for _ in range(iterations):
-        mass = mass * (likelihood.T @ (number / (likelihood @ mass))) / number.sum()
-    return mass
+    return Prior(places, fit_mixture(likelihood, number, np.full(places.size, 1 / places.size), _STEPS))
 
 
 def posterior_mean(prior: Prior, statistic: Float[np.ndarray, "*pairs"]) -> Float[np.ndarray, "*pairs"]:

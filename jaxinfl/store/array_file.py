@@ -4,7 +4,6 @@ The file appears under its name all at once, and its manifest after it: what has
 it, without pickles; types that it does not know, bfloat16 for instance, lie in it as unsigned integers of their size.
 """
 
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped
 
+from jaxinfl.files import replace_atomically
 from jaxinfl.store.errors import RunDirectoryError
 from jaxinfl.store.manifest import file_digest, read_manifest, write_manifest
 
@@ -47,11 +47,10 @@ def save(path: Path, leaves: Leaves, about: Mapping[str, Any]) -> None:
     arrays = {name: {"shape": list(values.shape), "dtype": str(values.dtype)} for name, values in leaves.items()}
     # By the position of their names in the alphabet: a zip file has its own ideas of what a name may hold.
     numbered: dict[str, Any] = {str(i): _plain(leaves[name]) for i, name in enumerate(sorted(leaves))}
-    draft = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with draft.open("wb") as file:
-        np.savez(file, **numbered)
-    digest = file_digest(draft)
-    os.replace(draft, path)
+    with replace_atomically(path) as draft:
+        with draft.open("wb") as file:
+            np.savez(file, **numbered)
+        digest = file_digest(draft)
     write_manifest(manifest_of(path), {"about": dict(about), "arrays": arrays, "sha256": digest})
 
 

@@ -5,11 +5,11 @@ A manifest is JSON in one spelling only, with a hash of itself, so that any chan
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxinfl.files import write_atomically
 from jaxinfl.store.errors import RunDirectoryError
 
 
@@ -21,9 +21,7 @@ def file_digest(path: Path) -> str:
 
 def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
     """Write a manifest, all at once."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    draft.write_text(_spelled(content))
-    os.replace(draft, path)
+    write_atomically(path, _spelled(content).encode())
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

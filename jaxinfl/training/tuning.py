@@ -10,9 +10,9 @@ import hashlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from typing import Any
 import jax
 
 from jaxinfl import native, provenance
-from jaxinfl.arguments import cache_folder
 from jaxinfl.devices import own_devices
+from jaxinfl.files import cache_folder, write_atomically
 from jaxinfl.models.lowering import ConvLowering
 from jaxinfl.store import RunDirectoryError
 from jaxinfl.store.parts import Rows
@@ -163,13 +163,10 @@ class SearchRecord:
     def write(self, search: Search) -> None:
         """Keep what was found; where that cannot be written, the next run searches again."""
         ways = [{"execution": dataclasses.asdict(way), "seconds": seconds} for way, seconds in search.seconds.items()]
-        draft = self.path.with_suffix(f".{os.getpid()}.draft")
-        try:
+        text = json.dumps({"ways": ways, "complete": search.complete}, indent=1)
+        with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps({"ways": ways, "complete": search.complete}, indent=1))
-            os.replace(draft, self.path)
-        except OSError:
-            draft.unlink(missing_ok=True)
+            write_atomically(self.path, text.encode())
 
 
 def tune(job: Job, machine: Machine, cost: Cost, freedom: Freedom, *, keep_weights: bool) -> tuple[Machine, Cost]:

@@ -1,0 +1,51 @@
+# The public names of jaxinfl, and the packages that they come from. `__init__.py` reads this list, and so do type checkers.
+from .datasets import (
+    Dataset as Dataset,
+    DatasetUnavailable as DatasetUnavailable,
+    channel_statistics as channel_statistics,
+    load_dataset as load_dataset,
+)
+from .influence import (
+    influence as influence,
+    iou as iou,
+    iou_curve as iou_curve,
+    iou_of_models as iou_of_models,
+    memorization as memorization,
+    top_pairs as top_pairs,
+)
+from .statistics import (
+    Discoveries as Discoveries,
+    Estimate as Estimate,
+    ModelPlan as ModelPlan,
+    agreement as agreement,
+    data_banzhaf as data_banzhaf,
+    datamodel_weights as datamodel_weights,
+    discoveries as discoveries,
+    estimate as estimate,
+    lds as lds,
+    leave_one_out_correlation as leave_one_out_correlation,
+    models_for_influence as models_for_influence,
+    models_needed as models_needed,
+    models_needed_for_good as models_needed_for_good,
+    models_needed_sequentially as models_needed_sequentially,
+    plan as plan,
+    variance_components as variance_components,
+)
+from .store import (
+    Ensemble as Ensemble,
+    RunDirectoryError as RunDirectoryError,
+)
+from .subsets import (
+    check_coverage as check_coverage,
+    draw_subsets as draw_subsets,
+    leave_one_out as leave_one_out,
+)
+from .training import (
+    Cost as Cost,
+    ModelKeys as ModelKeys,
+    Recipe as Recipe,
+    predict as predict,
+    recipes as recipes,
+    train_ensemble as train_ensemble,
+    training_cost as training_cost,
+)
