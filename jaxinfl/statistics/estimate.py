@@ -70,7 +70,7 @@ def estimate(
     Returns:
       `Estimate`, float32 [examples, test]. Memory: a few float64 arrays of that shape and of the masks, and of models x test.
       Time: "difference" O(models * examples * test); the regressions O(models * train * min(models, train)) once for all
-      test examples, and some products of models x train x test ("lasso": hundreds).
+      test examples and some products of models x train x test; "lasso" five paths of coordinate descent for each test example.
 
     Raises:
       TypeError, ValueError: as `influence`; also an unknown method, fewer than 3 models, `shrink` without a standard error,
