@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
 from jaxinfl.influence import IOUCurve, TopPairs
-from jaxinfl.report import Illustration, Section, Table, measured, spread
+from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 from jaxinfl.statistics import PairUncertainty, ShareInterval
 
 HEADLINE_THRESHOLD = 0.2
@@ -68,7 +68,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
     by = "" if findings.score == "correct" else ", by probabilities"
     about = f"{data.name}, {model}{by}: influence of {findings.condition} on {data.num_test} test examples"
     curve = findings.curve
-    accuracy = spread(100 * findings.test_accuracy, 1)
+    accuracy = format_mean(100 * findings.test_accuracy, 1)
     section = Section(
         title="Figure 1, and Figures 5 and 6 of Appendix D: self-consistency of subset influence",
         claim="Two estimates from t models each agree (IOU above 0.7) only from 200 to 400 models on, and hardly better on the "
@@ -126,24 +126,24 @@ def numbers(findings: Findings) -> dict[str, Any]:
     """Every number of the figures with its n and spread."""
     curve = findings.curve
     return {
-        "test_accuracy": measured(findings.test_accuracy),
+        "test_accuracy": summarize(findings.test_accuracy),
         "diverged_models": findings.diverged,
         "compared_examples": curve.num_examples,
         "thresholds": curve.thresholds,
         "pairs_at_threshold": findings.num_pairs,
         "note": SHARED_POOL,
         "iou_different_subsets": {
-            size: [measured(column) for column in values.T]
+            size: [summarize(column) for column in values.T]
             for size, values in zip(curve.num_models, curve.values, strict=True)
         },
         "iou_same_subsets": {
-            size: [measured(column) for column in values.T] for size, values in findings.same_subsets.items()
+            size: [summarize(column) for column in values.T] for size, values in findings.same_subsets.items()
         },
         "subset_share_of_variance": None if findings.subset_share is None else findings.subset_share._asdict(),
         "appendix_d": {
             kind: {
                 name: {
-                    int(size): [measured(column) for column in each.T]
+                    int(size): [summarize(column) for column in each.T]
                     for size, each in zip(curve.num_models, values, strict=True)
                 }
                 for name, values in panel.items()
@@ -159,7 +159,7 @@ def _consistency_table(findings: Findings) -> Table:
     rows = []
     for size, values in zip(curve.num_models, curve.values, strict=True):
         same = findings.same_subsets.get(int(size))
-        rows.append([str(size), spread(values[:, at], 2), "" if same is None else spread(same[:, at], 2)])
+        rows.append([str(size), format_mean(values[:, at], 2), "" if same is None else format_mean(same[:, at], 2)])
     repeats = curve.values.shape[1]
     return Table(
         f"IOU of two estimates at influence {curve.thresholds[at]:.2f} ({findings.num_pairs[at]} pairs reach it by all models)",
@@ -176,7 +176,7 @@ def _score_table(findings: Findings) -> Table:
         f"IOU at influence {findings.curve.thresholds[at]:.2f} by score",
         ["models per estimate", *(f"{kind}: {name}" for kind, panel in kinds for name in panel)],
         [
-            [str(size), *(spread(values[row][:, at], 2) for _, panel in kinds for values in panel.values())]
+            [str(size), *(format_mean(values[row][:, at], 2) for _, panel in kinds for values in panel.values())]
             for row, size in enumerate(findings.curve.num_models)
         ],
         "The estimate of all models contains those that are compared with it, as in the paper.",
@@ -200,7 +200,7 @@ def score_finding(findings: Findings) -> str:
 
 
 def _means(values: Float[np.ndarray, "sizes repeats"]) -> list[float]:
-    return [np.nan if mean is None else mean for mean in (measured(row)["mean"] for row in values)]
+    return [np.nan if mean is None else mean for mean in (summarize(row)["mean"] for row in values)]
 
 
 def main_finding(findings: Findings) -> str:
@@ -220,7 +220,7 @@ def main_finding(findings: Findings) -> str:
     if 0 < pairs < 30:
         answer += f" That rests on {pairs} pair{'s' if pairs > 1 else ''} only."
     for size, values in findings.same_subsets.items():
-        same, other = measured(values[:, at])["mean"], means[sizes.index(size)]
+        same, other = summarize(values[:, at])["mean"], means[sizes.index(size)]
         if same is not None and np.isfinite(other):
             answer += (
                 f" With {size} models on the same subsets, where only the seeds differ, IOU is {same:.2f}; on different "

@@ -13,8 +13,7 @@ the highest as reach the threshold in the published reference, since margins kno
 """
 
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
 import jax
@@ -23,12 +22,13 @@ from rich.progress import Progress
 
 import jaxinfl
 from experiments import estimator_comparison as comparison
-from experiments.command_line import Mistake, Options, console, describe_data, launch, load, mistakes
-from experiments.ensembles import Request, carry_out
+from experiments.command_line import Mistake, Options, console, mistakes
+from experiments.ensembles import Request, Runs
 from experiments.estimator_comparison import Estimator, References, Scores
 from experiments.estimators_report import Findings, outcome
-from experiments.outcome import publish
-from jaxinfl import Dataset, Ensemble, Recipe
+from experiments.experiment import Experiment
+from experiments.outcome import Outcome
+from jaxinfl import Dataset, Recipe
 from jaxinfl.influence.estimators import memorized
 
 Design = Literal["balanced", "half", "complementary"]
@@ -38,14 +38,10 @@ ENSEMBLES = ("reference", "models", "balanced", "reference_half", "half", "compl
 
 @dataclass(frozen=True)
 class Config(Options):
-    """Options; each preset sets them all."""
+    """Options of this experiment, besides those of all."""
 
     preset: Literal["tiny", "digits", "cifar10_12k"] = "digits"
-    """Where the defaults of the other options come from."""
-    model: str = "small_mlp"
-    """Registered name of the architecture."""
-    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
-    """How each model is trained."""
+    """Name of the preset from which the defaults of the other options come."""
     num_reference: int = 16_000
     """Models of each reference."""
     num_models: int = 3200
@@ -95,18 +91,6 @@ PRESETS = {
         slow_repeats=1,
     ),
 }
-
-
-def main(config: Config) -> Path:
-    """Train or read the models, judge the estimators, write the results; returns their directory."""
-    check(config)
-    data, out = load(config, "estimators", config.preset)
-    console.print("[bold]Estimators[/bold]: which one needs the fewest models?")
-    console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
-    findings = analyse(config, runs)
-    publish(outcome(findings, data, config.model), "estimators", config, data, out, runs)
-    return out
 
 
 def check(config: Config) -> None:
@@ -164,7 +148,12 @@ def _masks(name: str, config: Config, num_train: int) -> np.ndarray:
     return masks[: config.num_reference] if name.startswith("reference") else masks[config.num_reference :]
 
 
-def analyse(config: Config, runs: dict[str, Ensemble]) -> Findings:
+def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
+    """How many models each estimator needs to agree with the references."""
+    return outcome(compare(config, runs), data, config.model)
+
+
+def compare(config: Config, runs: Runs) -> Findings:
     """Everything that the figures and results.json are made from."""
     ensembles = {name: Scores.of(each) for name, each in runs.items()}
     for name, scores in ensembles.items():
@@ -209,5 +198,14 @@ def _references(config: Config, estimators: list[Estimator], ensembles: dict[str
     return References(own[comparison.PUBLISHED], own, config.threshold, examples, sizes)
 
 
+EXPERIMENT = Experiment(
+    name="estimators",
+    question="[bold]Estimators[/bold]: which one needs the fewest models?",
+    presets=PRESETS,
+    check=check,
+    requests=requests,
+    analyse=analyse,
+)
+
 if __name__ == "__main__":
-    sys.exit(launch(main, PRESETS, "estimators", __doc__))
+    sys.exit(EXPERIMENT.launch(__doc__))

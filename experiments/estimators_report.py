@@ -10,7 +10,7 @@ from jaxtyping import Float
 from experiments.estimator_comparison import COLUMNS, PUBLISHED, Judgement, References, models_to_reach
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
-from jaxinfl.report import Illustration, Section, Table, measured, spread
+from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 
 DRAWN = (
     PUBLISHED,
@@ -94,7 +94,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         claim="To be shown: influence on being right, told from margins and shrunk by empirical Bayes, needs half the "
         "models of the published difference of 0-1 scores, or fewer.",
         setting=f"{about}; references of {references.num_models['reference']} models, judged by others, right on "
-        f"{spread(100 * findings.test_accuracy, 1)} % of the test examples. {references.num_pairs} pairs have an influence of "
+        f"{format_mean(100 * findings.test_accuracy, 1)} % of the test examples. {references.num_pairs} pairs have an influence of "
         f"{references.threshold:g} or more by the published reference, and as many of each estimate's highest are compared.",
         finding=main_finding(findings),
         paper="It compares 0-1 scores with probabilities (Appendix D): the latter agree better with each other, and worse "
@@ -150,7 +150,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
         "compared_pairs": references.num_pairs,
         "compared_examples": references.examples.size,
         "reference_models": references.num_models,
-        "test_accuracy": measured(findings.test_accuracy),
+        "test_accuracy": summarize(findings.test_accuracy),
         "estimators": {each.estimator.name: _of_estimator(findings, each) for each in findings.judged},
     }
 
@@ -161,7 +161,7 @@ def _of_estimator(findings: Findings, judgement: Judgement) -> dict[str, Any]:
         "cost_of_a_model": judgement.cost,
         "own_reference": dict(zip(COLUMNS, judgement.ceiling, strict=True)),
         "agreement": {
-            measure: {size: measured(judgement.values[row, :, column]) for row, size in enumerate(findings.sizes)}
+            measure: {size: summarize(judgement.values[row, :, column]) for row, size in enumerate(findings.sizes)}
             for column, measure in enumerate(COLUMNS)
         },
         "needed": {measure: findings.needed(judgement, measure) for measure in COLUMNS},
@@ -254,7 +254,7 @@ def _iou_table(findings: Findings, measure: str) -> Table:
         f"IOU {REFERENCES[measure]}, by number of models",
         ["estimator", *map(str, findings.sizes)],
         [
-            [each.estimator.name, *(spread(each.values[row, :, column], 2) for row in range(len(findings.sizes)))]
+            [each.estimator.name, *(format_mean(each.values[row, :, column], 2) for row in range(len(findings.sizes)))]
             for each in findings.judged
         ],
         "Mean ± standard deviation over repeats; models as trained, whatever they cost.",

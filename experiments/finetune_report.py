@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from experiments.outcome import Outcome
 from experiments.paper_numbers import TABLE_1, TABLE_2B
 from jaxinfl import Dataset, Recipe, plots
-from jaxinfl.report import Illustration, Section, Table, measured, spread
+from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
         "dropped": findings.dropped,
         "fine_tuning": findings.fine_tuning,
         "networks": {
-            name: {kind: measured(values) for kind, values in asdict(network).items()}
+            name: {kind: summarize(values) for kind, values in asdict(network).items()}
             for name, network in findings.networks.items()
         },
     }
@@ -108,7 +108,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
 
 def _table(findings: Findings, data: Dataset) -> Table:
     ours = [
-        [data.name, name, *(spread(values, 3) for values in parts)]
+        [data.name, name, *(format_mean(values, 3) for values in parts)]
         for name, network in findings.networks.items()
         for parts in [(network.retrained_with_tuned, network.retrained_accuracy, network.tuned_accuracy)]
     ]
@@ -128,7 +128,7 @@ def _judging_table(findings: Findings) -> Table:
         "What to judge it by: agreement",
         ["network", *(" ".join(column.split()) for column in columns)],
         [
-            [name, *(spread(values, 3) for values in network.groups.values())]
+            [name, *(format_mean(values, 3) for values in network.groups.values())]
             for name, network in findings.networks.items()
         ],
         "R and R, F and F: pairs of seeds without the same example. Start: the model on everything.",

@@ -25,7 +25,6 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
@@ -35,11 +34,13 @@ import tyro
 from jaxtyping import Float, Int
 
 import jaxinfl
-from experiments.command_line import Mistake, Options, console, describe_data, launch, load
-from experiments.ensembles import Request, carry_out
+from experiments.command_line import Mistake, Options
+from experiments.ensembles import Request, Runs
+from experiments.experiment import Experiment
 from experiments.finetune_report import Findings, Network, outcome
-from experiments.outcome import publish
-from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe, recipes
+from experiments.outcome import Outcome
+from experiments.presets import CIFAR10_12K, PAPER_CIFAR100, with_networks
+from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe
 from jaxinfl.models import Variables
 from jaxinfl.statistics import agreement_between, agreement_of_pairs
 from jaxinfl.training.optimizer import learning_rate
@@ -47,10 +48,10 @@ from jaxinfl.training.optimizer import learning_rate
 
 @dataclass(frozen=True)
 class Config(Options):
-    """Options; each preset sets them all."""
+    """Options of this experiment, besides those of all."""
 
     preset: Literal["tiny", "digits", "cifar10_12k", "paper"] = "digits"
-    """Where the defaults of the other options come from."""
+    """Name of the preset from which the defaults of the other options come."""
     model: Annotated[str, tyro.conf.Suppress] = ""
     models: tuple[str, ...] = ("small_cnn", "mlp")
     """Registered names of the architectures."""
@@ -73,36 +74,12 @@ PRESETS = {
     "digits": Config(),
     "cifar10_12k": Config(
         preset="cifar10_12k",
-        data="",
-        train_examples=2000,
-        test_examples=1000,
-        models=("small_cnn",),
-        recipe=Recipe(epochs=8, batch_size=128, crop_padding=4, flip=True),
+        **with_networks(CIFAR10_12K, "small_cnn"),
         seeds=3,
         num_dropped=4,
     ),
-    # Appendix A.3.
-    "paper": Config(
-        preset="paper", data="cifar100", models=("small_inception", "resnet18_cifar"), recipe=recipes.CIFAR, seeds=3
-    ),
+    "paper": Config(preset="paper", **with_networks(PAPER_CIFAR100, "small_inception", "resnet18_cifar"), seeds=3),
 }
-
-
-def main(config: Config) -> Path:
-    """Train or read the models, compare, write the results; returns their directory."""
-    check(config)
-    data, out = load(config, "finetune_vs_retrain", config.preset)
-    console.print("[bold]Table 1[/bold]: does fine-tuning without an example give what retraining without it gives?")
-    console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.models[0], out, cost_only=config.cost, part=config.part)
-    findings = Findings(
-        {name: analyse(config, name, runs, data) for name in config.models},
-        dropped=dropped(config, data.num_train),
-        epochs=config.recipe.epochs,
-        fine_tuning=fine_tuning(config),
-    )
-    publish(outcome(findings, data), "finetune_vs_retrain", config, data, out, runs)
-    return out
 
 
 def check(config: Config) -> None:
@@ -137,7 +114,7 @@ def last_rate(recipe: Recipe, epochs: int) -> float:
     return float(f"{np.mean(rates):.6g}")
 
 
-def dropped(config: Config, num_train: int) -> Int[np.ndarray, " dropped"]:
+def draw_dropped(config: Config, num_train: int) -> Int[np.ndarray, " dropped"]:
     """The examples that are left out, in rising order."""
     if config.num_dropped >= num_train:
         raise Mistake(f"--num-dropped is {config.num_dropped}; there are {num_train} training examples.")
@@ -150,7 +127,7 @@ def requests(config: Config, data: Dataset) -> list[Request]:
 
     Row `k * seeds + s` of the latter two is seed s without example k.
     """
-    masks = jaxinfl.leave_one_out(data.num_train, dropped(config, data.num_train), config.seeds)
+    masks = jaxinfl.leave_one_out(data.num_train, draw_dropped(config, data.num_train), config.seeds)
     first, second, third = jax.random.split(jax.random.key(config.seed), 3)
     found = []
     for name in config.models:
@@ -205,7 +182,18 @@ class _Started:
         return weights
 
 
-def analyse(config: Config, name: str, runs: Mapping[str, Ensemble], data: Dataset) -> Network:
+def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
+    """How often fine-tuned and retrained models agree, beside what seeds alone change."""
+    findings = Findings(
+        {name: compare(config, name, runs) for name in config.models},
+        dropped=draw_dropped(config, data.num_train),
+        epochs=config.recipe.epochs,
+        fine_tuning=fine_tuning(config),
+    )
+    return outcome(findings, data)
+
+
+def compare(config: Config, name: str, runs: Mapping[str, Ensemble]) -> Network:
     """Table 1's numbers for one network."""
     trained, tuned, retrained = (runs[f"{name}-{kind}"] for kind in ("trained", "finetuned", "retrained"))
     broken = tuned.diverged | retrained.diverged
@@ -232,5 +220,14 @@ def _other_seeds(config: Config, runs: Ensemble) -> Float[np.ndarray, " pairs"]:
     return np.concatenate([agreement_of_pairs(predictions) for predictions in by_example])
 
 
+EXPERIMENT = Experiment(
+    name="finetune_vs_retrain",
+    question="[bold]Table 1[/bold]: does fine-tuning without an example give what retraining without it gives?",
+    presets=PRESETS,
+    check=check,
+    requests=requests,
+    analyse=analyse,
+)
+
 if __name__ == "__main__":
-    sys.exit(launch(main, PRESETS, "finetune_vs_retrain", __doc__))
+    sys.exit(EXPERIMENT.launch(__doc__))

@@ -11,7 +11,7 @@ from experiments.outcome import Outcome
 from jaxinfl import Dataset, ModelPlan, plots
 from jaxinfl.influence import IOUCurve
 from jaxinfl.plots import Predicted
-from jaxinfl.report import Illustration, Section, Table, measured, spread
+from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 
 LOW, HIGH = 0.1, 0.3
 """Thresholds between which errors are averaged."""
@@ -66,7 +66,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
     section = Section(
         title="How many models do I need? A pilot's prediction and what came of it",
         claim="A small pilot run predicts at how many models two influence estimates agree, and says where it cannot.",
-        setting=f"{about}, then {len(findings.test_accuracy)} with it, right on {spread(100 * findings.test_accuracy, 1)} % of "
+        setting=f"{about}, then {len(findings.test_accuracy)} with it, right on {format_mean(100 * findings.test_accuracy, 1)} % of "
         f"the test examples. The measured IOU is that of all models, the pilot's among them.",
         finding=" ".join(part for part in (main_finding(findings), trials_finding(findings)) if part),
         paper="200 to 400 models for CIFAR-100 (Section 3); in general the number is hard to quantify, for it depends on "
@@ -87,7 +87,9 @@ def main_finding(findings: Findings) -> str:
     if size not in curve.num_models:
         return f"{answer} Two estimates of {size} models take more than were trained."
     values = curve.values[list(curve.num_models).index(size), :, -1]
-    return f"{answer} Measured with {size} models: IOU {spread(values, 2)}, where {plan.target_iou:g} was predicted."
+    return (
+        f"{answer} Measured with {size} models: IOU {format_mean(values, 2)}, where {plan.target_iou:g} was predicted."
+    )
 
 
 def trials_finding(findings: Findings) -> str:
@@ -135,17 +137,17 @@ def numbers(findings: Findings) -> dict[str, Any]:
     return {
         "plan": plan,
         "seconds_per_model": findings.seconds_per_model,
-        "test_accuracy": measured(findings.test_accuracy),
+        "test_accuracy": summarize(findings.test_accuracy),
         "compared_examples": curve.num_examples,
         "note": "the last measured IOU of each size is at the influence asked for; the splits share models.",
         "measured": {
-            int(size): [measured(column) for column in values.T]
+            int(size): [summarize(column) for column in values.T]
             for size, values in zip(curve.num_models, curve.values, strict=True)
         },
         "pilots": {
             name: {
                 int(trials[0].plan.num_models[row]): {
-                    part: measured(values) for part, values in errors_of(trials, row)._asdict().items()
+                    part: summarize(values) for part, values in errors_of(trials, row)._asdict().items()
                 }
                 for row in range(_sizes(trials))
             }
@@ -166,7 +168,7 @@ def _outcome_table(findings: Findings) -> Table:
     for size, values in zip(curve.num_models, curve.values, strict=True):
         iou, low, high = (np.interp(size, plan.steps, part) for part in plan.at_threshold)
         shown = f"{iou:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(iou) else "cannot tell"
-        rows.append([str(size), shown, spread(values[:, -1], 2)])
+        rows.append([str(size), shown, format_mean(values[:, -1], 2)])
     return Table(
         f"IOU of two estimates at influence {plan.threshold:g}",
         ["models per estimate", f"predicted ({plan.confidence:.0%} interval)", "measured"],
@@ -187,9 +189,9 @@ def _trials_table(findings: Findings) -> Table:
                 [
                     "" if row else name,
                     str(trials[0].plan.num_models[row]),
-                    spread(errors.absolute),
-                    spread(errors.of_mean),
-                    spread(np.abs(errors.of_mean)),
+                    format_mean(errors.absolute),
+                    format_mean(errors.of_mean),
+                    format_mean(np.abs(errors.of_mean)),
                     inside,
                     f"{told} of {len(trials)}",
                 ]

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, models_needed, models_needed_for_good, models_needed_sequentially, plots
-from jaxinfl.report import Illustration, Section, Table, measured
+from jaxinfl.report import Illustration, Section, Table, summarize
 
 FEW_MODELS = 10
 """Section 4.3: fewer than these suffice for p in 0.9 to 1 and a wide range of q."""
@@ -112,14 +112,14 @@ def numbers(findings: Findings) -> dict[str, Any]:
             f"{share:g}": {"influence": influence, "models": models}
             for share, (influence, models) in findings.curves.items()
         },
-        "test_accuracy": measured(findings.correct.mean(axis=1)),
+        "test_accuracy": summarize(findings.correct.mean(axis=1)),
         "diverged_models": findings.diverged,
         "num_models": len(findings.correct),
-        "p": measured(right),
+        "p": summarize(right),
         "p_of_test_examples": right,
-        "share_with_p_1": measured(right == 1),
-        "share_with_p_from_0.9": measured(right >= 0.9),
-        "share_with_p_0.1_to_0.9": measured((right > 0.1) & (right < 0.9)),
+        "share_with_p_1": summarize(right == 1),
+        "share_with_p_from_0.9": summarize(right >= 0.9),
+        "share_with_p_0.1_to_0.9": summarize((right > 0.1) & (right < 0.9)),
         "models_by_influence_on_test_examples": {
             f"{influence:g}": _over_examples(right, influence, delta) for influence in INFLUENCES
         },

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from experiments.outcome import Outcome
 from experiments.paper_numbers import BOTH, TABLE_2, TABLE_2B, TABLE_3
 from jaxinfl import Dataset, plots
-from jaxinfl.report import Illustration, Section, Table, measured, spread
+from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 from jaxinfl.training.views import Views
 
 PAIRS_SHARE = "Agreement: mean ± standard deviation over pairs of models, which share models; accuracy: over models."
@@ -120,9 +120,9 @@ def numbers(findings: Findings) -> dict[str, Any]:
     return {
         name: {
             "figure_2a": network.matrix,
-            "sources": {source: _measured(stable) for source, stable in network.sources.items()},
+            "sources": {source: _summarize(stable) for source, stable in network.sources.items()},
             "control_agreement": network.control,
-            "tta": None if network.augmented is None else {"views": findings.views, **_measured(network.augmented)},
+            "tta": None if network.augmented is None else {"views": findings.views, **_summarize(network.augmented)},
             "p": network.right,
             "p_with_tta": network.augmented_right,
         }
@@ -130,13 +130,20 @@ def numbers(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _measured(stable: Stable) -> dict[str, Any]:
-    return {"agreement_of_pairs": measured(stable.agreement), "accuracy": measured(stable.accuracy)}
+def _summarize(stable: Stable) -> dict[str, Any]:
+    return {"agreement_of_pairs": summarize(stable.agreement), "accuracy": summarize(stable.accuracy)}
 
 
 def _sources_table(findings: Findings, data: Dataset) -> Table:
     ours = [
-        [data.name, name, source, spread(stable.agreement, 3), spread(stable.accuracy, 3), str(len(stable.accuracy))]
+        [
+            data.name,
+            name,
+            source,
+            format_mean(stable.agreement, 3),
+            format_mean(stable.accuracy, 3),
+            str(len(stable.accuracy)),
+        ]
         for name, network in findings.networks.items()
         for source, stable in network.sources.items()
     ]
@@ -155,7 +162,7 @@ def _sources_table(findings: Findings, data: Dataset) -> Table:
 
 def _augmentation_table(findings: Findings, data: Dataset) -> Table:
     ours = [
-        [data.name, name, way, spread(stable.agreement, 3), spread(stable.accuracy, 3)]
+        [data.name, name, way, format_mean(stable.agreement, 3), format_mean(stable.accuracy, 3)]
         for name, network in findings.networks.items()
         for way, stable in (("no", network.sources[BOTH]), (f"{findings.views} views", network.augmented))
         if stable is not None

@@ -46,7 +46,7 @@ def publish(
                 "versions": provenance.versions(),
                 "git_commit": provenance.git_commit(),
                 "command": provenance.command(),
-                "device": first.attributes["execution"]["device"] if first is not None else None,
+                "device": None if first is None else first.device,
                 "results": outcome.results,
                 "section": dataclasses.asdict(outcome.section),
             },

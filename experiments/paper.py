@@ -9,7 +9,6 @@ on where they stopped, and what is finished is only drawn again.
 """
 
 import dataclasses
-import json
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ import tyro
 
 from experiments.command_line import Mistake, console, results_folder
 from jaxinfl import provenance
-from jaxinfl.report import Illustration, Section, Table, write_page
+from jaxinfl.report import Illustration, Section, Table, read_results, write_page
 from jaxinfl.training.sizes import format_seconds
 
 EXPERIMENTS = ("cifar100_subsets", "nondeterminism", "finetune_vs_retrain", "models_needed", "leave_one_out", "sweep")
@@ -67,7 +66,7 @@ def main(config: Config) -> int:
 
 def make_page(out: Path) -> Path:
     """The page from the results.json of every experiment."""
-    results = {out / name: json.loads((out / name / "results.json").read_text()) for name in EXPERIMENTS}
+    results = {out / name: _read_finished(out / name) for name in EXPERIMENTS}
     device = next(iter(results.values()))["device"]
     versions = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
     return write_page(
@@ -80,6 +79,13 @@ def make_page(out: Path) -> Path:
         {folder: read_section(result["section"]) for folder, result in results.items()},
         f"{datetime.now(UTC):%Y-%m-%d}; {device}; {versions}; commit {provenance.git_commit()}",
     )
+
+
+def _read_finished(folder: Path) -> dict[str, Any]:
+    found = read_results(folder)
+    if found is None:
+        raise Mistake(f"{folder} holds no results of an experiment. Run the experiment with --out {folder} first.")
+    return found
 
 
 def read_section(values: dict[str, Any]) -> Section:

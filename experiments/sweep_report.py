@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
-from jaxinfl.report import Illustration, Section, Table, measured, spread
+from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 
 
 @dataclass(frozen=True)
@@ -91,18 +91,18 @@ def numbers(findings: Findings) -> dict[str, Any]:
     return {
         "learning_rates": findings.learning_rates,
         "decay_ratios": findings.decay_ratios,
-        "validation_accuracy": [[measured(cell) for cell in line.T] for line in findings.accuracy.swapaxes(0, 1)],
+        "validation_accuracy": [[summarize(cell) for cell in line.T] for line in findings.accuracy.swapaxes(0, 1)],
         "diverged": findings.diverged,
         "num_validation": findings.num_validation,
         "chosen": {
             "learning_rate": findings.learning_rates[column],
             "decay_ratio": findings.decay_ratios[row],
             "weight_decay": findings.learning_rates[column] * findings.decay_ratios[row],
-            "validation_accuracy": measured(findings.accuracy[:, row, column]),
+            "validation_accuracy": summarize(findings.accuracy[:, row, column]),
             "standard_error": findings.standard_error,
         },
         "cells_as_good": findings.as_good,
-        "test_accuracy": measured(findings.test_accuracy),
+        "test_accuracy": summarize(findings.test_accuracy),
     }
 
 
@@ -114,7 +114,7 @@ def _best_table(findings: Findings) -> Table:
             continue
         rate, ratio = findings.learning_rates[column], findings.decay_ratios[row]
         values = 100 * findings.accuracy[:, row, column]
-        rows.append([f"{rate:.3g}", f"{ratio:.2g}" if ratio else "none", f"{rate * ratio:.2g}", spread(values, 2)])
+        rows.append([f"{rate:.3g}", f"{ratio:.2g}" if ratio else "none", f"{rate * ratio:.2g}", format_mean(values, 2)])
     return Table(
         "The best settings",
         ["learning rate", "decay / rate", "weight decay", "validation accuracy (%)"],
@@ -150,7 +150,7 @@ def finding(findings: Findings) -> str:
     if findings.test_accuracy.size:
         text += (
             f" Trained with it on everything, {findings.test_accuracy.size} models are right on "
-            f"{spread(100 * findings.test_accuracy, 1)} % of the test examples."
+            f"{format_mean(100 * findings.test_accuracy, 1)} % of the test examples."
         )
     else:
         text += " All models trained with it on everything diverged."

@@ -12,9 +12,8 @@ rates at or below nominal; discoveries among real digits, and none or few once t
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import jax
@@ -24,9 +23,10 @@ from rich.progress import track
 
 import jaxinfl
 from experiments import uncertainty_simulations as simulations
-from experiments.command_line import Mistake, Options, console, describe_data, launch, load, mistakes
-from experiments.ensembles import Request, carry_out
-from experiments.outcome import publish
+from experiments.command_line import Mistake, Options, console, mistakes
+from experiments.ensembles import Request, Runs
+from experiments.experiment import Experiment
+from experiments.outcome import Outcome
 from experiments.uncertainty_report import Findings, outcome
 from jaxinfl import Dataset, Ensemble, Recipe
 from jaxinfl.statistics.multiple import FDRMethod
@@ -36,14 +36,10 @@ METHODS: tuple[FDRMethod, ...] = ("bh", "by")
 
 @dataclass(frozen=True)
 class Config(Options):
-    """Options; each preset sets them all."""
+    """Options of this experiment, besides those of all."""
 
     preset: Literal["tiny", "digits"] = "digits"
-    """Where the defaults of the other options come from."""
-    model: str = "small_mlp"
-    """Registered name of the architecture."""
-    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
-    """How each model is trained."""
+    """Name of the preset from which the defaults of the other options come."""
     num_models: int = 400
     """Models trained on subsets of the data, for discoveries among real pairs."""
     ratio: float = 0.7
@@ -68,18 +64,6 @@ PRESETS = {
 }
 
 
-def main(config: Config) -> Path:
-    """Simulate, train or read the models, write the results; returns their directory."""
-    check(config)
-    data, out = load(config, "uncertainty", config.preset)
-    console.print("[bold]Uncertainty[/bold]: are intervals, discoveries and planned numbers of models what they say?")
-    console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
-    findings = _simulate(config, runs["models"])
-    publish(outcome(findings, data, config.model), "uncertainty", config, data, out, runs)
-    return out
-
-
 def check(config: Config) -> None:
     """Raise `Mistake` for what would only be found after the training."""
     if not config.sizes or min(config.sizes) < 8 or list(config.sizes) != sorted(set(config.sizes)):
@@ -101,7 +85,13 @@ def requests(config: Config, data: Dataset) -> list[Request]:
     return [Request("models", f"{config.num_models} models, each on its own subset", masks, keys, config.recipe)]
 
 
-def _simulate(config: Config, runs: Ensemble) -> Findings:
+def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
+    """Coverage, false discovery rates and power in simulations, and discoveries among the trained models."""
+    return outcome(simulate(config, runs["models"]), data, config.model)
+
+
+def simulate(config: Config, runs: Ensemble) -> Findings:
+    """Everything that the figure and results.json are made from."""
     cases = [(*pair, *design) for pair in simulations.INTERVALS for design in simulations.DESIGNS]
     covered: dict[str, dict[str, Float[np.ndarray, "sizes shares"]]] = {}
     for name, interval, ratio, uses in track(cases, "coverage", console=console, transient=True):
@@ -149,5 +139,14 @@ def _simulate(config: Config, runs: Ensemble) -> Findings:
     )
 
 
+EXPERIMENT = Experiment(
+    name="uncertainty",
+    question="[bold]Uncertainty[/bold]: are intervals, discoveries and planned numbers of models what they say?",
+    presets=PRESETS,
+    check=check,
+    requests=requests,
+    analyse=analyse,
+)
+
 if __name__ == "__main__":
-    sys.exit(launch(main, PRESETS, "uncertainty", __doc__))
+    sys.exit(EXPERIMENT.launch(__doc__))

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from experiments.outcome import Outcome
 from experiments.uncertainty_simulations import SHARES
 from jaxinfl import Dataset, Discoveries, plots
-from jaxinfl.report import Illustration, Section, Table, measured
+from jaxinfl.report import Illustration, Section, Table, summarize
 from jaxinfl.statistics.multiple import FDRMethod
 
 
@@ -71,12 +71,12 @@ def numbers(findings: Findings) -> dict[str, Any]:
             name: {design: _by_size(findings.sizes, values) for design, values in designs.items()}
             for name, designs in findings.coverage.items()
         },
-        "other_coverage": {name: measured(inside.astype(np.float64)) for name, inside in findings.others.items()},
+        "other_coverage": {name: summarize(inside.astype(np.float64)) for name, inside in findings.others.items()},
         "false_discoveries": {
-            kind: {"share": measured(pairs[:, 0]), "discoveries": measured(pairs[:, 1])}
+            kind: {"share": summarize(pairs[:, 0]), "discoveries": summarize(pairs[:, 1])}
             for kind, pairs in findings.rates.items()
         },
-        "power": {name: measured(shown) for name, shown in findings.powers.items()},
+        "power": {name: summarize(shown) for name, shown in findings.powers.items()},
         "real_pairs": {
             method: {"discoveries": len(found), "tests": found.num_tests, "num_models": findings.num_models}
             | {"lowest_absolute_influence": float(np.abs(found.influence).min()) if len(found) else None}
@@ -153,7 +153,7 @@ def main_finding(findings: Findings, about: str) -> str:
 def _by_size(sizes: tuple[int, ...], values: Float[np.ndarray, "sizes shares"]) -> dict[int, dict[str, Any]]:
     """Mean, spread and range over the probabilities, for each number of models."""
     ranges = ({"min": float(row.min()), "max": float(row.max())} for row in values)
-    return {size: measured(row) | ends for size, row, ends in zip(sizes, values, ranges, strict=True)}
+    return {size: summarize(row) | ends for size, row, ends in zip(sizes, values, ranges, strict=True)}
 
 
 def _mean_and_error(values: Float[np.ndarray, " repeats"]) -> tuple[float, float]:

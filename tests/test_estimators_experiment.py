@@ -10,7 +10,7 @@ import jaxinfl
 from experiments import estimator_comparison as comparison
 from experiments.command_line import Mistake
 from experiments.estimator_comparison import COLUMNS, ESTIMATORS, PUBLISHED, draw_models, highest, models_to_reach
-from experiments.estimators import PRESETS, check, main
+from experiments.estimators import EXPERIMENT, PRESETS, check
 from tests.small_experiments import check_end_to_end
 
 TINY = PRESETS["tiny"]
@@ -22,7 +22,7 @@ def test_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(comparison, "ESTIMATORS", [each for each in ESTIMATORS if each.name in names])
     config = dataclasses.replace(TINY, designs=(), sizes=(8, 24))
     runs = {"reference", "models"}
-    found = check_end_to_end(main, config, tmp_path, monkeypatch, capsys, figures={"curves", "needed"}, runs=runs)
+    found = check_end_to_end(EXPERIMENT.main, config, tmp_path, monkeypatch, capsys, figures={"curves", "needed"}, runs=runs)
     assert len(found["estimators"]) == 3
     (written,) = tmp_path.rglob("results.json")
     # Models for the target, as shares of the published estimator's, as shares for the same IOU, and the IOU with two references.

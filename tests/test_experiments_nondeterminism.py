@@ -7,7 +7,7 @@ import pytest
 
 from experiments import paper_numbers
 from experiments.command_line import Mistake
-from experiments.nondeterminism import PRESETS, check, keys, main, requests
+from experiments.nondeterminism import EXPERIMENT, PRESETS, check, keys, requests
 from experiments.nondeterminism_report import (
     Network,
     Stable,
@@ -26,7 +26,7 @@ FIGURES = {"figure2a", "figure4"}
 
 def test_end_to_end(tmp_path, monkeypatch, capsys):
     config = PRESETS["tiny"]
-    results = check_end_to_end(main, config, tmp_path, monkeypatch, capsys, figures=FIGURES, runs={"small_mlp", "mlp"})
+    results = check_end_to_end(EXPERIMENT.main, config, tmp_path, monkeypatch, capsys, figures=FIGURES, runs={"small_mlp", "mlp"})
     assert set(results) == {"small_mlp", "mlp"}
     for network in results.values():
         assert network["control_agreement"] == 1
@@ -40,7 +40,7 @@ def test_end_to_end(tmp_path, monkeypatch, capsys):
 
     # Without TTA the same models are asked for without their weights: another folder, one figure.
     config = dataclasses.replace(config, tta=False, models=("small_mlp",), out=tmp_path / "plain")
-    main(config)
+    EXPERIMENT.main(config)
     assert not (tmp_path / "plain" / "figure4.png").exists() and (tmp_path / "plain" / "figure2a.png").exists()
 
 
@@ -154,4 +154,4 @@ def test_diverged_models_are_a_mistake(tmp_path):
         PRESETS["tiny"], models=("small_mlp",), recipe=Recipe(epochs=1, learning_rate=1e6), out=tmp_path / "out"
     )
     with pytest.raises(TooManyDiverged, match="11 of 11 finished models diverged"):
-        main(config)
+        EXPERIMENT.main(config)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from jaxinfl import plots
-from jaxinfl.report import measured, save_figure, write_results
+from jaxinfl.report import save_figure, summarize, write_results
 
 
 def test_measured_by_hand():
-    assert measured([1.0, 2.0, math.nan, 6.0]) == {"mean": 3.0, "std": pytest.approx(math.sqrt(7)), "n": 3}
-    assert measured([2.0]) == {"mean": 2.0, "std": None, "n": 1}
-    assert measured([math.nan]) == {"mean": None, "std": None, "n": 0}
+    assert summarize([1.0, 2.0, math.nan, 6.0]) == {"mean": 3.0, "std": pytest.approx(math.sqrt(7)), "n": 3}
+    assert summarize([2.0]) == {"mean": 2.0, "std": None, "n": 1}
+    assert summarize([math.nan]) == {"mean": None, "std": None, "n": 0}
 
 
 @dataclass

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 
-def measured(values: Any) -> dict[str, Any]:
+def summarize(values: Any) -> dict[str, Any]:
     """Mean, spread and number of repeated measurements, as results.json keeps every number.
 
     Args:
@@ -31,9 +31,9 @@ def measured(values: Any) -> dict[str, Any]:
     }
 
 
-def spread(values: Any, digits: int = 3) -> str:
+def format_mean(values: Any, digits: int = 3) -> str:
     """Mean ± sample standard deviation for a table; "none" where no value is defined."""
-    number = measured(values)
+    number = summarize(values)
     if number["mean"] is None:
         return "none"
     deviation = "" if number["std"] is None else f" ± {number['std']:.{digits}f}"
@@ -48,6 +48,15 @@ def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
     draft.write_text(json.dumps(_plain(results), indent=1, allow_nan=False) + "\n")
     os.replace(draft, path)
     return path
+
+
+def read_results(directory: Path) -> dict[str, Any] | None:
+    """What `write_results` wrote into a directory, as JSON values; None where it wrote nothing."""
+    path = directory / "results.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 def save_figure(figure: Figure, directory: Path, name: str) -> list[Path]:

@@ -88,6 +88,18 @@ class Ensemble:
         """How the run was made: data, model, recipe, execution, versions, command."""
         return self._store.attributes
 
+    @property
+    def device(self) -> str:
+        """The devices that trained the models, in words."""
+        device: str = self.attributes["execution"]["device"]
+        return device
+
+    @property
+    def data_fingerprint(self) -> str:
+        """`Dataset.fingerprint` of the data set that the models were trained on."""
+        fingerprint: str = self.attributes["identity"]["data"]["fingerprint"]
+        return fingerprint
+
     @cached_property
     def masks(self) -> Bool[np.ndarray, "models train"]:
         return self._store.read_input("masks")[self.model_index]
@@ -151,6 +163,7 @@ class Ensemble:
         targets: ArrayLike | None = None,
         *,
         views: str = "one",
+        models: Sequence[int] | ArrayLike | None = None,
         data: Any = None,
         model: Any = None,
     ) -> Any:
@@ -162,11 +175,12 @@ class Ensemble:
         Args:
           inputs, targets: other examples to evaluate, as test images and labels of a `Dataset`; None for the run's own.
           views: "one", "five" or "ten" views of each image, as in `jaxinfl.predict`.
+          models: rows of this ensemble, or a bool mask [models]; all by default.
           data: the run's data set, where it was made from arrays or lies elsewhere now.
           model: the run's model, where it cannot be imported (a lambda, or a class inside of a function).
 
         Returns:
-          `Predictions`, with a row for each row of this ensemble; `test_prediction` and `test_margin` are those of `inputs`
+          `Predictions`, with a row for each row of this ensemble, or of `models`; `test_prediction` and `test_margin` are those of `inputs`
           where they are given. With one view of the run's own examples they equal what the run recorded, to the bit on the
           same kind and number of devices.
 
@@ -176,7 +190,8 @@ class Ensemble:
         """
         if _predict is None:
             raise RuntimeError("import jaxinfl first: it brings what runs the models.")
-        return _predict(self, inputs, targets, views, data, model)
+        rows = None if models is None else _rows(models)
+        return _predict(self, inputs, targets, views, rows, data, model)
 
     @property
     def train_correct(self) -> Bool[np.ndarray, "models train"]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
@@ -73,6 +74,7 @@ def predict_again(
     inputs: ArrayLike | None,
     targets: ArrayLike | None,
     views: Views,
+    rows: np.ndarray | None,
     data: Dataset | None,
     model: str | ModuleFactory | Model | None,
 ) -> Predictions:
@@ -95,8 +97,8 @@ def predict_again(
         )
     execution = about["execution"]
     return predict(
-        runs.weights(),
-        runs.masks,
+        runs.weights(rows),
+        runs.masks if rows is None else runs.masks[rows],
         data=own,
         model=built,
         recipe=recall_recipe(about),
