@@ -49,21 +49,21 @@ class Config(Options):
     preset: Literal["tiny", "digits", "cifar10_12k", "paper"] = "digits"
     """Name of the preset from which the defaults of the other options come."""
     num_models: int = 4000
-    """Models on subsets of their own; half of them is the largest estimate that can be compared."""
+    """Number of models that are trained, each on its own subset. Half of them is the largest estimate that can be compared."""
     num_repeated: int = 1600
-    """The first so many subsets are trained on once more, with other seeds."""
+    """Number of subsets that are trained on once more, with other seeds; these are the first ones."""
     ratio: float = 0.7
-    """Size of a subset as a share of the training set."""
+    """Size of each model's subset, as a share of the training set."""
     sizes: tuple[int, ...] = (25, 50, 100, 200, 400, 800, 1600)
-    """Models per estimate (t), one a curve."""
+    """Numbers of models per estimate (t); each is one curve of Figure 1, left."""
     same_subset_sizes: tuple[int, ...] = (50, 400)
-    """Models per estimate for the comparison on the same subsets."""
+    """Numbers of models per estimate that are compared on the same subsets (Figure 1, right)."""
     repeats: int = 20
-    """Random splits of the models into disjoint sets."""
+    """Number of random splits of the models into two disjoint sets, over which the mean is taken."""
     score: Score = "correct"
-    """What Figure 1 is drawn from: "correct" (0-1, as in the paper) or "probability" (softmax, Appendix D)."""
+    """Score that Figure 1 is drawn from: "correct" (0-1, as in the paper) or "probability" (softmax, Appendix D)."""
     min_memorization: float | None = 0.25
-    """Only training examples memorized more than this, by 0-1 scores, are compared (Appendix E); None compares all."""
+    """Memorization above which a training example is compared (Appendix E); None compares all training examples."""
 
 
 PRESETS = {
@@ -151,7 +151,7 @@ def requests(config: Config, data: Dataset) -> list[Request]:
 
 
 def select_scores(runs: Ensemble, score: Score) -> np.ndarray:
-    """What the models say about the test examples: bool, or the probability of the true class."""
+    """The score of each model on each test example: whether it is right, or the probability of the true class."""
     return runs.test_correct if score == "correct" else runs.test_probability
 
 
@@ -257,10 +257,10 @@ def _same_subsets(
 
 
 def _subset_share(first: Ensemble, again: Ensemble, healthy: Int[np.ndarray, " models"]) -> ShareInterval | None:
-    """How much of the variance of a 0-1 score is the subset: subsets crossed with two seeds.
+    """Share of the variance of a 0-1 score that the subset decides; each subset was trained on with two seeds.
 
-    The interval leaves out each subset in turn, which takes a pass over all of them: so many that a pass takes a moment, and
-    an interval is narrow.
+    The interval leaves out each subset in turn, which takes a pass over all of them. `_SUBSETS_OF_SHARE` subsets make the
+    interval narrow, and a pass short.
     """
     part = healthy[:_SUBSETS_OF_SHARE]
     if len(part) < 3:

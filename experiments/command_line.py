@@ -21,7 +21,7 @@ from jaxinfl.datasets import is_prepared, stratified_mask
 Config = TypeVar("Config", bound="Options")
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-"""Files and pipes have no width; in the 80 columns that are taken for them, tables would break."""
+"""Prints to the terminal. Files and pipes get 120 columns: in the 80 that rich takes for them, tables would break."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def results_folder(out: Path | None) -> Path | None:
 
 
 def _part(data: Dataset, train_examples: int | None, test_examples: int | None) -> Dataset:
-    """The data set, or so many examples of it; always the same ones."""
+    """The data set, or as many examples of it as are asked for; these are always the same ones."""
     kept = {}
     for split, number in (("train", train_examples), ("test", test_examples)):
         labels = getattr(data, f"{split}_labels")
@@ -164,7 +164,7 @@ def _part(data: Dataset, train_examples: int | None, test_examples: int | None) 
 
 
 def describe_data(data: Dataset) -> str:
-    """One line: name, sizes, classes, pixels."""
+    """One line with the name of the data set, its sizes, number of classes and pixels."""
     height, width, channels = data.image_shape
     return (
         f"data       {data.name}: {data.num_train} train, {data.num_test} test, {data.num_classes} classes, "

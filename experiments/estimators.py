@@ -33,7 +33,7 @@ from jaxinfl.influence.estimators import memorized
 
 Design = Literal["balanced", "half", "complementary"]
 ENSEMBLES = ("reference", "models", "balanced", "reference_half", "half", "complementary")
-"""In the order of their keys."""
+"""Names of the ensembles, in the order of their keys."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +43,25 @@ class Config(Options):
     preset: Literal["tiny", "digits", "cifar10_12k"] = "digits"
     """Name of the preset from which the defaults of the other options come."""
     num_reference: int = 16_000
-    """Models of each reference."""
+    """Number of models of each reference."""
     num_models: int = 3200
-    """Other models, from which estimators are judged; as many for each design."""
+    """Number of other models, on which estimators are judged; each design of subsets has as many."""
     ratio: float = 0.7
-    """Size of a subset as a share of the training set."""
+    """Size of each model's subset, as a share of the training set."""
     designs: tuple[Design, ...] = ("balanced", "half", "complementary")
-    """Besides independent subsets: "balanced", and of half the training set "half" (independent) and "complementary"."""
+    """Designs of subsets that are tried besides independent ones; "half" and "complementary" hold half of the training set."""
     sizes: tuple[int, ...] = (50, 100, 200, 400, 800, 1600)
-    """Models per estimate."""
+    """Numbers of models per estimate, rising."""
     threshold: float = 0.1
-    """Influence, of 0-1 scores, from which a pair counts."""
+    """Influence on 0-1 scores from which on a pair counts."""
     target: float = 0.7
-    """IOU, and rank correlation, to be reached."""
+    """IOU, and rank correlation, that is to be reached."""
     repeats: int = 12
-    """Random choices of the models."""
+    """Number of random choices of the models, over which the mean is taken."""
     slow_repeats: int = 3
-    """The same for regressions on the masks, which take hundreds of times as long."""
+    """Number of random choices of the models for regressions on the masks, which take hundreds of times as long."""
     min_memorization: float | None = 0.25
-    """Only training examples memorized more than this, by the published reference, are compared; None compares all."""
+    """Memorization above which a training example is compared (Appendix E); None compares all training examples."""
 
 
 PRESETS = {
@@ -115,7 +115,7 @@ def check(config: Config) -> None:
 
 
 def requests(config: Config, data: Dataset) -> list[Request]:
-    """References and the models that are judged, with subsets and keys of their own."""
+    """The ensembles of the references and the models that estimators are judged on, with subsets and keys of their own."""
     keys = dict(zip(ENSEMBLES, jax.random.split(jax.random.key(config.seed), len(ENSEMBLES)), strict=True))
     halves = [design for design in config.designs if design != "balanced"]
     names = ["reference", "models", *config.designs, *(["reference_half"] if halves else [])]
@@ -139,7 +139,7 @@ TITLES = {
 
 
 def _masks(name: str, config: Config, num_train: int) -> np.ndarray:
-    """Judged models continue the list of subsets of their reference; designs that are drawn otherwise have their own seed."""
+    """The subsets of an ensemble. Judged models continue the list of their reference; other designs have their own seed."""
     own = {"balanced": config.ratio, "complementary": 0.5}
     if name in own:
         return jaxinfl.draw_subsets(config.num_models, num_train, own[name], config.seed + 1, name)  # type: ignore[arg-type]
@@ -162,7 +162,7 @@ def compare(config: Config, runs: Runs) -> Findings:
                 f"{runs[name].num_models - len(scores)} of {runs[name].num_models} models of {name} diverged. Lower "
                 f"--recipe.learning-rate (it is {config.recipe.learning_rate:g})."
             )
-    estimators = [*comparison.ESTIMATORS, *map(comparison.of_design, config.designs)]
+    estimators = [*comparison.ESTIMATORS, *map(comparison.estimator_of_design, config.designs)]
     references = _references(config, estimators, ensembles)
     if references.num_pairs == 0:
         raise Mistake(f"no pair has an influence of {config.threshold} in the reference; lower --threshold.")

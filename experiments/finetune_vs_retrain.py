@@ -58,13 +58,13 @@ class Config(Options):
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=17, crop_padding=1))
     """How the models are trained."""
     seeds: int = 5
-    """Models on everything, each fine-tuned without each example; and as many retrained without each."""
+    """Number of seeds. For each one model is trained on everything, and one fine-tuned and one retrained without each example."""
     num_dropped: int = 10
-    """Training examples left out, one at a time; drawn at random."""
+    """Number of training examples that are left out, one at a time; they are drawn at random."""
     finetune_share: float = 0.06
-    """Epochs of fine-tuning as a share of those of training; at least one epoch."""
+    """Epochs of fine-tuning, as a share of the epochs of training; at least one epoch."""
     finetune_rate: float | None = None
-    """Learning rate of fine-tuning; by default the training's average over as many epochs at its end."""
+    """Learning rate of fine-tuning; None takes the training's average over as many epochs at its end."""
 
 
 PRESETS = {
@@ -97,7 +97,7 @@ def check(config: Config) -> None:
 
 
 def fine_tuning(config: Config) -> Recipe:
-    """The recipe of fine-tuning."""
+    """The recipe of the fine-tuning, at a constant learning rate."""
     epochs = max(1, round(config.finetune_share * config.recipe.epochs))
     rate = config.finetune_rate
     if rate is None:
@@ -108,14 +108,14 @@ def fine_tuning(config: Config) -> Recipe:
 
 
 def last_rate(recipe: Recipe, epochs: int) -> float:
-    """Average learning rate of the last so many epochs, taken at the middles of 100 parts."""
+    """Average learning rate over the last `epochs` of a recipe, taken at the middles of 100 parts."""
     at = recipe.epochs - epochs * (1 - (np.arange(100) + 0.5) / 100)
     rates = [float(learning_rate(recipe, jnp.float32(epoch))) for epoch in at]
     return float(f"{np.mean(rates):.6g}")
 
 
 def draw_dropped(config: Config, num_train: int) -> Int[np.ndarray, " dropped"]:
-    """The examples that are left out, in rising order."""
+    """Draw the indices of the training examples that are left out, in rising order."""
     if config.num_dropped >= num_train:
         raise Mistake(f"--num-dropped is {config.num_dropped}; there are {num_train} training examples.")
     order = np.random.default_rng((config.seed, num_train)).permutation(num_train)
@@ -147,7 +147,7 @@ def requests(config: Config, data: Dataset) -> list[Request]:
             jax.random.split(second, len(masks)),
             fine_tuning(config),
             model=name,
-            initial=_Started(trained.name, config.num_dropped),
+            initial=_RepeatWeights(trained.name, config.num_dropped),
         )
         retrained = Request(
             f"{name}-retrained",
@@ -165,7 +165,7 @@ def requests(config: Config, data: Dataset) -> list[Request]:
 
 
 @dataclass(frozen=True)
-class _Started:
+class _RepeatWeights:
     """The weights of every seed, once for each example that is left out."""
 
     name: str

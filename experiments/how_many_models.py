@@ -48,7 +48,7 @@ from jaxinfl.statistics.planner import FEWEST_MODELS
 from jaxinfl.training.sizes import format_seconds
 
 Run = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""masks, train_correct, test_correct."""
+"""The arrays masks, train_correct and test_correct of some models."""
 
 
 @dataclass(frozen=True)
@@ -58,25 +58,25 @@ class Config(Options):
     preset: Literal["tiny", "digits", "cifar10_12k", "paper"] = "digits"
     """Name of the preset from which the defaults of the other options come."""
     pilot: int = 200
-    """Models of the pilot."""
+    """Number of models of the pilot."""
     target_iou: float = 0.7
-    """The agreement wanted."""
+    """IOU of two estimates that is wanted."""
     threshold: float = 0.2
-    """The influence at which it is wanted."""
+    """Influence at which that IOU is wanted."""
     max_models: int = 4000
-    """Train no more than so many, the pilot's among them."""
+    """Largest number of models that are trained, the pilot's among them."""
     ratio: float = 0.7
-    """Size of a subset as a share of the training set."""
+    """Size of each model's subset, as a share of the training set."""
     doublings: int = 3
-    """Predict up to so many doublings of the pilot's models."""
+    """Number of doublings of the pilot's models up to which the IOU is predicted."""
     resamples: int = 25
-    """Bootstrap samples behind the intervals."""
+    """Number of bootstrap samples that the intervals are computed from."""
     repeats: int = 20
-    """Random splits of the models into two estimates, to measure."""
+    """Number of random splits of the models into two estimates whose IOU is measured."""
     min_memorization: float | None = 0.25
-    """Only training examples memorized more than this are compared (Appendix E); None compares all."""
+    """Memorization above which a training example is compared (Appendix E); None compares all training examples."""
     pilots: int = 0
-    """Train all of --max-models and try so many disjoint pilots, on simulated influences too; 0 for none."""
+    """Number of disjoint pilots that are tried, on simulated influences too. Then --max-models are trained; 0 tries none."""
 
 
 PRESETS = {
@@ -155,7 +155,7 @@ def seconds_per_model(runs: Runs) -> float | None:
 
 
 def describe_answer(predicted: ModelPlan, seconds_per_model: float | None) -> str:
-    """The answer, and how long it takes."""
+    """The pilot's answer in words, and how long it takes to train the models that are missing."""
     if predicted.models_needed is None:
         return predicted.text
     missing = predicted.models_needed - predicted.pilot_models
@@ -209,7 +209,7 @@ def _predict(config: Config, pilot: Ensemble | Run) -> ModelPlan:
 
 
 def join_runs(*runs: Ensemble) -> Run:
-    """The models of all runs that did not diverge."""
+    """The models of all runs together, without those that diverged."""
     parts = [(each.masks, each.train_correct, each.test_correct) for each in runs]
     usable = np.concatenate([~each.diverged for each in runs])
     if usable.sum() < len(usable):
@@ -236,7 +236,7 @@ def _measure(config: Config, pool: Run, predicted: ModelPlan, seed: int) -> IOUC
 
 
 def try_pilots(config: Config, pool: Run) -> dict[str, list[Trial]]:
-    """Predictions from one pilot each, and what the models outside of it measure."""
+    """For each of many disjoint pilots what it predicts, and what the models outside of it measure."""
 
     def trial(everything: Run, number: int) -> Trial:
         inside = np.zeros(len(everything[0]), bool)

@@ -57,23 +57,23 @@ class Config(Options):
     preset: Literal["tiny", "digits", "paper"] = "digits"
     """Name of the preset from which the defaults of the other options come."""
     num_models: int = 600
-    """Models on everything, and as many without each example."""
+    """Number of models that are trained on everything, and of those without each example."""
     examples: tuple[int, ...] = ()
-    """Training examples to leave out, by index; none: the most memorized ones."""
+    """Indices of the training examples to leave out; where none is named, the most memorized ones are."""
     num_examples: int = 4
-    """How many of the most memorized ones."""
+    """Number of training examples to leave out where --examples names none."""
     screened_by: Path | None = None
-    """Run directory of models on random subsets of this data, which says what is memorized."""
+    """Run directory of models on random subsets of this data, from which the most memorized examples are chosen."""
     screening_models: int = 800
-    """Models on random subsets that are trained for that, where no run is named."""
+    """Number of models on random subsets that are trained to choose the examples, where no run directory is named."""
     ratio: float = 0.7
-    """Size of their subsets as a share of the training set."""
+    """Size of the random subsets of these models, as a share of the training set."""
     paired: bool = True
-    """Models with and without an example share their keys."""
+    """Whether each model with an example shares its keys with a model without it."""
     delta: float = 0.05
-    """Largest probability of an error in Section 4.3's number of models."""
+    """Largest probability of an error for which Section 4.3's number of models is computed."""
     shown: int = 6
-    """Test examples shown for each training example, those with the largest estimates."""
+    """Number of test examples that are shown for each training example, those with the largest estimates."""
 
 
 PRESETS = {
@@ -174,7 +174,7 @@ def screen_memorization(
 def choose(
     config: Config, data: Dataset, memorization: Float[np.ndarray, " train"] | None
 ) -> Int[np.ndarray, " examples"]:
-    """The examples to leave out: those named, or the most memorized, the most memorized first."""
+    """Indices of the examples to leave out: those that are named, or the most memorized ones in falling order."""
     if memorization is None:
         return np.asarray(config.examples)
     defined = np.flatnonzero(np.isfinite(memorization))

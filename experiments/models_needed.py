@@ -34,13 +34,13 @@ class Config(Options):
     preset: Literal["tiny", "digits", "paper"] = "digits"
     """Name of the preset from which the defaults of the other options come."""
     num_models: int = 20
-    """Models trained on everything, each with its own seed, from which p is estimated."""
+    """Number of models that are trained on everything, each with its own seed; p is estimated from them."""
     delta: float = 0.05
-    """Probability of taking p for q or q for p."""
+    """Largest probability of taking p for q, or q for p."""
     grid: int = 101
-    """Values of p and of q in the heat map, from 0 to 1."""
+    """Number of values of p, and of q, in the heat map; they are spaced evenly from 0 to 1."""
     curves: tuple[float, ...] = (1.0, 0.95, 0.9, 0.8, 0.6)
-    """Values of p in the middle panel."""
+    """Values of p that the middle panel shows, each as one curve."""
 
 
 PRESETS = {
@@ -78,7 +78,7 @@ def requests(config: Config, data: Dataset) -> list[Request]:
 
 
 def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
-    """p of every test example, beside the exact numbers of models."""
+    """Estimate p of every test example, beside the exact numbers of models."""
     models = runs["models"]
     usable = ~models.diverged
     if not usable.any():

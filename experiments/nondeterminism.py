@@ -46,7 +46,7 @@ from jaxinfl.training.views import Views
 
 SOURCES = (INIT, ORDER, BOTH)
 CONTROL = 2
-"""Models that share all keys."""
+"""Number of models that share all keys; they must agree on everything."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Config(Options):
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10, crop_padding=1))
     """How each model is trained."""
     seeds: int = 20
-    """Models for each source of randomness."""
+    """Number of models for each source of randomness."""
     tta: bool = True
-    """Also predict with test-time augmentation (Appendix B)."""
+    """Whether predictions with test-time augmentation are compared, too (Appendix B)."""
 
 
 PRESETS = {
@@ -111,7 +111,7 @@ def keys(seed: int, seeds: int) -> ModelKeys:
 
 
 def requests(config: Config, data: Dataset) -> list[Request]:
-    """One ensemble a network."""
+    """One ensemble for each network."""
     models = len(SOURCES) * config.seeds + CONTROL
     return [
         Request(
@@ -134,7 +134,7 @@ def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
 
 
 def compare(config: Config, name: str, runs: Ensemble, data: Dataset) -> Network:
-    """What one network's models agree on."""
+    """How often the models of one network agree."""
     parts = {source: slice(k * config.seeds, (k + 1) * config.seeds) for k, source in enumerate(SOURCES)}
     rows = {source: np.arange(runs.num_models)[part][~runs.diverged[part]] for source, part in parts.items()}
     short = [source for source in SOURCES if len(rows[source]) < 3]

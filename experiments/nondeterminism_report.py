@@ -17,28 +17,30 @@ PAIRS_SHARE = "Agreement: mean ± standard deviation over pairs of models, which
 
 
 class Stable(NamedTuple):
-    """Models on identical data."""
+    """How often models on identical data agree, and how often they are right."""
 
     agreement: Float[np.ndarray, " pairs"]
     """Share of the test examples on which two of them say the same, for each pair."""
     accuracy: Float[np.ndarray, " models"]
+    """Share of the test examples on which each is right."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """One architecture."""
+    """How often the models of one architecture agree."""
 
     sources: Mapping[str, Stable]
     """How stable the predictions are, by the source of randomness that differs from model to model."""
     matrix: Float[np.ndarray, "three three"]
     """Agreement of the first three models that differ in everything."""
     right: Float[np.ndarray, " test"]
-    """p: share of the models that differ in everything that is right on each test example."""
+    """Share p of the models that are right on each test example; these models differ in everything."""
     control: float
     """Share of the test examples on which models with the same keys agree; 1 unless something random is left out."""
     augmented: Stable | None = None
-    """The models that differ in everything, with test-time augmentation."""
+    """How stable the models that differ in everything are with test-time augmentation; None without it."""
     augmented_right: Float[np.ndarray, " test"] | None = None
+    """Share p with test-time augmentation."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,18 @@ class Findings:
     """Everything that the figures and results.json are made from."""
 
     networks: Mapping[str, Network]
+    """Name of each architecture -> how often its models agree."""
     views: Views
     """Number of views that test-time augmentation averages over; "one" is none."""
 
     @property
     def num_seeds(self) -> int:
-        """Models that differ in everything, of the network with most of them."""
+        """Number of models that differ in everything, of the network with most of them."""
         return max(len(network.sources[BOTH].accuracy) for network in self.networks.values())
 
 
 def outcome(findings: Findings, data: Dataset) -> Outcome:
-    """The section, its numbers and its figures."""
+    """The experiment's section of the page, its numbers and its figures."""
     networks = " and ".join(findings.networks)
     augmented = findings.views != "one"
     figures = {
@@ -87,7 +90,7 @@ def outcome(findings: Findings, data: Dataset) -> Outcome:
             for part in (agreement_finding(name, network), source_finding(network), augmentation_finding(network))
             if part
         ),
-        paper=f"{paper_words()} {data.name} ({data.image_shape[0]}x{data.image_shape[1]} images, {data.num_classes} classes, small "
+        paper=f"{describe_paper()} {data.name} ({data.image_shape[0]}x{data.image_shape[1]} images, {data.num_classes} classes, small "
         "networks) is another task, so the numbers compare in kind only.",
         tables=[_sources_table(findings, data), *([_augmentation_table(findings, data)] if augmented else [])],
         illustrations=illustrations,
@@ -95,8 +98,8 @@ def outcome(findings: Findings, data: Dataset) -> Outcome:
     return Outcome(section, numbers(findings), figures)
 
 
-def paper_words() -> str:
-    """Table 2b in a sentence."""
+def describe_paper() -> str:
+    """Table 2b of the paper in a sentence."""
     tasks: dict[str, list[Any]] = {}
     for (name, _), stable in TABLE_2B.items():
         tasks.setdefault(name, []).append(stable)
@@ -116,7 +119,7 @@ def _ways(network: Network) -> dict[str, Float[np.ndarray, " test"]]:
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
-    """Every number with its n and spread."""
+    """Every number with its n and spread, as results.json keeps it."""
     return {
         name: {
             "figure_2a": network.matrix,
@@ -211,7 +214,7 @@ def source_finding(network: Network) -> str:
 
 
 def augmentation_finding(network: Network) -> str:
-    """What test-time augmentation changes."""
+    """What test-time augmentation changes; empty without it."""
     if network.augmented is None:
         return ""
     before, after = network.sources[BOTH], network.augmented

@@ -43,17 +43,17 @@ class Config(Options):
     preset: Literal["tiny", "digits", "paper"] = "digits"
     """Name of the preset from which the defaults of the other options come."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
-    """How each model is trained; its learning rate and weight decay are without effect."""
+    """How each model is trained; the grid takes the place of its learning rate and weight decay."""
     learning_rates: tuple[float, ...] = tuple(float(rate) for rate in np.logspace(-3, 0, 7).round(6))
-    """Columns of the grid, rising."""
+    """Learning rates of the grid, rising."""
     decay_ratios: tuple[float, ...] = (0.0, *(float(f"{ratio:.4g}") for ratio in np.logspace(-5, -2, 7)))
-    """Rows of the grid: weight decay / learning rate, rising; 0 is no weight decay."""
+    """Ratios of weight decay to learning rate of the grid, rising; 0 is no weight decay."""
     repeats: int = 3
-    """Seeds for each cell."""
+    """Number of seeds that each setting of the grid is trained with."""
     validation_share: float = 0.2
-    """Share of the training set that is cut off to choose the setting."""
+    """Share of the training set that is held out to choose the setting by."""
     final_models: int = 10
-    """Seeds of the chosen setting, trained on all training examples and scored on the test set."""
+    """Number of models with the chosen setting, which are trained on all training examples and scored on the test set."""
 
 
 PRESETS = {
@@ -93,7 +93,7 @@ def check(config: Config) -> None:
 
 
 def draw_validation(config: Config, num_train: int) -> Bool[np.ndarray, " train"]:
-    """The training examples on which settings are compared."""
+    """Draw the training examples on which settings are compared."""
     size = round(config.validation_share * num_train)
     if not 1 <= size < num_train:
         raise Mistake(

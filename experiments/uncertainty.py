@@ -41,21 +41,21 @@ class Config(Options):
     preset: Literal["tiny", "digits"] = "digits"
     """Name of the preset from which the defaults of the other options come."""
     num_models: int = 400
-    """Models trained on subsets of the data, for discoveries among real pairs."""
+    """Number of models that are trained on subsets of the data, for discoveries among real pairs."""
     ratio: float = 0.7
-    """Size of their subsets as a share of the training set."""
+    """Size of each model's subset, as a share of the training set."""
     sizes: tuple[int, ...] = (25, 50, 100, 200, 500, 1000, 2000)
     """Numbers of models for which coverage is simulated."""
     confidence: float = 0.95
-    """Of the intervals."""
+    """Nominal coverage of the intervals."""
     fdr: float = 0.1
-    """False discovery rate."""
+    """Nominal false discovery rate of the discoveries."""
     power: float = 0.8
-    """Power of the planned numbers of models, at level 0.05."""
+    """Power that numbers of models are planned for, at level 0.05."""
     repeats: int = 200
-    """Ensembles for each pair of probabilities (coverage), for each kind of tests and for real scores (discoveries)."""
+    """Number of simulated ensembles for each pair of probabilities (coverage) and for each kind of tests (discoveries)."""
     power_repeats: int = 20_000
-    """Ensembles for each planned number."""
+    """Number of simulated ensembles for each planned number of models."""
 
 
 PRESETS = {
@@ -78,7 +78,7 @@ def check(config: Config) -> None:
 
 
 def requests(config: Config, data: Dataset) -> list[Request]:
-    """Models on subsets of their own."""
+    """Models that are each trained on their own subset."""
     with mistakes():
         masks = jaxinfl.draw_subsets(config.num_models, data.num_train, config.ratio, config.seed)
     keys = jax.random.split(jax.random.key(config.seed), config.num_models)
@@ -102,12 +102,12 @@ def simulate(config: Config, runs: Ensemble) -> Findings:
         design = f"ratio {ratio}" + (", twice" if uses > 1 else "")
         covered.setdefault(name, {})[design] = np.stack(rows)
     others = {
-        f"subset share {share:g}, {subsets} subsets x {seeds} seeds that make {of_rest:.0%} of the rest": simulations.shares_covered(
+        f"subset share {share:g}, {subsets} subsets x {seeds} seeds that make {of_rest:.0%} of the rest": simulations.share_coverage(
             subsets, seeds, share, of_rest, 10 * config.repeats, config.seed
         )
         for subsets, seeds, share, of_rest in simulations.SHARE_DESIGNS
     } | {
-        f"LDS, {subsets} subsets, {tests} test examples, common noise {common:g}": simulations.scores_covered(
+        f"LDS, {subsets} subsets, {tests} test examples, common noise {common:g}": simulations.lds_coverage(
             subsets, tests, common, config.repeats, config.seed
         )
         for subsets, tests, common in simulations.SCORE_DESIGNS
@@ -120,7 +120,7 @@ def simulate(config: Config, runs: Ensemble) -> Findings:
         )
     masks, correct = runs.masks[usable], runs.test_correct[usable]
     draws: dict[str, simulations.Draw] = {kind: partial(simulations.draw_tests, kind) for kind in simulations.KINDS}
-    draws["real scores, masks shuffled"] = simulations.shuffled(masks, correct)
+    draws["real scores, masks shuffled"] = simulations.shuffle_masks(masks, correct)
     rates = {}
     for kind, draw in track(draws.items(), "false discoveries", console=console, transient=True):
         for method in METHODS:

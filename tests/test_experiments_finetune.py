@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.command_line import Mistake
-from experiments.finetune_report import Network, finding, paper_words
+from experiments.finetune_report import Network, describe_paper, finding
 from experiments.finetune_vs_retrain import EXPERIMENT, PRESETS, check, draw_dropped, fine_tuning, last_rate, requests
 from jaxinfl import Ensemble, Recipe, plots, recipes
 from jaxinfl.training.limits import TooManyDiverged
@@ -76,7 +76,7 @@ def test_words_follow_from_the_numbers():
 
 
 def test_the_paper_beside_its_own_seeds(digits):
-    words = paper_words(digits)
+    words = describe_paper(digits)
     assert "0.756 on CIFAR-100 with Inception (two seeds of Table 2b: 0.754)" in words
     assert "0.671 on Flowers with ResNet-18 (two seeds of Table 2b: 0.668)" in words
 

@@ -59,7 +59,8 @@ def curve(value, sizes=(400, 640, 800)):
 
 def test_words():
     assert (
-        describe_answer(planned(), 0.6) == "the text. That is 440 more models than the pilot's, about 4 min 24 s on this machine."
+        describe_answer(planned(), 0.6)
+        == "the text. That is 440 more models than the pilot's, about 4 min 24 s on this machine."
     )
     assert describe_answer(planned(), None) == "the text. That is 440 more models than the pilot's."
     assert describe_answer(planned(needed=150), 1.0) == "the text. The pilot has them."

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from experiments.command_line import Mistake
-from experiments.leave_one_out import EXPERIMENT, PRESETS, check, choose, estimate_example, requests, screen_memorization
+from experiments.leave_one_out import (
+    EXPERIMENT,
+    PRESETS,
+    check,
+    choose,
+    estimate_example,
+    requests,
+    screen_memorization,
+)
 from experiments.leave_one_out_report import Findings, finding, numbers, outcome
 from jaxinfl import Ensemble, Recipe, memorization, models_needed
 from jaxinfl.statistics import newcombe_interval, newcombe_paired_interval
