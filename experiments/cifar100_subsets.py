@@ -19,7 +19,7 @@ decides 30% of the variance of a prediction, training randomness the rest, which
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 
 import jaxinfl
 from experiments.cifar100_report import Findings, outcome
-from experiments.command_line import Mistake, Options, console, mistakes
+from experiments.command_line import PRESET, Mistake, Options, console, mistakes
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
 from experiments.outcome import Outcome
@@ -46,8 +46,7 @@ _SUBSETS_OF_SHARE = 400
 class Config(Options):
     """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "cifar10_12k", "paper"] = "digits"
-    """Name of the preset from which the defaults of the other options come."""
+    preset: Annotated[Literal["tiny", "digits", "cifar10_12k", "paper"], PRESET] = "digits"
     num_models: int = 4000
     """Number of models that are trained, each on its own subset. Half of them is the largest estimate that can be compared."""
     num_repeated: int = 1600

@@ -23,6 +23,12 @@ Config = TypeVar("Config", bound="Options")
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 """Prints to the terminal. Files and pipes get 120 columns: in the 80 that rich takes for them, tables would break."""
 
+PRESET = tyro.conf.arg(
+    help="Preset that sets the defaults of all other options: tiny tries whether it runs, digits suits a laptop, cifar10_12k takes "
+    "colour images that --data names, paper has the paper's own settings; not every experiment has all of them."
+)
+"""Describes `--preset`, of which each experiment names its own values."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -35,7 +41,7 @@ class Options:
     image_size: int | None = None
     """Side in pixels to which images are resized; None leaves them, and brings images of varying size to 224."""
     splits: str | None = None
-    """TFDS splits to train and to test on, as in "train+validation:test"; None takes train and test, for some with validation."""
+    """TFDS splits to train and to test on, as in "train+validation:test"; None takes train and test, dtd and oxford_flowers102 with validation."""
     background: Literal["white", "black"] | None = None
     """Colour that transparent images are put onto; None takes white."""
     train_examples: int | None = None
@@ -43,7 +49,7 @@ class Options:
     test_examples: int | None = None
     """Number of test examples to use, of each class its share; None uses all."""
     model: str = "small_mlp"
-    """Registered name of the network's architecture."""
+    """Registered name of the network, such as small_mlp, small_cnn, small_inception or resnet18_cifar."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
     """How each model is trained."""
     seed: int = 0
@@ -53,9 +59,9 @@ class Options:
     cost: bool = False
     """Print what the training would cost on this machine, and train nothing."""
     part: str | None = None
-    """Train one part of the models, 1/4 the first quarter, so that machines that share a folder share the work."""
+    """Part of the models to train, 1/4 for the first quarter, so that machines that share a folder share the work."""
     preset: str = "digits"
-    """Name of the preset from which the defaults of the other options come."""
+    """Name of the preset that set the defaults of all other options."""
 
 
 class NothingMore(Exception):

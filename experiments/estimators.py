@@ -14,7 +14,7 @@ the highest as reach the threshold in the published reference, since margins kno
 
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 import jaxinfl
 from experiments import estimator_comparison as comparison
-from experiments.command_line import Mistake, Options, console, mistakes
+from experiments.command_line import PRESET, Mistake, Options, console, mistakes
 from experiments.ensembles import Request, Runs
 from experiments.estimator_comparison import Estimator, References, Scores
 from experiments.estimators_report import Findings, outcome
@@ -40,8 +40,7 @@ ENSEMBLES = ("reference", "models", "balanced", "reference_half", "half", "compl
 class Config(Options):
     """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "cifar10_12k"] = "digits"
-    """Name of the preset from which the defaults of the other options come."""
+    preset: Annotated[Literal["tiny", "digits", "cifar10_12k"], PRESET] = "digits"
     num_reference: int = 16_000
     """Number of models of each reference."""
     num_models: int = 3200

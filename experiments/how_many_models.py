@@ -27,14 +27,14 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
 from rich.progress import track
 
 import jaxinfl
-from experiments.command_line import Mistake, Options, console, mistakes
+from experiments.command_line import PRESET, Mistake, Options, console, mistakes
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
 from experiments.how_many_models_report import Findings, Trial, outcome
@@ -55,8 +55,7 @@ Run = tuple[np.ndarray, np.ndarray, np.ndarray]
 class Config(Options):
     """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "cifar10_12k", "paper"] = "digits"
-    """Name of the preset from which the defaults of the other options come."""
+    preset: Annotated[Literal["tiny", "digits", "cifar10_12k", "paper"], PRESET] = "digits"
     pilot: int = 200
     """Number of models of the pilot."""
     target_iou: float = 0.7

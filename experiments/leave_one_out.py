@@ -30,14 +30,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 import jaxinfl
-from experiments.command_line import Mistake, Options, mistakes
+from experiments.command_line import PRESET, Mistake, Options, mistakes
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
 from experiments.leave_one_out_report import Example, Findings, outcome
@@ -54,8 +54,7 @@ CONFIDENCE = 0.95
 class Config(Options):
     """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "paper"] = "digits"
-    """Name of the preset from which the defaults of the other options come."""
+    preset: Annotated[Literal["tiny", "digits", "paper"], PRESET] = "digits"
     num_models: int = 600
     """Number of models that are trained on everything, and of those without each example."""
     examples: tuple[int, ...] = ()

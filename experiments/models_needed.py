@@ -13,12 +13,12 @@ and middle panels are exact); on digits more than nine tenths of the test exampl
 
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
 
-from experiments.command_line import Mistake, Options, console
+from experiments.command_line import PRESET, Mistake, Options, console
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
 from experiments.models_needed_report import find, outcome
@@ -31,8 +31,7 @@ from jaxinfl import Dataset, Recipe
 class Config(Options):
     """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "paper"] = "digits"
-    """Name of the preset from which the defaults of the other options come."""
+    preset: Annotated[Literal["tiny", "digits", "paper"], PRESET] = "digits"
     num_models: int = 20
     """Number of models that are trained on everything, each with its own seed; p is estimated from them."""
     delta: float = 0.05

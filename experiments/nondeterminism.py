@@ -33,7 +33,7 @@ import tyro
 from jaxtyping import Bool, Int
 
 import jaxinfl
-from experiments.command_line import Mistake, Options, console
+from experiments.command_line import PRESET, Mistake, Options, console
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
 from experiments.nondeterminism_report import Findings, Network, Stable, outcome
@@ -53,11 +53,10 @@ CONTROL = 2
 class Config(Options):
     """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "cifar10_12k", "paper"] = "digits"
-    """Name of the preset from which the defaults of the other options come."""
+    preset: Annotated[Literal["tiny", "digits", "cifar10_12k", "paper"], PRESET] = "digits"
     model: Annotated[str, tyro.conf.Suppress] = ""
     models: tuple[str, ...] = ("small_cnn", "mlp")
-    """Registered names of the architectures."""
+    """Registered names of the networks, such as small_mlp, small_cnn, small_inception or resnet18_cifar."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10, crop_padding=1))
     """How each model is trained."""
     seeds: int = 20

@@ -22,13 +22,13 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
 from jaxtyping import Bool
 
-from experiments.command_line import Mistake, Options
+from experiments.command_line import PRESET, Mistake, Options
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
 from experiments.outcome import Outcome
@@ -40,8 +40,7 @@ from jaxinfl import Dataset, Ensemble, Recipe, recipes
 class Config(Options):
     """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "paper"] = "digits"
-    """Name of the preset from which the defaults of the other options come."""
+    preset: Annotated[Literal["tiny", "digits", "paper"], PRESET] = "digits"
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
     """How each model is trained; the grid takes the place of its learning rate and weight decay."""
     learning_rates: tuple[float, ...] = tuple(float(rate) for rate in np.logspace(-3, 0, 7).round(6))

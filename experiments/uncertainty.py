@@ -14,7 +14,7 @@ rates at or below nominal; discoveries among real digits, and none or few once t
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ from rich.progress import track
 
 import jaxinfl
 from experiments import uncertainty_simulations as simulations
-from experiments.command_line import Mistake, Options, console, mistakes
+from experiments.command_line import PRESET, Mistake, Options, console, mistakes
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
 from experiments.outcome import Outcome
@@ -38,8 +38,7 @@ METHODS: tuple[FDRMethod, ...] = ("bh", "by")
 class Config(Options):
     """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits"] = "digits"
-    """Name of the preset from which the defaults of the other options come."""
+    preset: Annotated[Literal["tiny", "digits"], PRESET] = "digits"
     num_models: int = 400
     """Number of models that are trained on subsets of the data, for discoveries among real pairs."""
     ratio: float = 0.7
