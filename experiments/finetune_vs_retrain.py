@@ -25,6 +25,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Literal
 
 import jax
@@ -146,7 +147,7 @@ def requests(config: Config, data: Dataset) -> list[Request]:
             jax.random.split(second, len(masks)),
             fine_tuning(config),
             model=name,
-            initial=_RepeatWeights(trained.name, config.num_dropped),
+            initial=partial(repeat_weights, name=trained.name, times=config.num_dropped),
         )
         retrained = Request(
             f"{name}-retrained",
@@ -163,22 +164,16 @@ def requests(config: Config, data: Dataset) -> list[Request]:
     return found
 
 
-@dataclass(frozen=True)
-class _RepeatWeights:
-    """The weights of every seed, once for each example that is left out."""
-
-    name: str
-    times: int
-
-    def __call__(self, finished: Mapping[str, Ensemble]) -> Variables:
-        runs = finished[self.name]
-        if runs.diverged.any():
-            raise Mistake(
-                f"{runs.diverged.sum()} of {runs.num_models} models of {self.name} diverged, and there is nothing to "
-                "fine-tune. Lower --recipe.learning-rate."
-            )
-        weights: Variables = jax.tree.map(lambda w: np.concatenate([w] * self.times), runs.weights())
-        return weights
+def repeat_weights(finished: Mapping[str, Ensemble], name: str, times: int) -> Variables:
+    """The weights of every model of a finished ensemble, once for each example that is left out."""
+    runs = finished[name]
+    if runs.diverged.any():
+        raise Mistake(
+            f"{runs.diverged.sum()} of {runs.num_models} models of {name} diverged, and there is nothing to fine-tune. Lower "
+            "--recipe.learning-rate."
+        )
+    weights: Variables = jax.tree.map(lambda w: np.concatenate([w] * times), runs.weights())
+    return weights
 
 
 def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:

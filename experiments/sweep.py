@@ -4,7 +4,7 @@ Claim (A.3, after Kornblith et al. 2018): for DTD and Flowers learning rate and 
 logarithmically spaced learning rates between 0.001 to 1.0 and 7 logarithmically spaced weight decay to learning rate
 ratios between 1e-5 to 1e-2, as well as no weight decay". The paper does not print what the sweep found.
 
-    python -m experiments.sweep --preset digits       8x8 digits, 56 settings x 3 seeds: about under a minute, 2 cores
+    python -m experiments.sweep --preset digits       8x8 digits, 56 settings x 3 seeds: under a minute, 2 cores
     python -m experiments.sweep --preset paper        Flowers 102 at 224 pixels: a GPU
 
 All settings are trained side by side by one compiled program (`train_ensemble(overrides=...)`), on a training set from

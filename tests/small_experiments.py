@@ -29,9 +29,9 @@ def run_here(monkeypatch, capsys, program: str, *arguments: str) -> tuple[int, s
 
 
 def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures: set[str], runs: set[str]) -> dict:
-    """Plan, run, run again; returns the results.
+    """Price, run, run again; returns the results.
 
-    A plan trains and writes nothing, before the run and after it; a second run trains nothing and says the same.
+    Pricing trains and writes nothing, before the run and after it; a second run trains nothing and says the same.
     """
     out = folder / "results"
     config = dataclasses.replace(config, out=out)
