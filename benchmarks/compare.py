@@ -16,7 +16,7 @@ Name = TypeVar("Name", bound=Hashable)
 def interleaved(
     contenders: Mapping[Name, Callable[[], float]], rounds: int, *, warm_up: bool = True, brief: bool = False
 ) -> dict[Name, list[float]]:
-    """Call every contender once for warm-up, then `rounds` times in turns; what each returned, by name.
+    """Call every contender once for warm-up, then `rounds` times in turns; returns what each returned, by name.
 
     Prints every value, or only a line a round where that would be too many (`brief`).
     """
@@ -45,7 +45,7 @@ def report(
     out: Path,
     more: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Print the table of medians with our ratio to each contender; write it, and `more`, as JSON and as a figure."""
+    """Print the table of medians with our ratio to each contender; write it and `more` as JSON, and draw the figure."""
     medians = {contender: statistics.median(values) for contender, values in measured.items()}
     table = Table(title=title, title_justify="left")
     for heading in ("", unit, "lowest", "highest", f"{ours} is"):

@@ -27,7 +27,7 @@ _PRODUCTS = ("dot_general", "conv_general_dilated")
 
 @dataclass(frozen=True)
 class Program:
-    """A function and the shapes of what it takes."""
+    """A function and the shapes of its arguments."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -43,7 +43,7 @@ class Cost:
     """Each convolution and matrix product reads its operands and writes its result once, the optimizer reads and writes
     the state once; all that lies between is fused into these, and no patches are stored. In float32."""
     least_bytes_bfloat16: float
-    """The same with activations in bfloat16 (`Recipe.compute_dtype`)."""
+    """The same traffic as `least_bytes`, with activations in bfloat16 (`Recipe.compute_dtype`)."""
     fused_bytes: float
     """What the kernels of the float32 program by patches read and write, as XLA fuses it for a CPU."""
 
@@ -55,7 +55,7 @@ class Cost:
 
 
 def step_cost(model: Model, recipe: Recipe, image_shape: tuple[int, int, int]) -> Cost:
-    """One optimizer step on a whole batch: forward, backward, update."""
+    """Work of one optimizer step on a whole batch: forward, backward, update."""
     _, state, _ = _shapes(model, recipe, image_shape, recipe.batch_size)
     # Read and written once each; the gradients are read once more than the products, which write them, have counted.
     update = 2 * _bytes(state) + _bytes(state.variables.params)
@@ -63,7 +63,7 @@ def step_cost(model: Model, recipe: Recipe, image_shape: tuple[int, int, int]) -
 
 
 def evaluation_cost(model: Model, recipe: Recipe, image_shape: tuple[int, int, int]) -> Cost:
-    """The forward pass, predictions and margins of `EVALUATION_BATCH` examples."""
+    """Work of the forward pass, predictions and margins of `EVALUATION_BATCH` examples."""
     return _cost(lambda recipe, conv: _evaluation(model, recipe, image_shape, conv), recipe, 0)
 
 
@@ -138,7 +138,7 @@ def _shapes(
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
-    """The programs inside an equation: of calls, loops and branches."""
+    """The programs inside an equation, which calls, loops and branches have."""
     for value in params.values():
         for part in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(part, (ClosedJaxpr, Jaxpr)):

@@ -17,7 +17,7 @@ OURS_COLOUR, OTHER_COLOUR = "#c8442f", "#a9b4bf"
 
 
 def bars(measured: Mapping[str, Sequence[float]], *, ours: str, title: str, unit: str) -> Figure:
-    """A bar a contender: the median, with a whisker from the lowest to the highest."""
+    """Draw one bar for each contender: the median, with a whisker from the lowest to the highest."""
     names = list(measured)
     medians = np.array([statistics.median(measured[name]) for name in names])
     low, high = (np.array([chosen(measured[name]) for name in names]) for chosen in (min, max))
@@ -46,14 +46,14 @@ def stacked_bars(
     title: str,
     unit: str,
 ) -> Figure:
-    """A bar a situation, made of its parts one after another, with a line where each was to end.
+    """Draw one bar for each situation, made of its parts one after another, with a line where it was to end.
 
     Args:
       parts: situation -> part -> length; every situation has the same parts in the same order.
       totals: situation -> length of the whole, written beside the bar: a median of sums is no sum of medians.
       targets: situation -> where its bar was to end at the latest.
-      title: of the figure.
-      unit: of the lengths.
+      title: title of the figure.
+      unit: unit of the lengths.
     """
     names = list(parts)
     with matplotlib.rc_context(STYLE):
@@ -83,19 +83,19 @@ class Panel:
     """One part of a figure about growth: measured values over sizes, on logarithmic axes."""
 
     size: str
-    """What grows."""
+    """Name of the size that grows, below the axis."""
     unit: str
     """Unit of the values."""
     lines: Mapping[str, Mapping[int, Sequence[float]]]
-    """Name -> size -> values of all rounds."""
+    """Name of the line -> size -> values of all rounds."""
     slope: float | None = None
-    """A dotted line of this slope through the last point of the highest line, to compare with."""
+    """Slope of a dotted line through the last point of the highest line, to compare with."""
     from_zero: bool = False
-    """The values start at 0 on a linear axis, for those that hardly grow."""
+    """Whether the values start at 0 on a linear axis, for those that hardly grow."""
 
 
 def growth(rows: Mapping[str, Sequence[Panel]]) -> Figure:
-    """Titled rows of panels: medians with whiskers from the lowest to the highest.
+    """Draw titled rows of panels: medians with whiskers from the lowest to the highest.
 
     Panels of a row whose values have one unit share its axis and a legend below.
     """
@@ -146,7 +146,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 
 
 def horizontal(axes: Axes) -> None:
-    """First bar on top, grid lines behind and upright only."""
+    """Turn bars sideways: the first on top, grid lines behind and upright only."""
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     axes.set_axisbelow(True)

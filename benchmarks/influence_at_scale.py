@@ -24,7 +24,7 @@ report for CIFAR-100. All others have next to none."""
 
 
 def draw(models: int, train: int, test: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Masks, and who is right on training and test examples: random, with a realistic memorization profile."""
+    """Draw masks, and which models are right on training and test examples: random, with a realistic memorization profile."""
     rng = np.random.default_rng(0)
     masks = jaxinfl.draw_subsets(models, train, ratio=0.7)
     memorization = np.where(rng.random(train) < MEMORIZED_SHARE, rng.uniform(0.3, 0.95, train), 0.02)
@@ -38,7 +38,7 @@ def draw(models: int, train: int, test: int) -> tuple[np.ndarray, np.ndarray, np
 
 
 def tasks(models: int, train: int, test: int) -> dict[str, Callable[[], object]]:
-    """What is timed, by name; each is one call of the library on inputs that lie ready."""
+    """The functions that are timed, by name; each is one call of the library on inputs that lie ready."""
     masks, train_correct, test_correct = draw(models, train, test)
     half = models // 2
     return {

@@ -35,18 +35,22 @@ from jaxinfl.influence import joint_counts
 
 @dataclass(frozen=True)
 class Config:
-    """Options."""
+    """Options of the command line."""
 
     models: int = 2000
+    """Number of models."""
     train: int = 4096
+    """Number of training examples of the first part, the joint counts."""
     test: int = 10_000
+    """Number of test examples."""
     large_train: int = 50_000
-    """Training examples of the second part."""
+    """Number of training examples of the second part, the IOU and the top pairs."""
     rounds: int = 5
+    """Number of timed rounds; the tables show medians."""
     quick: bool = False
-    """A small problem, to see that it runs."""
+    """Whether to take a small problem, to see that it runs."""
     out: Path = Path("results/benchmarks")
-    """Folder of the JSON file."""
+    """Folder that the JSON file is written to."""
 
 
 def published_influence(masks: np.ndarray, correct: np.ndarray) -> np.ndarray:

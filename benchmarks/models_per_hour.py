@@ -60,20 +60,20 @@ NetworkName = Literal["digits", "cifar", "mnist", "small_mlp"]
 
 @dataclass(frozen=True)
 class Config:
-    """Options."""
+    """Options of the command line."""
 
     networks: tuple[NetworkName, ...] = ("digits", "cifar", "mnist", "small_mlp")
-    """One table and one JSON file each."""
+    """Names of the networks; each gets one table and one JSON file."""
     rounds: int = 5
-    """Timed rounds; the tables show medians."""
+    """Number of timed rounds; the tables show medians."""
     seconds: float = 4.0
-    """Time of each contender in each round; a slow one takes one step at least."""
+    """Seconds that each contender trains in each round; a slow one makes one step at least."""
     models: int = 128
-    """Models of each whole call on the digits."""
+    """Number of models of each whole call of `train_ensemble` on the digits."""
     quick: bool = False
-    """One short round of tiny networks, to see that it runs."""
+    """Whether to take one short round of tiny networks, to see that it runs."""
     out: Path = Path("results/benchmarks")
-    """Folder of the JSON files."""
+    """Folder that the JSON files are written to."""
 
 
 def main(config: Config) -> Path:
@@ -123,7 +123,7 @@ def _compare(config: Config, network: Network, workers: list[Workers]) -> Result
 def contenders(
     config: Config, network: Network, data: Dataset, workers: list[Workers]
 ) -> dict[str, Callable[[], float]]:
-    """Measurements of training steps a second, by name."""
+    """The functions that measure training steps a second, by name of the contender."""
     model = build_model(network.module, image_shape=data.image_shape, num_classes=data.num_classes)
     found: dict[str, Callable[[], float]] = {}
     if network.name == "digits":

@@ -31,15 +31,15 @@ class Network:
     batch_size: int
     epochs: int
     vmapped: int
-    """Models of the contender under `jax.vmap`; few where a step of one takes it seconds."""
+    """Number of models of the contender under `jax.vmap`; few where a step of one takes it seconds."""
     strides: tuple[int, ...] = ()
     """Stride of each convolution; empty for a dense network."""
     batch_norm: bool = False
-    """Behind each convolution, which has no bias then."""
+    """Whether batch norm follows each convolution, which has no bias then."""
     synthetic: int = 0
-    """Made-up training images; 0 for the digits."""
+    """Number of made-up training images; 0 takes the digits."""
     stacked: int = 16
-    """Models of the contender under `torch.func.vmap`; few for the same reason."""
+    """Number of models of the contender under `torch.func.vmap`; few where a step of one takes it seconds."""
 
     def module(self, rngs: nnx.Rngs) -> SmallCNN | MLP:
         """The network in Flax."""
@@ -98,7 +98,7 @@ class Network:
         )
 
     def tiny(self) -> "Network":
-        """The same architecture, small enough to be tried in a second."""
+        """The network with the same architecture, small enough to be tried in a second."""
         return dataclasses.replace(
             self,
             description=f"tiny {self.description}",

@@ -26,13 +26,13 @@ Kind = Literal["contiguous_format", "channels_last", "torch.func", "dattri"]
 """One model after another in a memory format of PyTorch's; many at once; or dattri."""
 WARMUP_STEPS = 5
 WARMUP_SECONDS = 2.0
-"""After which a slow contender is warm, too."""
+"""Seconds after which a slow contender is warm, too."""
 PATIENCE = 5.0
 """Seconds for a worker to end by itself; after an error another one may still be training."""
 
 
 def why_missing(package: Literal["torch", "dattri"]) -> str | None:
-    """None if the package is installed; else what to say."""
+    """The sentence that says that a package is missing; None if it is installed."""
     if importlib.util.find_spec(package) is not None:
         return None
     names = {"torch": "PyTorch", "dattri": "dattri (retraining in PyTorch)"}

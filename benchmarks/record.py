@@ -18,7 +18,7 @@ from jaxinfl.devices import num_cores
 from jaxinfl.report.results import save_figure
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-"""Files and pipes have no width; in the 80 columns that are taken for them, tables would break."""
+"""Prints to the terminal. Files and pipes get 120 columns: in the 80 that rich takes for them, tables would break."""
 
 
 def write(name: str, record: Mapping[str, Any], figure: Figure, out: Path) -> Path:
@@ -45,7 +45,7 @@ def write_json(name: str, record: Mapping[str, Any], out: Path) -> Path:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and what JAX computes on."""
+    """Name of the processor, number of cores, and the devices that JAX computes on."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -55,7 +55,7 @@ def machine() -> dict[str, Any]:
 
 
 def describe_machine() -> str:
-    """One line below a table."""
+    """One line about the machine, to stand below a table."""
     return f"{machine()['processor']}, {num_cores()} cores"
 
 

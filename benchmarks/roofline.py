@@ -46,17 +46,17 @@ fused bytes (last column): what the kernels of today's float32 program read and 
 caches: nothing stays in one from one kernel to the next; what fits into L2 (40 MB on an A100, 50 MB on an H100), as in
   the networks for 8x8 images, could beat a limit by memory
 left out: RandomResizedCrop, the parts in which a batch may be taken, the start of a model, the order of an epoch, launches of kernels, the host"""
-"""Printed below the tables and kept in the JSON file."""
+"""Assumptions, which are printed below the tables and kept in the JSON file."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Options."""
+    """Options of the command line."""
 
     quick: bool = False
-    """Only the two smallest models."""
+    """Whether to count only the two smallest models."""
     out: Path = Path("results/benchmarks")
-    """Folder of the JSON file and the figure."""
+    """Folder that the JSON file and the figure are written to."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Entry:
     num_train: int
     num_test: int
     quick: bool = False
-    """Part of the quick run."""
+    """Whether it is part of the quick run."""
     ratio: float = 0.7
 
     @property
@@ -109,9 +109,9 @@ class GPU:
 
     name: str
     bandwidth: float
-    """Bytes a second."""
+    """Bandwidth of its memory in bytes a second."""
     float32: float
-    """FLOP/s, as the two below."""
+    """FLOP/s in float32."""
     tf32: float
     bfloat16: float
 
@@ -122,7 +122,7 @@ GPUS = (
     GPU("H100 SXM", 3.35e12, 67e12, 494.7e12, 989.4e12),
 )
 PRINTED = GPUS[1:]
-"""Shown in tables and the figure; the JSON file has all."""
+"""GPUs that tables and figure show; the JSON file has all."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Limit:
     gpu_hours: dict[str, float]
     """GPU-hours of `NUM_MODELS` models, by the share of the limit's rate that is reached."""
     gpu_hours_fused_traffic: float
-    """The same at the whole limit, with the traffic of today's program (float32) in place of the least."""
+    """GPU-hours at the whole limit, with the traffic of today's program (float32) in place of the least."""
 
 
 def model_cost(entry: Entry) -> Cost:
@@ -149,7 +149,7 @@ def model_cost(entry: Entry) -> Cost:
 
 
 def limit(cost: Cost, gpu: GPU, arithmetic: Arithmetic) -> Limit:
-    """Compute or memory, whichever takes longer."""
+    """The limit by compute or by memory, whichever takes longer."""
     compute = cost.flops / getattr(gpu, arithmetic)
     memory = (cost.least_bytes_bfloat16 if arithmetic == "bfloat16" else cost.least_bytes) / gpu.bandwidth
     seconds = max(compute, memory)
@@ -253,7 +253,7 @@ def _name(entry: Entry) -> str:
 
 
 def _prefixed(value: float) -> str:
-    """1.2 G, 30 T."""
+    """A number with a prefix, as 1.2 G or 30 T."""
     power = min(int(math.log10(value) // 3), 6)
     return f"{value / 1000**power:.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E')[power]}"
 

@@ -25,20 +25,20 @@ class Roof:
 
     name: str
     bandwidth: float
-    """Bytes a second."""
+    """Bandwidth of the memory in bytes a second."""
     peak: float
-    """Operations a second."""
+    """Rate of the arithmetic in operations a second."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A program under the roofs."""
+    """One program under the roofs."""
 
     name: str
     intensity: float
-    """Operations a byte, with the least traffic."""
+    """Operations a byte, with the least traffic that the program can have."""
     fused_intensity: float
-    """The same with the traffic of the program as it is compiled."""
+    """Operations a byte, with the traffic of the program as it is compiled."""
     hours: Mapping[str, Sequence[float]]
     """GPU -> hours at rising distance from its roof."""
 

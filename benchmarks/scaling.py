@@ -42,30 +42,30 @@ Series = dict[int, list[float]]
 
 @dataclass(frozen=True)
 class Config:
-    """Options."""
+    """Options of the command line."""
 
     model: str = "small_cnn"
-    """Registered name, for training."""
+    """Registered name of the network that is trained."""
     models: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
-    """Models of one call."""
+    """Numbers of models of one call, rising."""
     train: tuple[int, ...] = (512, 1024, 2048, 4096)
-    """Training examples."""
+    """Numbers of training examples, rising."""
     num_train: int = 1024
-    """The same where they do not vary."""
+    """Number of training examples where it does not vary."""
     devices: tuple[int, ...] = (1, 2, 4, 8)
-    """Virtual CPU devices."""
+    """Numbers of virtual CPU devices."""
     models_per_call: int = 64
-    """Where the number of models does not vary; filled up to whole groups."""
+    """Number of models of one call where it does not vary; it is filled up to whole groups."""
     kernel_sizes: tuple[int, ...] = (512, 1024, 2048, 4096)
-    """Models, training and test examples of the kernels."""
+    """Numbers of models, training examples and test examples of the kernels, each varied by itself."""
     fixed: tuple[int, int, int] = (1024, 4096, 4096)
-    """Models, training and test examples of the kernels where they do not vary."""
+    """Numbers of models, training examples and test examples of the kernels where they do not vary."""
     rounds: int = 3
-    """Counted rounds."""
+    """Number of timed rounds after the first."""
     quick: bool = False
-    """Small sizes, to see that it runs."""
+    """Whether to take small sizes, to see that it runs."""
     out: Path = Path("results/benchmarks")
-    """Folder of the JSON file and the figure."""
+    """Folder that the JSON file and the figure are written to."""
 
 
 QUICK = Config(
@@ -84,7 +84,7 @@ AXES = ("models", "training examples", "test examples")
 
 
 class DeviceWorker:
-    """A process with so many virtual CPU devices, compiled and waiting."""
+    """A process with some number of virtual CPU devices, compiled and waiting."""
 
     def __init__(self, devices: int, models: int, train: int, model: str):
         self._process = subprocess.Popen(
@@ -97,7 +97,7 @@ class DeviceWorker:
         )
 
     def wait(self) -> None:
-        """Until it is compiled."""
+        """Wait until it is compiled."""
         self._answer()
 
     def seconds_per_model(self) -> float:
@@ -156,7 +156,7 @@ def main(config: Config) -> Path:
 
 
 def measure_training(config: Config) -> dict[str, Series]:
-    """Seconds a model over the number of models, and over that of training examples."""
+    """Measure the seconds that a model takes, over the number of models and over that of training examples."""
     workers = {
         "models": {n: Worker(n, config.num_train, config.model, whole_groups=False) for n in config.models},
         "training examples": {n: Worker(config.models_per_call, n, config.model) for n in config.train},
@@ -166,7 +166,7 @@ def measure_training(config: Config) -> dict[str, Series]:
 
 
 def measure_devices(config: Config) -> Series:
-    """Seconds a model over the number of virtual devices."""
+    """Measure the seconds that a model takes, over the number of virtual devices."""
     workers = {n: DeviceWorker(n, config.models_per_call, config.num_train, config.model) for n in config.devices}
     try:
         for worker in workers.values():
@@ -179,7 +179,7 @@ def measure_devices(config: Config) -> Series:
 
 
 def measure_kernels(config: Config) -> dict[str, dict[str, Series]]:
-    """Kernel -> axis -> seconds over size."""
+    """Measure the kernels: name -> axis -> seconds over size."""
     shapes = {
         (axis, size): tuple(size if other == axis else fixed for other, fixed in zip(AXES, config.fixed, strict=True))
         for axis in AXES
@@ -198,7 +198,7 @@ def measure_kernels(config: Config) -> dict[str, dict[str, Series]]:
 
 
 def exponent(series: Mapping[int, Sequence[float]]) -> float:
-    """Slope of the logarithm of the medians over that of the sizes, by least squares."""
+    """Exponent of the growth: slope of the logarithm of the medians over that of the sizes, by least squares."""
     medians = [statistics.median(values) for values in series.values()]
     return float(np.polyfit(np.log(list(series)), np.log(medians), 1)[0])
 

@@ -32,21 +32,21 @@ from jaxinfl.arguments import as_typed
 
 EMPTY, FILLED = "empty caches", "filled caches"
 TARGETS = {EMPTY: 15.0, FILLED: 4.0}
-"""Seconds."""
+"""Targets in seconds, by situation."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Options."""
+    """Options of the command line."""
 
     model: str = "small_cnn"
-    """Registered name."""
+    """Registered name of the network that is trained."""
     rounds: int = 5
-    """Counted rounds; the table shows medians."""
+    """Number of timed rounds; the table shows medians."""
     quick: bool = False
-    """One round of small_mlp, to see that it runs."""
+    """Whether to take one round of small_mlp, to see that it runs."""
     out: Path = Path("results/benchmarks")
-    """Folder of the JSON file and the figure."""
+    """Folder that the JSON file and the figure are written to."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Starts:
 
 
 def start(model: str, cache: Path) -> dict[str, float]:
-    """Seconds by part of one new process that keeps its caches in a folder.
+    """Start one new process that keeps its caches in a folder; returns the seconds that each part took.
 
     Raises:
       RuntimeError: the process failed; with what it said.

@@ -30,7 +30,7 @@ def main(model: str, begun: float) -> None:
     ends["hand-written kernels"] = time.time()
 
     def told(cost: jaxinfl.Cost) -> None:
-        """All programs are compiled and some steps are timed: training is about to begin."""
+        """Ends the last part: all programs are compiled, some steps are timed, and training is about to begin."""
         now = time.time()
         ends["XLA compile"] = ends["hand-written kernels"] + cost.compile_seconds
         ends["first steps"] = now

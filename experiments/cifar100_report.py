@@ -11,13 +11,13 @@ from jaxtyping import Float, Int
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
 from jaxinfl.influence import IOUCurve, TopPairs
-from jaxinfl.report import Illustration, Section, Table, format_spread, summarize
+from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 from jaxinfl.statistics import PairUncertainty, ShareInterval
 
 HEADLINE_THRESHOLD = 0.2
 """The influence at which the summary compares; the paper's gallery and Feldman and Zhang's start near 0.15."""
 AGREED = 0.7
-"""The IOU from which the paper calls two estimates consistent (Section 3)."""
+"""IOU from which on the paper calls two estimates consistent (Section 3)."""
 SHARED_POOL = (
     "The repeats over different subsets draw from one pool of models: their spread understates that of fresh ensembles, "
     "the more the nearer 2 t is to the pool."
@@ -31,44 +31,48 @@ class Findings:
     score: str
     """"correct" or "probability": what Figure 1 is drawn from."""
     curve: IOUCurve
-    """Different subsets."""
+    """IOU of two estimates from models on different subsets."""
     same_subsets: Mapping[int, Float[np.ndarray, "repeats thresholds"]]
-    """Same subsets, other seeds; by models per estimate, all of them sizes of `curve`."""
+    """IOU of two estimates from the same subsets with other seeds, by the number of models per estimate; each is one of `curve`."""
     between_scores: Mapping[str, Float[np.ndarray, "sizes repeats thresholds"]]
-    """Figure 5: as `curve`, from each score."""
+    """Figure 5: IOU of two estimates from models on different subsets, by the score that the estimates are computed from."""
     against_all: Mapping[str, Float[np.ndarray, "sizes repeats thresholds"]]
-    """Figure 6: an estimate from each score with the 0-1 estimate of all models."""
+    """Figure 6: IOU of an estimate with the 0-1 estimate of all models, by the score that the estimate is computed from."""
     subset_share: ShareInterval | None
-    """Of the variance of a prediction, the part that the subset decides, over all test examples; None without a
-    comparison on the same subsets."""
+    """Share of the variance of a prediction that the subset decides, over all test examples; None without a comparison on the
+    same subsets."""
     num_pairs: Int[np.ndarray, " thresholds"]
-    """Pairs at or above each threshold, by all models."""
+    """Number of pairs whose influence, estimated from all models, reaches each threshold."""
     pairs: TopPairs
+    """The most influential pairs of a training and a test example."""
     uncertainty: PairUncertainty
-    """Of `pairs`."""
+    """Standard errors and intervals of the influences of `pairs`."""
     test_accuracy: Float[np.ndarray, " models"]
+    """Share of the test examples on which each model is right."""
     diverged: int
+    """Number of models that diverged and were left out."""
     min_memorization: float | None
+    """Memorization above which a training example is compared; None compares all training examples."""
 
     @property
     def condition(self) -> str:
-        """Which training examples take part."""
+        """Which training examples take part, in words."""
         if self.min_memorization is None:
             return f"all {self.curve.num_examples} training examples"
         return f"the {self.curve.num_examples} training examples memorized more than {self.min_memorization:g}"
 
     @property
     def headline(self) -> int:
-        """Number of the threshold at which the tables compare."""
+        """Index of the threshold at which the tables compare."""
         return int(np.abs(self.curve.thresholds - HEADLINE_THRESHOLD).argmin())
 
 
 def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
-    """The section, its numbers and its three figures."""
+    """The experiment's section of the page, its numbers and its three figures."""
     by = "" if findings.score == "correct" else ", by probabilities"
     about = f"{data.name}, {model}{by}: influence of {findings.condition} on {data.num_test} test examples"
     curve = findings.curve
-    accuracy = format_spread(100 * findings.test_accuracy, 1)
+    accuracy = format_mean(100 * findings.test_accuracy, 1)
     section = Section(
         title="Figure 1, and Figures 5 and 6 of Appendix D: self-consistency of subset influence",
         claim="Two estimates from t models each agree (IOU above 0.7) only from 200 to 400 models on, and hardly better on the "
@@ -123,7 +127,7 @@ def _gallery(findings: Findings, data: Dataset) -> Any:
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
-    """Every number of the figures with its n and spread."""
+    """Every number of the figures with its n and spread, as results.json keeps it."""
     curve = findings.curve
     return {
         "test_accuracy": summarize(findings.test_accuracy),
@@ -159,7 +163,7 @@ def _consistency_table(findings: Findings) -> Table:
     rows = []
     for size, values in zip(curve.num_models, curve.values, strict=True):
         same = findings.same_subsets.get(int(size))
-        rows.append([str(size), format_spread(values[:, at], 2), "" if same is None else format_spread(same[:, at], 2)])
+        rows.append([str(size), format_mean(values[:, at], 2), "" if same is None else format_mean(same[:, at], 2)])
     repeats = curve.values.shape[1]
     return Table(
         f"IOU of two estimates at influence {curve.thresholds[at]:.2f} ({findings.num_pairs[at]} pairs reach it by all models)",
@@ -176,7 +180,7 @@ def _score_table(findings: Findings) -> Table:
         f"IOU at influence {findings.curve.thresholds[at]:.2f} by score",
         ["models per estimate", *(f"{kind}: {name}" for kind, panel in kinds for name in panel)],
         [
-            [str(size), *(format_spread(values[row][:, at], 2) for _, panel in kinds for values in panel.values())]
+            [str(size), *(format_mean(values[row][:, at], 2) for _, panel in kinds for values in panel.values())]
             for row, size in enumerate(findings.curve.num_models)
         ],
         "The estimate of all models contains those that are compared with it, as in the paper.",
@@ -184,7 +188,7 @@ def _score_table(findings: Findings) -> Table:
 
 
 def score_finding(findings: Findings) -> str:
-    """What Appendix D asks, in words."""
+    """The answer to what Appendix D asks: whether probabilities agree better than 0-1 scores."""
     at, sizes = findings.headline, findings.curve.num_models
     found = []
     for question, panel in (

@@ -18,9 +18,8 @@ decides 30% of the variance of a prediction, training randomness the rest, which
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -28,10 +27,12 @@ from jaxtyping import Float, Int
 
 import jaxinfl
 from experiments.cifar100_report import Findings, outcome
-from experiments.command_line import Mistake, Options, console, describe_data, launch, load, mistakes
-from experiments.ensembles import Request, carry_out
-from experiments.outcome import publish
-from jaxinfl import Dataset, Ensemble, Recipe, recipes
+from experiments.command_line import PRESET, Mistake, Options, console, mistakes
+from experiments.ensembles import Request, Runs
+from experiments.experiment import Experiment
+from experiments.outcome import Outcome
+from experiments.presets import CIFAR10_12K, PAPER_CIFAR100
+from jaxinfl import Dataset, Ensemble, Recipe
 from jaxinfl.influence import IOUCurve, count_pairs
 from jaxinfl.influence.estimators import memorized
 from jaxinfl.statistics import ShareInterval, pair_uncertainty, subset_share_of_all
@@ -43,30 +44,25 @@ _SUBSETS_OF_SHARE = 400
 
 @dataclass(frozen=True)
 class Config(Options):
-    """Options; each preset sets them all."""
+    """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "cifar10_12k", "paper"] = "digits"
-    """Where the defaults of the other options come from."""
-    model: str = "small_mlp"
-    """Registered name of the architecture."""
-    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
-    """How each model is trained."""
+    preset: Annotated[Literal["tiny", "digits", "cifar10_12k", "paper"], PRESET] = "digits"
     num_models: int = 4000
-    """Models on subsets of their own; half of them is the largest estimate that can be compared."""
+    """Number of models that are trained, each on its own subset. Half of them is the largest estimate that can be compared."""
     num_repeated: int = 1600
-    """The first so many subsets are trained on once more, with other seeds."""
+    """Number of subsets that are trained on once more, with other seeds; these are the first ones."""
     ratio: float = 0.7
-    """Size of a subset as a share of the training set."""
+    """Size of each model's subset, as a share of the training set."""
     sizes: tuple[int, ...] = (25, 50, 100, 200, 400, 800, 1600)
-    """Models per estimate (t), one a curve."""
+    """Numbers of models per estimate (t); each is one curve of Figure 1, left."""
     same_subset_sizes: tuple[int, ...] = (50, 400)
-    """Models per estimate for the comparison on the same subsets."""
+    """Numbers of models per estimate that are compared on the same subsets (Figure 1, right)."""
     repeats: int = 20
-    """Random splits of the models into disjoint sets."""
+    """Number of random splits of the models into two disjoint sets, over which the mean is taken."""
     score: Score = "correct"
-    """What Figure 1 is drawn from: "correct" (0-1, as in the paper) or "probability" (softmax, Appendix D)."""
+    """Score that Figure 1 is drawn from: "correct" (0-1, as in the paper) or "probability" (softmax, Appendix D)."""
     min_memorization: float | None = 0.25
-    """Only training examples memorized more than this, by 0-1 scores, are compared (Appendix E); None compares all."""
+    """Memorization above which a training example is compared (Appendix E); None compares all training examples."""
 
 
 PRESETS = {
@@ -83,41 +79,21 @@ PRESETS = {
     "digits": Config(),
     "cifar10_12k": Config(
         preset="cifar10_12k",
-        data="",
-        train_examples=2000,
-        test_examples=1000,
-        model="small_cnn",
-        recipe=Recipe(epochs=8, batch_size=128, crop_padding=4, flip=True),
+        **CIFAR10_12K,
         num_models=64,
         num_repeated=16,
         sizes=(8, 16, 32),
         same_subset_sizes=(16,),
     ),
-    # Appendix A.3; Feldman and Zhang's network.
     "paper": Config(
         preset="paper",
-        data="cifar100",
-        model="small_inception",
-        recipe=recipes.CIFAR,
+        **PAPER_CIFAR100,
         num_models=2000,
         num_repeated=50,
         sizes=(25, 50, 100, 200, 400),
         same_subset_sizes=(50,),
     ),
 }
-
-
-def main(config: Config) -> Path:
-    """Train or read the models, compare, write the results; returns their directory."""
-    check(config)
-    data, out = load(config, "cifar100_subsets", config.preset)
-    console.print("[bold]Figure 1[/bold]: how many models does a self-consistent influence estimate take?")
-    console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
-    console.print("\nComparing estimates ...")
-    findings = analyse(config, runs["models"], runs["repeated"])
-    publish(outcome(findings, data, config.model), "cifar100_subsets", config, data, out, runs)
-    return out
 
 
 def check(config: Config) -> None:
@@ -173,12 +149,18 @@ def requests(config: Config, data: Dataset) -> list[Request]:
     ]
 
 
-def scores(runs: Ensemble, score: Score) -> np.ndarray:
-    """What the models say about the test examples: bool, or the probability of the true class."""
+def select_scores(runs: Ensemble, score: Score) -> np.ndarray:
+    """The score of each model on each test example: whether it is right, or the probability of the true class."""
     return runs.test_correct if score == "correct" else runs.test_probability
 
 
-def analyse(config: Config, first: Ensemble, again: Ensemble) -> Findings:
+def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
+    """How far estimates from different models agree, from both scores, and how much the subsets decide."""
+    console.print("\nComparing estimates ...")
+    return outcome(compare(config, runs["models"], runs["repeated"]), data, config.model)
+
+
+def compare(config: Config, first: Ensemble, again: Ensemble) -> Findings:
     """Everything that the figures and results.json are made from."""
     usable = ~first.diverged
     if not usable.all():
@@ -264,7 +246,7 @@ def _same_subsets(
 ) -> Float[np.ndarray, "repeats thresholds"]:
     """IOU between estimates from the same subsets, for disjoint sets of `size` subsets."""
     parts = [healthy[k : k + size] for k in range(0, len(healthy) - size + 1, size)]
-    masks, one, other = first.masks, scores(first, score), scores(again, score)
+    masks, one, other = first.masks, select_scores(first, score), select_scores(again, score)
     return np.stack(
         [
             jaxinfl.iou_of_models(masks[part], one[part], masks[part], other[part], thresholds, examples=examples)
@@ -274,10 +256,10 @@ def _same_subsets(
 
 
 def _subset_share(first: Ensemble, again: Ensemble, healthy: Int[np.ndarray, " models"]) -> ShareInterval | None:
-    """How much of the variance of a 0-1 score is the subset: subsets crossed with two seeds.
+    """Share of the variance of a 0-1 score that the subset decides; each subset was trained on with two seeds.
 
-    The interval leaves out each subset in turn, which takes a pass over all of them: so many that a pass takes a moment, and
-    an interval is narrow.
+    The interval leaves out each subset in turn, which takes a pass over all of them. `_SUBSETS_OF_SHARE` subsets make the
+    interval narrow, and a pass short.
     """
     part = healthy[:_SUBSETS_OF_SHARE]
     if len(part) < 3:
@@ -285,5 +267,14 @@ def _subset_share(first: Ensemble, again: Ensemble, healthy: Int[np.ndarray, " m
     return subset_share_of_all(np.stack([first.test_correct[part], again.test_correct[part]], axis=1))
 
 
+EXPERIMENT = Experiment(
+    name="cifar100_subsets",
+    question="[bold]Figure 1[/bold]: how many models does a self-consistent influence estimate take?",
+    presets=PRESETS,
+    check=check,
+    requests=requests,
+    analyse=analyse,
+)
+
 if __name__ == "__main__":
-    sys.exit(launch(main, PRESETS, "cifar100_subsets", __doc__))
+    sys.exit(EXPERIMENT.launch(__doc__))

@@ -1,10 +1,10 @@
-"""What the experiments' command lines share: options, presets, clear errors, a clean way out of an interrupt."""
+"""What the experiments' command lines share: options, presets, the data set that they name, clear errors."""
 
 import argparse
 import contextlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -13,89 +13,88 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from experiments.compilation_cache import use_compilation_cache
-from jaxinfl import Dataset, DatasetUnavailable, Recipe, RunDirectoryError, load_dataset
+from experiments.published_shapes import shapes_of, stand_in
+from jaxinfl import Dataset, Recipe, load_dataset
 from jaxinfl.arguments import as_typed
-from jaxinfl.datasets import stratified_mask
-from jaxinfl.provenance import command
-from jaxinfl.training import OutOfMemory, TooManyDiverged
-from jaxinfl.training.interrupts import Interrupted
+from jaxinfl.datasets import is_prepared, stratified_mask
 
 Config = TypeVar("Config", bound="Options")
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-"""Files and pipes have no width; in the 80 columns that are taken for them, tables would break."""
+"""Prints to the terminal. Files and pipes get 120 columns: in the 80 that rich takes for them, tables would break."""
+
+PRESET = tyro.conf.arg(
+    help="Preset that sets the defaults of all other options: tiny tries whether it runs, digits suits a laptop, cifar10_12k takes "
+    "colour images that --data names, paper has the paper's own settings; not every experiment has all of them."
+)
+"""Describes `--preset`, of which each experiment names its own values."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What every experiment takes; each preset sets it all."""
+    """Options that every experiment takes. By default it trains small networks on 8x8 digits."""
 
     data: str = "digits"
-    """"digits", a TFDS name such as cifar100, an .npz file, or an image folder."""
+    """Data set: "digits", a TFDS name such as cifar100, a path that ends in .npz, or an image folder."""
     data_dir: str | None = None
-    """Where TFDS keeps prepared data sets."""
+    """Folder in which TFDS keeps prepared data sets; None takes the one that TFDS takes."""
     image_size: int | None = None
-    """Resize images to this many pixels a side; needed for nothing but images of varying size (default then: 224)."""
+    """Side in pixels to which images are resized; None leaves them, and brings images of varying size to 224."""
     splits: str | None = None
-    """Which splits of a TFDS data set train and test, "train+validation:test" for instance; by default train and test,
-    for dtd and oxford_flowers102 train+validation and test."""
+    """TFDS splits to train and to test on, as in "train+validation:test"; None takes train and test, dtd and oxford_flowers102 with validation."""
     background: Literal["white", "black"] | None = None
-    """The colour that transparent images are put onto; white by default."""
+    """Colour that transparent images are put onto; None takes white."""
     train_examples: int | None = None
-    """Take only so many training examples, of each class its share; all by default."""
+    """Number of training examples to use, of each class its share; None uses all."""
     test_examples: int | None = None
-    """The same for test examples."""
-    model: str = "small_cnn"
-    """Registered name of the architecture."""
-    recipe: Recipe = field(default_factory=Recipe)
+    """Number of test examples to use, of each class its share; None uses all."""
+    model: str = "small_mlp"
+    """Registered name of the network, such as small_mlp, small_cnn, small_inception or resnet18_cifar."""
+    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
     """How each model is trained."""
     seed: int = 0
     """Seed of every random number: subsets, initial weights, data order, augmentation."""
     out: Path | None = None
-    """Results and finished models; by default results/EXPERIMENT/PRESET-DATA."""
+    """Folder of the results and of the finished models; None takes results/EXPERIMENT/PRESET-DATA."""
     cost: bool = False
-    """Say what it would cost on this machine, and train nothing."""
+    """Print what the training would cost on this machine, and train nothing."""
     part: str | None = None
-    """Train one part of the models only, 1/4 for the first quarter: processes or machines that share a folder share the work.
-    When all parts are there, the same command without it shows the results."""
+    """Part of the models to train, 1/4 for the first quarter, so that machines that share a folder share the work."""
+    preset: str = "digits"
+    """Name of the preset that set the defaults of all other options."""
 
 
 class NothingMore(Exception):
-    """Raised when `--cost` has said what there is to say, or a `--part` is trained."""
+    """Raised when `--cost` has printed the cost, or a `--part` is trained: there is nothing to analyse."""
 
 
 class Mistake(Exception):
-    """Something that the user can mend; shown as one line."""
+    """A mistake that the user can mend; it is shown as one line."""
 
 
 @contextlib.contextmanager
 def mistakes() -> Iterator[None]:
-    """Around calls that check what the user gave: what they refuse is a `Mistake`, not a bug with a traceback."""
+    """Turn what is refused of the user's options inside the block into a `Mistake`, which ends without a traceback."""
     try:
         yield
     except (ValueError, TypeError) as error:
         raise Mistake(str(error)) from error
 
 
-def parse(
-    presets: Mapping[str, Config], argv: Sequence[str] | None, *, program: str, default: str, description: str
-) -> Config:
-    """The configuration of the preset named by `--preset`, changed by the other options.
+def parse(presets: Mapping[str, Config], *, program: str, description: str) -> Config:
+    """The options of the preset that `--preset` names, changed by the other options of the command line.
 
     Exits with status 2 and one line where an option has a value that its dataclass refuses.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    peek.add_argument("--preset", default=default)
-    preset = peek.parse_known_args(arguments)[0].preset
+    peek.add_argument("--preset", default="digits")
+    preset = peek.parse_known_args(sys.argv[1:])[0].preset
     # An unknown preset is refused by tyro itself, with the list of those there are.
-    base = presets.get(preset, presets[default])
+    base = presets.get(preset, presets["digits"])
     return tyro.cli(
         type(base),
         prog=f"python -m {program}",
         default=base,
-        args=arguments,
         description=description,
         # Without it an option that takes a word or numbers becomes a subcommand.
         config=(tyro.conf.AvoidSubcommands,),
@@ -105,6 +104,8 @@ def parse(
 def load(config: Options, experiment: str, preset: str) -> tuple[Dataset, Path]:
     """The data set, and the folder of the results.
 
+    With `--cost` a data set that would have to be downloaded is stood in for by zeros of its published shapes.
+
     Raises:
       Mistake: no data is named, or it is not there or not usable; the seed is out of range.
     """
@@ -113,17 +114,26 @@ def load(config: Options, experiment: str, preset: str) -> tuple[Dataset, Path]:
     if not 0 <= config.seed < 2**32:
         raise Mistake(f"--seed is {config.seed}; it takes a whole number from 0 to {2**32 - 1}.")
     with mistakes():
-        data = load_dataset(
-            config.data,
-            config.data_dir,
-            image_size=config.image_size,
-            splits=config.splits,
-            background=config.background,
-        )
+        data = _load_or_stand_in(config)
     data = _part(data, config.train_examples, config.test_examples)
     # "digits" on digits is named once.
     folder = re.sub(r"[^\w.-]", "_", "-".join(dict.fromkeys([preset, data.name])))[:100]
     return data, results_folder(config.out) or Path("results") / experiment / folder
+
+
+def _load_or_stand_in(config: Options) -> Dataset:
+    # Which examples other splits hold is not looked up, so they are loaded.
+    shapes = shapes_of(config.data) if config.cost and config.splits is None else None
+    if shapes is not None and not is_prepared(config.data, config.data_dir):
+        console.print("The data set is not here; its shapes are taken from its publication.")
+        return stand_in(config.data, shapes, config.image_size)
+    return load_dataset(
+        config.data,
+        config.data_dir,
+        image_size=config.image_size,
+        splits=config.splits,
+        background=config.background,
+    )
 
 
 def results_folder(out: Path | None) -> Path | None:
@@ -137,7 +147,7 @@ def results_folder(out: Path | None) -> Path | None:
 
 
 def _part(data: Dataset, train_examples: int | None, test_examples: int | None) -> Dataset:
-    """The data set, or so many examples of it; always the same ones."""
+    """The data set, or as many examples of it as are asked for; these are always the same ones."""
     kept = {}
     for split, number in (("train", train_examples), ("test", test_examples)):
         labels = getattr(data, f"{split}_labels")
@@ -160,35 +170,9 @@ def _part(data: Dataset, train_examples: int | None, test_examples: int | None) 
 
 
 def describe_data(data: Dataset) -> str:
-    """One line: name, sizes, classes, pixels."""
+    """One line with the name of the data set, its sizes, number of classes and pixels."""
     height, width, channels = data.image_shape
     return (
         f"data       {data.name}: {data.num_train} train, {data.num_test} test, {data.num_classes} classes, "
         f"{height}x{width}x{channels}"
     )
-
-
-def launch(main: Callable[[Config], object], presets: Mapping[str, Config], experiment: str, about: str | None) -> int:
-    """Run an experiment of which `about` is the documentation, as its command line says; what `run` returns."""
-    description = (about or "").split("\n\n")[0]
-    return run(
-        main, parse(presets, None, program=f"experiments.{experiment}", default="digits", description=description)
-    )
-
-
-def run(main: Callable[[Config], object], config: Config) -> int:
-    """Run an experiment: 0 when it is done, 2 for what the user can mend, 130 for an interrupt."""
-    use_compilation_cache()
-    try:
-        main(config)
-    except NothingMore:
-        pass
-    except (Mistake, DatasetUnavailable, RunDirectoryError, OutOfMemory, TooManyDiverged, OSError) as error:
-        console.print(f"error: {error}", style="bold red", markup=False)
-        return 2
-    except Interrupted:  # which has said how to go on
-        return 130
-    except KeyboardInterrupt:
-        console.print(f"\nTo go on: {command()}", markup=False)
-        return 130
-    return 0

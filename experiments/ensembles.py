@@ -1,9 +1,10 @@
-"""The ensembles that an experiment needs, declared before any is trained, so that their cost can be told without training."""
+"""The ensembles that an experiment needs, declared before any is trained, so that their cost is known without training."""
 
 import contextlib
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,18 @@ import jaxinfl
 from experiments.command_line import Mistake, NothingMore, console, mistakes
 from jaxinfl import Cost, Dataset, Ensemble, ModelKeys, Recipe
 from jaxinfl.models import Variables
-from jaxinfl.training import Job, cost_of_job
 from jaxinfl.units import format_bytes, format_seconds
+
+
+class Runs(dict[str, Ensemble]):
+    """The finished ensembles of an experiment, by name."""
+
+    def __init__(self, out: Path):
+        super().__init__()
+        self.out = out
+        """Folder of the experiment's results."""
+        self.seconds_per_model: dict[str, float] = {}
+        """Seconds that one model took, compilation excluded, by ensemble; only of those that were trained just now."""
 
 
 @dataclass(frozen=True)
@@ -26,28 +37,38 @@ class Request:
     name: str
     """Folder name of this ensemble, below the experiment's own folder."""
     title: str
+    """What these models are; printed before they are trained."""
     masks: Bool[np.ndarray, "models train"]
+    """`masks[t, i]` says whether model t is trained on example i."""
     keys: jax.Array | ModelKeys
+    """One key a model."""
     recipe: Recipe
+    """How each model is trained."""
     model: str | None = None
-    """Registered name of the architecture, where it is not the one that `carry_out` is given."""
+    """Registered name of the architecture, where it differs from the one that `carry_out` is given."""
     overrides: Mapping[str, np.ndarray] | None = None
+    """Fields of the recipe that differ from model to model, with one value a model."""
     keep_weights: bool = False
+    """Whether the final weights are kept, too."""
     max_diverged: float = 0.05
     """Share of its models that may diverge; the others' results do not depend on them."""
-    initial: Callable[[Mapping[str, Ensemble]], Variables] | None = None
-    """Weights to start from, given the ensembles that came before; None starts at random."""
-    complete: Callable[[Mapping[str, Ensemble]], "Request"] | None = None
-    """The request itself, given the ensembles that came before, where these decide values in it. The cost is told from what
-    is written here, so numbers of models and sizes of subsets must be the final ones."""
+    initial: Callable[[Runs], Variables] | None = None
+    """Computes the weights to start from, given the ensembles before; None starts at random."""
+    complete: Callable[[Runs], "Request"] | None = None
+    """Makes the final request, given the ensembles before, where these decide values in it. Until they are trained, the cost
+    is that of what is written here, so it must be at least as large as the final request."""
 
     @property
     def depends(self) -> bool:
         """Whether it follows from the ensembles before."""
         return self.initial is not None or self.complete is not None
 
+    def final(self, before: Runs) -> "Request":
+        """The request with every value decided, now that the ensembles before it are there."""
+        return self if self.complete is None else self.complete(before)
+
     def arguments(self, data: Dataset, model: str) -> dict[str, Any]:
-        """What `train_ensemble` and `training_cost` both take."""
+        """The arguments of `train_ensemble` that decide the cost."""
         return {
             "masks": self.masks,
             "keys": self.keys,
@@ -59,70 +80,69 @@ class Request:
         }
 
 
-@dataclass
-class _Announcement:
-    """Prints what an ensemble will cost, and remembers it."""
+def print_costs(requests: Sequence[Request], data: Dataset, model: str, out: Path) -> None:
+    """Print what it costs to train the ensembles that are not finished, in all and one by one. Nothing is trained or written.
 
-    also: Callable[[Cost], None] | None = None
-    costs: list[Cost] = field(default_factory=list)
-
-    def __call__(self, cost: Cost) -> None:
-        self.costs.append(cost)
-        console.print(cost.describe(), markup=False)
-        if self.also is not None:
-            self.also(cost)
-
-
-def carry_out(
-    requests: Sequence[Request],
-    data: Dataset,
-    model: str,
-    out: Path,
-    *,
-    cost_only: bool,
-    part: str | None,
-    on_cost: Callable[[Cost], None] | None = None,
-) -> dict[str, Ensemble]:
-    """Train the ensembles in their order, or read those that are finished; by name. Of each only `part`, "1/4", if given.
-
-    `on_cost` is called when an ensemble's cost is printed and its training starts.
+    What follows from models that are not trained yet is declared as the most that it can be.
 
     Raises:
-      NothingMore: with `cost_only`, when the cost of all of them is printed; nothing is trained or written. With `part`,
-        when it is trained.
-      Mistake: what `train_ensemble` refuses; a part of an ensemble that starts from another whose parts are not all there.
+      Mistake: what `train_ensemble` would refuse.
     """
-    chosen = _parsed(part)
-    finished: dict[str, Ensemble] = {}
-    costs = []
-    for number, request in enumerate(requests):
-        console.print(f"\n[bold]{request.title}[/bold]")
-        announce = _Announcement(on_cost)
-        known = finished if len(finished) == number else None
+    runs, costs = Runs(out), []
+    for number, asked in enumerate(requests):
         with mistakes():
-            ensemble = _finished(request, known, out) if cost_only else None
-            if cost_only and ensemble is None:
-                announce(_cost(request, known, data, model, out))
-            elif not cost_only:
-                ensemble = _train(request, finished, data, model, out, announce, chosen)
-        if ensemble is not None:
-            finished[request.name] = ensemble
-        if not announce.costs:
-            console.print(f"read from {out / request.name}, where they were finished before", markup=False)
-        costs += announce.costs
-    if cost_only:
-        _print_total(costs)
-        raise NothingMore
+            before = runs if len(runs) == number else None
+            request = asked if before is None else asked.final(before)
+            console.print(f"\n[bold]{request.title}[/bold]")
+            ensemble = None if request.depends and before is None else _open_finished(out / request.name)
+            if ensemble is not None:
+                runs[request.name] = ensemble
+                _say_read(request, out)
+            else:
+                # Without weights to start from, random ones cost the same, but are another run.
+                run_dir = None if request.depends else out / request.name
+                arguments = request.arguments(data, model)
+                keep_weights = arguments.pop("keep_weights")
+                costs.append(cost_of_job(Job.make(**arguments), run_dir, keep_weights=keep_weights))
+                console.print(costs[-1].describe(), markup=False)
+    models, seconds = sum(cost.num_models - cost.finished for cost in costs), sum(cost.seconds for cost in costs)
+    console.print(
+        f"\n[bold]In all[/bold] {models} models to train, {sum(cost.flops for cost in costs):.3g} FLOPs, "
+        f"{format_bytes(sum(cost.disk_bytes for cost in costs))} of disk at most, about {format_seconds(seconds)} on this "
+        "device. Nothing was trained."
+    )
+
+
+def carry_out(requests: Sequence[Request], data: Dataset, model: str, out: Path, *, part: str | None) -> Runs:
+    """Train the ensembles in their order, or read those that are finished. Of each only `part`, "1/4", if given.
+
+    Raises:
+      NothingMore: with `part`, when that part is trained; ensembles that follow from others wait until these have all parts.
+      Mistake: what `train_ensemble` refuses.
+    """
+    chosen = _parse_part(part)
+    runs = Runs(out)
+    for asked in requests:
+        if chosen is not None and asked.depends and not all(each.complete for each in runs.values()):
+            console.print(
+                f"\n{asked.title}: they follow from the models before, of which not every part is there yet.",
+                markup=False,
+            )
+            break
+        with mistakes():
+            request = asked.final(runs)
+            console.print(f"\n[bold]{request.title}[/bold]")
+            runs[request.name] = _train(request, runs, data, model, chosen)
     if chosen is not None:
         console.print(
             f"\nPart {part} is trained. When every part is, the same command without --part shows the results.",
             markup=False,
         )
         raise NothingMore
-    return finished
+    return runs
 
 
-def _parsed(part: str | None) -> tuple[int, int] | None:
+def _parse_part(part: str | None) -> tuple[int, int] | None:
     """(1, 4) of "1/4"."""
     if part is None:
         return None
@@ -132,49 +152,42 @@ def _parsed(part: str | None) -> tuple[int, int] | None:
     return int(number), int(parts)
 
 
-def _finished(request: Request, before: Mapping[str, Ensemble] | None, out: Path) -> Ensemble | None:
-    """The ensemble, if all its models are there and what it may depend on, the ensembles `before`, is known."""
-    if not (out / request.name).exists() or (request.depends and before is None):
+def _open_finished(run_dir: Path) -> Ensemble | None:
+    """The ensemble in a directory, if all its models are there."""
+    if not run_dir.exists():
         return None
     with _diverged_models_are_no_news():
-        ensemble = Ensemble.open(out / request.name).with_diverged()
+        ensemble = Ensemble.open(run_dir).with_diverged()
     return ensemble if ensemble.complete else None
 
 
-def _cost(request: Request, before: Mapping[str, Ensemble] | None, data: Dataset, model: str, out: Path) -> Cost:
-    """What the ensemble costs; of what is not trained yet (`before` is None) and it depends on, only the size matters."""
-    # Without weights to start from, random ones cost the same, but are another run.
-    run_dir = None if request.depends else out / request.name
-    if before is not None and request.complete is not None:
-        request = request.complete(before)
-    arguments = request.arguments(data, model)
-    keep_weights = arguments.pop("keep_weights")
-    return cost_of_job(Job.make(**arguments), run_dir, keep_weights=keep_weights)
-
-
-def _train(
-    request: Request,
-    finished: Mapping[str, Ensemble],
-    data: Dataset,
-    model: str,
-    out: Path,
-    announce: _Announcement,
-    part: tuple[int, int] | None,
-) -> Ensemble:
+def _train(request: Request, runs: Runs, data: Dataset, model: str, part: tuple[int, int] | None) -> Ensemble:
     """The ensemble with its diverged models, of which the experiments say themselves what they do with them."""
-    if part is not None and request.depends and finished and not all(each.complete for each in finished.values()):
-        raise Mistake(f"{request.title}: they follow from the models before, of which not every part is there yet.")
-    if request.complete is not None:
-        request = request.complete(finished)
+    begun: list[tuple[Cost, float]] = []
+
+    def announce(cost: Cost) -> None:
+        console.print(cost.describe(), markup=False)
+        begun.append((cost, time.perf_counter()))
+
     with _diverged_models_are_no_news():
-        return jaxinfl.train_ensemble(
+        ensemble = jaxinfl.train_ensemble(
             **request.arguments(data, model),
-            run_dir=out / request.name,
-            initial=None if request.initial is None else request.initial(finished),
+            run_dir=runs.out / request.name,
+            initial=None if request.initial is None else request.initial(runs),
             part=part,
             max_diverged=request.max_diverged,
             on_cost=announce,
         ).with_diverged()
+    if not begun:
+        _say_read(request, runs.out)
+    else:
+        trained = sum(cost.num_models - cost.finished for cost, _ in begun)
+        runs.seconds_per_model[request.name] = (time.perf_counter() - begun[0][1]) / trained
+    return ensemble
+
+
+def _say_read(request: Request, out: Path) -> None:
+    console.print(f"read from {out / request.name}, where they were finished before", markup=False)
 
 
 @contextlib.contextmanager
@@ -182,12 +195,3 @@ def _diverged_models_are_no_news() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* diverged and are left out", category=RuntimeWarning)
         yield
-
-
-def _print_total(costs: Sequence[Cost]) -> None:
-    models, seconds = sum(cost.num_models - cost.finished for cost in costs), sum(cost.seconds for cost in costs)
-    console.print(
-        f"\n[bold]In all[/bold] {models} models to train, {sum(cost.flops for cost in costs):.3g} FLOPs, "
-        f"{format_bytes(sum(cost.disk_bytes for cost in costs))} of disk at most, about {format_seconds(seconds)} on this "
-        "device. Nothing was trained."
-    )

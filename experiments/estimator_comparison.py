@@ -14,14 +14,14 @@ from jaxinfl.statistics.estimate import Method
 Score = Literal["correct", "probability", "margin"]
 PUBLISHED = "0-1 difference (published)"
 COLUMNS = ("own", "published", "threshold", "own rank", "published rank")
-"""What is measured: IOU of as many pairs as reach the threshold in the published estimate, with the estimator's own
+"""The five measures of agreement, in order: IOU of as many pairs as reach the threshold in the published estimate, with the estimator's own
 reference and with the published one; IOU with the published reference at the threshold itself; Spearman's correlation over
 all pairs, with both."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What the models that did not diverge say."""
+    """Masks and scores of the models that did not diverge."""
 
     masks: Bool[np.ndarray, "models train"]
     train_correct: Bool[np.ndarray, "models train"]
@@ -33,13 +33,13 @@ class Scores:
         return len(self.masks)
 
     def part(self, models: Int[np.ndarray, " part"]) -> "Scores":
-        """Some of the models."""
+        """The scores of some of the models."""
         fields = (self.masks, self.train_correct, self.correct, self.probability, self.margin)
         return Scores(*(values[models] for values in fields))
 
     @classmethod
     def of(cls, runs: Ensemble) -> "Scores":
-        """Of a finished ensemble."""
+        """The scores of a finished ensemble, without models that diverged."""
         usable = ~runs.diverged
         return cls(
             runs.masks[usable],
@@ -52,28 +52,28 @@ class Scores:
 
 @dataclass(frozen=True)
 class Estimator:
-    """One way to estimate, and from which models."""
+    """One way to estimate influence, and the models that it is applied to."""
 
     name: str
     score: Score
-    """What it is computed from."""
+    """Score that the estimate is computed from."""
     method: Method = "difference"
     shrink: bool = False
     being_right: bool = False
-    """From margins, in the unit of 0-1 scores."""
+    """Whether margins are converted to a change in the probability of being right."""
     models: str = "models"
-    """The ensemble it is judged on."""
+    """Name of the ensemble that it is judged on."""
     reference: str = "reference"
-    """The ensemble of its own reference."""
+    """Name of the ensemble that its own reference is computed from."""
 
     @property
     def slow(self) -> bool:
-        """Regressions are judged in fewer repeats."""
+        """Whether it is a regression, which takes so long that it is judged in fewer repeats."""
         return self.method != "difference"
 
     @property
     def estimand(self) -> str:
-        """Influence on what."""
+        """What it estimates the influence on, in words."""
         right = self.score == "correct" or self.being_right
         where = "" if self.reference == "reference" else ", subsets of half"
         return ("being right" if right else self.score) + where
@@ -106,7 +106,7 @@ ESTIMATORS = (
 )
 
 
-def of_design(design: str) -> Estimator:
+def estimator_of_design(design: str) -> Estimator:
     """The published estimator on models whose subsets have another design."""
     reference = "reference" if design == "balanced" else "reference_half"
     return Estimator(f"0-1 difference, {DESIGNS[design]}", "correct", models=design, reference=reference)
@@ -121,37 +121,41 @@ DESIGNS = {
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """What all models of the references say."""
+    """Estimates from all models of the references, which the others are compared with."""
 
     published: Float[np.ndarray, "examples test"]
+    """Estimate of the published estimator."""
     own: Mapping[str, Float[np.ndarray, "examples test"]]
-    """Estimator -> its own estimate."""
+    """Name of each estimator -> its own estimate from all models of its reference."""
     threshold: float
+    """Influence from which on a pair counts."""
     examples: Int[np.ndarray, " examples"]
+    """Indices of the training examples that are compared."""
     num_models: Mapping[str, int]
+    """Name of each reference's ensemble -> its number of models."""
 
     @property
     def num_pairs(self) -> int:
-        """Pairs that reach the threshold in the published estimate."""
+        """Number of pairs that reach the threshold in the published estimate."""
         return int((self.published >= self.threshold).sum())
 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """How near one estimator came."""
+    """How near one estimator comes to the references."""
 
     estimator: Estimator
     cost: float
-    """Of one of its models, in models of the published estimator: training examples seen."""
+    """Cost of one of its models, in models of the published estimator, by the training examples that they see."""
     values: Float[np.ndarray, "sizes repeats measures"]
-    """NaN where a size was not judged; measures as in `COLUMNS`."""
+    """The measures of `COLUMNS` by number of models and repeat; NaN where a number was not tried."""
     ceiling: Float[np.ndarray, " measures"]
-    """Of its own reference: what it would reach with as many models as that has, some of them not independent."""
+    """The measures of its own reference, the most that it can reach with as many models as that has."""
 
 
 @dataclass
 class Judge:
-    """Holds estimates from a few models against the references."""
+    """Compares estimates from a few models with the references."""
 
     references: References
     _sets: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
@@ -159,9 +163,9 @@ class Judge:
     def measures(
         self, estimator: Estimator, found: Float[np.ndarray, "examples test"]
     ) -> Float[np.ndarray, " measures"]:
-        """As in `COLUMNS`."""
+        """The measures of `COLUMNS` for one estimate."""
         published = self.references.published >= self.references.threshold
-        top = highest(found, self.references.num_pairs)
+        top = select_highest(found, self.references.num_pairs)
         own_top, own_rank = self._known(estimator.name, self.references.own[estimator.name])
         _, published_rank = self._known("", self.references.published)
         rank = _standard_ranks(found)
@@ -178,7 +182,7 @@ class Judge:
 
     def _known(self, name: str, values: Float[np.ndarray, "examples test"]) -> tuple[np.ndarray, np.ndarray]:
         if name not in self._sets:
-            self._sets[name] = highest(values, self.references.num_pairs), _standard_ranks(values)
+            self._sets[name] = select_highest(values, self.references.num_pairs), _standard_ranks(values)
         return self._sets[name]
 
 
@@ -192,7 +196,7 @@ def judge(
     seed: int,
     on_step: Callable[[], object] = lambda: None,
 ) -> list[Judgement]:
-    """Every estimator at every number of models; all of them see the same models in a repeat."""
+    """Judge every estimator at every number of models; all of them see the same models in a repeat."""
     holder = Judge(references)
     base = float(ensembles["reference"].masks.mean())
     judged = []
@@ -213,7 +217,7 @@ def judge(
 
 
 def draw_models(design: str, pool: int, size: int, seed: tuple[int, int]) -> Int[np.ndarray, " size"]:
-    """Some of the models: larger draws of a repeat contain the smaller ones, and what makes a design is kept."""
+    """Draw some of the models: larger draws of a repeat contain the smaller ones, and what makes a design is kept."""
     rng = np.random.default_rng(seed)
     if design == "balanced":
         # Neighbours: it is subsets in a row that hold every example equally often.
@@ -224,8 +228,8 @@ def draw_models(design: str, pool: int, size: int, seed: tuple[int, int]) -> Int
     return rng.permutation(pool)[:size]
 
 
-def highest(values: Float[np.ndarray, "examples test"], number: int) -> Bool[np.ndarray, "examples test"]:
-    """The so many highest; equal ones in the order of the pairs. NaN is never among them."""
+def select_highest(values: Float[np.ndarray, "examples test"], number: int) -> Bool[np.ndarray, "examples test"]:
+    """Marks the `number` highest values, equal ones in the order of the pairs. NaN is never among them."""
     order = np.argsort(-values, axis=None, kind="stable")[:number]
     chosen = np.zeros(values.size, bool)
     chosen[order] = ~np.isnan(values.ravel()[order])
@@ -233,7 +237,7 @@ def highest(values: Float[np.ndarray, "examples test"], number: int) -> Bool[np.
 
 
 def overlap(a: Bool[np.ndarray, "examples test"], b: Bool[np.ndarray, "examples test"]) -> float:
-    """Intersection over union; NaN of two empty sets."""
+    """Intersection over union of two sets; NaN where both are empty."""
     union = np.count_nonzero(a | b)
     return np.count_nonzero(a & b) / union if union else np.nan
 
@@ -241,7 +245,7 @@ def overlap(a: Bool[np.ndarray, "examples test"], b: Bool[np.ndarray, "examples 
 def models_to_reach(
     costs: Float[np.ndarray, " sizes"], values: Float[np.ndarray, "sizes repeats"], target: float
 ) -> Float[np.ndarray, " repeats"]:
-    """Cost from which a repeat's curve stays at the target, between measured ones along the logarithm.
+    """Cost from which on each repeat's curve stays at the target, interpolated along the logarithm of the cost.
 
     Infinite where the curve ends below the target; the lowest cost where it starts at it; NaN where nothing was measured.
     """

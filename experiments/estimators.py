@@ -13,9 +13,8 @@ the highest as reach the threshold in the published reference, since margins kno
 """
 
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -23,49 +22,45 @@ from rich.progress import Progress
 
 import jaxinfl
 from experiments import estimator_comparison as comparison
-from experiments.command_line import Mistake, Options, console, describe_data, launch, load, mistakes
-from experiments.ensembles import Request, carry_out
+from experiments.command_line import PRESET, Mistake, Options, console, mistakes
+from experiments.ensembles import Request, Runs
 from experiments.estimator_comparison import Estimator, References, Scores
 from experiments.estimators_report import Findings, outcome
-from experiments.outcome import publish
-from jaxinfl import Dataset, Ensemble, Recipe
+from experiments.experiment import Experiment
+from experiments.outcome import Outcome
+from jaxinfl import Dataset, Recipe
 from jaxinfl.influence.estimators import memorized
 
 Design = Literal["balanced", "half", "complementary"]
 ENSEMBLES = ("reference", "models", "balanced", "reference_half", "half", "complementary")
-"""In the order of their keys."""
+"""Names of the ensembles, in the order of their keys."""
 
 
 @dataclass(frozen=True)
 class Config(Options):
-    """Options; each preset sets them all."""
+    """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "cifar10_12k"] = "digits"
-    """Where the defaults of the other options come from."""
-    model: str = "small_mlp"
-    """Registered name of the architecture."""
-    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
-    """How each model is trained."""
+    preset: Annotated[Literal["tiny", "digits", "cifar10_12k"], PRESET] = "digits"
     num_reference: int = 16_000
-    """Models of each reference."""
+    """Number of models of each reference."""
     num_models: int = 3200
-    """Other models, from which estimators are judged; as many for each design."""
+    """Number of other models, on which estimators are judged; each design of subsets has as many."""
     ratio: float = 0.7
-    """Size of a subset as a share of the training set."""
+    """Size of each model's subset, as a share of the training set."""
     designs: tuple[Design, ...] = ("balanced", "half", "complementary")
-    """Besides independent subsets: "balanced", and of half the training set "half" (independent) and "complementary"."""
+    """Designs of subsets that are tried besides independent ones; "half" and "complementary" hold half of the training set."""
     sizes: tuple[int, ...] = (50, 100, 200, 400, 800, 1600)
-    """Models per estimate."""
+    """Numbers of models per estimate, rising."""
     threshold: float = 0.1
-    """Influence, of 0-1 scores, from which a pair counts."""
+    """Influence on 0-1 scores from which on a pair counts."""
     target: float = 0.7
-    """IOU, and rank correlation, to be reached."""
+    """IOU, and rank correlation, that is to be reached."""
     repeats: int = 12
-    """Random choices of the models."""
+    """Number of random choices of the models, over which the mean is taken."""
     slow_repeats: int = 3
-    """The same for regressions on the masks, which take hundreds of times as long."""
+    """Number of random choices of the models for regressions on the masks, which take hundreds of times as long."""
     min_memorization: float | None = 0.25
-    """Only training examples memorized more than this, by the published reference, are compared; None compares all."""
+    """Memorization above which a training example is compared (Appendix E); None compares all training examples."""
 
 
 PRESETS = {
@@ -97,18 +92,6 @@ PRESETS = {
 }
 
 
-def main(config: Config) -> Path:
-    """Train or read the models, judge the estimators, write the results; returns their directory."""
-    check(config)
-    data, out = load(config, "estimators", config.preset)
-    console.print("[bold]Estimators[/bold]: which one needs the fewest models?")
-    console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
-    findings = analyse(config, runs)
-    publish(outcome(findings, data, config.model), "estimators", config, data, out, runs)
-    return out
-
-
 def check(config: Config) -> None:
     """Raise `Mistake` for what would only be found after the training."""
     if not config.sizes or min(config.sizes) < 4 or list(config.sizes) != sorted(set(config.sizes)):
@@ -131,7 +114,7 @@ def check(config: Config) -> None:
 
 
 def requests(config: Config, data: Dataset) -> list[Request]:
-    """References and the models that are judged, with subsets and keys of their own."""
+    """The ensembles of the references and the models that estimators are judged on, with subsets and keys of their own."""
     keys = dict(zip(ENSEMBLES, jax.random.split(jax.random.key(config.seed), len(ENSEMBLES)), strict=True))
     halves = [design for design in config.designs if design != "balanced"]
     names = ["reference", "models", *config.designs, *(["reference_half"] if halves else [])]
@@ -155,7 +138,7 @@ TITLES = {
 
 
 def _masks(name: str, config: Config, num_train: int) -> np.ndarray:
-    """Judged models continue the list of subsets of their reference; designs that are drawn otherwise have their own seed."""
+    """The subsets of an ensemble. Judged models continue the list of their reference; other designs have their own seed."""
     own = {"balanced": config.ratio, "complementary": 0.5}
     if name in own:
         return jaxinfl.draw_subsets(config.num_models, num_train, own[name], config.seed + 1, name)  # type: ignore[arg-type]
@@ -164,7 +147,12 @@ def _masks(name: str, config: Config, num_train: int) -> np.ndarray:
     return masks[: config.num_reference] if name.startswith("reference") else masks[config.num_reference :]
 
 
-def analyse(config: Config, runs: dict[str, Ensemble]) -> Findings:
+def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
+    """How many models each estimator needs to agree with the references."""
+    return outcome(compare(config, runs), data, config.model)
+
+
+def compare(config: Config, runs: Runs) -> Findings:
     """Everything that the figures and results.json are made from."""
     ensembles = {name: Scores.of(each) for name, each in runs.items()}
     for name, scores in ensembles.items():
@@ -173,7 +161,7 @@ def analyse(config: Config, runs: dict[str, Ensemble]) -> Findings:
                 f"{runs[name].num_models - len(scores)} of {runs[name].num_models} models of {name} diverged. Lower "
                 f"--recipe.learning-rate (it is {config.recipe.learning_rate:g})."
             )
-    estimators = [*comparison.ESTIMATORS, *map(comparison.of_design, config.designs)]
+    estimators = [*comparison.ESTIMATORS, *map(comparison.estimator_of_design, config.designs)]
     references = _references(config, estimators, ensembles)
     if references.num_pairs == 0:
         raise Mistake(f"no pair has an influence of {config.threshold} in the reference; lower --threshold.")
@@ -209,5 +197,14 @@ def _references(config: Config, estimators: list[Estimator], ensembles: dict[str
     return References(own[comparison.PUBLISHED], own, config.threshold, examples, sizes)
 
 
+EXPERIMENT = Experiment(
+    name="estimators",
+    question="[bold]Estimators[/bold]: which one needs the fewest models?",
+    presets=PRESETS,
+    check=check,
+    requests=requests,
+    analyse=analyse,
+)
+
 if __name__ == "__main__":
-    sys.exit(launch(main, PRESETS, "estimators", __doc__))
+    sys.exit(EXPERIMENT.launch(__doc__))

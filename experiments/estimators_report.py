@@ -10,7 +10,7 @@ from jaxtyping import Float
 from experiments.estimator_comparison import COLUMNS, PUBLISHED, Judgement, References, models_to_reach
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
-from jaxinfl.report import Illustration, Section, Table, format_spread, summarize
+from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 
 DRAWN = (
     PUBLISHED,
@@ -21,7 +21,7 @@ DRAWN = (
     "probability difference",
     "margin difference",
 )
-"""Estimators whose curves are drawn; the other figure and the tables have all."""
+"""Names of the estimators whose curves are drawn; the other figure and the tables have all of them."""
 REFERENCES = {"own": "with its own reference", "published": "with the published reference"}
 
 
@@ -31,7 +31,7 @@ class Findings:
 
     sizes: tuple[int, ...]
     judged: Sequence[Judgement]
-    """The published estimator first."""
+    """One judgement an estimator, the published one first."""
     references: References
     target: float
     min_memorization: float | None
@@ -42,7 +42,7 @@ class Findings:
         return judgement.cost * np.array(self.sizes, float)
 
     def needed(self, judgement: Judgement, measure: str) -> Float[np.ndarray, " repeats"]:
-        """Models for the target, for each repeat; infinite where it is not reached."""
+        """Number of models that reach the target, for each repeat; infinite where it is not reached."""
         values = judgement.values[:, :, COLUMNS.index(measure)]
         return models_to_reach(self.costs(judgement), values, self.target)
 
@@ -73,7 +73,7 @@ class Findings:
 
 
 def _range_of(values: Float[np.ndarray, " repeats"]) -> Float[np.ndarray, "3"]:
-    """Lowest, median, highest of those that are defined; the middle of a number and infinity is infinite."""
+    """Lowest, median and highest of the values that are defined; the middle of a number and infinity is infinite."""
     ordered = np.sort(values[~np.isnan(values)])
     if ordered.size == 0:
         return np.full(3, np.nan)
@@ -81,7 +81,7 @@ def _range_of(values: Float[np.ndarray, " repeats"]) -> Float[np.ndarray, "3"]:
 
 
 def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
-    """The section, its numbers and its figures."""
+    """The experiment's section of the page, its numbers and its figures."""
     references = findings.references
     who = (
         f"all {references.examples.size} training examples"
@@ -94,7 +94,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         claim="To be shown: influence on being right, told from margins and shrunk by empirical Bayes, needs half the "
         "models of the published difference of 0-1 scores, or fewer.",
         setting=f"{about}; references of {references.num_models['reference']} models, judged by others, right on "
-        f"{format_spread(100 * findings.test_accuracy, 1)} % of the test examples. {references.num_pairs} pairs have an influence of "
+        f"{format_mean(100 * findings.test_accuracy, 1)} % of the test examples. {references.num_pairs} pairs have an influence of "
         f"{references.threshold:g} or more by the published reference, and as many of each estimate's highest are compared.",
         finding=main_finding(findings),
         paper="It compares 0-1 scores with probabilities (Appendix D): the latter agree better with each other, and worse "
@@ -139,7 +139,7 @@ def _figures(findings: Findings, about: str) -> dict[str, Any]:
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
-    """Every number of the figures with its n and spread."""
+    """Every number of the figures with its n and spread, as results.json keeps it."""
     references = findings.references
     return {
         "note": "needed: models for the target in each repeat, null where it is not reached; all repeats draw from one pool. "
@@ -151,11 +151,11 @@ def numbers(findings: Findings) -> dict[str, Any]:
         "compared_examples": references.examples.size,
         "reference_models": references.num_models,
         "test_accuracy": summarize(findings.test_accuracy),
-        "estimators": {each.estimator.name: _of_estimator(findings, each) for each in findings.judged},
+        "estimators": {each.estimator.name: _summarize_estimator(findings, each) for each in findings.judged},
     }
 
 
-def _of_estimator(findings: Findings, judgement: Judgement) -> dict[str, Any]:
+def _summarize_estimator(findings: Findings, judgement: Judgement) -> dict[str, Any]:
     return {
         "estimand": judgement.estimator.estimand,
         "cost_of_a_model": judgement.cost,
@@ -254,10 +254,7 @@ def _iou_table(findings: Findings, measure: str) -> Table:
         f"IOU {REFERENCES[measure]}, by number of models",
         ["estimator", *map(str, findings.sizes)],
         [
-            [
-                each.estimator.name,
-                *(format_spread(each.values[row, :, column], 2) for row in range(len(findings.sizes))),
-            ]
+            [each.estimator.name, *(format_mean(each.values[row, :, column], 2) for row in range(len(findings.sizes)))]
             for each in findings.judged
         ],
         "Mean ± standard deviation over repeats; models as trained, whatever they cost.",

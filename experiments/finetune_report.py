@@ -10,29 +10,31 @@ from jaxtyping import Float, Int
 from experiments.outcome import Outcome
 from experiments.paper_numbers import TABLE_1, TABLE_2B
 from jaxinfl import Dataset, Recipe, plots
-from jaxinfl.report import Illustration, Section, Table, format_spread, summarize
+from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 
 
 @dataclass(frozen=True)
 class Network:
-    """One architecture; agreements on the test set."""
+    """What the models of one architecture agree on, as shares of the test set. R is retrained and F fine-tuned without an example."""
 
     retrained_with_tuned: Float[np.ndarray, " models"]
-    """R vs F, one for each seed and example that is left out."""
+    """Agreement of R with F, one value for each seed and example that is left out."""
     between_retrained: Float[np.ndarray, " pairs"]
-    """R vs R of another seed without the same example."""
+    """Agreement of R with R of another seed without the same example."""
     between_tuned: Float[np.ndarray, " pairs"]
-    """F vs F of another seed without the same example."""
+    """Agreement of F with F of another seed without the same example."""
     tuned_with_start: Float[np.ndarray, " models"]
-    """F vs the model that it started from."""
+    """Agreement of F with the model that it started from."""
     retrained_accuracy: Float[np.ndarray, " models"]
+    """Test accuracy of each R."""
     tuned_accuracy: Float[np.ndarray, " models"]
+    """Test accuracy of each F."""
     trained_accuracy: Float[np.ndarray, " seeds"]
     """Test accuracy of the models that are trained on every example, one value a seed."""
 
     @property
     def groups(self) -> dict[str, Float[np.ndarray, " values"]]:
-        """The agreements by what to call them in a figure."""
+        """The agreements by the name that they have in the figure."""
         return {
             "R and F": self.retrained_with_tuned,
             "R and R,\nother seed": self.between_retrained,
@@ -46,18 +48,22 @@ class Findings:
     """Everything that the figure and results.json are made from."""
 
     networks: Mapping[str, Network]
+    """Name of each architecture -> what its models agree on."""
     dropped: Int[np.ndarray, " dropped"]
+    """Indices of the training examples that were left out."""
     epochs: int
     """Number of epochs that a model is trained for."""
     fine_tuning: Recipe
+    """Recipe of the fine-tuning."""
 
     @property
     def num_seeds(self) -> int:
+        """Number of models that are trained on every example, of the network with most of them."""
         return max(len(network.trained_accuracy) for network in self.networks.values())
 
 
 def outcome(findings: Findings, data: Dataset) -> Outcome:
-    """The section, its numbers and its figure."""
+    """The experiment's section of the page, its numbers and its figure."""
     tuning = findings.fine_tuning
     section = Section(
         title="Table 1: fine-tuning against retraining",
@@ -67,7 +73,7 @@ def outcome(findings: Findings, data: Dataset) -> Outcome:
         f"training examples left out one at a time; {findings.epochs} epochs of training, {tuning.epochs} of fine-tuning at the "
         f"constant learning rate {tuning.learning_rate:.3g}.",
         finding=" ".join(finding(name, network) for name, network in findings.networks.items()),
-        paper=paper_words(data),
+        paper=describe_paper(data),
         tables=[_table(findings, data), _judging_table(findings)],
         illustrations=[
             Illustration("agreement", "Agreement of retrained (R) and fine-tuned (F) models, and what to judge it by.")
@@ -81,7 +87,7 @@ def outcome(findings: Findings, data: Dataset) -> Outcome:
     return Outcome(section, numbers(findings), {"agreement": figure})
 
 
-def paper_words(data: Dataset) -> str:
+def describe_paper(data: Dataset) -> str:
     """What the paper found, and what its other table says of it."""
     own = "; ".join(
         f"{line.agreement.mean:.3f} on {name} with {network} (two seeds of Table 2b: {TABLE_2B[name, network].agreement.mean:.3f})"
@@ -95,7 +101,7 @@ def paper_words(data: Dataset) -> str:
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
-    """Every number with its n and spread."""
+    """Every number with its n and spread, as results.json keeps it."""
     return {
         "dropped": findings.dropped,
         "fine_tuning": findings.fine_tuning,
@@ -108,7 +114,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
 
 def _table(findings: Findings, data: Dataset) -> Table:
     ours = [
-        [data.name, name, *(format_spread(values, 3) for values in parts)]
+        [data.name, name, *(format_mean(values, 3) for values in parts)]
         for name, network in findings.networks.items()
         for parts in [(network.retrained_with_tuned, network.retrained_accuracy, network.tuned_accuracy)]
     ]
@@ -128,7 +134,7 @@ def _judging_table(findings: Findings) -> Table:
         "What to judge it by: agreement",
         ["network", *(" ".join(column.split()) for column in columns)],
         [
-            [name, *(format_spread(values, 3) for values in network.groups.values())]
+            [name, *(format_mean(values, 3) for values in network.groups.values())]
             for name, network in findings.networks.items()
         ],
         "R and R, F and F: pairs of seeds without the same example. Start: the model on everything.",

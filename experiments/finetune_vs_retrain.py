@@ -25,7 +25,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Literal
 
 import jax
@@ -35,11 +35,13 @@ import tyro
 from jaxtyping import Float, Int
 
 import jaxinfl
-from experiments.command_line import Mistake, Options, console, describe_data, launch, load
-from experiments.ensembles import Request, carry_out
+from experiments.command_line import PRESET, Mistake, Options
+from experiments.ensembles import Request, Runs
+from experiments.experiment import Experiment
 from experiments.finetune_report import Findings, Network, outcome
-from experiments.outcome import publish
-from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe, recipes
+from experiments.outcome import Outcome
+from experiments.presets import CIFAR10_12K, PAPER_CIFAR100, with_networks
+from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe
 from jaxinfl.models import Variables
 from jaxinfl.statistics import agreement_between, agreement_of_pairs
 from jaxinfl.training.optimizer import learning_rate
@@ -47,23 +49,22 @@ from jaxinfl.training.optimizer import learning_rate
 
 @dataclass(frozen=True)
 class Config(Options):
-    """Options; each preset sets them all."""
+    """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "cifar10_12k", "paper"] = "digits"
-    """Where the defaults of the other options come from."""
+    preset: Annotated[Literal["tiny", "digits", "cifar10_12k", "paper"], PRESET] = "digits"
     model: Annotated[str, tyro.conf.Suppress] = ""
     models: tuple[str, ...] = ("small_cnn", "mlp")
-    """Registered names of the architectures."""
+    """Registered names of the networks, such as small_mlp, small_cnn, small_inception or resnet18_cifar."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=17, crop_padding=1))
     """How the models are trained."""
     seeds: int = 5
-    """Models on everything, each fine-tuned without each example; and as many retrained without each."""
+    """Number of seeds. For each one model is trained on everything, and one fine-tuned and one retrained without each example."""
     num_dropped: int = 10
-    """Training examples left out, one at a time; drawn at random."""
+    """Number of training examples that are left out, one at a time; they are drawn at random."""
     finetune_share: float = 0.06
-    """Epochs of fine-tuning as a share of those of training; at least one epoch."""
+    """Epochs of fine-tuning, as a share of the epochs of training; at least one epoch."""
     finetune_rate: float | None = None
-    """Learning rate of fine-tuning; by default the training's average over as many epochs at its end."""
+    """Learning rate of fine-tuning; None takes the training's average over as many epochs at its end."""
 
 
 PRESETS = {
@@ -73,36 +74,12 @@ PRESETS = {
     "digits": Config(),
     "cifar10_12k": Config(
         preset="cifar10_12k",
-        data="",
-        train_examples=2000,
-        test_examples=1000,
-        models=("small_cnn",),
-        recipe=Recipe(epochs=8, batch_size=128, crop_padding=4, flip=True),
+        **with_networks(CIFAR10_12K, "small_cnn"),
         seeds=3,
         num_dropped=4,
     ),
-    # Appendix A.3.
-    "paper": Config(
-        preset="paper", data="cifar100", models=("small_inception", "resnet18_cifar"), recipe=recipes.CIFAR, seeds=3
-    ),
+    "paper": Config(preset="paper", **with_networks(PAPER_CIFAR100, "small_inception", "resnet18_cifar"), seeds=3),
 }
-
-
-def main(config: Config) -> Path:
-    """Train or read the models, compare, write the results; returns their directory."""
-    check(config)
-    data, out = load(config, "finetune_vs_retrain", config.preset)
-    console.print("[bold]Table 1[/bold]: does fine-tuning without an example give what retraining without it gives?")
-    console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.models[0], out, cost_only=config.cost, part=config.part)
-    findings = Findings(
-        {name: analyse(config, name, runs, data) for name in config.models},
-        dropped=dropped(config, data.num_train),
-        epochs=config.recipe.epochs,
-        fine_tuning=fine_tuning(config),
-    )
-    publish(outcome(findings, data), "finetune_vs_retrain", config, data, out, runs)
-    return out
 
 
 def check(config: Config) -> None:
@@ -120,7 +97,7 @@ def check(config: Config) -> None:
 
 
 def fine_tuning(config: Config) -> Recipe:
-    """The recipe of fine-tuning."""
+    """The recipe of the fine-tuning, at a constant learning rate."""
     epochs = max(1, round(config.finetune_share * config.recipe.epochs))
     rate = config.finetune_rate
     if rate is None:
@@ -131,14 +108,14 @@ def fine_tuning(config: Config) -> Recipe:
 
 
 def last_rate(recipe: Recipe, epochs: int) -> float:
-    """Average learning rate of the last so many epochs, taken at the middles of 100 parts."""
+    """Average learning rate over the last `epochs` of a recipe, taken at the middles of 100 parts."""
     at = recipe.epochs - epochs * (1 - (np.arange(100) + 0.5) / 100)
     rates = [float(learning_rate(recipe, jnp.float32(epoch))) for epoch in at]
     return float(f"{np.mean(rates):.6g}")
 
 
-def dropped(config: Config, num_train: int) -> Int[np.ndarray, " dropped"]:
-    """The examples that are left out, in rising order."""
+def draw_dropped(config: Config, num_train: int) -> Int[np.ndarray, " dropped"]:
+    """Draw the indices of the training examples that are left out, in rising order."""
     if config.num_dropped >= num_train:
         raise Mistake(f"--num-dropped is {config.num_dropped}; there are {num_train} training examples.")
     order = np.random.default_rng((config.seed, num_train)).permutation(num_train)
@@ -150,7 +127,7 @@ def requests(config: Config, data: Dataset) -> list[Request]:
 
     Row `k * seeds + s` of the latter two is seed s without example k.
     """
-    masks = jaxinfl.leave_one_out(data.num_train, dropped(config, data.num_train), config.seeds)
+    masks = jaxinfl.leave_one_out(data.num_train, draw_dropped(config, data.num_train), config.seeds)
     first, second, third = jax.random.split(jax.random.key(config.seed), 3)
     found = []
     for name in config.models:
@@ -170,7 +147,7 @@ def requests(config: Config, data: Dataset) -> list[Request]:
             jax.random.split(second, len(masks)),
             fine_tuning(config),
             model=name,
-            initial=_Started(trained.name, config.num_dropped),
+            initial=partial(repeat_weights, name=trained.name, times=config.num_dropped),
         )
         retrained = Request(
             f"{name}-retrained",
@@ -187,25 +164,30 @@ def requests(config: Config, data: Dataset) -> list[Request]:
     return found
 
 
-@dataclass(frozen=True)
-class _Started:
-    """The weights of every seed, once for each example that is left out."""
-
-    name: str
-    times: int
-
-    def __call__(self, finished: Mapping[str, Ensemble]) -> Variables:
-        runs = finished[self.name]
-        if runs.diverged.any():
-            raise Mistake(
-                f"{runs.diverged.sum()} of {runs.num_models} models of {self.name} diverged, and there is nothing to "
-                "fine-tune. Lower --recipe.learning-rate."
-            )
-        weights: Variables = jax.tree.map(lambda w: np.concatenate([w] * self.times), runs.weights())
-        return weights
+def repeat_weights(finished: Mapping[str, Ensemble], name: str, times: int) -> Variables:
+    """The weights of every model of a finished ensemble, once for each example that is left out."""
+    runs = finished[name]
+    if runs.diverged.any():
+        raise Mistake(
+            f"{runs.diverged.sum()} of {runs.num_models} models of {name} diverged, and there is nothing to fine-tune. Lower "
+            "--recipe.learning-rate."
+        )
+    weights: Variables = jax.tree.map(lambda w: np.concatenate([w] * times), runs.weights())
+    return weights
 
 
-def analyse(config: Config, name: str, runs: Mapping[str, Ensemble], data: Dataset) -> Network:
+def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
+    """How often fine-tuned and retrained models agree, beside what seeds alone change."""
+    findings = Findings(
+        {name: compare(config, name, runs) for name in config.models},
+        dropped=draw_dropped(config, data.num_train),
+        epochs=config.recipe.epochs,
+        fine_tuning=fine_tuning(config),
+    )
+    return outcome(findings, data)
+
+
+def compare(config: Config, name: str, runs: Mapping[str, Ensemble]) -> Network:
     """Table 1's numbers for one network."""
     trained, tuned, retrained = (runs[f"{name}-{kind}"] for kind in ("trained", "finetuned", "retrained"))
     broken = tuned.diverged | retrained.diverged
@@ -232,5 +214,14 @@ def _other_seeds(config: Config, runs: Ensemble) -> Float[np.ndarray, " pairs"]:
     return np.concatenate([agreement_of_pairs(predictions) for predictions in by_example])
 
 
+EXPERIMENT = Experiment(
+    name="finetune_vs_retrain",
+    question="[bold]Table 1[/bold]: does fine-tuning without an example give what retraining without it gives?",
+    presets=PRESETS,
+    check=check,
+    requests=requests,
+    analyse=analyse,
+)
+
 if __name__ == "__main__":
-    sys.exit(launch(main, PRESETS, "finetune_vs_retrain", __doc__))
+    sys.exit(EXPERIMENT.launch(__doc__))

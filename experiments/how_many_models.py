@@ -23,62 +23,59 @@ at 2, 4 and 8 times the pilot and influences of 0.1, 0.15 and 0.2, and of the an
 of IOU. Smooth tails and dense weak influences are mostly answered by "too uncertain", or "no clear pairs".
 """
 
-import json
+import dataclasses
 import sys
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
 from rich.progress import track
 
 import jaxinfl
-from experiments.command_line import Mistake, Options, console, describe_data, launch, load, mistakes
-from experiments.ensembles import Request, carry_out
+from experiments.command_line import PRESET, Mistake, Options, console, mistakes
+from experiments.ensembles import Request, Runs
+from experiments.experiment import Experiment
 from experiments.how_many_models_report import Findings, Trial, outcome
-from experiments.outcome import publish
+from experiments.outcome import Outcome
 from experiments.planner_simulations import KINDS, draw_run, make_world
-from jaxinfl import Cost, Ensemble, ModelPlan, Recipe, recipes
+from experiments.presets import CIFAR10_12K, PAPER_CIFAR100
+from jaxinfl import Dataset, Ensemble, ModelPlan, Recipe
 from jaxinfl.influence import IOUCurve
+from jaxinfl.report import read_results
 from jaxinfl.statistics.planner import FEWEST_MODELS
 from jaxinfl.units import format_seconds
 
 Run = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""masks, train_correct, test_correct."""
+"""The arrays masks, train_correct and test_correct of some models."""
 
 
 @dataclass(frozen=True)
 class Config(Options):
-    """Options; each preset sets them all."""
+    """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "cifar10_12k", "paper"] = "digits"
-    """Where the defaults of the other options come from."""
-    model: str = "small_mlp"
-    """Registered name of the architecture."""
-    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
-    """How each model is trained."""
+    preset: Annotated[Literal["tiny", "digits", "cifar10_12k", "paper"], PRESET] = "digits"
     pilot: int = 200
-    """Models of the pilot."""
+    """Number of models of the pilot."""
     target_iou: float = 0.7
-    """The agreement wanted."""
+    """IOU of two estimates that is wanted."""
     threshold: float = 0.2
-    """The influence at which it is wanted."""
+    """Influence at which that IOU is wanted."""
     max_models: int = 4000
-    """Train no more than so many, the pilot's among them."""
+    """Largest number of models that are trained, the pilot's among them."""
     ratio: float = 0.7
-    """Size of a subset as a share of the training set."""
+    """Size of each model's subset, as a share of the training set."""
     doublings: int = 3
-    """Predict up to so many doublings of the pilot's models."""
+    """Number of doublings of the pilot's models up to which the IOU is predicted."""
     resamples: int = 25
-    """Bootstrap samples behind the intervals."""
+    """Number of bootstrap samples that the intervals are computed from."""
     repeats: int = 20
-    """Random splits of the models into two estimates, to measure."""
+    """Number of random splits of the models into two estimates whose IOU is measured."""
     min_memorization: float | None = 0.25
-    """Only training examples memorized more than this are compared (Appendix E); None compares all."""
+    """Memorization above which a training example is compared (Appendix E); None compares all training examples."""
     pilots: int = 0
-    """Train all of --max-models and try so many disjoint pilots, on simulated influences too; 0 for none."""
+    """Number of disjoint pilots that are tried, on simulated influences too. Then --max-models are trained; 0 tries none."""
 
 
 PRESETS = {
@@ -88,52 +85,11 @@ PRESETS = {
     "digits": Config(),
     "cifar10_12k": Config(
         preset="cifar10_12k",
-        data="",
-        train_examples=2000,
-        test_examples=1000,
-        model="small_cnn",
-        recipe=Recipe(epochs=8, batch_size=128, crop_padding=4, flip=True),
+        **CIFAR10_12K,
         max_models=400,
     ),
-    "paper": Config(
-        preset="paper", data="cifar100", model="small_inception", recipe=recipes.CIFAR, max_models=2000, repeats=10
-    ),
+    "paper": Config(preset="paper", **PAPER_CIFAR100, max_models=2000, repeats=10),
 }
-
-
-def main(config: Config) -> Path:
-    """Train or read the pilot, answer, train or read the rest, compare; returns the directory of the results."""
-    check(config)
-    data, out = load(config, "how_many_models", config.preset)
-    console.print("[bold]How many models do I need?[/bold] A pilot run predicts, the rest of the models show.")
-    console.print(describe_data(data), markup=False)
-    with mistakes():
-        masks = jaxinfl.draw_subsets(config.max_models, data.num_train, config.ratio, config.seed)
-    first = _request("pilot", "The pilot", masks, slice(0, config.pilot), config)
-    if config.cost and not _finished(out / "pilot", config.pilot):
-        most = _request("more", "At most, after it", masks, slice(config.pilot, config.max_models), config)
-        carry_out([first, most], data, config.model, out, cost_only=True, part=config.part)
-    watch = _Stopwatch()
-    # With --part, the pilot comes first; when all of it is there, what its answer asks for.
-    part = None if _finished(out / "pilot", config.pilot) else config.part
-    runs = carry_out([first], data, config.model, out, cost_only=False, part=part, on_cost=watch.start)
-    rate = watch.seconds_per_model() or _rate_of_last_time(out)
-    predicted = _predict(config, runs["pilot"])
-    console.print(f"\n[bold]Answer:[/bold] {words(predicted, rate)}", highlight=False)
-    rest = slice(config.pilot, _number_to_train(config, predicted))
-    more = _request("more", "More models, to see whether it is so", masks, rest, config)
-    runs |= carry_out([more], data, config.model, out, cost_only=config.cost, part=config.part)
-    pool = _joined(runs["pilot"], runs["more"])
-    console.print("\nComparing estimates ...")
-    findings = Findings(
-        plan=predicted,
-        measured=_measure(config, pool, predicted, config.seed),
-        seconds_per_model=rate,
-        trials=_try_pilots(config, pool) if config.pilots else {},
-        test_accuracy=pool[2].mean(axis=1),
-    )
-    publish(outcome(findings, data, config.model), "how_many_models", config, data, out, runs)
-    return out
 
 
 def check(config: Config) -> None:
@@ -162,8 +118,43 @@ def check(config: Config) -> None:
         )
 
 
-def words(predicted: ModelPlan, seconds_per_model: float | None) -> str:
-    """The answer, and how long it takes."""
+def requests(config: Config, data: Dataset) -> list[Request]:
+    """The pilot, and as many other models as its answer asks for; until it is trained, as many as are allowed."""
+    with mistakes():
+        masks = jaxinfl.draw_subsets(config.max_models, data.num_train, config.ratio, config.seed)
+
+    def complete(finished: Runs) -> Request:
+        predicted = predict_from_pilot(config, finished["pilot"])
+        answer = describe_answer(predicted, seconds_per_model(finished))
+        console.print(f"\n[bold]Answer:[/bold] {answer}", highlight=False)
+        last = choose_number(config, predicted)
+        return _request("more", "More models, to see whether it is so", masks, slice(config.pilot, last), config)
+
+    more = _request("more", "At most, after it", masks, slice(config.pilot, config.max_models), config)
+    return [
+        _request("pilot", "The pilot", masks, slice(0, config.pilot), config),
+        dataclasses.replace(more, complete=complete),
+    ]
+
+
+def _request(name: str, title: str, masks: np.ndarray, part: slice, config: Config) -> Request:
+    """Some of the models; each has the subset and keys of its number, however many there are."""
+    root = jax.random.key(config.seed)
+    keys = jax.vmap(lambda number: jax.random.fold_in(root, number))(np.arange(part.start, part.stop))
+    subsets = masks[part]
+    return Request(name, f"{title}: {len(subsets)} models, each on its own subset", subsets, keys, config.recipe)
+
+
+def seconds_per_model(runs: Runs) -> float | None:
+    """Seconds that a model of the pilot took, now or when it was trained; None where that is not known."""
+    if "pilot" in runs.seconds_per_model:
+        return runs.seconds_per_model["pilot"]
+    last_time = read_results(runs.out)
+    return None if last_time is None else last_time["results"]["seconds_per_model"]
+
+
+def describe_answer(predicted: ModelPlan, seconds_per_model: float | None) -> str:
+    """The pilot's answer in words, and how long it takes to train the models that are missing."""
     if predicted.models_needed is None:
         return predicted.text
     missing = predicted.models_needed - predicted.pilot_models
@@ -175,36 +166,32 @@ def words(predicted: ModelPlan, seconds_per_model: float | None) -> str:
     return f"{predicted.text} That is {missing} more models than the pilot's{time_left}."
 
 
-class _Stopwatch:
-    """Seconds a model, from the end of compilation and tuning on."""
-
-    def __init__(self) -> None:
-        self._begun: float | None = None
-        self._models = 0
-
-    def start(self, cost: Cost) -> None:
-        self._begun, self._models = time.perf_counter(), cost.num_models - cost.finished
-
-    def seconds_per_model(self) -> float | None:
-        return None if self._begun is None else (time.perf_counter() - self._begun) / self._models
+def choose_number(config: Config, predicted: ModelPlan) -> int:
+    """Twice as many models as are needed, for two estimates; all that are allowed where that is not known, or for `--pilots`."""
+    if predicted.models_needed is None or config.pilots:
+        return config.max_models
+    return int(np.clip(2 * predicted.models_needed, 2 * config.pilot, config.max_models))
 
 
-def _request(name: str, title: str, masks: np.ndarray, part: slice, config: Config) -> Request:
-    """Some of the models; each has the subset and keys of its number, however many there are."""
-    root = jax.random.key(config.seed)
-    keys = jax.vmap(lambda number: jax.random.fold_in(root, number))(np.arange(part.start, part.stop))
-    subsets = masks[part]
-    return Request(name, f"{title}: {len(subsets)} models, each on its own subset", subsets, keys, config.recipe)
+def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
+    """The pilot's prediction beside the IOU that all models show, and many pilots' where they are asked for."""
+    predicted = predict_from_pilot(config, runs["pilot"])
+    pool = join_runs(runs["pilot"], runs["more"])
+    console.print("\nComparing estimates ...")
+    findings = Findings(
+        plan=predicted,
+        measured=_measure(config, pool, predicted, config.seed),
+        seconds_per_model=seconds_per_model(runs),
+        trials=try_pilots(config, pool) if config.pilots else {},
+        test_accuracy=pool[2].mean(axis=1),
+    )
+    return outcome(findings, data, config.model)
 
 
-def _finished(run_dir: Path, num_models: int) -> bool:
-    return (run_dir / "zarr.json").is_file() and Ensemble.open(run_dir).num_models == num_models
-
-
-def _rate_of_last_time(out: Path) -> float | None:
-    """Seconds a model when the pilot was trained."""
-    path = out / "results.json"
-    return json.loads(path.read_text())["results"]["seconds_per_model"] if path.is_file() else None
+@lru_cache(maxsize=1)
+def predict_from_pilot(config: Config, pilot: Ensemble) -> ModelPlan:
+    """What the trained pilot predicts; kept, since it is asked for before the other models are trained and after."""
+    return _predict(config, pilot)
 
 
 def _predict(config: Config, pilot: Ensemble | Run) -> ModelPlan:
@@ -220,15 +207,8 @@ def _predict(config: Config, pilot: Ensemble | Run) -> ModelPlan:
         )
 
 
-def _number_to_train(config: Config, predicted: ModelPlan) -> int:
-    """Twice what is needed, for two estimates; as many as allowed where that is not known, or other pilots need them."""
-    if predicted.models_needed is None or config.pilots:
-        return config.max_models
-    return int(np.clip(2 * predicted.models_needed, 2 * config.pilot, config.max_models))
-
-
-def _joined(*runs: Ensemble) -> Run:
-    """The models of all runs that did not diverge."""
+def join_runs(*runs: Ensemble) -> Run:
+    """The models of all runs together, without those that diverged."""
     parts = [(each.masks, each.train_correct, each.test_correct) for each in runs]
     usable = np.concatenate([~each.diverged for each in runs])
     if usable.sum() < len(usable):
@@ -254,8 +234,8 @@ def _measure(config: Config, pool: Run, predicted: ModelPlan, seed: int) -> IOUC
         )
 
 
-def _try_pilots(config: Config, pool: Run) -> dict[str, list[Trial]]:
-    """Predictions from one pilot each, and what the models outside of it measure."""
+def try_pilots(config: Config, pool: Run) -> dict[str, list[Trial]]:
+    """For each of many disjoint pilots what it predicts, and what the models outside of it measure."""
 
     def trial(everything: Run, number: int) -> Trial:
         inside = np.zeros(len(everything[0]), bool)
@@ -275,5 +255,14 @@ def _try_pilots(config: Config, pool: Run) -> dict[str, list[Trial]]:
     return trials
 
 
+EXPERIMENT = Experiment(
+    name="how_many_models",
+    question="[bold]How many models do I need?[/bold] A pilot run predicts, the rest of the models show.",
+    presets=PRESETS,
+    check=check,
+    requests=requests,
+    analyse=analyse,
+)
+
 if __name__ == "__main__":
-    sys.exit(launch(main, PRESETS, "how_many_models", __doc__))
+    sys.exit(EXPERIMENT.launch(__doc__))

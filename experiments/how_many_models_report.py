@@ -10,19 +10,18 @@ from jaxtyping import Float
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, ModelPlan, plots
 from jaxinfl.influence import IOUCurve
-from jaxinfl.plots import Predicted
-from jaxinfl.report import Illustration, Section, Table, format_spread, summarize
+from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 
 LOW, HIGH = 0.1, 0.3
-"""Thresholds between which errors are averaged."""
+"""Thresholds of influence between which errors are averaged."""
 
 
 class Trial(NamedTuple):
-    """One pilot of many."""
+    """One pilot of many, and the models outside of it."""
 
     plan: ModelPlan
     measured: IOUCurve
-    """Of the models outside of the pilot; its last threshold is the plan's own."""
+    """IOU that the models outside of the pilot have; its last threshold is the influence that the plan is for."""
 
 
 @dataclass(frozen=True)
@@ -30,31 +29,33 @@ class Findings:
     """Everything that the figures and results.json are made from."""
 
     plan: ModelPlan
+    """What the pilot predicts."""
     measured: IOUCurve
-    """Its last threshold is the plan's own."""
+    """IOU that all models have; its last threshold is the influence that the plan is for."""
     seconds_per_model: float | None
-    """Of the pilot's training."""
+    """Seconds that one model of the pilot took to train; None where that is not known."""
     trials: Mapping[str, Sequence[Trial]]
-    """By where the models come from; empty without `--pilots`."""
+    """Where the models come from, trained or simulated -> what many pilots predict; empty without `--pilots`."""
     test_accuracy: Float[np.ndarray, " models"]
+    """Share of the test examples on which each model is right."""
 
 
 class Errors(NamedTuple):
     """Predicted minus measured IOU of many pilots at one size, over the thresholds at which a pilot predicts one."""
 
     absolute: Float[np.ndarray, " pilots"]
-    """Mean over the thresholds from 0.1 to 0.3 of its absolute value."""
+    """Mean over the thresholds from 0.1 to 0.3 of the absolute error of each pilot."""
     of_mean: Float[np.ndarray, " pilots"]
-    """The error of the mean over these thresholds."""
+    """Error of the mean IOU over these thresholds, of each pilot."""
     inside: Float[np.ndarray, " pilots"]
-    """Share of them at which the interval holds the measured IOU."""
+    """Share of these thresholds at which the interval holds the measured IOU, of each pilot."""
 
 
 def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
-    """The section, its numbers and its figures."""
+    """The experiment's section of the page, its numbers and its figures."""
     plan = findings.plan
     about = f"{data.name}, {model}: a pilot of {plan.pilot_models} models"
-    figures = {"plan": _plan_figure(findings, about)}
+    figures = {"plan": plots.plan_figure(plan, findings.measured, title=about)}
     illustrations = [Illustration("plan", "Predicted by the pilot, and measured.")]
     tables = [_outcome_table(findings)]
     if findings.trials:
@@ -66,7 +67,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
     section = Section(
         title="How many models do I need? A pilot's prediction and what came of it",
         claim="A small pilot run predicts at how many models two influence estimates agree, and says where it cannot.",
-        setting=f"{about}, then {len(findings.test_accuracy)} with it, right on {format_spread(100 * findings.test_accuracy, 1)} % of "
+        setting=f"{about}, then {len(findings.test_accuracy)} with it, right on {format_mean(100 * findings.test_accuracy, 1)} % of "
         f"the test examples. The measured IOU is that of all models, the pilot's among them.",
         finding=" ".join(part for part in (main_finding(findings), trials_finding(findings)) if part),
         paper="200 to 400 models for CIFAR-100 (Section 3); in general the number is hard to quantify, for it depends on "
@@ -78,7 +79,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
 
 
 def main_finding(findings: Findings) -> str:
-    """The answer and how it turned out."""
+    """The pilot's answer, and what the other models showed."""
     plan, curve = findings.plan, findings.measured
     answer = f"The pilot's answer: {plan.text}"
     size = plan.models_needed
@@ -87,7 +88,9 @@ def main_finding(findings: Findings) -> str:
     if size not in curve.num_models:
         return f"{answer} Two estimates of {size} models take more than were trained."
     values = curve.values[list(curve.num_models).index(size), :, -1]
-    return f"{answer} Measured with {size} models: IOU {format_spread(values, 2)}, where {plan.target_iou:g} was predicted."
+    return (
+        f"{answer} Measured with {size} models: IOU {format_mean(values, 2)}, where {plan.target_iou:g} was predicted."
+    )
 
 
 def trials_finding(findings: Findings) -> str:
@@ -111,7 +114,7 @@ def trials_finding(findings: Findings) -> str:
 
 
 def errors_of(trials: Sequence[Trial], row: int) -> Errors:
-    """Of every pilot at the size of number `row`; NaN where a pilot predicts nothing."""
+    """Errors of every pilot at its `row`-th number of models; NaN where a pilot predicts nothing."""
     parts = []
     for trial in trials:
         plan, curve = trial.plan, trial.measured
@@ -130,7 +133,7 @@ def errors_of(trials: Sequence[Trial], row: int) -> Errors:
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
-    """Every number of the figures with its n and spread."""
+    """Every number of the figures with its n and spread, as results.json keeps it."""
     plan, curve = findings.plan, findings.measured
     return {
         "plan": plan,
@@ -166,7 +169,7 @@ def _outcome_table(findings: Findings) -> Table:
     for size, values in zip(curve.num_models, curve.values, strict=True):
         iou, low, high = (np.interp(size, plan.steps, part) for part in plan.at_threshold)
         shown = f"{iou:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(iou) else "cannot tell"
-        rows.append([str(size), shown, format_spread(values[:, -1], 2)])
+        rows.append([str(size), shown, format_mean(values[:, -1], 2)])
     return Table(
         f"IOU of two estimates at influence {plan.threshold:g}",
         ["models per estimate", f"predicted ({plan.confidence:.0%} interval)", "measured"],
@@ -187,9 +190,9 @@ def _trials_table(findings: Findings) -> Table:
                 [
                     "" if row else name,
                     str(trials[0].plan.num_models[row]),
-                    format_spread(errors.absolute),
-                    format_spread(errors.of_mean),
-                    format_spread(np.abs(errors.of_mean)),
+                    format_mean(errors.absolute),
+                    format_mean(errors.of_mean),
+                    format_mean(np.abs(errors.of_mean)),
                     inside,
                     f"{told} of {len(trials)}",
                 ]
@@ -209,24 +212,6 @@ def _trials_table(findings: Findings) -> Table:
         rows,
         f"Mean ± standard deviation over pilots; intervals of {plan.confidence:.0%}. Thresholds that too few pairs reach, or none "
         "beyond doubt, are left out, as the pilot leaves them.",
-    )
-
-
-def _plan_figure(findings: Findings, about: str) -> Any:
-    plan, curve = findings.plan, findings.measured
-    by_size = {int(size): values for size, values in zip(curve.num_models, curve.values, strict=True)}
-    return plots.plan_figure(
-        plan.thresholds,
-        {int(size): Predicted(*(part[row] for part in plan.curve)) for row, size in enumerate(plan.num_models)},
-        {size: values[:, :-1] for size, values in by_size.items()},
-        plan.steps,
-        Predicted(*plan.at_threshold),
-        {size: values[:, -1] for size, values in by_size.items()},
-        pilot=plan.pilot_models,
-        threshold=plan.threshold,
-        target=plan.target_iou,
-        confidence=plan.confidence,
-        title=about,
     )
 
 

@@ -28,20 +28,22 @@ some of them an influence on single test examples that is beyond doubt.
 import dataclasses
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 import jaxinfl
-from experiments.command_line import Mistake, Options, console, describe_data, launch, load, mistakes
-from experiments.ensembles import Request, carry_out
+from experiments.command_line import PRESET, Mistake, Options, mistakes
+from experiments.ensembles import Request, Runs
+from experiments.experiment import Experiment
 from experiments.leave_one_out_report import Example, Findings, outcome
-from experiments.outcome import publish
-from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe, recipes
+from experiments.outcome import Outcome
+from experiments.presets import PAPER_CIFAR100
+from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe
 from jaxinfl.statistics import newcombe_interval, newcombe_paired_interval
 from jaxinfl.statistics.proportions import Interval
 
@@ -50,32 +52,27 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Config(Options):
-    """Options; each preset sets them all."""
+    """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "paper"] = "digits"
-    """Where the defaults of the other options come from."""
-    model: str = "small_mlp"
-    """Registered name of the architecture."""
-    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
-    """How each model is trained."""
+    preset: Annotated[Literal["tiny", "digits", "paper"], PRESET] = "digits"
     num_models: int = 600
-    """Models on everything, and as many without each example."""
+    """Number of models that are trained on everything, and of those without each example."""
     examples: tuple[int, ...] = ()
-    """Training examples to leave out, by index; none: the most memorized ones."""
+    """Indices of the training examples to leave out; where none is named, the most memorized ones are."""
     num_examples: int = 4
-    """How many of the most memorized ones."""
+    """Number of training examples to leave out where --examples names none."""
     screened_by: Path | None = None
-    """Run directory of models on random subsets of this data, which says what is memorized."""
+    """Run directory of models on random subsets of this data, from which the most memorized examples are chosen."""
     screening_models: int = 800
-    """Models on random subsets that are trained for that, where no run is named."""
+    """Number of models on random subsets that are trained to choose the examples, where no run directory is named."""
     ratio: float = 0.7
-    """Size of their subsets as a share of the training set."""
+    """Size of the random subsets of these models, as a share of the training set."""
     paired: bool = True
-    """Models with and without an example share their keys."""
+    """Whether each model with an example shares its keys with a model without it."""
     delta: float = 0.05
-    """Largest probability of an error in Section 4.3's number of models."""
+    """Largest probability of an error for which Section 4.3's number of models is computed."""
     shown: int = 6
-    """Test examples shown for each training example, those with the largest estimates."""
+    """Number of test examples that are shown for each training example, those with the largest estimates."""
 
 
 PRESETS = {
@@ -83,25 +80,11 @@ PRESETS = {
     "digits": Config(),
     "paper": Config(
         preset="paper",
-        data="cifar100",
-        model="small_inception",
-        recipe=recipes.CIFAR,
+        **PAPER_CIFAR100,
         num_models=200,
         screening_models=400,
     ),
 }
-
-
-def main(config: Config) -> Path:
-    """Train or read the models, estimate, write the results; returns their directory."""
-    check(config)
-    data, out = load(config, "leave_one_out", config.preset)
-    console.print("[bold]Equation 1[/bold]: what does one training example do to predictions?")
-    console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
-    findings = analyse(config, runs, memorized(config, data, runs))
-    publish(outcome(findings, data, config.model), "leave_one_out", config, data, out, runs)
-    return out
 
 
 def check(config: Config) -> None:
@@ -138,7 +121,7 @@ def requests(config: Config, data: Dataset) -> list[Request]:
         )
     # Which examples is known now, or once the screening is trained; how many always.
     known = not found
-    chosen = choose(config, data, memorized(config, data, {})) if known else np.arange(config.num_examples)
+    chosen = choose(config, data, screen_memorization(config, data, {})) if known else np.arange(config.num_examples)
     keys = ModelKeys.split(jax.random.split(first, config.num_models))
     again = np.tile(np.arange(config.num_models), len(chosen))
     without = Request(
@@ -150,7 +133,7 @@ def requests(config: Config, data: Dataset) -> list[Request]:
     )
 
     def complete(finished: Mapping[str, Ensemble]) -> Request:
-        screened = choose(config, data, memorized(config, data, finished))
+        screened = choose(config, data, screen_memorization(config, data, finished))
         return dataclasses.replace(without, masks=_masks(config, data, screened))
 
     found.append(
@@ -170,7 +153,9 @@ def _masks(config: Config, data: Dataset, examples: Int[np.ndarray, " examples"]
         return jaxinfl.leave_one_out(data.num_train, examples.tolist(), config.num_models)
 
 
-def memorized(config: Config, data: Dataset, finished: Mapping[str, Ensemble]) -> Float[np.ndarray, " train"] | None:
+def screen_memorization(
+    config: Config, data: Dataset, finished: Mapping[str, Ensemble]
+) -> Float[np.ndarray, " train"] | None:
     """Memorization of the training examples by the models that choose; None where the examples are named."""
     if config.examples:
         return None
@@ -178,7 +163,7 @@ def memorized(config: Config, data: Dataset, finished: Mapping[str, Ensemble]) -
         runs = finished["screening"]
     else:
         runs = Ensemble.open(config.screened_by)
-        if runs.attributes["identity"]["data"]["fingerprint"] != data.fingerprint:
+        if runs.data_fingerprint != data.fingerprint:
             raise Mistake(f"--screened-by {config.screened_by} was trained on other data than {data.name}.")
     healthy = ~runs.diverged
     with mistakes():
@@ -188,7 +173,7 @@ def memorized(config: Config, data: Dataset, finished: Mapping[str, Ensemble]) -
 def choose(
     config: Config, data: Dataset, memorization: Float[np.ndarray, " train"] | None
 ) -> Int[np.ndarray, " examples"]:
-    """The examples to leave out: those named, or the most memorized, the most memorized first."""
+    """Indices of the examples to leave out: those that are named, or the most memorized ones in falling order."""
     if memorization is None:
         return np.asarray(config.examples)
     defined = np.flatnonzero(np.isfinite(memorization))
@@ -200,8 +185,9 @@ def choose(
     return defined[np.argsort(-memorization[defined], kind="stable")[: config.num_examples]]
 
 
-def analyse(config: Config, runs: Mapping[str, Ensemble], memorization: Float[np.ndarray, " train"] | None) -> Findings:
+def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
     """Estimates with intervals, for every example that was left out."""
+    memorization = screen_memorization(config, data, runs)
     everything, without = runs["everything"], runs["without"]
     examples = []
     for first in range(0, without.num_models, config.num_models):
@@ -218,13 +204,14 @@ def analyse(config: Config, runs: Mapping[str, Ensemble], memorization: Float[np
             np.column_stack([part.train_correct[own, index], part.test_correct[own]])[healthy]
             for part, own in ((everything, slice(None)), (without, rows))
         )
-        examples.append(_example(config, index, with_it, without_it, memorization))
-    return Findings(
+        examples.append(estimate_example(config, index, with_it, without_it, memorization))
+    findings = Findings(
         examples, num_models=config.num_models, paired=config.paired, shown=config.shown, delta=config.delta
     )
+    return outcome(findings, data, config.model)
 
 
-def _example(
+def estimate_example(
     config: Config,
     index: int,
     with_it: Bool[np.ndarray, "models predictions"],
@@ -254,5 +241,14 @@ def _interval(config: Config, with_it: np.ndarray, without_it: np.ndarray, confi
     return newcombe_interval(share, number, other, number, confidence)
 
 
+EXPERIMENT = Experiment(
+    name="leave_one_out",
+    question="[bold]Equation 1[/bold]: what does one training example do to predictions?",
+    presets=PRESETS,
+    check=check,
+    requests=requests,
+    analyse=analyse,
+)
+
 if __name__ == "__main__":
-    sys.exit(launch(main, PRESETS, "leave_one_out", __doc__))
+    sys.exit(EXPERIMENT.launch(__doc__))

@@ -14,7 +14,7 @@ from jaxinfl.report import Illustration, Section, Table
 
 @dataclass(frozen=True)
 class Example:
-    """One training example that was left out. Of arrays [predictions], entry 0 is itself and 1 + j is test example j."""
+    """One training example that was left out. In arrays [predictions], entry 0 is itself and 1 + j is test example j."""
 
     index: int
     memorization: float | None
@@ -22,28 +22,29 @@ class Example:
     num_models: int
     """Number of models on each side, without pairs of which one diverged."""
     p: Float[np.ndarray, " predictions"]
-    """Share of the models on everything that are right."""
+    """Share of the models on everything that are right on each example."""
     q: Float[np.ndarray, " predictions"]
-    """The same without the example."""
+    """Share of the models without the left-out example that are right on each example."""
     low: Float[np.ndarray, " predictions"]
+    """Lower end of the interval of p - q: 95 % for the example itself, 95 % for all test examples together."""
     high: Float[np.ndarray, " predictions"]
-    """Ends of the interval of p - q: 95 % for itself, simultaneous over all test examples for these."""
+    """Upper end of that interval."""
     needed: Float[np.ndarray, " predictions"]
-    """Models that tell p from q by Section 4.3; infinite where they are equal."""
+    """Number of models that tell p from q by Section 4.3; infinite where they are equal."""
 
     @property
     def influence(self) -> Float[np.ndarray, " predictions"]:
-        """p - q (Equation 1)."""
+        """Influence of the example on each prediction, p - q (Equation 1)."""
         return self.p - self.q
 
     @property
     def certain(self) -> Bool[np.ndarray, " predictions"]:
-        """The interval excludes 0."""
+        """Whether the interval of each influence excludes 0."""
         return (self.low > 0) | (self.high < 0)
 
     @property
     def sufficed(self) -> Bool[np.ndarray, " predictions"]:
-        """The models of each side are as many as Section 4.3 asks for."""
+        """Whether each side has as many models as Section 4.3 asks for."""
         return self.needed <= self.num_models
 
     def most_affected(self, shown: int) -> Int[np.ndarray, " shown"]:
@@ -57,14 +58,19 @@ class Findings:
     """Everything that the figure and results.json are made from."""
 
     examples: Sequence[Example]
+    """The training examples that were left out."""
     num_models: int
+    """Number of models on each side, with an example and without it."""
     paired: bool
+    """Whether the models of the two sides share their keys in pairs."""
     shown: int
+    """Number of test examples that are shown for each training example."""
     delta: float
+    """Largest probability of an error for which Section 4.3's number of models is computed."""
 
 
 def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
-    """The section, its numbers and its figure."""
+    """The experiment's section of the page, its numbers and its figure."""
     pairs = "pairs of models that share their keys" if findings.paired else "models of their own keys on each side"
     section = Section(
         title="Equation 1: the influence of single examples by leaving them out",

@@ -12,63 +12,41 @@ and middle panels are exact); on digits more than nine tenths of the test exampl
 """
 
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
 
-from experiments.command_line import Mistake, Options, console, describe_data, launch, load
-from experiments.ensembles import Request, carry_out
-from experiments.models_needed_report import Findings, find, outcome
-from experiments.outcome import publish
-from jaxinfl import Dataset, Ensemble, Recipe, recipes
+from experiments.command_line import PRESET, Mistake, Options, console
+from experiments.ensembles import Request, Runs
+from experiments.experiment import Experiment
+from experiments.models_needed_report import find, outcome
+from experiments.outcome import Outcome
+from experiments.presets import PAPER_CIFAR100
+from jaxinfl import Dataset, Recipe
 
 
 @dataclass(frozen=True)
 class Config(Options):
-    """Options; each preset sets them all."""
+    """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "paper"] = "digits"
-    """Where the defaults of the other options come from."""
-    model: str = "small_mlp"
-    """Registered name of the architecture."""
-    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
-    """How each model is trained."""
+    preset: Annotated[Literal["tiny", "digits", "paper"], PRESET] = "digits"
     num_models: int = 20
-    """Models trained on everything, each with its own seed, from which p is estimated."""
+    """Number of models that are trained on everything, each with its own seed; p is estimated from them."""
     delta: float = 0.05
-    """Probability of taking p for q or q for p."""
+    """Largest probability of taking p for q, or q for p."""
     grid: int = 101
-    """Values of p and of q in the heat map, from 0 to 1."""
+    """Number of values of p, and of q, in the heat map; they are spaced evenly from 0 to 1."""
     curves: tuple[float, ...] = (1.0, 0.95, 0.9, 0.8, 0.6)
-    """Values of p in the middle panel."""
+    """Values of p that the middle panel shows, each as one curve."""
 
 
 PRESETS = {
     "tiny": Config(preset="tiny", recipe=Recipe(epochs=2), num_models=4, grid=21),
     "digits": Config(),
-    # Appendix A.3; Feldman and Zhang's network.
-    "paper": Config(
-        preset="paper",
-        data="cifar100",
-        model="small_inception",
-        recipe=recipes.CIFAR,
-    ),
+    "paper": Config(preset="paper", **PAPER_CIFAR100),
 }
-
-
-def main(config: Config) -> Path:
-    """Train or read the models, count, write the results; returns their directory."""
-    check(config)
-    data, out = load(config, "models_needed", config.preset)
-    console.print("[bold]Figure 3[/bold]: how many models does it take to detect one influence?")
-    console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
-    findings = analyse(config, runs["models"])
-    publish(outcome(findings, data, config.model), "models_needed", config, data, out, runs)
-    return out
 
 
 def check(config: Config) -> None:
@@ -98,23 +76,34 @@ def requests(config: Config, data: Dataset) -> list[Request]:
     ]
 
 
-def analyse(config: Config, runs: Ensemble) -> Findings:
-    """p of every test example, beside the exact numbers of models."""
-    usable = ~runs.diverged
+def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
+    """Estimate p of every test example, beside the exact numbers of models."""
+    models = runs["models"]
+    usable = ~models.diverged
     if not usable.any():
         raise Mistake(
             f"all {len(usable)} models diverged. Lower --recipe.learning-rate (it is {config.recipe.learning_rate:g})."
         )
     if not usable.all():
         console.print(f"[yellow]{(~usable).sum()} of {len(usable)} models diverged and are left out.[/yellow]")
-    return find(
-        runs.test_correct[usable],
+    findings = find(
+        models.test_correct[usable],
         delta=config.delta,
         grid=config.grid,
         curves=config.curves,
         diverged=int((~usable).sum()),
     )
+    return outcome(findings, data, config.model)
 
+
+EXPERIMENT = Experiment(
+    name="models_needed",
+    question="[bold]Figure 3[/bold]: how many models does it take to detect one influence?",
+    presets=PRESETS,
+    check=check,
+    requests=requests,
+    analyse=analyse,
+)
 
 if __name__ == "__main__":
-    sys.exit(launch(main, PRESETS, "models_needed", __doc__))
+    sys.exit(EXPERIMENT.launch(__doc__))

@@ -12,15 +12,15 @@ from jaxinfl import Dataset, models_needed, models_needed_for_good, models_neede
 from jaxinfl.report import Illustration, Section, Table, summarize
 
 FEW_MODELS = 10
-"""Section 4.3: fewer than these suffice for p in 0.9 to 1 and a wide range of q."""
+"""Number of models below which p from 0.9 to 1 is told from a wide range of q, by Section 4.3."""
 EXAMPLE = (0.6, 0.4)
-"""The pair that Section 4.3 names."""
+"""The values of p and q that Section 4.3 names."""
 PAPER = {
     "p 0.6, q 0.4": "> 100 models",
     "p 0.9 to 1": "< 10 models for a wide range of q",
     "p over the test set of CIFAR-100": "the majority close to 1, with a fairly long tail (small Inception, 20 seeds)",
 }
-"""What Section 4.3 found."""
+"""What Section 4.3 found, by question."""
 INFLUENCES = (0.5, 0.2, 0.1)
 """Influences for which the report gives the number of models needed on the test examples at hand."""
 
@@ -30,18 +30,21 @@ class Findings:
     """Everything that the figure and results.json are made from."""
 
     delta: float
+    """Largest probability of taking p for q, or q for p."""
     shares: Float[np.ndarray, " shares"]
-    """Values of p and q."""
+    """Values of p and of q in the heat map."""
     models: Float[np.ndarray, "shares shares"]
-    """Models that tell one from the other."""
+    """Number of models that tell p (row) from q (column)."""
     curves: Mapping[float, tuple[Float[np.ndarray, " influences"], Float[np.ndarray, " influences"]]]
-    """p -> influence, models."""
+    """Values of p -> influences p - q, and the number of models that shows each."""
     correct: Bool[np.ndarray, "models test"]
+    """Whether each model is right on each test example."""
     diverged: int
+    """Number of models that diverged and were left out."""
 
     @property
     def right(self) -> Float[np.ndarray, " test"]:
-        """p of each test example, as estimated."""
+        """Estimate of p of each test example: the share of the models that are right."""
         share: Float[np.ndarray, " test"] = self.correct.mean(axis=0)
         return share
 
@@ -60,7 +63,7 @@ def find(
 
 
 def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
-    """The section, its numbers and its figure."""
+    """The experiment's section of the page, its numbers and its figure."""
     found = numbers(findings)
     example = found["example"]
     section = Section(
@@ -133,7 +136,7 @@ def _largest_q(p: float, delta: float) -> float:
 
 
 def _over_examples(right: Float[np.ndarray, " test"], influence: float, delta: float) -> dict[str, Any]:
-    """Models that show an influence of this size on each test example whose p leaves room for it."""
+    """Number of models that show an influence of this size, over the test examples whose p leaves room for it."""
     possible = right[right >= influence]
     needed = models_needed(possible, np.clip(possible - influence, 0, 1), delta)
     if not needed.size:

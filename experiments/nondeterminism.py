@@ -24,7 +24,6 @@ digits: agreement 0.98 to 0.99 by any source, about the models' accuracy; 0.99 w
 
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
@@ -34,35 +33,36 @@ import tyro
 from jaxtyping import Bool, Int
 
 import jaxinfl
-from experiments.command_line import Mistake, Options, console, describe_data, launch, load
-from experiments.ensembles import Request, carry_out
+from experiments.command_line import PRESET, Mistake, Options, console
+from experiments.ensembles import Request, Runs
+from experiments.experiment import Experiment
 from experiments.nondeterminism_report import Findings, Network, Stable, outcome
-from experiments.outcome import publish
+from experiments.outcome import Outcome
 from experiments.paper_numbers import BOTH, INIT, ORDER
-from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe, recipes
+from experiments.presets import CIFAR10_12K, PAPER_CIFAR100, with_networks
+from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe
 from jaxinfl.statistics import agreement_of_pairs
 from jaxinfl.training.views import Views
 
 SOURCES = (INIT, ORDER, BOTH)
 CONTROL = 2
-"""Models that share all keys."""
+"""Number of models that share all keys; they must agree on everything."""
 
 
 @dataclass(frozen=True)
 class Config(Options):
-    """Options; each preset sets them all."""
+    """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "cifar10_12k", "paper"] = "digits"
-    """Where the defaults of the other options come from."""
+    preset: Annotated[Literal["tiny", "digits", "cifar10_12k", "paper"], PRESET] = "digits"
     model: Annotated[str, tyro.conf.Suppress] = ""
     models: tuple[str, ...] = ("small_cnn", "mlp")
-    """Registered names of the architectures."""
+    """Registered names of the networks, such as small_mlp, small_cnn, small_inception or resnet18_cifar."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10, crop_padding=1))
     """How each model is trained."""
     seeds: int = 20
-    """Models for each source of randomness."""
+    """Number of models for each source of randomness."""
     tta: bool = True
-    """Also predict with test-time augmentation (Appendix B)."""
+    """Whether predictions with test-time augmentation are compared, too (Appendix B)."""
 
 
 PRESETS = {
@@ -70,32 +70,11 @@ PRESETS = {
     "digits": Config(),
     "cifar10_12k": Config(
         preset="cifar10_12k",
-        data="",
-        train_examples=2000,
-        test_examples=1000,
-        models=("small_cnn",),
-        recipe=Recipe(epochs=8, batch_size=128, crop_padding=4, flip=True),
+        **with_networks(CIFAR10_12K, "small_cnn"),
         seeds=4,
     ),
-    # Appendix A.3.
-    "paper": Config(
-        preset="paper", data="cifar100", models=("small_inception", "resnet18_cifar"), recipe=recipes.CIFAR
-    ),
+    "paper": Config(preset="paper", **with_networks(PAPER_CIFAR100, "small_inception", "resnet18_cifar")),
 }
-
-
-def main(config: Config) -> Path:
-    """Train or read the models, compare, write the results; returns their directory."""
-    check(config)
-    data, out = load(config, "nondeterminism", config.preset)
-    console.print(
-        "[bold]Figure 2, Tables 2, 2b and 3[/bold]: how often do models agree that differ in their seeds alone?"
-    )
-    console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.models[0], out, cost_only=config.cost, part=config.part)
-    findings = Findings({name: analyse(config, name, runs[name], data) for name in config.models}, _views(config))
-    publish(outcome(findings, data), "nondeterminism", config, data, out, runs)
-    return out
 
 
 def check(config: Config) -> None:
@@ -106,7 +85,8 @@ def check(config: Config) -> None:
         raise Mistake(f"--models is {' '.join(config.models) or 'empty'}; it takes different architectures.")
 
 
-def _views(config: Config) -> Views:
+def choose_views(config: Config) -> Views:
+    """The views of each image that predictions are averaged over."""
     return "one" if not config.tta else "ten" if config.recipe.flip else "five"
 
 
@@ -130,7 +110,7 @@ def keys(seed: int, seeds: int) -> ModelKeys:
 
 
 def requests(config: Config, data: Dataset) -> list[Request]:
-    """One ensemble a network."""
+    """One ensemble for each network."""
     models = len(SOURCES) * config.seeds + CONTROL
     return [
         Request(
@@ -146,8 +126,14 @@ def requests(config: Config, data: Dataset) -> list[Request]:
     ]
 
 
-def analyse(config: Config, name: str, runs: Ensemble, data: Dataset) -> Network:
-    """What one network's models agree on."""
+def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
+    """How often the models of each network agree, without and with test-time augmentation."""
+    networks = {name: compare(config, name, runs[name], data) for name in config.models}
+    return outcome(Findings(networks, choose_views(config)), data)
+
+
+def compare(config: Config, name: str, runs: Ensemble, data: Dataset) -> Network:
+    """How often the models of one network agree."""
     parts = {source: slice(k * config.seeds, (k + 1) * config.seeds) for k, source in enumerate(SOURCES)}
     rows = {source: np.arange(runs.num_models)[part][~runs.diverged[part]] for source, part in parts.items()}
     short = [source for source in SOURCES if len(rows[source]) < 3]
@@ -162,33 +148,43 @@ def analyse(config: Config, name: str, runs: Ensemble, data: Dataset) -> Network
         )
     both = rows[BOTH]
     control = runs.test_prediction[-CONTROL:]
-    augmented = _augmented(config, name, runs, both, data)
+    augmented = _predict_augmented(config, name, runs, both, data)
     return Network(
-        sources={source: _stable(runs.test_prediction[own], data) for source, own in rows.items()},
+        sources={source: _summarize(runs.test_prediction[own], data) for source, own in rows.items()},
         matrix=jaxinfl.agreement(runs.test_prediction[both[:3]]),
         right=runs.test_correct[both].mean(axis=0),
         control=float((control[:1] == control).mean()),
-        augmented=None if augmented is None else _stable(augmented, data),
+        augmented=None if augmented is None else _summarize(augmented, data),
         augmented_right=None if augmented is None else (augmented == data.test_labels[None]).mean(axis=0),
     )
 
 
-def _stable(predictions: Int[np.ndarray, "models test"], data: Dataset) -> Stable:
+def _summarize(predictions: Int[np.ndarray, "models test"], data: Dataset) -> Stable:
     correct: Bool[np.ndarray, "models test"] = predictions == data.test_labels[None]
     return Stable(agreement_of_pairs(predictions), correct.mean(axis=1))
 
 
-def _augmented(
+def _predict_augmented(
     config: Config, name: str, runs: Ensemble, rows: Int[np.ndarray, " models"], data: Dataset
 ) -> Int[np.ndarray, "models test"] | None:
     """Predictions of some models over several views of each image."""
-    views = _views(config)
+    views = choose_views(config)
     if views == "one":
         return None
     console.print(f"\nPredicting with {name} over {views} views of each image ...")
-    found = runs.predict(models=rows, views=views, data=data, model=name)
-    return found.test_prediction[~found.diverged]
+    found = runs.predict(views=views, models=rows, data=data)
+    predictions: Int[np.ndarray, "models test"] = found.test_prediction[~found.diverged]
+    return predictions
 
+
+EXPERIMENT = Experiment(
+    name="nondeterminism",
+    question="[bold]Figure 2, Tables 2, 2b and 3[/bold]: how often do models agree that differ in their seeds alone?",
+    presets=PRESETS,
+    check=check,
+    requests=requests,
+    analyse=analyse,
+)
 
 if __name__ == "__main__":
-    sys.exit(launch(main, PRESETS, "nondeterminism", __doc__))
+    sys.exit(EXPERIMENT.launch(__doc__))

@@ -10,35 +10,37 @@ from jaxtyping import Float
 from experiments.outcome import Outcome
 from experiments.paper_numbers import BOTH, TABLE_2, TABLE_2B, TABLE_3
 from jaxinfl import Dataset, plots
-from jaxinfl.report import Illustration, Section, Table, format_spread, summarize
+from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 from jaxinfl.training.views import Views
 
 PAIRS_SHARE = "Agreement: mean ± standard deviation over pairs of models, which share models; accuracy: over models."
 
 
 class Stable(NamedTuple):
-    """Models on identical data."""
+    """How often models on identical data agree, and how often they are right."""
 
     agreement: Float[np.ndarray, " pairs"]
     """Share of the test examples on which two of them say the same, for each pair."""
     accuracy: Float[np.ndarray, " models"]
+    """Share of the test examples on which each is right."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """One architecture."""
+    """How often the models of one architecture agree."""
 
     sources: Mapping[str, Stable]
     """How stable the predictions are, by the source of randomness that differs from model to model."""
     matrix: Float[np.ndarray, "three three"]
     """Agreement of the first three models that differ in everything."""
     right: Float[np.ndarray, " test"]
-    """p: share of the models that differ in everything that is right on each test example."""
+    """Share p of the models that are right on each test example; these models differ in everything."""
     control: float
     """Share of the test examples on which models with the same keys agree; 1 unless something random is left out."""
     augmented: Stable | None = None
-    """The models that differ in everything, with test-time augmentation."""
+    """How stable the models that differ in everything are with test-time augmentation; None without it."""
     augmented_right: Float[np.ndarray, " test"] | None = None
+    """Share p with test-time augmentation."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,18 @@ class Findings:
     """Everything that the figures and results.json are made from."""
 
     networks: Mapping[str, Network]
+    """Name of each architecture -> how often its models agree."""
     views: Views
     """Number of views that test-time augmentation averages over; "one" is none."""
 
     @property
     def num_seeds(self) -> int:
-        """Models that differ in everything, of the network with most of them."""
+        """Number of models that differ in everything, of the network with most of them."""
         return max(len(network.sources[BOTH].accuracy) for network in self.networks.values())
 
 
 def outcome(findings: Findings, data: Dataset) -> Outcome:
-    """The section, its numbers and its figures."""
+    """The experiment's section of the page, its numbers and its figures."""
     networks = " and ".join(findings.networks)
     augmented = findings.views != "one"
     figures = {
@@ -87,7 +90,7 @@ def outcome(findings: Findings, data: Dataset) -> Outcome:
             for part in (agreement_finding(name, network), source_finding(network), augmentation_finding(network))
             if part
         ),
-        paper=f"{paper_words()} {data.name} ({data.image_shape[0]}x{data.image_shape[1]} images, {data.num_classes} classes, small "
+        paper=f"{describe_paper()} {data.name} ({data.image_shape[0]}x{data.image_shape[1]} images, {data.num_classes} classes, small "
         "networks) is another task, so the numbers compare in kind only.",
         tables=[_sources_table(findings, data), *([_augmentation_table(findings, data)] if augmented else [])],
         illustrations=illustrations,
@@ -95,8 +98,8 @@ def outcome(findings: Findings, data: Dataset) -> Outcome:
     return Outcome(section, numbers(findings), figures)
 
 
-def paper_words() -> str:
-    """Table 2b in a sentence."""
+def describe_paper() -> str:
+    """Table 2b of the paper in a sentence."""
     tasks: dict[str, list[Any]] = {}
     for (name, _), stable in TABLE_2B.items():
         tasks.setdefault(name, []).append(stable)
@@ -116,13 +119,13 @@ def _ways(network: Network) -> dict[str, Float[np.ndarray, " test"]]:
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
-    """Every number with its n and spread."""
+    """Every number with its n and spread, as results.json keeps it."""
     return {
         name: {
             "figure_2a": network.matrix,
-            "sources": {source: _measured(stable) for source, stable in network.sources.items()},
+            "sources": {source: _summarize(stable) for source, stable in network.sources.items()},
             "control_agreement": network.control,
-            "tta": None if network.augmented is None else {"views": findings.views, **_measured(network.augmented)},
+            "tta": None if network.augmented is None else {"views": findings.views, **_summarize(network.augmented)},
             "p": network.right,
             "p_with_tta": network.augmented_right,
         }
@@ -130,7 +133,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _measured(stable: Stable) -> dict[str, Any]:
+def _summarize(stable: Stable) -> dict[str, Any]:
     return {"agreement_of_pairs": summarize(stable.agreement), "accuracy": summarize(stable.accuracy)}
 
 
@@ -140,8 +143,8 @@ def _sources_table(findings: Findings, data: Dataset) -> Table:
             data.name,
             name,
             source,
-            format_spread(stable.agreement, 3),
-            format_spread(stable.accuracy, 3),
+            format_mean(stable.agreement, 3),
+            format_mean(stable.accuracy, 3),
             str(len(stable.accuracy)),
         ]
         for name, network in findings.networks.items()
@@ -162,7 +165,7 @@ def _sources_table(findings: Findings, data: Dataset) -> Table:
 
 def _augmentation_table(findings: Findings, data: Dataset) -> Table:
     ours = [
-        [data.name, name, way, format_spread(stable.agreement, 3), format_spread(stable.accuracy, 3)]
+        [data.name, name, way, format_mean(stable.agreement, 3), format_mean(stable.accuracy, 3)]
         for name, network in findings.networks.items()
         for way, stable in (("no", network.sources[BOTH]), (f"{findings.views} views", network.augmented))
         if stable is not None
@@ -211,7 +214,7 @@ def source_finding(network: Network) -> str:
 
 
 def augmentation_finding(network: Network) -> str:
-    """What test-time augmentation changes."""
+    """What test-time augmentation changes; empty without it."""
     if network.augmented is None:
         return ""
     before, after = network.sources[BOTH], network.augmented

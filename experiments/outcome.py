@@ -21,10 +21,11 @@ class Outcome:
     """What an experiment found."""
 
     section: Section
+    """Its section of the page: claim, setting, finding and tables."""
     results: Mapping[str, Any]
     """Every number of the tables and figures, with its n and spread."""
     figures: Mapping[str, Figure] = field(default_factory=dict)
-    """The figures by file name; the section illustrates each."""
+    """Name of each figure's files -> the figure; the section has an illustration of each name."""
 
 
 def publish(
@@ -46,7 +47,7 @@ def publish(
                 "versions": provenance.versions(),
                 "git_commit": provenance.git_commit(),
                 "command": provenance.command(),
-                "device": first.attributes["execution"]["device"] if first is not None else None,
+                "device": None if first is None else first.device,
                 "results": outcome.results,
                 "section": dataclasses.asdict(outcome.section),
             },

@@ -9,7 +9,6 @@ on where they stopped, and what is finished is only drawn again.
 """
 
 import dataclasses
-import json
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ import tyro
 
 from experiments.command_line import Mistake, console, results_folder
 from jaxinfl import provenance
-from jaxinfl.report import Illustration, Section, Table, write_page
+from jaxinfl.report import Illustration, Section, Table, read_results, write_page
 from jaxinfl.units import format_seconds
 
 EXPERIMENTS = ("cifar100_subsets", "nondeterminism", "finetune_vs_retrain", "models_needed", "leave_one_out", "sweep")
@@ -31,18 +30,18 @@ EXPERIMENTS = ("cifar100_subsets", "nondeterminism", "finetune_vs_retrain", "mod
 
 @dataclass(frozen=True)
 class Config:
-    """Options."""
+    """Options of the command line."""
 
     preset: Literal["tiny", "digits", "paper"] = "digits"
-    """Preset that every experiment is run with."""
+    """Name of the preset that every experiment is run with."""
     out: Path | None = None
-    """Folder of the page and of the experiments' results; by default results/paper, or results/paper-PRESET."""
+    """Folder of the page and of the experiments' results; None takes results/paper, or results/paper-PRESET."""
     cost: bool = False
-    """Say what each would cost on this machine, and train nothing."""
+    """Print what the training of each would cost on this machine, and train nothing."""
 
 
 def main(config: Config) -> int:
-    """Run all; returns 0, or the exit status of the first experiment that failed."""
+    """Run all experiments; returns 0, or the exit status of the first one that failed."""
     try:
         chosen = results_folder(config.out)
     except Mistake as error:
@@ -66,8 +65,8 @@ def main(config: Config) -> int:
 
 
 def make_page(out: Path) -> Path:
-    """The page from the results.json of every experiment."""
-    results = {out / name: json.loads((out / name / "results.json").read_text()) for name in EXPERIMENTS}
+    """Write the page from the results of every experiment; returns its path."""
+    results = {out / name: _read_finished(out / name) for name in EXPERIMENTS}
     device = next(iter(results.values()))["device"]
     versions = ", ".join(f"{name} {version}" for name, version in provenance.versions().items())
     return write_page(
@@ -82,8 +81,15 @@ def make_page(out: Path) -> Path:
     )
 
 
+def _read_finished(folder: Path) -> dict[str, Any]:
+    found = read_results(folder)
+    if found is None:
+        raise Mistake(f"{folder} holds no results of an experiment. Run the experiment with --out {folder} first.")
+    return found
+
+
 def read_section(values: dict[str, Any]) -> Section:
-    """The section that `dataclasses.asdict` made plain."""
+    """The section whose fields results.json holds as plain values."""
     tables = [Table(**table) for table in values["tables"]]
     illustrations = [Illustration(**illustration) for illustration in values["illustrations"]]
     plain = {field.name: values[field.name] for field in dataclasses.fields(Section)}

@@ -11,7 +11,7 @@ INIT, ORDER, BOTH = "initialization", "data order", "initialization and data ord
 
 
 class Number(NamedTuple):
-    """Mean ± spread, over three seeds in the paper; an accuracy or agreement from 0 to 1."""
+    """Mean and spread of an accuracy or agreement from 0 to 1, over three seeds in the paper."""
 
     mean: float
     spread: float
@@ -28,13 +28,14 @@ class Stability(NamedTuple):
 
 
 class FineTuning(NamedTuple):
-    """A line of Table 1."""
+    """One line of Table 1."""
 
     agreement: Number
     """Agreement of fine-tuned models with retrained ones."""
     retrained: Number
+    """Test accuracy of the retrained models."""
     fine_tuned: Number
-    """Accuracies."""
+    """Test accuracy of the fine-tuned models."""
 
 
 def _stability(agreement: float, spread: float, accuracy: float, accuracy_spread: float) -> Stability:

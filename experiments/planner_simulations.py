@@ -11,7 +11,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class World(NamedTuple):
-    """What decides whether a model is right."""
+    """What decides whether a simulated model is right."""
 
     alone: Float[np.ndarray, " train"]
     """Probability to be right on a training example without training on it."""
@@ -22,7 +22,7 @@ class World(NamedTuple):
 
 
 def make_world(kind: Kind, seed: int, num_train: int = 400, num_test: int = 150) -> World:
-    """A third of the training examples is memorized to some degree; these have influence.
+    """Make a simulated world, in which a third of the training examples is memorized to some degree; these have influence.
 
     "many weak": normal effects of all of them on everything, hardly any strong. "twins": some test examples depend on one
     training example, strongly. "all alike": four influences a hard test example, all near 0.2. "heavy tails": Laplace
@@ -59,7 +59,7 @@ def make_world(kind: Kind, seed: int, num_train: int = 400, num_test: int = 150)
 def draw_run(
     world: World, num_models: int, seed: int, ratio: float = 0.7
 ) -> tuple[Bool[np.ndarray, "models train"], Bool[np.ndarray, "models train"], Bool[np.ndarray, "models test"]]:
-    """masks, train_correct and test_correct of so many models."""
+    """Draw masks, train_correct and test_correct of `num_models` simulated models."""
     rng = np.random.default_rng(seed)
     num_train = world.alone.size
     masks = np.zeros((num_models, num_train), bool)

@@ -4,7 +4,7 @@ Claim (A.3, after Kornblith et al. 2018): for DTD and Flowers learning rate and 
 logarithmically spaced learning rates between 0.001 to 1.0 and 7 logarithmically spaced weight decay to learning rate
 ratios between 1e-5 to 1e-2, as well as no weight decay". The paper does not print what the sweep found.
 
-    python -m experiments.sweep --preset digits       8x8 digits, 56 settings x 3 seeds: about under a minute, 2 cores
+    python -m experiments.sweep --preset digits       8x8 digits, 56 settings x 3 seeds: under a minute, 2 cores
     python -m experiments.sweep --preset paper        Flowers 102 at 224 pixels: a GPU
 
 All settings are trained side by side by one compiled program (`train_ensemble(overrides=...)`), on a training set from
@@ -22,40 +22,37 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
 from jaxtyping import Bool
 
-from experiments.command_line import Mistake, Options, console, describe_data, launch, load
-from experiments.ensembles import Request, carry_out
-from experiments.outcome import publish
+from experiments.command_line import PRESET, Mistake, Options
+from experiments.ensembles import Request, Runs
+from experiments.experiment import Experiment
+from experiments.outcome import Outcome
 from experiments.sweep_report import Findings, outcome
 from jaxinfl import Dataset, Ensemble, Recipe, recipes
 
 
 @dataclass(frozen=True)
 class Config(Options):
-    """Options; each preset sets them all."""
+    """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits", "paper"] = "digits"
-    """Where the defaults of the other options come from."""
-    model: str = "small_mlp"
-    """Registered name of the architecture."""
+    preset: Annotated[Literal["tiny", "digits", "paper"], PRESET] = "digits"
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
-    """How each model is trained; its learning rate and weight decay are without effect."""
+    """How each model is trained; the grid takes the place of its learning rate and weight decay."""
     learning_rates: tuple[float, ...] = tuple(float(rate) for rate in np.logspace(-3, 0, 7).round(6))
-    """Columns of the grid, rising."""
+    """Learning rates of the grid, rising."""
     decay_ratios: tuple[float, ...] = (0.0, *(float(f"{ratio:.4g}") for ratio in np.logspace(-5, -2, 7)))
-    """Rows of the grid: weight decay / learning rate, rising; 0 is no weight decay."""
+    """Ratios of weight decay to learning rate of the grid, rising; 0 is no weight decay."""
     repeats: int = 3
-    """Seeds for each cell."""
+    """Number of seeds that each setting of the grid is trained with."""
     validation_share: float = 0.2
-    """Share of the training set that is cut off to choose the setting."""
+    """Share of the training set that is held out to choose the setting by."""
     final_models: int = 10
-    """Seeds of the chosen setting, trained on all training examples and scored on the test set."""
+    """Number of models with the chosen setting, which are trained on all training examples and scored on the test set."""
 
 
 PRESETS = {
@@ -81,18 +78,6 @@ PRESETS = {
 }
 
 
-def main(config: Config) -> Path:
-    """Train or read the grid, choose, train the chosen setting, write the results; returns their directory."""
-    check(config)
-    data, out = load(config, "sweep", config.preset)
-    console.print("[bold]Appendix A.3[/bold]: which learning rate and weight decay?")
-    console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
-    findings = analyse(config, runs["grid"], runs["chosen"])
-    publish(outcome(findings, data, config.model), "sweep", config, data, out, runs)
-    return out
-
-
 def check(config: Config) -> None:
     """Raise `Mistake` for what would only be found after hours of training."""
     for option, values in (("--learning-rates", config.learning_rates), ("--decay-ratios", config.decay_ratios)):
@@ -106,8 +91,8 @@ def check(config: Config) -> None:
         raise Mistake(f"--validation-share is {config.validation_share:g}; it takes a share between 0 and 1.")
 
 
-def validation(config: Config, num_train: int) -> Bool[np.ndarray, " train"]:
-    """The training examples on which settings are compared."""
+def draw_validation(config: Config, num_train: int) -> Bool[np.ndarray, " train"]:
+    """Draw the training examples on which settings are compared."""
     size = round(config.validation_share * num_train)
     if not 1 <= size < num_train:
         raise Mistake(
@@ -124,7 +109,7 @@ def requests(config: Config, data: Dataset) -> list[Request]:
     shape = (config.repeats, len(config.decay_ratios), len(config.learning_rates))
     rate = np.broadcast_to(np.asarray(config.learning_rates), shape)
     decay = rate * np.asarray(config.decay_ratios)[:, None]
-    kept = ~validation(config, data.num_train)
+    kept = ~draw_validation(config, data.num_train)
     first, last = jax.random.split(jax.random.key(config.seed))
     # A seed is the same in all cells, so that they differ in their settings alone.
     seeds = jax.random.split(first, config.repeats)
@@ -146,7 +131,7 @@ def requests(config: Config, data: Dataset) -> list[Request]:
     )
 
     def complete(finished: Mapping[str, Ensemble]) -> Request:
-        row, column = analyse(config, finished["grid"], None).chosen
+        row, column = compare(config, finished["grid"], None).chosen
         learning_rate = config.learning_rates[column]
         recipe = dataclasses.replace(
             config.recipe, learning_rate=learning_rate, weight_decay=learning_rate * config.decay_ratios[row]
@@ -156,7 +141,12 @@ def requests(config: Config, data: Dataset) -> list[Request]:
     return [grid, dataclasses.replace(final, complete=complete)]
 
 
-def analyse(config: Config, grid: Ensemble, final: Ensemble | None) -> Findings:
+def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
+    """Which setting is best on the validation set, and what it is worth on the test set."""
+    return outcome(compare(config, runs["grid"], runs["chosen"]), data, config.model)
+
+
+def compare(config: Config, grid: Ensemble, final: Ensemble | None) -> Findings:
     """What the grid says, and the models of the chosen setting where they are trained."""
     shape = (config.repeats, len(config.decay_ratios), len(config.learning_rates))
     # The models were trained on one subset; what it leaves out is the validation set.
@@ -175,5 +165,14 @@ def analyse(config: Config, grid: Ensemble, final: Ensemble | None) -> Findings:
     return findings
 
 
+EXPERIMENT = Experiment(
+    name="sweep",
+    question="[bold]Appendix A.3[/bold]: which learning rate and weight decay?",
+    presets=PRESETS,
+    check=check,
+    requests=requests,
+    analyse=analyse,
+)
+
 if __name__ == "__main__":
-    sys.exit(launch(main, PRESETS, "sweep", __doc__))
+    sys.exit(EXPERIMENT.launch(__doc__))

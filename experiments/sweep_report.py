@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
-from jaxinfl.report import Illustration, Section, Table, format_spread, summarize
+from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,15 @@ class Findings:
     """Everything that the figure and results.json are made from."""
 
     learning_rates: tuple[float, ...]
+    """Learning rates of the grid, rising."""
     decay_ratios: tuple[float, ...]
+    """Ratios of weight decay to learning rate of the grid, rising."""
     accuracy: Float[np.ndarray, "repeats ratios rates"]
     """Accuracy on the validation set; NaN for models that diverged."""
     num_validation: int
+    """Number of examples of the validation set."""
     num_trained: int
-    """Training examples of the grid's models."""
+    """Number of training examples of the grid's models."""
     test_accuracy: Float[np.ndarray, " models"]
     """Test accuracy of the chosen setting, trained on everything, without models that diverged."""
 
@@ -32,33 +35,33 @@ class Findings:
 
     @property
     def mean(self) -> Float[np.ndarray, "ratios rates"]:
-        """Over the models that did not diverge; NaN where all did."""
+        """Mean accuracy over the models that did not diverge; NaN where all did."""
         defined = np.isfinite(self.accuracy)
         with np.errstate(invalid="ignore"):
             return np.where(defined, self.accuracy, 0).sum(axis=0) / defined.sum(axis=0)
 
     @property
     def chosen(self) -> tuple[int, int]:
-        """Row and column of the best cell; of equals the smallest learning rate, then the smallest weight decay."""
+        """Row and column of the best cell; among equal ones the smallest learning rate, then the smallest weight decay."""
         candidates = np.where(self.diverged, -np.inf, self.mean)
         column, row = np.unravel_index(candidates.T.argmax(), candidates.T.shape)
         return int(row), int(column)
 
     @property
     def standard_error(self) -> float:
-        """Binomial, of the chosen cell's accuracy on so many validation examples."""
+        """Binomial standard error of the chosen cell's accuracy on the validation set."""
         best = float(self.mean[self.chosen])
         return float(np.sqrt(best * (1 - best) / self.num_validation))
 
     @property
     def as_good(self) -> int:
-        """Other cells within a standard error of the best."""
+        """Number of other cells within a standard error of the best one."""
         usable = np.where(self.diverged, -np.inf, self.mean)
         return int((usable >= usable[self.chosen] - self.standard_error).sum()) - 1
 
 
 def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
-    """The section, its numbers and the heat map."""
+    """The experiment's section of the page, its numbers and the heat map."""
     about = f"{data.name}, {model}"
     repeats = len(findings.accuracy)
     section = Section(
@@ -86,7 +89,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
-    """Every number with its n and spread; `grid[ratio][rate]`."""
+    """Every number with its n and spread, as results.json keeps it; grids are [ratio][rate]."""
     row, column = findings.chosen
     return {
         "learning_rates": findings.learning_rates,
@@ -114,9 +117,7 @@ def _best_table(findings: Findings) -> Table:
             continue
         rate, ratio = findings.learning_rates[column], findings.decay_ratios[row]
         values = 100 * findings.accuracy[:, row, column]
-        rows.append(
-            [f"{rate:.3g}", f"{ratio:.2g}" if ratio else "none", f"{rate * ratio:.2g}", format_spread(values, 2)]
-        )
+        rows.append([f"{rate:.3g}", f"{ratio:.2g}" if ratio else "none", f"{rate * ratio:.2g}", format_mean(values, 2)])
     return Table(
         "The best settings",
         ["learning rate", "decay / rate", "weight decay", "validation accuracy (%)"],
@@ -152,7 +153,7 @@ def finding(findings: Findings) -> str:
     if findings.test_accuracy.size:
         text += (
             f" Trained with it on everything, {findings.test_accuracy.size} models are right on "
-            f"{format_spread(100 * findings.test_accuracy, 1)} % of the test examples."
+            f"{format_mean(100 * findings.test_accuracy, 1)} % of the test examples."
         )
     else:
         text += " All models trained with it on everything diverged."

@@ -12,10 +12,9 @@ rates at or below nominal; discoveries among real digits, and none or few once t
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -24,9 +23,10 @@ from rich.progress import track
 
 import jaxinfl
 from experiments import uncertainty_simulations as simulations
-from experiments.command_line import Mistake, Options, console, describe_data, launch, load, mistakes
-from experiments.ensembles import Request, carry_out
-from experiments.outcome import publish
+from experiments.command_line import PRESET, Mistake, Options, console, mistakes
+from experiments.ensembles import Request, Runs
+from experiments.experiment import Experiment
+from experiments.outcome import Outcome
 from experiments.uncertainty_report import Findings, outcome
 from jaxinfl import Dataset, Ensemble, Recipe
 from jaxinfl.statistics.multiple import FDRMethod
@@ -36,48 +36,31 @@ METHODS: tuple[FDRMethod, ...] = ("bh", "by")
 
 @dataclass(frozen=True)
 class Config(Options):
-    """Options; each preset sets them all."""
+    """Options of this experiment, besides those of all."""
 
-    preset: Literal["tiny", "digits"] = "digits"
-    """Where the defaults of the other options come from."""
-    model: str = "small_mlp"
-    """Registered name of the architecture."""
-    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
-    """How each model is trained."""
+    preset: Annotated[Literal["tiny", "digits"], PRESET] = "digits"
     num_models: int = 400
-    """Models trained on subsets of the data, for discoveries among real pairs."""
+    """Number of models that are trained on subsets of the data, for discoveries among real pairs."""
     ratio: float = 0.7
-    """Size of their subsets as a share of the training set."""
+    """Size of each model's subset, as a share of the training set."""
     sizes: tuple[int, ...] = (25, 50, 100, 200, 500, 1000, 2000)
     """Numbers of models for which coverage is simulated."""
     confidence: float = 0.95
-    """Of the intervals."""
+    """Nominal coverage of the intervals."""
     fdr: float = 0.1
-    """False discovery rate."""
+    """Nominal false discovery rate of the discoveries."""
     power: float = 0.8
-    """Power of the planned numbers of models, at level 0.05."""
+    """Power that numbers of models are planned for, at level 0.05."""
     repeats: int = 200
-    """Ensembles for each pair of probabilities (coverage), for each kind of tests and for real scores (discoveries)."""
+    """Number of simulated ensembles for each pair of probabilities (coverage) and for each kind of tests (discoveries)."""
     power_repeats: int = 20_000
-    """Ensembles for each planned number."""
+    """Number of simulated ensembles for each planned number of models."""
 
 
 PRESETS = {
     "tiny": Config(preset="tiny", recipe=Recipe(epochs=2), num_models=24, sizes=(25, 50), repeats=2, power_repeats=500),
     "digits": Config(),
 }
-
-
-def main(config: Config) -> Path:
-    """Simulate, train or read the models, write the results; returns their directory."""
-    check(config)
-    data, out = load(config, "uncertainty", config.preset)
-    console.print("[bold]Uncertainty[/bold]: are intervals, discoveries and planned numbers of models what they say?")
-    console.print(describe_data(data), markup=False)
-    runs = carry_out(requests(config, data), data, config.model, out, cost_only=config.cost, part=config.part)
-    findings = _simulate(config, runs["models"])
-    publish(outcome(findings, data, config.model), "uncertainty", config, data, out, runs)
-    return out
 
 
 def check(config: Config) -> None:
@@ -94,14 +77,20 @@ def check(config: Config) -> None:
 
 
 def requests(config: Config, data: Dataset) -> list[Request]:
-    """Models on subsets of their own."""
+    """Models that are each trained on their own subset."""
     with mistakes():
         masks = jaxinfl.draw_subsets(config.num_models, data.num_train, config.ratio, config.seed)
     keys = jax.random.split(jax.random.key(config.seed), config.num_models)
     return [Request("models", f"{config.num_models} models, each on its own subset", masks, keys, config.recipe)]
 
 
-def _simulate(config: Config, runs: Ensemble) -> Findings:
+def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
+    """Coverage, false discovery rates and power in simulations, and discoveries among the trained models."""
+    return outcome(simulate(config, runs["models"]), data, config.model)
+
+
+def simulate(config: Config, runs: Ensemble) -> Findings:
+    """Everything that the figure and results.json are made from."""
     cases = [(*pair, *design) for pair in simulations.INTERVALS for design in simulations.DESIGNS]
     covered: dict[str, dict[str, Float[np.ndarray, "sizes shares"]]] = {}
     for name, interval, ratio, uses in track(cases, "coverage", console=console, transient=True):
@@ -112,12 +101,12 @@ def _simulate(config: Config, runs: Ensemble) -> Findings:
         design = f"ratio {ratio}" + (", twice" if uses > 1 else "")
         covered.setdefault(name, {})[design] = np.stack(rows)
     others = {
-        f"subset share {share:g}, {subsets} subsets x {seeds} seeds that make {of_rest:.0%} of the rest": simulations.shares_covered(
+        f"subset share {share:g}, {subsets} subsets x {seeds} seeds that make {of_rest:.0%} of the rest": simulations.share_coverage(
             subsets, seeds, share, of_rest, 10 * config.repeats, config.seed
         )
         for subsets, seeds, share, of_rest in simulations.SHARE_DESIGNS
     } | {
-        f"LDS, {subsets} subsets, {tests} test examples, common noise {common:g}": simulations.scores_covered(
+        f"LDS, {subsets} subsets, {tests} test examples, common noise {common:g}": simulations.lds_coverage(
             subsets, tests, common, config.repeats, config.seed
         )
         for subsets, tests, common in simulations.SCORE_DESIGNS
@@ -130,7 +119,7 @@ def _simulate(config: Config, runs: Ensemble) -> Findings:
         )
     masks, correct = runs.masks[usable], runs.test_correct[usable]
     draws: dict[str, simulations.Draw] = {kind: partial(simulations.draw_tests, kind) for kind in simulations.KINDS}
-    draws["real scores, masks shuffled"] = simulations.shuffled(masks, correct)
+    draws["real scores, masks shuffled"] = simulations.shuffle_masks(masks, correct)
     rates = {}
     for kind, draw in track(draws.items(), "false discoveries", console=console, transient=True):
         for method in METHODS:
@@ -149,5 +138,14 @@ def _simulate(config: Config, runs: Ensemble) -> Findings:
     )
 
 
+EXPERIMENT = Experiment(
+    name="uncertainty",
+    question="[bold]Uncertainty[/bold]: are intervals, discoveries and planned numbers of models what they say?",
+    presets=PRESETS,
+    check=check,
+    requests=requests,
+    analyse=analyse,
+)
+
 if __name__ == "__main__":
-    sys.exit(launch(main, PRESETS, "uncertainty", __doc__))
+    sys.exit(EXPERIMENT.launch(__doc__))

@@ -20,24 +20,29 @@ class Findings:
     """Everything that the figure and results.json are made from."""
 
     sizes: tuple[int, ...]
+    """Numbers of models for which coverage was simulated."""
     coverage: Mapping[str, Mapping[str, Float[np.ndarray, "sizes shares"]]]
     """Interval -> design -> share of intervals that cover, by number of models and probability without the example."""
     others: Mapping[str, Bool[np.ndarray, " repeats"]]
     """Other 95% intervals -> whether each covers."""
     confidence: float
+    """Nominal coverage of the intervals."""
     rates: Mapping[str, Float[np.ndarray, "repeats 2"]]
     """Kind of tests and method -> share of false discoveries and number of discoveries, for each ensemble."""
     fdr: float
+    """Nominal false discovery rate."""
     powers: Mapping[str, Float[np.ndarray, " repeats"]]
     """Influence and planned number -> whether it was shown, for each ensemble."""
     power: float
+    """Power that the numbers of models were planned for."""
     real: Mapping[FDRMethod, Discoveries]
-    """By method, among the pairs of the trained models."""
+    """Method -> discoveries among the pairs of the trained models."""
     num_models: int
+    """Number of trained models that did not diverge."""
 
 
 def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
-    """The section, its numbers and its figure."""
+    """The experiment's section of the page, its numbers and its figure."""
     about = f"{data.name}, {model}"
     section = Section(
         title="Uncertainty: intervals, discoveries and planned numbers of models",
@@ -63,7 +68,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
-    """Every number of the figure with its n and spread."""
+    """Every number of the figure with its n and spread, as results.json keeps it."""
     return {
         "note": "coverage: mean and std over the probability without the example, each over all those with it.",
         "probabilities": SHARES,

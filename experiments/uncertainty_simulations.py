@@ -13,11 +13,11 @@ from jaxinfl.statistics.power import rejects
 from jaxinfl.statistics.uncertainty import IntervalMethod
 
 SHARES = np.round(np.arange(0.02, 0.99, 0.08), 2)
-"""Probabilities of being right, 0.02 to 0.98, with the example and without it."""
+"""Probabilities of being right that are simulated, 0.02 to 0.98, with the example and without it."""
 WITHIN = 0.3
 """Correlation of models on the same subset, where subsets are used twice."""
 DESIGNS = tuple((ratio, uses) for uses in (1, 2) for ratio in (0.5, 0.7))
-"""Ratio of the subsets, and models on each."""
+"""Designs of ensembles: ratio of the subsets, and number of models on each subset."""
 KINDS = (
     "0-1 scores",
     "float scores",
@@ -28,9 +28,9 @@ KINDS = (
     "rounded floats, ratio 0.9",
     "20 examples, 2000 models",
 )
-"""Of simulated tests."""
+"""Kinds of simulated tests."""
 PLANS = ((0.2, 0.5, 0.7), (0.1, 0.5, 0.7), (-0.2, 0.9, 0.7), (0.1, 0.8, 0.5), (0.3, 0.6, 0.7))
-"""Effect, base rate and ratio of planned ensembles."""
+"""Ensembles that are planned: effect, base rate and ratio."""
 INTERVALS: tuple[tuple[str, IntervalMethod], ...] = (
     ("Newcombe", "newcombe"),
     ("Agresti-Caffo", "agresti-caffo"),
@@ -39,11 +39,11 @@ INTERVALS: tuple[tuple[str, IntervalMethod], ...] = (
 """Names and methods of the intervals under trial."""
 
 SHARE_DESIGNS = tuple((subsets, seeds, share, 0.5) for subsets, seeds in ((10, 5), (50, 3)) for share in (0.1, 0.5))
-"""Subsets, shared seeds, share of the subset and what of the rest the seeds make."""
+"""Designs for the subset's share of the variance: subsets, shared seeds, true share, and the seeds' share of the rest."""
 SCORE_DESIGNS = tuple(
     (subsets, tests, common) for subsets, tests in ((20, 5), (50, 1), (100, 50)) for common in (0.0, 1.0)
 )
-"""Subsets, test examples and their common noise, for the linear datamodeling score."""
+"""Designs for the linear datamodeling score: subsets, test examples, and their common noise."""
 
 # Score values drawn at once.
 _VALUES_AT_ONCE = 2**24
@@ -56,16 +56,16 @@ def coverage(
 ) -> Float[np.ndarray, " shares"]:
     """Share of intervals that cover the true influence, by the probability without the example, over all those with it.
 
-    Of those that there are: NaN where so few subsets have none.
+    Only intervals that are defined are counted; NaN where so few subsets have none.
 
     Args:
-      num_models: in all, rounded down to a multiple of `uses`.
+      num_models: number of models in all, rounded down to a multiple of `uses`.
       ratio: share of the subsets that hold the example.
-      uses: models on each subset. With two, the subsets' own probabilities have a beta distribution about the mean.
+      uses: number of models on each subset. With two, the subsets' own probabilities have a beta distribution about the mean.
       interval: "welch" is tried on float scores: 0-1 plus normal noise of variance 1.
-      confidence: nominal.
-      repeats: ensembles for each pair of probabilities.
-      seed: of the simulation.
+      confidence: nominal coverage.
+      repeats: number of ensembles for each pair of probabilities.
+      seed: seed of the simulation.
     """
     rng = np.random.default_rng((seed, num_models, round(100 * ratio), uses))
     subsets = num_models // uses
@@ -98,7 +98,7 @@ def coverage(
 def draw_tests(
     kind: str, seed: int
 ) -> tuple[Bool[np.ndarray, "models train"], np.ndarray, Bool[np.ndarray, "train test"]]:
-    """Masks, scores and the pairs with a true influence: 40 of all, 30 of 20 x 30, none where examples are alike."""
+    """Draw masks, scores and the pairs with a true influence: 40 of all pairs, 30 of 20 x 30, none where examples are alike."""
     rng = np.random.default_rng((seed, KINDS.index(kind)))
     models, train, test, ratio = 150, 40, 30, 0.7
     if kind.endswith("ratio 0.9"):
@@ -118,7 +118,7 @@ def draw_tests(
         truth[rng.integers(0, train, test), np.arange(test)] = 0.4
     if kind.endswith("ratio 0.9"):
         # Strong effects on a latent score; a few scores lie far below the many that are equal.
-        return masks, _tied(kind, 4 * (masks - ratio) @ truth + rng.normal(size=(models, test))), truth > 0
+        return masks, _tie_scores(kind, 4 * (masks - ratio) @ truth + rng.normal(size=(models, test))), truth > 0
     # The mean influence of the others stays in the middle, so that few probabilities reach 0 or 1.
     chance = np.clip(rng.uniform(0.3, 0.9, test) + (masks - masks.mean()) @ truth, 0, 1)
     correct = rng.random(chance.shape) < chance
@@ -131,8 +131,8 @@ def draw_tests(
     return masks, correct, truth > 0
 
 
-def _tied(kind: str, latent: Float[np.ndarray, "models test"]) -> np.ndarray:
-    """Scores with many equal values."""
+def _tie_scores(kind: str, latent: Float[np.ndarray, "models test"]) -> np.ndarray:
+    """Turn latent scores into scores of which many are equal."""
     if kind.startswith("0-1"):
         return (latent > -1.9).astype(np.float32)
     if kind.startswith("saturated"):
@@ -140,7 +140,7 @@ def _tied(kind: str, latent: Float[np.ndarray, "models test"]) -> np.ndarray:
     return np.asarray(expit(1.5 + 2 * latent).round(1))
 
 
-def shares_covered(subsets: int, seeds: int, share: float, of_rest: float, repeats: int, seed: int) -> np.ndarray:
+def share_coverage(subsets: int, seeds: int, share: float, of_rest: float, repeats: int, seed: int) -> np.ndarray:
     """Whether the 95% interval of each subset share holds it; shared seeds make `of_rest` of the rest of the variance."""
     rng = np.random.default_rng((seed, subsets, seeds))
     parts = share, (1 - share) * of_rest, (1 - share) * (1 - of_rest)
@@ -150,12 +150,12 @@ def shares_covered(subsets: int, seeds: int, share: float, of_rest: float, repea
     return (found.low <= share) & (share <= found.high)
 
 
-def scores_covered(subsets: int, tests: int, common: float, repeats: int, seed: int) -> np.ndarray:
+def lds_coverage(subsets: int, tests: int, common: float, repeats: int, seed: int) -> np.ndarray:
     """Whether the 95% interval of the linear datamodeling score holds that of 10,000 subsets, for some ensembles.
 
     Args:
-      subsets: of each ensemble.
-      tests: test examples, the same for all ensembles; their scores share noise of deviation `common`, and have 0.7 of their own.
+      subsets: number of subsets of each ensemble.
+      tests: number of test examples, the same for all ensembles; their scores share noise of deviation `common`, and have 0.7 of their own.
     """
     weights = np.random.default_rng((seed, tests)).normal(size=(60, tests))
 
@@ -170,7 +170,7 @@ def scores_covered(subsets: int, tests: int, common: float, repeats: int, seed: 
     return np.array([each.low <= truth <= each.high for each in found])
 
 
-def shuffled(masks: Bool[np.ndarray, "models train"], correct: Bool[np.ndarray, "models test"]) -> Draw:
+def shuffle_masks(masks: Bool[np.ndarray, "models train"], correct: Bool[np.ndarray, "models test"]) -> Draw:
     """Real scores with the masks dealt to other models: all influence is gone, and how the tests depend on each other stays."""
 
     def draw(seed: int) -> tuple[Bool[np.ndarray, "models train"], np.ndarray, Bool[np.ndarray, "train test"]]:

@@ -9,8 +9,15 @@ import pytest
 import jaxinfl
 from experiments import estimator_comparison as comparison
 from experiments.command_line import Mistake
-from experiments.estimator_comparison import COLUMNS, ESTIMATORS, PUBLISHED, draw_models, highest, models_to_reach
-from experiments.estimators import PRESETS, check, main
+from experiments.estimator_comparison import (
+    COLUMNS,
+    ESTIMATORS,
+    PUBLISHED,
+    draw_models,
+    models_to_reach,
+    select_highest,
+)
+from experiments.estimators import EXPERIMENT, PRESETS, check
 from tests.small_experiments import check_end_to_end
 
 TINY = PRESETS["tiny"]
@@ -22,7 +29,9 @@ def test_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(comparison, "ESTIMATORS", [each for each in ESTIMATORS if each.name in names])
     config = dataclasses.replace(TINY, designs=(), sizes=(8, 24))
     runs = {"reference", "models"}
-    found = check_end_to_end(main, config, tmp_path, monkeypatch, capsys, figures={"curves", "needed"}, runs=runs)
+    found = check_end_to_end(
+        EXPERIMENT.main, config, tmp_path, monkeypatch, capsys, figures={"curves", "needed"}, runs=runs
+    )
     assert len(found["estimators"]) == 3
     (written,) = tmp_path.rglob("results.json")
     # Models for the target, as shares of the published estimator's, as shares for the same IOU, and the IOU with two references.
@@ -43,7 +52,7 @@ def test_halves_have_their_own_reference_and_cost_less():
         masks = jaxinfl.draw_subsets(24, 20, ratio)
         margin = rng.normal(size=(24, 9)).astype(np.float32)
         scores[name] = comparison.Scores(masks, masks, margin > 0, 1 / (1 + np.exp(-margin)), margin)
-    estimator, examples = comparison.of_design("complementary"), np.arange(20)
+    estimator, examples = comparison.estimator_of_design("complementary"), np.arange(20)
     own = {name: estimator(scores[name], examples) for name in ("reference", "reference_half")}
     references = comparison.References(
         own["reference"], {estimator.name: own["reference_half"]}, 0.1, examples, {"reference": 24}
@@ -82,8 +91,8 @@ def test_draws_keep_what_makes_a_design():
 
 def test_highest_takes_so_many_and_no_nan():
     values = np.array([[0.5, np.nan, 0.5], [0.9, 0.5, -1]], np.float32)
-    np.testing.assert_array_equal(highest(values, 3), [[True, False, True], [True, False, False]])
-    assert highest(values, 6).sum() == 5
+    np.testing.assert_array_equal(select_highest(values, 3), [[True, False, True], [True, False, False]])
+    assert select_highest(values, 6).sum() == 5
     assert np.isnan(comparison.overlap(np.zeros((2, 2), bool), np.zeros((2, 2), bool)))
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.command_line import Mistake
-from experiments.finetune_report import Network, finding, paper_words
-from experiments.finetune_vs_retrain import PRESETS, check, dropped, fine_tuning, last_rate, main, requests
+from experiments.finetune_report import Network, describe_paper, finding
+from experiments.finetune_vs_retrain import EXPERIMENT, PRESETS, check, draw_dropped, fine_tuning, last_rate, requests
 from jaxinfl import Ensemble, Recipe, plots, recipes
 from jaxinfl.training.run import TooManyDiverged
 from tests.small_experiments import check_end_to_end
@@ -16,7 +16,7 @@ from tests.small_experiments import check_end_to_end
 def test_end_to_end(tmp_path, monkeypatch, capsys, digits):
     runs = {f"small_mlp-{kind}" for kind in ("trained", "finetuned", "retrained")}
     config = PRESETS["tiny"]
-    results = check_end_to_end(main, config, tmp_path, monkeypatch, capsys, figures={"agreement"}, runs=runs)
+    results = check_end_to_end(EXPERIMENT.main, config, tmp_path, monkeypatch, capsys, figures={"agreement"}, runs=runs)
     numbers = results["networks"]["small_mlp"]
     sizes = {kind: number["n"] for kind, number in numbers.items()}
     assert sizes == {
@@ -26,7 +26,7 @@ def test_end_to_end(tmp_path, monkeypatch, capsys, digits):
     assert numbers["tuned_with_start"]["mean"] > numbers["retrained_with_tuned"]["mean"] > 0.5
 
     tuned = Ensemble.open(tmp_path / "results" / "small_mlp-finetuned")
-    left_out = dropped(config, digits.num_train)
+    left_out = draw_dropped(config, digits.num_train)
     assert results["dropped"] == left_out.tolist()
     # Row k * seeds + s: seed s without example k.
     for row, mask in enumerate(tuned.masks):
@@ -76,7 +76,7 @@ def test_words_follow_from_the_numbers():
 
 
 def test_the_paper_beside_its_own_seeds(digits):
-    words = paper_words(digits)
+    words = describe_paper(digits)
     assert "0.756 on CIFAR-100 with Inception (two seeds of Table 2b: 0.754)" in words
     assert "0.671 on Flowers with ResNet-18 (two seeds of Table 2b: 0.668)" in words
 
@@ -106,10 +106,10 @@ def test_mistakes(change, message):
 
 def test_too_many_left_out():
     with pytest.raises(Mistake, match="--num-dropped is 9; there are 9 training examples"):
-        dropped(dataclasses.replace(PRESETS["tiny"], num_dropped=9), 9)
+        draw_dropped(dataclasses.replace(PRESETS["tiny"], num_dropped=9), 9)
 
 
 def test_diverged_models_are_a_mistake(tmp_path):
     config = dataclasses.replace(PRESETS["tiny"], recipe=Recipe(epochs=1, learning_rate=1e6), out=tmp_path / "out")
     with pytest.raises(TooManyDiverged, match="2 of 2 finished models diverged"):
-        main(config)
+        EXPERIMENT.main(config)

@@ -7,7 +7,7 @@ import pytest
 
 import jaxinfl
 from experiments.command_line import Mistake
-from experiments.how_many_models import PRESETS, _number_to_train, _try_pilots, check, main, words
+from experiments.how_many_models import EXPERIMENT, PRESETS, check, choose_number, describe_answer, try_pilots
 from experiments.how_many_models_report import Findings, Trial, errors_of, main_finding, outcome
 from experiments.planner_simulations import draw_run, make_world
 from jaxinfl.influence import IOUCurve
@@ -26,7 +26,7 @@ def hasty(monkeypatch):
 @pytest.mark.usefixtures("hasty")
 def test_end_to_end(tmp_path, monkeypatch, capsys):
     results = check_end_to_end(
-        main, PRESETS["tiny"], tmp_path, monkeypatch, capsys, figures={"plan"}, runs={"pilot", "more"}
+        EXPERIMENT.main, PRESETS["tiny"], tmp_path, monkeypatch, capsys, figures={"plan"}, runs={"pilot", "more"}
     )
     assert results["plan"]["pilot_models"] == 50 and results["plan"]["num_models"] == [100]
     assert results["test_accuracy"]["n"] in range(100, 113) and results["seconds_per_model"] > 0
@@ -59,20 +59,21 @@ def curve(value, sizes=(400, 640, 800)):
 
 def test_words():
     assert (
-        words(planned(), 0.6) == "the text. That is 440 more models than the pilot's, about 4 min 24 s on this machine."
+        describe_answer(planned(), 0.6)
+        == "the text. That is 440 more models than the pilot's, about 4 min 24 s on this machine."
     )
-    assert words(planned(), None) == "the text. That is 440 more models than the pilot's."
-    assert words(planned(needed=150), 1.0) == "the text. The pilot has them."
-    assert words(planned("few pairs", None), 1.0) == "the text."
+    assert describe_answer(planned(), None) == "the text. That is 440 more models than the pilot's."
+    assert describe_answer(planned(needed=150), 1.0) == "the text. The pilot has them."
+    assert describe_answer(planned("few pairs", None), 1.0) == "the text."
 
 
 def test_how_many_are_trained():
     config = PRESETS["digits"]
-    assert _number_to_train(config, planned()) == 1280
-    assert _number_to_train(config, planned(needed=3000)) == 4000
-    assert _number_to_train(config, planned(needed=120)) == 400
-    assert _number_to_train(config, planned("more models", None)) == 4000
-    assert _number_to_train(dataclasses.replace(config, pilots=10), planned()) == 4000
+    assert choose_number(config, planned()) == 1280
+    assert choose_number(config, planned(needed=3000)) == 4000
+    assert choose_number(config, planned(needed=120)) == 400
+    assert choose_number(config, planned("more models", None)) == 4000
+    assert choose_number(dataclasses.replace(config, pilots=10), planned()) == 4000
 
 
 def test_errors_are_those_between_influence_0_1_and_0_3():
@@ -110,7 +111,7 @@ def test_a_pilot_is_tried_on_the_models_outside_of_it(monkeypatch):
     monkeypatch.setattr("experiments.how_many_models.KINDS", ())
     config = dataclasses.replace(PRESETS["tiny"], pilot=50, pilots=2, resamples=2, min_memorization=0.2)
     pool = draw_run(make_world("twins", 0, 60, 30), 250, 0)
-    (trials,) = _try_pilots(config, pool).values()
+    (trials,) = try_pilots(config, pool).values()
     inside = jaxinfl.plan(tuple(array[50:100] for array in pool), doublings=1, repeats=2, min_memorization=0.2)
     assert trials[1].plan.text == inside.text and (trials[1].plan.curve.iou == inside.curve.iou).all()
     assert list(trials[0].measured.num_models) == [25, 50, 100] and trials[0].measured.thresholds[-1] == 0.2

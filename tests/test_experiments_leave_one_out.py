@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from experiments.command_line import Mistake
-from experiments.leave_one_out import PRESETS, _example, check, choose, main, memorized, requests
+from experiments.leave_one_out import (
+    EXPERIMENT,
+    PRESETS,
+    check,
+    choose,
+    estimate_example,
+    requests,
+    screen_memorization,
+)
 from experiments.leave_one_out_report import Findings, finding, numbers, outcome
 from jaxinfl import Ensemble, Recipe, memorization, models_needed
 from jaxinfl.statistics import newcombe_interval, newcombe_paired_interval
@@ -21,7 +29,7 @@ TINY = PRESETS["tiny"]
 
 def test_end_to_end(tmp_path, monkeypatch, capsys, digits):
     runs = {"screening", "everything", "without"}
-    results = check_end_to_end(main, TINY, tmp_path, monkeypatch, capsys, figures={"influence"}, runs=runs)
+    results = check_end_to_end(EXPERIMENT.main, TINY, tmp_path, monkeypatch, capsys, figures={"influence"}, runs=runs)
     opened = {name: Ensemble.open(tmp_path / "results" / name) for name in runs}
     screening = opened["screening"]
     memorized_most = np.argsort(-np.nan_to_num(memorization(screening.masks, screening.train_correct), nan=-2))[:2]
@@ -43,15 +51,15 @@ def test_end_to_end(tmp_path, monkeypatch, capsys, digits):
     config = dataclasses.replace(TINY, screened_by=tmp_path / "results" / "screening", num_examples=1, paired=False)
     asked = requests(config, digits)
     assert [request.name for request in asked] == ["everything", "without"]
-    chosen = choose(config, digits, memorized(config, digits, {}))
+    chosen = choose(config, digits, screen_memorization(config, digits, {}))
     assert chosen.tolist() == [results["examples"][0]["train_index"]]
     with pytest.raises(Mistake, match="was trained on other data than toy"):
-        memorized(config, make_data(), {})
+        screen_memorization(config, make_data(), {})
 
 
 def test_named_examples(tmp_path):
     config = dataclasses.replace(TINY, examples=(7, 3), num_models=3, paired=False, out=tmp_path / "out")
-    main(config)
+    EXPERIMENT.main(config)
     assert not (tmp_path / "out" / "screening").exists()
     assert Ensemble.open(tmp_path / "out" / "without").masks.argmin(axis=1).tolist() == [7] * 3 + [3] * 3
     section = json.loads((tmp_path / "out" / "results.json").read_text())["section"]
@@ -66,7 +74,7 @@ def example(config=TINY, memorized_most=None):
     for column, (p, q) in enumerate([(90, 20), (70, 70), (100, 100), (60, 50)]):
         with_it[rng.permutation(100)[:p], column] = True
         without_it[rng.permutation(100)[:q], column] = True
-    return with_it, without_it, _example(config, 5, with_it, without_it, memorized_most)
+    return with_it, without_it, estimate_example(config, 5, with_it, without_it, memorized_most)
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -146,7 +154,7 @@ def test_examples_outside_the_training_set(digits):
 def test_diverged_models_are_a_mistake(tmp_path):
     config = dataclasses.replace(TINY, examples=(0,), recipe=Recipe(epochs=1, learning_rate=1e6), out=tmp_path / "out")
     with pytest.raises(TooManyDiverged, match="6 of 6 finished models diverged"):
-        main(config)
+        EXPERIMENT.main(config)
 
 
 def test_too_few_defined():

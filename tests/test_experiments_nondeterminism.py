@@ -7,13 +7,13 @@ import pytest
 
 from experiments import paper_numbers
 from experiments.command_line import Mistake
-from experiments.nondeterminism import PRESETS, check, keys, main, requests
+from experiments.nondeterminism import EXPERIMENT, PRESETS, check, keys, requests
 from experiments.nondeterminism_report import (
     Network,
     Stable,
     agreement_finding,
     augmentation_finding,
-    paper_words,
+    describe_paper,
     source_finding,
 )
 from experiments.paper_numbers import BOTH, INIT, ORDER, RESNET, TABLE_2, TABLE_3
@@ -26,7 +26,9 @@ FIGURES = {"figure2a", "figure4"}
 
 def test_end_to_end(tmp_path, monkeypatch, capsys):
     config = PRESETS["tiny"]
-    results = check_end_to_end(main, config, tmp_path, monkeypatch, capsys, figures=FIGURES, runs={"small_mlp", "mlp"})
+    results = check_end_to_end(
+        EXPERIMENT.main, config, tmp_path, monkeypatch, capsys, figures=FIGURES, runs={"small_mlp", "mlp"}
+    )
     assert set(results) == {"small_mlp", "mlp"}
     for network in results.values():
         assert network["control_agreement"] == 1
@@ -40,7 +42,7 @@ def test_end_to_end(tmp_path, monkeypatch, capsys):
 
     # Without TTA the same models are asked for without their weights: another folder, one figure.
     config = dataclasses.replace(config, tta=False, models=("small_mlp",), out=tmp_path / "plain")
-    main(config)
+    EXPERIMENT.main(config)
     assert not (tmp_path / "plain" / "figure4.png").exists() and (tmp_path / "plain" / "figure2a.png").exists()
 
 
@@ -81,7 +83,7 @@ def test_paper_numbers():
 
 
 def test_the_paper_in_words():
-    words = paper_words()
+    words = describe_paper()
     assert "agreement 0.95 to 0.96 on CIFAR-10 at accuracies of 0.94 to 0.95; 0.75 to 0.82 on CIFAR-100" in words
     assert words.endswith("0.52 to 0.67 on Flowers at accuracies of 0.51 to 0.54.")
 
@@ -154,4 +156,4 @@ def test_diverged_models_are_a_mistake(tmp_path):
         PRESETS["tiny"], models=("small_mlp",), recipe=Recipe(epochs=1, learning_rate=1e6), out=tmp_path / "out"
     )
     with pytest.raises(TooManyDiverged, match="11 of 11 finished models diverged"):
-        main(config)
+        EXPERIMENT.main(config)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.command_line import Mistake
-from experiments.sweep import PRESETS, check, main, requests, validation
+from experiments.sweep import EXPERIMENT, PRESETS, check, draw_validation, requests
 from experiments.sweep_report import Findings, finding, outcome
 from jaxinfl import Recipe, plots, recipes, train_ensemble
 from tests.small_experiments import check_end_to_end
@@ -27,7 +27,7 @@ def findings(accuracy, test=(0.9, 0.92)):
 
 def test_end_to_end(tmp_path, monkeypatch, capsys, digits):
     results = check_end_to_end(
-        main, PRESETS["tiny"], tmp_path, monkeypatch, capsys, figures={"sweep"}, runs={"grid", "chosen"}
+        EXPERIMENT.main, PRESETS["tiny"], tmp_path, monkeypatch, capsys, figures={"sweep"}, runs={"grid", "chosen"}
     )
     assert results["chosen"]["learning_rate"] == 0.1 and results["test_accuracy"]["n"] == 2
     cells = results["validation_accuracy"]
@@ -69,10 +69,10 @@ def test_a_cell_is_the_model_that_its_setting_trains(digits):
 
 
 def test_validation_is_cut_from_the_training_set():
-    held_out = validation(PRESETS["digits"], 1437)
-    assert held_out.sum() == 287 and (held_out == validation(PRESETS["digits"], 1437)).all()
+    held_out = draw_validation(PRESETS["digits"], 1437)
+    assert held_out.sum() == 287 and (held_out == draw_validation(PRESETS["digits"], 1437)).all()
     with pytest.raises(Mistake, match=r"--validation-share 0\.2 of 2 training examples leaves 0 to choose by"):
-        validation(PRESETS["digits"], 2)
+        draw_validation(PRESETS["digits"], 2)
 
 
 def test_choice_by_hand():
@@ -133,4 +133,4 @@ def test_mistakes(change, message):
 def test_all_diverged_is_a_mistake(tmp_path):
     config = dataclasses.replace(PRESETS["tiny"], learning_rates=(1e5,), decay_ratios=(0.0,), out=tmp_path / "out")
     with pytest.raises(Mistake, match="a model diverged in each of the 1 settings"):
-        main(config)
+        EXPERIMENT.main(config)

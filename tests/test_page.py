@@ -3,7 +3,7 @@
 import html.parser
 from pathlib import Path
 
-from jaxinfl.report import Illustration, Section, Table, format_spread, write_page
+from jaxinfl.report import Illustration, Section, Table, format_mean, write_page
 
 HOSTILE = '<script>alert("x")</script>&{{ 7 * 7 }}{% raw %}'
 
@@ -94,5 +94,5 @@ def test_folders_that_are_one_keep_their_sections(tmp_path):
 
 
 def test_spread_in_a_table():
-    assert format_spread([0.1, 0.3]) == "0.200 ± 0.141"
-    assert format_spread([0.25], 2) == "0.25" and format_spread([float("nan")]) == "none"
+    assert format_mean([0.1, 0.3]) == "0.200 ± 0.141"
+    assert format_mean([0.25], 2) == "0.25" and format_mean([float("nan")]) == "none"

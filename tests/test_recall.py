@@ -66,6 +66,15 @@ def test_only_rows_of_the_ensemble_are_predicted(saved):
     assert len(runs.predict().test_margin) == runs.num_models == 6
 
 
+@pytest.mark.parametrize("rows", [[4, 1], [False, True, False, False, True, True]])
+def test_some_of_the_models_predict(saved, rows):
+    runs = train(saved[1], "small_mlp")
+    np.testing.assert_array_equal(runs.predict(models=rows).test_margin, runs.test_margin[rows])
+    with pytest.raises(TypeError, match="rows of the ensemble"):
+        runs.predict(models=np.array([0.5]))
+    assert runs.data_fingerprint == saved[1].fingerprint and "cpu" in runs.device
+
+
 def test_what_is_not_found_is_asked_for(toy, saved, tmp_path):
     path, data = saved
     arrays = train(toy, "small_mlp", tmp_path / "arrays")

@@ -80,6 +80,6 @@ def test_shuffling_keeps_scores_and_takes_influence():
     rng = np.random.default_rng(0)
     masks = rng.random((50, 4)) < 0.5
     correct = masks.copy()
-    shuffled, kept, truth = simulations.shuffled(masks, correct)(1)
+    shuffled, kept, truth = simulations.shuffle_masks(masks, correct)(1)
     assert kept is correct and not truth.any() and (shuffled.sum(axis=0) == masks.sum(axis=0)).all()
     assert (shuffled != masks).any()

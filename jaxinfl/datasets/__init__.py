@@ -2,8 +2,8 @@
 
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.download import DatasetUnavailable
-from jaxinfl.datasets.load import load_dataset
+from jaxinfl.datasets.load import is_prepared, load_dataset
 from jaxinfl.datasets.statistics import channel_statistics
 from jaxinfl.datasets.stratified import stratified_mask
 
-__all__ = ["Dataset", "DatasetUnavailable", "channel_statistics", "load_dataset", "stratified_mask"]
+__all__ = ["Dataset", "DatasetUnavailable", "channel_statistics", "is_prepared", "load_dataset", "stratified_mask"]

@@ -96,6 +96,25 @@ def load_dataset(
     )
 
 
+def is_prepared(name: str | os.PathLike, data_dir: str | os.PathLike | None = None) -> bool:
+    """Whether `load_dataset` finds the data set on this machine, without a download.
+
+    Args:
+      name, data_dir: as in `load_dataset`. Whether a file or folder exists is not looked at: these are never downloaded.
+
+    Raises:
+      TypeError: an argument has a wrong type.
+      ValueError: an unknown name.
+    """
+    as_path(name, "name", "the name of a data set, an .npz file or an image folder")
+    folder = None if data_dir is None else as_path(data_dir, "data_dir", "a folder")
+    if _kind(name) != "tfds":
+        return True
+    from jaxinfl.datasets.tfds import is_prepared_tfds
+
+    return is_prepared_tfds(os.fspath(name), folder)
+
+
 def _kind(name: str | os.PathLike) -> str:
     if isinstance(name, str) and name == "digits":
         return "digits"

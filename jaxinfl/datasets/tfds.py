@@ -59,6 +59,15 @@ def load_tfds(
     )
 
 
+def is_prepared_tfds(name: str, data_dir: str | os.PathLike | None) -> bool:
+    """Whether a prepared copy of the TFDS data set `name` is in `data_dir`; False where TFDS is not installed."""
+    try:
+        builder = _make_builder(_import_tfds(name), name, data_dir)
+    except DatasetUnavailable:
+        return False
+    return bool(builder.is_prepared())
+
+
 class _Records:
     """The encoded images of one split; reading image i also notes `labels[i]`, so one pass gives both."""
 

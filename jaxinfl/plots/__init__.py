@@ -5,7 +5,7 @@ from jaxinfl.plots.consistency import FEW_PAIRS, consistency_figure, scores_figu
 from jaxinfl.plots.estimators import estimator_curves_figure, models_for_target_figure
 from jaxinfl.plots.gallery import pairs_gallery
 from jaxinfl.plots.intervals import Estimates, intervals_figure
-from jaxinfl.plots.planner import Predicted, pilots_figure, plan_figure
+from jaxinfl.plots.planner import pilots_figure, plan_figure
 from jaxinfl.plots.sample_size import models_needed_figure
 from jaxinfl.plots.shares import shares_figure
 from jaxinfl.plots.simulations import simulations_figure
@@ -18,7 +18,6 @@ __all__ = [
     "FEW_PAIRS",
     "STYLE",
     "Estimates",
-    "Predicted",
     "agreement_figure",
     "consistency_figure",
     "estimator_curves_figure",

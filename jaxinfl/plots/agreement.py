@@ -13,11 +13,11 @@ from jaxinfl.plots.style import STYLE
 
 
 def agreement_figure(matrices: Mapping[str, Float[np.ndarray, "models models"]], *, title: str) -> Figure:
-    """Figure 2a: how often each pair of models says the same, one matrix a network, with its numbers.
+    """Figure 2a: how often each pair of models says the same, one matrix for each network, with its numbers.
 
     Args:
-      matrices: name -> share of equal predictions; few models, so that the numbers can be read.
-      title: of the figure.
+      matrices: name of the network -> share of equal predictions of each pair of models; few, so that the numbers can be read.
+      title: title of the figure.
     """
     # The diagonal is 1 whatever the models are; the colours tell the pairs apart.
     pairs = [matrix[~np.eye(len(matrix), dtype=bool)] for matrix in matrices.values()]

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from jaxinfl.plots.style import COLOURS, STYLE, band, rising_colours
+from jaxinfl.plots.style import COLOURS, STYLE, draw_band, rising_colours
 
 FEW_PAIRS = 5
-"""An IOU that rests on fewer pairs jumps from one to the next."""
+"""Number of pairs below which thresholds are shaded: an IOU that rests on so few jumps from one pair to the next."""
 
 
 def consistency_figure(
@@ -28,23 +28,23 @@ def consistency_figure(
     """Figure 1: IOU over the influence threshold, and below it on how many pairs it rests.
 
     Args:
-      thresholds: of influence, rising.
-      num_models: models per estimate, rising, one a curve.
+      thresholds: thresholds of influence, rising.
+      num_models: numbers of models per estimate, rising, one for each curve.
       curves: IOU between estimates from disjoint subsets (left); NaN where no pair reaches the threshold.
       same_subsets: number of models per estimate -> IOU between estimates from the same subsets with other seeds
         (right), beside which the left panel's curve of that size is repeated.
-      num_pairs: pairs whose influence, estimated from all models, reaches the threshold.
-      title: of the figure: data set, model, condition.
+      num_pairs: number of pairs whose influence, estimated from all models, reaches the threshold.
+      title: title of the figure: data set, model, condition.
     """
     colours = rising_colours(len(num_models))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 4.8), layout="constrained")
         (left, right), below = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(4.5, 1))
         for size, values, colour in zip(num_models, curves, colours, strict=True):
-            band(left, thresholds, values, colour, f"{size}")
+            draw_band(left, thresholds, values, colour, f"{size}")
             if size in same_subsets:
-                band(right, thresholds, same_subsets[size], colour, f"{size}, same subsets")
-                band(right, thresholds, values, colour, f"{size}, different subsets", style=":")
+                draw_band(right, thresholds, same_subsets[size], colour, f"{size}, same subsets")
+                draw_band(right, thresholds, values, colour, f"{size}, different subsets", style=":")
         left.set_title("Different subsets")
         right.set_title("Same subsets, different seeds")
         left.set_ylabel("IOU of two estimates")
@@ -63,13 +63,13 @@ def consistency_figure(
             axes.yaxis.set_minor_locator(NullLocator())
             axes.set_xlabel("influence threshold")
         below[0].set_ylabel("pairs")
-        _legends(figure, left, right)
+        _add_legend(figure, left, right)
         figure.suptitle("\n".join(textwrap.wrap(title, 110)), fontsize=10, parse_math=False)
     return figure
 
 
-def _legends(figure: Figure, left: Axes, right: Axes) -> None:
-    """Side by side under the panels, with what the marks mean."""
+def _add_legend(figure: Figure, left: Axes, right: Axes) -> None:
+    """Draw the legend of both panels below them, with what the marks mean."""
     handles, labels = left.get_legend_handles_labels()
     more_handles, more_labels = right.get_legend_handles_labels()
     dotted = [handle for handle, label in zip(more_handles, more_labels, strict=True) if "different" in label]
@@ -105,15 +105,15 @@ def scores_figure(
     *,
     title: str,
 ) -> Figure:
-    """Figures 5 and 6: one panel a number of models, with the IOU of estimates from different scores.
+    """Figures 5 and 6: one panel for each number of models, with the IOU of estimates from different scores.
 
     Args:
-      thresholds: of influence, rising.
-      num_models: models per estimate, rising, one a column.
+      thresholds: thresholds of influence, rising.
+      num_models: numbers of models per estimate, rising, one for each column.
       between: name of the score -> IOU of two estimates from it (Figure 5, upper row).
       against_all: name of the score -> IOU of an estimate from it with the 0-1 estimate of all models (Figure 6, lower row).
-      num_pairs: pairs whose influence, estimated from 0-1 scores of all models, reaches the threshold.
-      title: of the figure.
+      num_pairs: number of pairs whose influence, estimated from 0-1 scores of all models, reaches the threshold.
+      title: title of the figure.
     """
     with matplotlib.rc_context(STYLE):
         width = 1.9 * max(len(num_models), 2) + 0.8
@@ -122,7 +122,7 @@ def scores_figure(
         for row, panels in zip(grid, (between, against_all), strict=True):
             for column, axes in enumerate(row):
                 for (name, values), colour in zip(panels.items(), COLOURS, strict=False):
-                    band(axes, thresholds, values[column], colour, name)
+                    draw_band(axes, thresholds, values[column], colour, name)
                 axes.axhline(0.7, color="#9a9a9a", linewidth=0.8, linestyle="--", zorder=0)
                 axes.set_ylim(-0.02, 1.02)
                 _shade_few(axes, thresholds, num_pairs)

@@ -23,14 +23,14 @@ def estimator_curves_figure(
     ylabel: str,
     title: str,
 ) -> Figure:
-    """One panel a reference, one line an estimator: mean over repeats, band of one standard deviation.
+    """One panel for each reference, one line for each estimator: mean over repeats, band of one standard deviation.
 
     Args:
       panels: reference -> estimator -> models (or their cost) and the agreement of each repeat, NaN where not measured. An
         estimator has the same colour in all panels, up to seven of them.
-      target: marked by a dashed line.
-      ylabel: what agreement is.
-      title: of the figure.
+      target: agreement that is wanted, marked by a dashed line.
+      ylabel: what the agreement is, beside the vertical axis.
+      title: title of the figure.
     """
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     with matplotlib.rc_context(STYLE):
@@ -40,12 +40,12 @@ def estimator_curves_figure(
         for axes, (reference, curves) in zip(row, panels.items(), strict=True):
             for name, (models, values) in curves.items():
                 place = names.index(name) % len(COLOURS)
-                _curve(axes, models, values, COLOURS[place], _MARKERS[place], name)
+                _draw_curve(axes, models, values, COLOURS[place], _MARKERS[place], name)
             axes.axhline(target, color="#9a9a9a", linewidth=0.8, linestyle="--", zorder=0)
             axes.set_title(reference)
             axes.set_xlabel("models per estimate")
             axes.set_ylim(-0.02, 1.02)
-        _log_models(row[0], np.concatenate([models for panel in panels.values() for models, _ in panel.values()]))
+        _scale_models(row[0], np.concatenate([models for panel in panels.values() for models, _ in panel.values()]))
         row[0].set_ylabel(ylabel)
         handles, labels = row[0].get_legend_handles_labels()
         note = f"line: mean, band: one standard deviation over repeats; dashed: {target:g}"
@@ -61,14 +61,14 @@ def models_for_target_figure(
     largest: float,
     title: str,
 ) -> Figure:
-    """One row an estimator: models for the target, with an interval; the first row's number and its half are marked.
+    """One row for each estimator: number of models for the target, with an interval; the first row's number and its half are marked.
 
     Args:
-      names: of the estimators; the first is the one that the others are held against.
+      names: names of the estimators; the others are compared with the first.
       panels: reference -> lowest, middle and highest number of models over the repeats: infinite where the target was not
         reached, drawn as a triangle at the right; NaN where it is not defined, left out.
-      largest: number of models up to which was measured.
-      title: of the figure.
+      largest: largest number of models that was tried.
+      title: title of the figure.
     """
     edge = 1.35 * largest
     with matplotlib.rc_context(STYLE):
@@ -96,13 +96,13 @@ def models_for_target_figure(
         row[0].set_yticks(range(len(names)), list(names))
         row[0].set_ylim(len(names) - 0.4, -0.6)
         values = np.concatenate([numbers[np.isfinite(numbers)] for numbers in panels.values()] + [np.array([largest])])
-        _log_models(row[0], values)
+        _scale_models(row[0], values)
         row[0].set_xlim(0.8 * values.min(), 1.12 * edge)
         figure.suptitle("\n".join(textwrap.wrap(title, int(12 * width))), fontsize=9.5)
     return figure
 
 
-def _curve(
+def _draw_curve(
     axes: Axes,
     models: Float[np.ndarray, " sizes"],
     values: Float[np.ndarray, "sizes repeats"],
@@ -119,8 +119,8 @@ def _curve(
         axes.fill_between(models, mean - spread, mean + spread, color=colour, alpha=0.13, linewidth=0)
 
 
-def _log_models(axes: Axes, models: Float[np.ndarray, " models"]) -> None:
-    """A logarithmic axis that names doublings."""
+def _scale_models(axes: Axes, models: Float[np.ndarray, " models"]) -> None:
+    """Make the axis of models logarithmic and label its doublings."""
     axes.set_xscale("log")
     ends = np.log2(models.min() / 50), np.log2(models.max() / 50)
     axes.xaxis.set_major_locator(

@@ -23,22 +23,30 @@ def pairs_gallery(
     title: str,
     columns: int = 3,
 ) -> Figure:
-    """Pairs of a training example and a test example, each image with its caption above, each pair with one below."""
+    """Pairs of a training example and a test example, each image with its caption above, each pair with one below.
+
+    Args:
+      train_images, test_images: the images of each pair.
+      train_captions, test_captions: captions above these images.
+      captions: caption below each pair.
+      title: title of the figure.
+      columns: number of pairs in a row.
+    """
     rows = max(1, -(-len(captions) // columns))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.9 * columns, 1.85 * rows + 0.5), layout="constrained")
         grid: Any = figure.subfigures(rows, columns, squeeze=False, wspace=0.02, hspace=0.02)
         for pair, cell in enumerate(grid.ravel()[: len(captions)]):
             left, right = cell.subplots(1, 2)
-            _image(left, train_images[pair], train_captions[pair], SEEN_COLOUR)
-            _image(right, test_images[pair], test_captions[pair], OTHER_COLOUR)
+            _draw_image(left, train_images[pair], train_captions[pair], SEEN_COLOUR)
+            _draw_image(right, test_images[pair], test_captions[pair], OTHER_COLOUR)
             cell.suptitle(captions[pair], fontsize=8.5, y=0.04, va="bottom", parse_math=False)
         heading = title if captions else f"{title}: no pair has a defined influence"
         figure.suptitle(heading, fontsize=10, parse_math=False)
     return figure
 
 
-def _image(axes: Axes, image: UInt8[np.ndarray, "h w c"], caption: str, colour: str) -> None:
+def _draw_image(axes: Axes, image: UInt8[np.ndarray, "h w c"], caption: str, colour: str) -> None:
     # Grey images: the ink of digits is bright, and dark on light prints better.
     shown = 255 - image[..., 0] if image.shape[-1] < 3 else image[..., :3]
     axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")

@@ -13,24 +13,24 @@ from jaxinfl.plots.style import COLOURS, SEEN_COLOUR, STYLE
 
 
 class Estimates(NamedTuple):
-    """One panel of `intervals_figure`, from above."""
+    """The rows of one panel of `intervals_figure`, from the top down."""
 
     labels: Sequence[str]
     value: Float[np.ndarray, " rows"]
     low: Float[np.ndarray, " rows"]
     high: Float[np.ndarray, " rows"]
     marked: Bool[np.ndarray, " rows"]
-    """Rows in another colour."""
+    """Whether a row is drawn in another colour."""
 
 
 def intervals_figure(panels: Mapping[str, Estimates], *, xlabel: str, note: str, title: str) -> Figure:
-    """One panel a training example, one line a prediction of it: estimate and interval, 0 marked.
+    """One panel for each training example, one row for each prediction: estimate and interval, 0 marked.
 
     Args:
-      panels: name -> its estimates.
+      panels: name of the panel -> its estimates.
       xlabel: what is estimated.
       note: what the intervals and the marked rows are, below the title.
-      title: of the figure.
+      title: title of the figure.
     """
     columns = min(2, max(len(panels), 1))
     rows = max(1, -(-len(panels) // columns))

@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -11,54 +10,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
+from jaxinfl.influence import IOUCurve
 from jaxinfl.plots.style import STYLE, rising_colours
+from jaxinfl.statistics import ModelPlan
 
 
-class Predicted(NamedTuple):
-    """An IOU with the ends of its interval; NaN where none is predicted."""
-
-    iou: Float[np.ndarray, "*shape"]
-    low: Float[np.ndarray, "*shape"]
-    high: Float[np.ndarray, "*shape"]
-
-
-def plan_figure(
-    thresholds: Float[np.ndarray, " thresholds"],
-    curves: Mapping[int, Predicted],
-    measured: Mapping[int, Float[np.ndarray, "repeats thresholds"]],
-    steps: Float[np.ndarray, " steps"],
-    at_threshold: Predicted,
-    measured_at: Mapping[int, Float[np.ndarray, " repeats"]],
-    *,
-    pilot: int,
-    threshold: float,
-    target: float,
-    confidence: float,
-    title: str,
-) -> Figure:
+def plan_figure(plan: ModelPlan, measured: IOUCurve, *, title: str) -> Figure:
     """Predicted curves with bands, measured IOU as points: over the threshold (left), over the number of models (right).
 
     Args:
-      thresholds: of influence, rising.
-      curves: models per estimate -> prediction [thresholds].
-      measured: models per estimate -> IOU of each split; shown where there is a prediction.
-      steps: models per estimate, rising.
-      at_threshold: prediction [steps] at `threshold`.
-      measured_at: models per estimate -> IOU of each split at `threshold`.
-      pilot: models of the pilot, marked on the right.
-      threshold, target: the influence and the IOU asked for, marked on the right.
-      confidence: of the bands.
-      title: of the figure.
+      plan: what the pilot predicts; the influence and the IOU that were asked for and the pilot's size are marked on the right.
+      measured: IOU of estimates from other models, at the thresholds of the plan and, last, at the influence asked for. On the
+        left it is shown where there is a prediction.
+      title: title of the figure.
     """
+    steps, at_threshold, pilot, threshold = plan.steps, plan.at_threshold, plan.pilot_models, plan.threshold
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.5, 4.0), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        _over_thresholds(left, thresholds, curves, measured)
+        _draw_over_thresholds(left, plan, measured)
         right.plot(steps, at_threshold.iou, color="#2f6f9f", linewidth=1.6)
         right.fill_between(steps, at_threshold.low, at_threshold.high, color="#2f6f9f", alpha=0.15, linewidth=0)
-        for size, values in measured_at.items():
-            _points(right, np.array([float(size)]), values[:, None], "#222222")
-        right.axhline(target, color="#9a9a9a", linewidth=0.8, linestyle="--", zorder=0)
+        for size, values in zip(measured.num_models, measured.values, strict=True):
+            _draw_points(right, np.array([float(size)]), values[:, -1:], "#222222")
+        right.axhline(plan.target_iou, color="#9a9a9a", linewidth=0.8, linestyle="--", zorder=0)
         right.axvline(pilot, color="#9a9a9a", linewidth=0.8, linestyle=":", zorder=0)
         right.annotate(
             "pilot", (pilot, 0.0), (3, 2), textcoords="offset points", fontsize=8, color="#6a6a6a", rotation=90
@@ -75,27 +50,25 @@ def plan_figure(
         left.set_ylabel("IOU of two estimates")
         left.set_ylim(-0.02, 1.02)
         note = (
-            f"lines and bands: predicted, {confidence:.0%} intervals of the expected IOU; points: measured, mean ± standard "
-            f"deviation over splits; dashed: IOU {target:g}"
+            f"lines and bands: predicted, {plan.confidence:.0%} intervals of the expected IOU; points: measured, mean ± standard "
+            f"deviation over splits; dashed: IOU {plan.target_iou:g}"
         )
         figure.suptitle("\n".join([*textwrap.wrap(title, 115), *textwrap.wrap(note, 140)]), fontsize=9)
     return figure
 
 
-def _over_thresholds(
-    axes: Axes,
-    thresholds: Float[np.ndarray, " thresholds"],
-    curves: Mapping[int, Predicted],
-    measured: Mapping[int, Float[np.ndarray, "repeats thresholds"]],
-) -> None:
+def _draw_over_thresholds(axes: Axes, plan: ModelPlan, measured: IOUCurve) -> None:
+    by_size = dict(zip(measured.num_models.tolist(), measured.values, strict=True))
+    sizes, thresholds = plan.num_models.tolist(), plan.thresholds
     # Side by side, so that bars do not hide each other.
-    shifts = 0.004 * (np.arange(len(curves)) - (len(curves) - 1) / 2)
-    for (size, curve), colour, shift in zip(curves.items(), rising_colours(len(curves)), shifts, strict=True):
-        axes.plot(thresholds, curve.iou, color=colour, linewidth=1.6, label=f"{size}")
-        axes.fill_between(thresholds, curve.low, curve.high, color=colour, alpha=0.1, linewidth=0)
-        told = np.isfinite(curve.iou)
-        if size in measured and told.any():
-            _points(axes, thresholds[told] + shift, measured[size][:, told], colour)
+    shifts = 0.004 * (np.arange(len(sizes)) - (len(sizes) - 1) / 2)
+    for row, (size, colour, shift) in enumerate(zip(sizes, rising_colours(len(sizes)), shifts, strict=True)):
+        iou, low, high = (part[row] for part in plan.curve)
+        axes.plot(thresholds, iou, color=colour, linewidth=1.6, label=f"{size}")
+        axes.fill_between(thresholds, low, high, color=colour, alpha=0.1, linewidth=0)
+        predicted = np.isfinite(iou)
+        if size in by_size and predicted.any():
+            _draw_points(axes, thresholds[predicted] + shift, by_size[size][:, :-1][:, predicted], colour)
     axes.set_xlabel("influence threshold")
     axes.set_title("Over the threshold")
     axes.legend(title="models per estimate", fontsize=8, title_fontsize=8, loc="lower right")
@@ -117,9 +90,9 @@ def pilots_figure(
     """Predictions of many pilots (thin lines) and the IOU that the models outside of each have (thick: its mean).
 
     Args:
-      thresholds: of influence, rising.
-      panels: row -> models per estimate, predicted IOU, measured IOU; NaN where a pilot cannot tell. One column a size.
-      title: of the figure.
+      thresholds: thresholds of influence, rising.
+      panels: name of the row -> models per estimate, predicted IOU, measured IOU; NaN where a pilot cannot tell. One column a size.
+      title: title of the figure.
     """  # fmt: skip
     with matplotlib.rc_context(STYLE):
         columns = max(len(sizes) for sizes, _, _ in panels.values())
@@ -141,10 +114,10 @@ def pilots_figure(
     return figure
 
 
-def _points(
+def _draw_points(
     axes: Axes, places: Float[np.ndarray, " places"], values: Float[np.ndarray, "repeats places"], colour: object
 ) -> None:
-    """Mean and standard deviation over the repeats that are not NaN, where there are at least two."""
+    """Draw mean and standard deviation over the repeats that are not NaN, where there are at least two."""
     defined = np.isfinite(values).sum(axis=0) > 1
     if not defined.any():
         return

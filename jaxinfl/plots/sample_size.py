@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from jaxinfl.plots.style import STYLE
 
 MOST_MODELS = 10_000
-"""Colours and axes end here: beyond lie only pairs that are nearly equal."""
+"""Number of models at which colours and axes end; only pairs that are nearly equal take more."""
 _POWERS = (1, 10, 100, 1000, 10_000)
 
 
@@ -32,22 +32,22 @@ def models_needed_figure(
     Args:
       shares: values of p and q, rising and evenly spaced.
       models: `models[i, j]` models tell `shares[i]` from `shares[j]`; infinity on the diagonal, which is left blank.
-      curves: p -> influences p - q and models needed for each, one line a p.
+      curves: p -> influences p - q and models needed for each, one line for each p.
       right: share of the models that are right on each test example.
-      num_seeds: models that `right` is a share of.
-      title: of the figure: data set, model, delta.
+      num_seeds: number of models that `right` is a share of.
+      title: title of the figure: data set, model, delta.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(12, 4.1), layout="constrained")
         left, middle, last = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
-        _heat_map(figure, left, shares, models)
-        _curves(middle, curves)
-        _histogram(last, right, num_seeds)
+        _draw_heat_map(figure, left, shares, models)
+        _draw_curves(middle, curves)
+        _draw_histogram(last, right, num_seeds)
         figure.suptitle("\n".join(textwrap.wrap(title, 140)), fontsize=10, parse_math=False)
     return figure
 
 
-def _heat_map(
+def _draw_heat_map(
     figure: Figure, axes: Axes, shares: Float[np.ndarray, " shares"], models: Float[np.ndarray, "shares shares"]
 ) -> None:
     colours = matplotlib.colormaps["viridis_r"].with_extremes(bad="#ffffff", over="#1c0228")
@@ -68,7 +68,7 @@ def _heat_map(
     axes.set_title("Models to tell p from q")
 
 
-def _curves(
+def _draw_curves(
     axes: Axes, curves: Mapping[float, tuple[Float[np.ndarray, " influences"], Float[np.ndarray, " influences"]]]
 ) -> None:
     colours = matplotlib.colormaps["plasma"](np.linspace(0.0, 0.85, max(len(curves), 1)))
@@ -85,7 +85,7 @@ def _curves(
     axes.set_title("Models by influence")
 
 
-def _histogram(axes: Axes, right: Float[np.ndarray, " test"], num_seeds: int) -> None:
+def _draw_histogram(axes: Axes, right: Float[np.ndarray, " test"], num_seeds: int) -> None:
     # One bar for each number of right models.
     number = np.bincount(np.rint(right * num_seeds).astype(np.intp), minlength=num_seeds + 1)
     axes.bar(np.arange(num_seeds + 1) / num_seeds, number, width=0.8 / num_seeds, color="#5b7083")

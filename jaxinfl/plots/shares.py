@@ -19,9 +19,9 @@ def shares_figure(
 
     Args:
       panels: name of the network -> name of the way to predict -> p of each test example.
-      num_models: models that each p is a share of; one group of bars for each number of right ones, or for each twentieth
+      num_models: number of models that each p is a share of; there is one group of bars for each number of right ones, or for each twentieth
         where there are more than 20 models.
-      title: of the figure.
+      title: title of the figure.
     """
     bins = min(num_models + 1, 21)
     with matplotlib.rc_context(STYLE):

@@ -25,18 +25,18 @@ def simulations_figure(
     *,
     title: str,
 ) -> Figure:
-    """Coverage of intervals (above), realized false discovery rates and achieved power (below), beside nominal.
+    """Coverage of intervals (above), realized false discovery rates and achieved power (below), beside their nominal values.
 
     Args:
-      num_models: rising.
+      num_models: numbers of models, rising.
       coverage: interval -> design -> share of intervals that cover, by number of models and by probability of being right
-        without the example. One panel an interval, the same designs in each.
-      confidence: nominal, marked with 2 points to either side.
+        without the example. There is one panel for each interval, with the same designs.
+      confidence: nominal coverage, marked with 2 percentage points to either side.
       false_discoveries: name of a kind of tests -> mean share of false ones and its standard error.
-      fdr: nominal.
+      fdr: nominal false discovery rate.
       power: name of an influence -> achieved power and its standard error.
-      wanted: power asked for.
-      title: of the figure.
+      wanted: power that was asked for.
+      title: title of the figure.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 7), layout="constrained")
@@ -44,7 +44,7 @@ def simulations_figure(
         above, below = halves
         panels = above.subplots(1, len(coverage), sharey=True, squeeze=False).ravel()
         for panel, (name, designs) in zip(panels, coverage.items(), strict=True):
-            _coverage(panel, num_models, designs, confidence)
+            _draw_coverage(panel, num_models, designs, confidence)
             panel.set_title(name)
         panels[0].set_ylabel(f"{confidence:.0%} intervals that cover")
         handles, labels = panels[0].get_legend_handles_labels()
@@ -53,16 +53,16 @@ def simulations_figure(
             fontsize=8, title_fontsize=8,
         )  # fmt: skip
         left, right = below.subplots(1, 2)
-        _points(left, false_discoveries, fdr, "share of false discoveries")
+        _draw_rates(left, false_discoveries, fdr, "share of false discoveries")
         left.set_title("False discovery rate")
         left.set_xlim(0, max(1.5 * fdr, *(1.1 * (mean + 2 * error) for mean, error in false_discoveries.values())))
-        _points(right, power, wanted, "achieved power")
+        _draw_rates(right, power, wanted, "achieved power")
         right.set_title("Power of the planned number")
         figure.suptitle("\n".join(textwrap.wrap(title, 130)), fontsize=10, parse_math=False)
     return figure
 
 
-def _coverage(
+def _draw_coverage(
     axes: Axes,
     num_models: Sequence[int] | Int[np.ndarray, " sizes"],
     designs: Mapping[str, Float[np.ndarray, "sizes shares"]],
@@ -89,8 +89,8 @@ def _coverage(
     axes.set_xlabel("models")
 
 
-def _points(axes: Axes, values: Mapping[str, tuple[float, float]], nominal: float, label: str) -> None:
-    """One row a name: a mean with two standard errors to either side, and the nominal value."""
+def _draw_rates(axes: Axes, values: Mapping[str, tuple[float, float]], nominal: float, label: str) -> None:
+    """Draw one row for each name: a mean with two standard errors to either side, and the nominal value."""
     rows = np.arange(len(values))[::-1]
     means, errors = (np.array([pair[part] for pair in values.values()]) for part in (0, 1))
     axes.axvline(nominal, color="#9a9a9a", linewidth=0.8, linestyle="--", zorder=0)

@@ -14,12 +14,12 @@ from jaxinfl.plots.style import COLOURS, STYLE
 def strips_figure(
     panels: Mapping[str, Mapping[str, Float[np.ndarray, " values"]]], *, ylabel: str, title: str
 ) -> Figure:
-    """One panel a network, one strip of dots a group, with mean and standard deviation.
+    """One panel for each network, one strip of dots for each group, with mean and standard deviation.
 
     Args:
       panels: name of the panel -> name of the group -> its values.
       ylabel: what the values are.
-      title: of the figure.
+      title: title of the figure.
     """
     with matplotlib.rc_context(STYLE):
         width = 4.0 * len(panels) + 0.5

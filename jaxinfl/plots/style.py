@@ -26,11 +26,11 @@ COLOURS = ("#2f6f9f", "#c8442f", "#6a994e", "#8a6bb1", "#d9a441", "#5b7083", "#4
 
 
 def rising_colours(number: int) -> np.ndarray:
-    """A colour for each of so many rising sizes, the last the darkest."""
+    """One colour for each of `number` rising sizes, the last the darkest."""
     return matplotlib.colormaps["viridis_r"](np.linspace(0.1, 0.95, number))
 
 
-def band(
+def draw_band(
     axes: Axes,
     thresholds: Float[np.ndarray, " thresholds"],
     values: Float[np.ndarray, "repeats thresholds"],
@@ -38,7 +38,7 @@ def band(
     label: str,
     style: str = "-",
 ) -> None:
-    """Mean and one sample standard deviation over repeats, where at least half of the repeats have a value."""
+    """Draw mean and one sample standard deviation over repeats, where at least half of the repeats have a value."""
     defined = np.isfinite(values)
     shown = defined.sum(axis=0) * 2 >= len(values)
     if not shown.any():

@@ -28,10 +28,10 @@ def sweep_figure(
 
     Args:
       accuracy: mean validation accuracy, 0..1; NaN where no model of the cell has one.
-      diverged: cells with a model that diverged, hatched.
-      rates, ratios: what to call the columns and rows, from left and from below.
+      diverged: whether a model of the cell diverged; such cells are hatched.
+      rates, ratios: labels of the columns from the left, and of the rows from below.
       chosen: row and column of the cell that was chosen, framed.
-      title: of the figure.
+      title: title of the figure.
     """
     with matplotlib.rc_context(STYLE):
         size = (0.72 * len(rates) + 2.6, 0.46 * len(ratios) + 1.7)
@@ -41,7 +41,7 @@ def sweep_figure(
         image = axes.imshow(defined, origin="lower", aspect="auto", cmap="viridis", interpolation="nearest")
         shades = np.ma.getdata(image.norm(defined))
         for (row, column), value in np.ndenumerate(accuracy):
-            _cell(axes, row, column, value, bool(diverged[row, column]), float(shades[row, column]))
+            _draw_cell(axes, row, column, value, bool(diverged[row, column]), float(shades[row, column]))
         row, column = chosen
         axes.add_patch(
             Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=SEEN_COLOUR, linewidth=2.4, clip_on=False)
@@ -58,7 +58,7 @@ def sweep_figure(
     return figure
 
 
-def _cell(axes: Axes, row: int, column: int, value: float, diverged: bool, shade: float) -> None:
+def _draw_cell(axes: Axes, row: int, column: int, value: float, diverged: bool, shade: float) -> None:
     if diverged:
         axes.add_patch(
             Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#8c8c8c", hatch="////", linewidth=0)

@@ -1,16 +1,17 @@
 """What an experiment leaves behind: results.json, figures, tables, and a page of all of them."""
 
 from jaxinfl.report.page import write_page
-from jaxinfl.report.results import format_spread, save_figure, summarize, write_results
+from jaxinfl.report.results import format_mean, read_results, save_figure, summarize, write_results
 from jaxinfl.report.section import Illustration, Section, Table
 
 __all__ = [
     "Illustration",
     "Section",
     "Table",
-    "summarize",
+    "format_mean",
+    "read_results",
     "save_figure",
-    "format_spread",
+    "summarize",
     "write_page",
     "write_results",
 ]

@@ -16,7 +16,7 @@ from jaxinfl.files import write_atomically
 
 
 def summarize(values: Any) -> dict[str, Any]:
-    """Return mean, spread and number of repeated measurements, as results.json keeps every number.
+    """Mean, spread and number of repeated measurements, as results.json keeps every number.
 
     Args:
       values: one number a repeat; NaN marks a repeat in which the quantity is undefined.
@@ -33,8 +33,8 @@ def summarize(values: Any) -> dict[str, Any]:
     }
 
 
-def format_spread(values: Any, digits: int = 3) -> str:
-    """Write mean ± sample standard deviation as text for a table, or "none" where no value is defined."""
+def format_mean(values: Any, digits: int = 3) -> str:
+    """Mean ± sample standard deviation for a table; "none" where no value is defined."""
     number = summarize(values)
     if number["mean"] is None:
         return "none"
@@ -51,6 +51,15 @@ def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
     path = directory / "results.json"
     write_atomically(path, (json.dumps(_simplify(results), indent=1, allow_nan=False) + "\n").encode())
     return path
+
+
+def read_results(directory: Path) -> dict[str, Any] | None:
+    """What `write_results` wrote into a directory, as JSON values; None where it wrote nothing."""
+    path = directory / "results.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 def save_figure(figure: Figure, directory: Path, name: str) -> list[Path]:

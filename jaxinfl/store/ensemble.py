@@ -88,6 +88,18 @@ class Ensemble:
         """How the run was made: data, model, recipe, execution, versions, command."""
         return self._store.attributes
 
+    @property
+    def device(self) -> str:
+        """The devices that trained the models, in words."""
+        device: str = self.attributes["execution"]["device"]
+        return device
+
+    @property
+    def data_fingerprint(self) -> str:
+        """`Dataset.fingerprint` of the data set that the models were trained on."""
+        fingerprint: str = self.attributes["identity"]["data"]["fingerprint"]
+        return fingerprint
+
     @cached_property
     def masks(self) -> Bool[np.ndarray, "models train"]:
         return self._store.read_input("masks")[self.model_index]
@@ -130,7 +142,6 @@ class Ensemble:
         """Final weights and batch-norm statistics of models trained with `keep_weights=True`.
 
         Args:
-          models: rows of this ensemble, or a bool mask [models]; all by default.
 
         Returns:
           Arrays [models, ...] in the structure that the model's own variables have; `train_ensemble(initial=...)` takes
@@ -150,7 +161,7 @@ class Ensemble:
         inputs: ArrayLike | None = None,
         targets: ArrayLike | None = None,
         *,
-        models: ArrayLike | None = None,
+        models: Sequence[int] | ArrayLike | None = None,
         views: str = "one",
         data: Any = None,
         model: Any = None,

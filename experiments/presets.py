@@ -1,0 +1,25 @@
+"""Data, network and recipe that several experiments share, said once: the first arguments of their presets.
+
+`Options` itself describes the smallest of them: 8x8 digits and small MLPs.
+"""
+
+from typing import Any
+
+from jaxinfl import Recipe, recipes
+
+CIFAR10_12K: dict[str, Any] = {
+    "data": "",
+    "train_examples": 2000,
+    "test_examples": 1000,
+    "model": "small_cnn",
+    "recipe": Recipe(epochs=8, batch_size=128, crop_padding=4, flip=True),
+}
+"""A part of 32x32 colour images that `--data` names, small enough for a laptop."""
+
+PAPER_CIFAR100: dict[str, Any] = {"data": "cifar100", "model": "small_inception", "recipe": recipes.CIFAR}
+"""CIFAR-100 with Feldman and Zhang's network, as in Appendix A.3."""
+
+
+def with_networks(setting: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The same data and recipe for an experiment that compares several networks."""
+    return {option: value for option, value in setting.items() if option != "model"} | {"models": names}
