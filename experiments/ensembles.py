@@ -16,6 +16,7 @@ import jaxinfl
 from experiments.command_line import Mistake, NothingMore, console, mistakes
 from jaxinfl import Cost, Dataset, Ensemble, ModelKeys, Recipe
 from jaxinfl.models import Variables
+from jaxinfl.training import Job, cost_of_job
 from jaxinfl.units import format_bytes, format_seconds
 
 

@@ -132,8 +132,9 @@ def training_cost(
 ) -> Cost:
     """What `train_ensemble` would cost with the same arguments on this machine: time, work, memory and disk.
 
-    Nothing is trained and nothing is written. The programs are compiled and a few steps are timed; a later call of
-    `train_ensemble` in this process finds them compiled. Overrides and initial weights do not change the cost.
+    Nothing is trained and nothing is written. The programs are compiled and a few steps are timed, at the width and with the
+    kernels that are the default here; `train_ensemble` may find faster ones. A later call in this process finds the programs
+    compiled. Overrides and initial weights do not change the cost.
 
     Args:
       run_dir: where a run may have been begun; the cost is then that of going on with it.
@@ -160,7 +161,7 @@ def cost_of_job(job: Job, run_dir: str | os.PathLike[str] | None = None, *, keep
             own = begun.attributes["identity"]
             check_same_run(own, job[: begun.attributes["num_models"]].identity, path)
             finished = int((begun.status() != ABSENT).sum())
-        return MachineChoice().machine(job, begun, len(job), finished, keep_weights=keep_weights)[1]
+        return MachineChoice(tune=False).machine(job, begun, len(job), finished, keep_weights=keep_weights)[1]
 
 
 def check_place(run_dir: Any, part: tuple[int, int] | None, num_models: int) -> Path | None:
