@@ -195,7 +195,7 @@ def _augmented(
         recipe=config.recipe,
         views=views,
         width=execution["width"],
-        conv=execution["conv"],
+        kernels=execution["kernels"],
     )
     return found.test_prediction[~found.diverged]
 

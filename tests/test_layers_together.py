@@ -11,7 +11,7 @@ from flax import nnx
 
 from jaxinfl import native
 from jaxinfl.models import build_model, conv_norm_relu, conv_relu
-from jaxinfl.models.lowering import conv_lowering
+from jaxinfl.models.layers import use_kernels
 
 pytestmark = pytest.mark.skipif(native.why_unavailable() is not None, reason=f"{native.why_unavailable()}")
 
@@ -66,13 +66,13 @@ def test_together_as_one_by_one(module, settings, train, kernel):
         logits, stats = model.apply(variables._replace(params=params), x, train=train, mask=mask)
         return jnp.sum(jnp.where(mask[:, None], logits, 0) ** 2), stats
 
-    def gradients(lowering):
-        with conv_lowering(lowering):
+    def gradients(kernels):
+        with use_kernels(kernels):
             return jax.value_and_grad(loss, has_aux=True)(variables.params, images)
 
-    for fast, plain in zip(jax.tree.leaves(gradients("native")), jax.tree.leaves(gradients("patches")), strict=True):
+    for fast, plain in zip(jax.tree.leaves(gradients("native")), jax.tree.leaves(gradients("gemm")), strict=True):
         np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-4)
-    with conv_lowering("native"):
+    with use_kernels("native"):
         traced = str(jax.make_jaxpr(loss)(variables.params, images))
     # A plain convolution whose result nobody reads is traced, and dropped by XLA.
     found = set(re.findall(r"target_name=jaxinfl_conv_(\w+)", traced))

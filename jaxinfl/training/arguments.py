@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxinfl.arguments import as_path, check_switch, is_whole, shown
 from jaxinfl.devices import own_devices
-from jaxinfl.models.lowering import ConvLowering
+from jaxinfl.models.layers import Kernels
 from jaxinfl.store import RunDirectoryError, WriteFailed
 from jaxinfl.store.failures import free_bytes
 from jaxinfl.store.run import check_zarr
@@ -84,10 +84,10 @@ def check_weights_kept(recorded: Mapping[str, Any], path: Path | None, kept: Map
 
 
 def check_execution(
-    recorded: Mapping[str, Any], path: Path | None, *, width: int | None, conv: str | None
-) -> tuple[int, ConvLowering, int]:
-    """Width, lowering and devices of a run that goes on: those it was started with, as far as they are there."""
-    for name, given in (("width", width), ("conv", conv)):
+    recorded: Mapping[str, Any], path: Path | None, *, width: int | None, kernels: str | None
+) -> tuple[int, Kernels, int]:
+    """The width, kernels and devices of a run that goes on: those it was started with, as far as they are there."""
+    for name, given in (("width", width), ("kernels", kernels)):
         if given is not None and given != recorded[name]:
             raise RunDirectoryError(
                 f"{path} belongs to another run: it differs in {name}: {recorded[name]!r} there, {given!r} now, and the "
@@ -105,5 +105,5 @@ def check_execution(
             here,
             jax.default_backend(),
         )
-        return recorded["width"], recorded["conv"], here
-    return recorded["width"], recorded["conv"], recorded["num_devices"]
+        return recorded["width"], recorded["kernels"], here
+    return recorded["width"], recorded["kernels"], recorded["num_devices"]

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, ModuleFactory, Variables
-from jaxinfl.models.lowering import ConvLowering
+from jaxinfl.models.layers import Kernels
 from jaxinfl.store import ABSENT, COMPLETE, DIVERGED, Ensemble, RunDirectoryError, RunStore, check_same_run, writing
 from jaxinfl.store.parts import (
     Rows,
@@ -34,7 +34,7 @@ from jaxinfl.training.arguments import (
     check_weights_kept,
 )
 from jaxinfl.training.cost import Cost, measured
-from jaxinfl.training.execution import choose_execution, lowerings_differ
+from jaxinfl.training.execution import choose_execution, kernels_differ
 from jaxinfl.training.interrupts import StopRequest, Watch, standing_of
 from jaxinfl.training.job import Job
 from jaxinfl.training.keys import ModelKeys
@@ -61,7 +61,7 @@ def train_ensemble(
     run_dir: str | os.PathLike[str] | None = None,
     shard_size: int | None = None,
     width: int | None = None,
-    conv: ConvLowering | None = None,
+    kernels: Kernels | None = None,
     tune: bool = True,
     overrides: Mapping[str, ArrayLike] | None = None,
     initial: Variables | None = None,
@@ -77,7 +77,7 @@ def train_ensemble(
 
     A model is a function of its own mask row and keys, the recipe and the data alone: an excluded example is never
     read, every included one is seen exactly once an epoch, and neighbours, position and shards do not matter (to the
-    bit, on one backend and number of devices, at one `width` and `conv`). The models are spread over all devices of JAX.
+    bit, on one backend and number of devices, at one `width` and `kernels`). The models are spread over all devices of JAX.
 
     Args:
       masks: bool [models, train]; `masks[t, i]` says whether model t is trained on example i. Subset sizes may differ.
@@ -94,11 +94,11 @@ def train_ensemble(
         SIGTERM save what is on the way and leave. One process at a time may write there. None keeps everything in memory.
       shard_size: models written together; by default what takes some 10 seconds. A run that exists keeps its own.
       width: models trained at once on a device (vmap); by default 1 on a CPU and 32 elsewhere.
-      conv: lowering of convolutions, "native" (there also gradients of narrow dense layers), "patches" or "stock"; by
-        default the fast one of the platform.
-      tune: in runs of minutes, time other widths, lowerings and numbers of devices first and take the fastest, if it
+      kernels: what computes convolutions, dense layers, pooling and batch norm. "native": kernels written by hand for CPUs.
+        "gemm": XLA's, with convolutions as matrix products. "xla": XLA's own alone. By default the fast ones of the platform.
+      tune: in runs of minutes, time other widths, kernels and numbers of devices first and take the fastest, if it
         beats the default by a fifth; at most 20 seconds or 5% of the run. What was found is remembered for this model,
-        recipe and kind of device. What `width` and `conv` fix stays. The run records what was taken, and why.
+        recipe and kind of device. What `width` and `kernels` fix stays. The run records what was taken, and why.
       overrides: fields of the recipe that differ from model to model, with one value a model:
         `{"learning_rate": [0.1, 0.2, ...]}`. Taken: learning_rate, weight_decay, momentum, label_smoothing. All models
         share one compiled program, in which these are numbers like any other: a model's bits are the same whatever the
@@ -140,7 +140,7 @@ def train_ensemble(
         path = check_place(run_dir, part, len(job))
         if path is not None:
             stop.standing = partial(standing_of, path, part, len(job))
-        choice = MachineChoice(width, conv, tune)
+        choice = MachineChoice(width, kernels, tune)
         run = _Run(job, choice, stop, shard_size, keep_weights, checkpoint_every, max_diverged, progress, on_cost)
         return run.ensemble(path, part)
 
@@ -229,7 +229,7 @@ class MachineChoice:
     """What a user says of how a job is to be run; the rest is searched."""
 
     width: int | None
-    conv: ConvLowering | None
+    kernels: Kernels | None
     tune: bool
 
     def machine(
@@ -244,20 +244,22 @@ class MachineChoice:
     ) -> tuple[Machine, Cost]:
         """The machine for a job, and what so many of its models cost on it, some of them `finished`.
 
-        A run that is `begun` goes on as it was started: width and lowering decide the last bits. `look` is called between
+        A run that is `begun` goes on as it was started: width and kernels decide the last bits. `look` is called between
         the steps, which take seconds.
 
         Raises:
           OutOfMemory: not even one model at a time fits.
         """
         warn_of_idle_cores()
-        width, conv, num_devices = self.width, self.conv, None
-        choice = conv is None and lowerings_differ(job.model, job.input_shape, jax.default_backend())
+        width, kernels, num_devices = self.width, self.kernels, None
+        choice = kernels is None and kernels_differ(job.model, job.input_shape, jax.default_backend())
         freedom = Freedom(width is None, choice, devices=True, most=len(job))
         if begun is not None:
             recorded = begun.attributes["execution"]
-            width, conv, num_devices = check_execution(recorded, begun.path, width=width, conv=conv)
-        execution = choose_execution(job.model, job.recipe, job.data, width=width, conv=conv, num_devices=num_devices)
+            width, kernels, num_devices = check_execution(recorded, begun.path, width=width, kernels=kernels)
+        execution = choose_execution(
+            job.model, job.recipe, job.data, width=width, kernels=kernels, num_devices=num_devices
+        )
         machine = Machine.for_job(job, execution)
         machine, cost = measured(job, machine, models, finished, keep_weights=keep_weights)
         look()

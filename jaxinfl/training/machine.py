@@ -59,7 +59,7 @@ class Machine:
                 f"{host.describe(self.devices)}: not even one {job.model.name} at a time fits in memory with batches of "
                 f"{job.recipe.batch_size}: {str(error).splitlines()[0]}. Use a smaller batch_size or images."
             ) from error
-        half = self.execution.changed(width // 2, self.execution.conv, self.execution.num_devices)
+        half = self.execution.changed(width // 2, self.execution.kernels, self.execution.num_devices)
         _log.warning(
             "Out of memory with %s models at once on a device: going on with %s. Pass width=%s to start like that.",
             width,

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from jaxinfl.arguments import check_choice
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, ModuleFactory, Variables
-from jaxinfl.models.lowering import ConvLowering
+from jaxinfl.models.layers import Kernels
 from jaxinfl.training.execution import choose_execution
 from jaxinfl.training.job import Job, check_subsets
 from jaxinfl.training.loop import Work, as_rows, finished_shards
@@ -44,7 +44,7 @@ def predict(
     recipe: Recipe,
     views: Views = "one",
     width: int | None = None,
-    conv: ConvLowering | None = None,
+    kernels: Kernels | None = None,
     allow: Collection[str] = (),
 ) -> Predictions:
     """Predictions and margins of trained models on all training and test examples, over all devices of JAX.
@@ -61,10 +61,10 @@ def predict(
         1/16 of its side, at least 1 pixel: the center (the image itself) and the four corners; with `resized_crop` it is of
         that size, from the image itself. Take "five" where a mirror image means something else, as with digits.
       allow: as in `train_ensemble`.
-      width, conv: as in `train_ensemble`; a run's own are in `Ensemble.attributes["execution"]`.
+      width, kernels: as in `train_ensemble`; a run's own are in `Ensemble.attributes["execution"]`.
 
     Returns:
-      With one view, the numbers that the run itself recorded: equal to the bit with its data, recipe, width, conv, kind and
+      With one view, the numbers that the run itself recorded: equal to the bit with its data, recipe, width, kernels, kind and
       number of devices. Memory: the weights once more.
 
     Raises:
@@ -77,7 +77,7 @@ def predict(
     keys = jax.random.split(jax.random.key(0), len(check_subsets(masks, data)))
     job = Job.checked(masks, keys, data, model, recipe, overrides=None, initial=weights, allow=allow, source="weights")
     with nan_is_an_answer():
-        machine = Machine.for_job(job, choose_execution(job.model, recipe, data, width=width, conv=conv), views)
+        machine = Machine.for_job(job, choose_execution(job.model, recipe, data, width=width, kernels=kernels), views)
         with TrainingProgress(len(job), 0, shown=False) as bar:
             ((_, (scores, _)),) = finished_shards(Work(job, machine, None), [slice(0, len(job))], bar)
     rows, diverged = as_rows(scores, data.num_train)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Int
 from jaxinfl.datasets import Dataset
 from jaxinfl.datasets.dataset import joined
 from jaxinfl.models import Model
-from jaxinfl.models.lowering import conv_lowering
+from jaxinfl.models.layers import use_kernels
 from jaxinfl.training.execution import Execution
 from jaxinfl.training.keys import ModelKeys
 from jaxinfl.training.recipe import Recipe
@@ -108,7 +108,7 @@ def _over_models(execution: Execution, function: Callable[..., Any], *arrays: An
     """The function of one model mapped over those of a device."""
     # width 1 without vmap: a vmapped GEMM over one model is a batched GEMM, which XLA's CPU code runs slower.
     # The context reaches the trace, which happens inside `lax.map`.
-    with conv_lowering(execution.conv):
+    with use_kernels(execution.kernels):
         if execution.width == 1:
             return jax.lax.map(lambda xs: function(*xs), arrays)
         return jax.lax.map(lambda xs: function(*xs), arrays, batch_size=execution.width)

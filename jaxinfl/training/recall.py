@@ -102,7 +102,7 @@ def predict_again(
         recipe=recall_recipe(about),
         views=views,
         width=execution["width"],
-        conv=execution["conv"],
+        kernels=execution["kernels"],
     )
 
 

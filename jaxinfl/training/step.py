@@ -210,7 +210,7 @@ def _gradient(
     images = _normalized(recipe, state, take_views(data.images, index, views, recipe))
     labels = data.labels.at[index].get(mode="promise_in_bounds")
 
-    # To multiply by: see `MaskedBatchNorm`'s `_share`.
+    # To multiply by: see `_share` in `models/layers/norm.py`.
     inverse = 1 / count
 
     def loss(params: PyTree[Array]) -> tuple[Array, tuple[Array, PyTree[Array]]]:

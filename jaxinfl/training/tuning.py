@@ -1,6 +1,6 @@
 """Which way of running a step is the fastest on the machine at hand: a few ways timed, the fastest taken and remembered.
 
-A way is a width (models at once on a device), a lowering of convolutions and a number of devices. They change the last
+A way is a width (models at once on a device), a kind of kernels and a number of devices. They change the last
 bits of the models, so noise must not choose between them: the platform's own way stays unless another is faster by
 `WORTH_IT`, and what was found for a model and recipe on a kind of device is kept in a file that later runs read.
 """
@@ -23,7 +23,7 @@ from jaxinfl.arguments import cache_folder
 from jaxinfl.datasets import Dataset
 from jaxinfl.devices import own_devices
 from jaxinfl.models import Model
-from jaxinfl.models.lowering import ConvLowering
+from jaxinfl.models.layers import Kernels
 from jaxinfl.training.cost import Cost, measured, time_step
 from jaxinfl.training.execution import Execution
 from jaxinfl.training.job import Job
@@ -45,7 +45,7 @@ class Freedom:
     """What tuning may change: what the user has not fixed."""
 
     width: bool
-    conv: bool
+    kernels: bool
     devices: bool
     """Only virtual devices, of which fewer than all may be faster where two share a core."""
     most: int
@@ -96,28 +96,28 @@ class Search:
         self.seconds[own], self.seconds[fastest] = map(min, zip(*again, strict=True))
 
 
-_LOWERINGS: dict[str, tuple[ConvLowering, ...]] = {"cpu": ("native", "patches"), "gpu": ("patches", "stock")}
-"""Worth a try; on CPUs "stock" is ten times slower."""
+_KERNELS: dict[str, tuple[Kernels, ...]] = {"cpu": ("native", "gemm"), "gpu": ("gemm", "xla")}
+"""The kernels that are worth a try on each platform; on CPUs "xla" is ten times slower."""
 
 
 def _neighbours(way: Execution, own: Execution, freedom: Freedom) -> Iterator[Execution]:
     """Ways that differ from one in one respect, as changes of the platform's own: each has one number of lanes."""
-    if freedom.conv:
-        for conv in _LOWERINGS.get(way.platform, ()):
-            if conv != "native" or native.why_unavailable() is None:
-                yield own.changed(way.width, conv, way.num_devices)
+    if freedom.kernels:
+        for kernels in _KERNELS.get(way.platform, ()):
+            if kernels != "native" or native.why_unavailable() is None:
+                yield own.changed(way.width, kernels, way.num_devices)
     if freedom.width:
         if 2 * way.width * way.num_devices <= freedom.most:
-            yield own.changed(2 * way.width, way.conv, way.num_devices)
+            yield own.changed(2 * way.width, way.kernels, way.num_devices)
         if way.width > 1:
-            yield own.changed(way.width // 2, way.conv, way.num_devices)
+            yield own.changed(way.width // 2, way.kernels, way.num_devices)
     if freedom.devices and way.platform == "cpu" and way.num_devices > 1:
-        yield own.changed(way.width, way.conv, way.num_devices // 2)
+        yield own.changed(way.width, way.kernels, way.num_devices // 2)
 
 
 def _name(way: Execution, own: Execution) -> str:
     """Words for what a way differs in from the platform's own."""
-    parts: list[str] = [way.conv] if way.conv != own.conv else []
+    parts: list[str] = [way.kernels] if way.kernels != own.kernels else []
     parts += [f"width {way.width}"] if way.width != own.width else []
     parts += [f"{way.num_devices} devices"] if way.num_devices != own.num_devices else []
     return " ".join(parts) or "the default"
@@ -141,7 +141,7 @@ class Notebook:
             "device": own_devices()[0].device_kind,
             "default": dataclasses.asdict(dataclasses.replace(default, reason="")),
             "native": native.why_unavailable() is None if default.platform == "cpu" else None,
-            "freedom": [freedom.width, freedom.conv, freedom.devices],
+            "freedom": [freedom.width, freedom.kernels, freedom.devices],
             "model": model.fingerprint,
             "recipe": recipe.to_dict(),
             "shapes": [data.num_train, data.num_test, *data.image_shape],

@@ -16,8 +16,8 @@ Views = Literal["one", "five", "ten"]
 """The image as it is evaluated; five crops of it; these and their mirror images."""
 
 
-def view_margin(height: int, width: int) -> int:
-    """Pixels by which a corner crop is shifted: 1/16 of the shorter side, at least 1 (2 for 32 pixels)."""
+def view_padding(height: int, width: int) -> int:
+    """Pixels of black on each side of an image for its corner crops: 1/16 of the shorter side, at least 1 (2 for 32 pixels)."""
     return max(1, min(height, width) // 16)
 
 
@@ -44,7 +44,7 @@ def mean_logits(
 
     Five crops, the center and the corners, all of the size that the network takes. Where it takes the central part of a
     larger image (`Recipe.resized_crop`), corners are the image's own. Elsewhere they are those of the image padded
-    with black by `view_margin`, and the center is the image itself: TTAch's crops, smaller than the image, would have to be
+    with black by `view_padding` pixels, and the center is the image itself: TTAch's crops, smaller than the image, would have to be
     padded or resized for a network that takes one size, and crops of a padded image are what training with
     `Recipe.crop_padding` shows it too.
 
@@ -55,8 +55,8 @@ def mean_logits(
         return apply(center)
     source = images
     if recipe.resized_crop is None:
-        margin = view_margin(images.shape[1], images.shape[2])
-        source = jnp.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+        padding = view_padding(images.shape[1], images.shape[2])
+        source = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     down, right = (source.shape[axis] - center.shape[axis] for axis in (1, 2))
     corners, mirrored = view_windows(down, right, views)
 
@@ -71,4 +71,4 @@ def mean_logits(
     return total / len(corners)
 
 
-__all__ = ["Views", "mean_logits", "view_margin", "view_windows"]
+__all__ = ["Views", "mean_logits", "view_padding", "view_windows"]
