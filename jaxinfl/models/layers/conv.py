@@ -82,15 +82,19 @@ def read_convolution(conv: nnx.Conv, x: Array) -> Convolution | None:
     """What `conv(x)` is to the native kernels; None where they do not compute it.
 
     Not theirs are other kernels in the context, other dtypes than float32, images without a batch axis or of other than two
-    dimensions, groups, dilation, masked kernels, padding that crops, and layers that are not jaxinfl's `Conv`.
+    dimensions, groups, dilation, padding that crops, what Flax refuses, and layers that are not jaxinfl's `Conv`.
     """
     if not isinstance(conv, Conv) or x.ndim != 4 or len(conv.kernel_size) != 2:
         return None
     dilated = _pair(conv.input_dilation) != (1, 1) or _pair(conv.kernel_dilation) != (1, 1)
-    if dilated or conv.feature_group_count != 1 or conv.mask is not None or conv.preferred_element_type is not None:
+    if dilated or conv.feature_group_count != 1 or conv.preferred_element_type is not None:
         return None
-    bias = None if conv.bias is None else conv.bias[...]
-    images, kernel, bias = conv.promote_dtype((x, conv.kernel[...], bias), dtype=conv.dtype)
+    kernel, bias = conv.kernel[...], None if conv.bias is None else conv.bias[...]
+    if conv.mask is not None:
+        if conv.mask.shape != kernel.shape:
+            return None
+        kernel *= conv.mask
+    images, kernel, bias = conv.promote_dtype((x, kernel, bias), dtype=conv.dtype)
     if not uses_native(images, kernel):
         return None
     strides, padding = _pair(conv.strides), canonicalize_padding(conv.padding, 2)
