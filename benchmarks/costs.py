@@ -16,11 +16,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxinfl import Recipe
 from jaxinfl.models import Model
-from jaxinfl.models.lowering import conv_lowering
+from jaxinfl.models.layers import Kernels, use_kernels
 from jaxinfl.training.programs import EVALUATION_BATCH
 from jaxinfl.training.step import DeviceData, Keys, Scores, State, Training, _update, evaluate, start
-
-Lowering = Literal["patches", "stock"]
 
 _PRODUCTS = ("dot_general", "conv_general_dilated")
 
@@ -59,12 +57,12 @@ def step_cost(model: Model, recipe: Recipe, image_shape: tuple[int, int, int]) -
     _, state, _ = _shapes(model, recipe, image_shape, recipe.batch_size)
     # Read and written once each; the gradients are read once more than the products, which write them, have counted.
     update = 2 * _bytes(state) + _bytes(state.variables.params)
-    return _cost(lambda recipe, conv: _step(model, recipe, image_shape, conv), recipe, update)
+    return _cost(lambda recipe, kernels: _step(model, recipe, image_shape, kernels), recipe, update)
 
 
 def evaluation_cost(model: Model, recipe: Recipe, image_shape: tuple[int, int, int]) -> Cost:
     """Work of the forward pass, predictions and margins of `EVALUATION_BATCH` examples."""
-    return _cost(lambda recipe, conv: _evaluation(model, recipe, image_shape, conv), recipe, 0)
+    return _cost(lambda recipe, kernels: _evaluation(model, recipe, image_shape, kernels), recipe, 0)
 
 
 def product_bytes(jaxpr: Jaxpr) -> int:
@@ -86,37 +84,37 @@ def product_bytes(jaxpr: Jaxpr) -> int:
     return total
 
 
-def _cost(program: Callable[[Recipe, Lowering], Program], recipe: Recipe, update: int) -> Cost:
-    patches = program(recipe, "patches")
-    lowered = jax.jit(patches.function).lower(*patches.arguments)
+def _cost(program: Callable[[Recipe, Kernels], Program], recipe: Recipe, update: int) -> Cost:
+    gemm = program(recipe, "gemm")
+    lowered = jax.jit(gemm.function).lower(*gemm.arguments)
     counted: Any = lowered.cost_analysis()
     compiled: Any = lowered.compile().cost_analysis()
 
     def least(dtype: Literal["float32", "bfloat16"]) -> float:
-        stock = program(dataclasses.replace(recipe, compute_dtype=dtype), "stock")
-        return update + product_bytes(jax.make_jaxpr(stock.function)(*stock.arguments).jaxpr)
+        xla = program(dataclasses.replace(recipe, compute_dtype=dtype), "xla")
+        return update + product_bytes(jax.make_jaxpr(xla.function)(*xla.arguments).jaxpr)
 
     return Cost(float(counted["flops"]), least("float32"), least("bfloat16"), float(compiled["bytes accessed"]))
 
 
-def _step(model: Model, recipe: Recipe, image_shape: tuple[int, int, int], conv: Lowering) -> Program:
+def _step(model: Model, recipe: Recipe, image_shape: tuple[int, int, int], kernels: Kernels) -> Program:
     data, state, key = _shapes(model, recipe, image_shape, recipe.batch_size)
 
-    # A function of its own for each lowering: JAX keeps traces by function, and the lowering is no argument.
+    # A function of its own for each kind of kernels: JAX keeps traces by function, and the kernels are no argument.
     def step(data: DeviceData, state: State, index: Any, counted: Any, key: Any, rate: Any) -> State:
-        with conv_lowering(conv):
+        with use_kernels(kernels):
             return _update(Training(model, recipe), data, state, index, counted, key, rate)
 
     index, counted = (jax.ShapeDtypeStruct((recipe.batch_size,), dtype) for dtype in (jnp.int32, jnp.bool_))
     return Program(step, (data, state, index, counted, key, jax.ShapeDtypeStruct((), jnp.float32)))
 
 
-def _evaluation(model: Model, recipe: Recipe, image_shape: tuple[int, int, int], conv: Lowering) -> Program:
+def _evaluation(model: Model, recipe: Recipe, image_shape: tuple[int, int, int], kernels: Kernels) -> Program:
     data, state, _ = _shapes(model, recipe, image_shape, EVALUATION_BATCH)
     once = jnp.int32(1)  # a value, not traced: the loop over batches then has a known number of passes
 
     def evaluation(data: DeviceData, state: State) -> Scores:
-        with conv_lowering(conv):
+        with use_kernels(kernels):
             return evaluate(Training(model, recipe), data, state, once, EVALUATION_BATCH)
 
     return Program(evaluation, (data, state))

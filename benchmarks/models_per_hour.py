@@ -31,8 +31,8 @@ import jaxinfl
 from benchmarks.compare import interleaved, report
 from benchmarks.models_per_hour_summary import (
     GEMM,
+    GEMM_KERNELS,
     OURS,
-    PATCHES,
     PYTORCH,
     TRAINING,
     VMAP_STEP,
@@ -130,8 +130,8 @@ def contenders(
         found[OURS] = partial(_whole_calls, config, network, data, model)
     ours = OurTraining(network, data, model)
     found[TRAINING] = steps_per_second(ours, config.seconds)
-    if network.strides and ours.conv != "patches":
-        found[PATCHES] = steps_per_second(OurTraining(network, data, model, conv="patches"), config.seconds)
+    if network.strides and ours.kernels != "gemm":
+        found[GEMM_KERNELS] = steps_per_second(OurTraining(network, data, model, kernels="gemm"), config.seconds)
     # A slow step is a call of its own.
     looped = StockTrainer(network, data, models=network.vmapped, looped=1 if network.strides else 16)
     stepped = StockTrainer(network, data, models=network.vmapped)
@@ -162,9 +162,9 @@ def _whole_calls(config: Config, network: Network, data: Dataset, model: Model) 
 class OurTraining:
     """The compiled program with which `train_ensemble` trains one group of models, without evaluation."""
 
-    def __init__(self, network: Network, data: Dataset, model: Model, *, conv: Literal["patches"] | None = None):
-        execution = choose_execution(model, network.recipe, data, conv=conv)
-        self.conv, self.steps = execution.conv, float(execution.group * network.steps(data.num_train))
+    def __init__(self, network: Network, data: Dataset, model: Model, *, kernels: Literal["gemm"] | None = None):
+        execution = choose_execution(model, network.recipe, data, kernels=kernels)
+        self.kernels, self.steps = execution.kernels, float(execution.group * network.steps(data.num_train))
         self._programs = build_programs(Training(model, network.recipe), execution, tuple(jax.devices()))
         self._data = self._programs.place_data(data)
         self._whole = make_segment(0, network.epochs)

@@ -12,7 +12,7 @@ from benchmarks.record import console, write_json
 
 OURS = "jaxinfl"
 TRAINING = "jaxinfl, training only"
-PATCHES = "jaxinfl, training, patches"
+GEMM_KERNELS = "jaxinfl, training, gemm kernels"
 VMAP_TRAINING = "jax.vmap of training"
 VMAP_STEP = "jax.vmap of a step"
 PYTORCH = "PyTorch"

@@ -10,8 +10,8 @@ from flax import nnx
 
 from jaxinfl import native
 from jaxinfl.models import build_model
-from jaxinfl.models.dense import dot_general
-from jaxinfl.models.lowering import conv_lowering
+from jaxinfl.models.layers import use_kernels
+from jaxinfl.models.layers.dense import dot_general
 
 pytestmark = pytest.mark.skipif(native.why_unavailable() is not None, reason=f"{native.why_unavailable()}")
 
@@ -27,7 +27,7 @@ def normal(seed, *shape):
 )
 def test_product_and_gradients_equal_the_definition(batch, inputs, outputs):
     images, kernel, grad = normal(0, batch, inputs), normal(1, inputs, outputs), normal(2, batch, outputs)
-    with conv_lowering("native"):
+    with use_kernels("native"):
         result, gradients = jax.vjp(lambda x, w: dot_general(x, w, PLAIN), images, kernel)
         found = (result, *gradients(grad))
     x, w, g = (np.asarray(array, np.float64) for array in (images, kernel, grad))
@@ -39,7 +39,7 @@ def test_members_of_a_vmap_do_not_meet():
     images, kernels = normal(0, 3, 9, 5), normal(1, 3, 5, 4)
 
     def gradient(x, w):
-        with conv_lowering("native"):
+        with use_kernels("native"):
             return jax.grad(lambda w: jnp.sum(jnp.sin(dot_general(x, w, PLAIN))))(w)
 
     mapped = jax.jit(jax.vmap(gradient))(images, kernels)
@@ -48,7 +48,7 @@ def test_members_of_a_vmap_do_not_meet():
 
 
 @pytest.mark.parametrize(
-    ("lowering", "outputs", "inner", "settings", "by_hand"),
+    ("kernels", "outputs", "inner", "settings", "native_grad"),
     [
         ("native", 10, (), {}, True),
         ("native", 128, (), {}, True),
@@ -56,11 +56,11 @@ def test_members_of_a_vmap_do_not_meet():
         ("native", 10, (2,), {}, False),
         ("native", 10, (), {"dtype": jnp.bfloat16}, False),
         ("native", 10, (), {"precision": "highest"}, False),
-        ("patches", 10, (), {}, False),
-        ("stock", 10, (), {}, False),
+        ("gemm", 10, (), {}, False),
+        ("xla", 10, (), {}, False),
     ],
 )
-def test_only_narrow_float32_matrices_of_the_native_lowering(lowering, outputs, inner, settings, by_hand):
+def test_only_narrow_float32_matrices_go_to_the_native_kernels(kernels, outputs, inner, settings, native_grad):
     class Net(nnx.Module):
         def __init__(self, rngs):
             self.dense = nnx.Linear(8, outputs, rngs=rngs, **settings)
@@ -75,6 +75,6 @@ def test_only_narrow_float32_matrices_of_the_native_lowering(lowering, outputs, 
     def loss(params):
         return jnp.sum(model.apply(variables._replace(params=params), jnp.ones((6, 8 * size, 1, 1)), train=True)[0])
 
-    with conv_lowering(lowering):
+    with use_kernels(kernels):
         traced = str(jax.make_jaxpr(jax.grad(loss))(variables.params))
-    assert ("jaxinfl_dense_kernel_grad" in traced) is by_hand
+    assert ("jaxinfl_dense_kernel_grad" in traced) is native_grad

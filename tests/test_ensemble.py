@@ -75,8 +75,10 @@ def test_vmapped_equals_one_by_one(toy, base):
     np.testing.assert_allclose(train(subsets(), keys_of(6), toy, width=4).test_margin, base.test_margin, atol=2e-3)
 
 
-def test_patches_equal_stock_convolutions(toy, base):
-    np.testing.assert_allclose(train(subsets(), keys_of(6), toy, conv="stock").test_margin, base.test_margin, atol=2e-3)
+def test_gemm_kernels_equal_xlas(toy, base):
+    np.testing.assert_allclose(
+        train(subsets(), keys_of(6), toy, kernels="xla").test_margin, base.test_margin, atol=2e-3
+    )
 
 
 def test_each_source_of_randomness_can_be_held(toy):

@@ -40,7 +40,7 @@ def test_a_finished_model_for_other_classes_is_refused(toy):
         ({"recipe": Recipe(normalization=((0.5, 0.2),) * 3)}, ValueError, "names 3 channels; toy has 1"),
         ({"model": lambda rngs: nnx.Linear(1, 2, rngs=rngs)}, ValueError, "must return one logit a class"),
         ({"width": 0}, ValueError, "width is 0"),
-        ({"conv": "fft"}, ValueError, "conv is 'fft'"),
+        ({"kernels": "fft"}, ValueError, "kernels is 'fft'"),
         ({"shard_size": 1.5}, ValueError, "shard_size is 1.5"),
         ({"part": 2}, TypeError, r"part is 2 \(int\); it takes two whole numbers, \(1, 4\) for the first quarter"),
         ({"part": (1, 7), "run_dir": "x"}, ValueError, r"part is \(1, 7\).* at most one part for each of the 6 models"),

@@ -47,7 +47,7 @@ def test_compiled_programs_are_kept(tmp_path):
     if native.why_unavailable() is None:  # the hand-written kernels need not be compiled again
         kernels = cache / "jaxinfl" / "native"
         kernels.mkdir(parents=True)
-        shutil.copy(library._compiled(), kernels)
+        shutil.copy(library._find_or_compile(), kernels)
 
     def start(name: str) -> list[str]:
         done = run("-c", START, str(tmp_path / name), **environment)

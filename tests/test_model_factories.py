@@ -23,6 +23,13 @@ class WithWidth(Dense):
         super().__init__(rngs)
 
 
+class WithDepth(Dense):
+    """A partial of it may leave a parameter out behind the one that it fills in."""
+
+    def __init__(self, rngs, width, depth=2):
+        super().__init__(rngs)
+
+
 class WithoutDefault(Dense):
     def __init__(self, width, *, rngs):
         super().__init__(rngs)
@@ -30,7 +37,13 @@ class WithoutDefault(Dense):
 
 @pytest.mark.parametrize(
     "factory",
-    [KeywordOnly, WithWidth, functools.partial(WithoutDefault, 8), functools.partial(WithoutDefault, width=8)],
+    [
+        KeywordOnly,
+        WithWidth,
+        functools.partial(WithoutDefault, 8),
+        functools.partial(WithoutDefault, width=8),
+        functools.partial(WithDepth, width=8),
+    ],
 )
 def test_rngs_by_keyword_is_taken(factory):
     expected = build(Dense).init(jax.random.key(3)).params["first"]["kernel"]

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxinfl.models import MLP, SmallCNN, Variables, WithAuxiliary, build_model, model_from_nnx
-from jaxinfl.models.conv import conv_general_dilated
-from jaxinfl.models.lowering import conv_lowering
+from jaxinfl.models.layers import use_kernels
+from jaxinfl.models.layers.conv import conv_general_dilated
 from tests import reference
 
 SHAPE = (8, 8, 1)
@@ -67,30 +67,30 @@ def test_patches_equal_the_definition_forwards_and_backwards(height, width, chan
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_patches_equal_stock_convolution_and_its_gradients(stride):
+def test_gemm_kernels_equal_xlas_convolution_and_its_gradients(stride):
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.standard_normal((2, 8, 8, 3)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 3, 4)), jnp.float32)
 
-    def loss(lowering, images, kernel):
-        with conv_lowering(lowering):
+    def loss(kernels, images, kernel):
+        with use_kernels(kernels):
             out = conv_general_dilated(images, kernel, (stride, stride), "SAME", dimension_numbers=NHWC)
         return jnp.sum(jnp.sin(out))
 
-    got, expected = (jax.value_and_grad(loss, (1, 2))(lowering, images, kernel) for lowering in ("patches", "stock"))
+    got, expected = (jax.value_and_grad(loss, (1, 2))(kernels, images, kernel) for kernels in ("gemm", "xla"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, expected)
 
 
-def test_what_a_gemm_does_not_cover_goes_to_the_stock_convolution():
+def test_what_a_gemm_does_not_cover_goes_to_xlas_convolution():
     images, kernel = jnp.ones((1, 6, 6, 4)), jnp.ones((3, 3, 2, 4))
     got = conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=NHWC, feature_group_count=2)
     assert got.shape == (1, 6, 6, 4) and float(got[0, 3, 3, 0]) == 18
 
 
-def test_unknown_lowering():
+def test_unknown_kernels():
     with (
-        pytest.raises(ValueError, match="'fft' is unknown; choose one of native, patches, stock"),
-        conv_lowering("fft"),
+        pytest.raises(ValueError, match="kernels is 'fft'; it takes one of 'native', 'gemm', 'xla'"),
+        use_kernels("fft"),
     ):
         pass
 
@@ -234,12 +234,12 @@ def test_an_auxiliary_head_speaks_in_training_alone():
 
 
 def test_plain_modules_get_the_fast_convolution(plain):
-    def traced(lowering):
+    def traced(kernels):
         variables = plain.init(jax.random.key(0))
-        with conv_lowering(lowering):
+        with use_kernels(kernels):
             return str(jax.make_jaxpr(lambda v: plain.apply(v, images(2), train=False))(variables))
 
-    assert "conv_general_dilated" in traced("stock") and "conv_general_dilated" not in traced("patches")
+    assert "conv_general_dilated" in traced("xla") and "conv_general_dilated" not in traced("gemm")
 
 
 def test_batch_norm_equals_flax():

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from jaxinfl import Recipe, load_dataset, native
 from jaxinfl.models import build_model
-from jaxinfl.models.lowering import default_lowering
-from jaxinfl.models.normalize import normalize, relu_of_normalized_conv
+from jaxinfl.models.layers import default_kernels
+from jaxinfl.models.layers.norm import normalize, relu_of_normalized_conv
 from jaxinfl.native import library
 from jaxinfl.training.machine import choose_execution
 
@@ -158,8 +158,8 @@ def test_sums_over_all_positions_of_a_channel(shape):
         np.testing.assert_allclose(products, expected, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize("by_hand", [False, pytest.param(True, marks=needs_compiler)])
-def test_gradient_of_batch_norm_is_that_of_its_definition(by_hand):
+@pytest.mark.parametrize("native_sums", [False, pytest.param(True, marks=needs_compiler)])
+def test_gradient_of_batch_norm_is_that_of_its_definition(native_sums):
     x, scale, bias = 2 + normal(0, 6, 3, 3, 5), 1 + normal(1, 5), normal(2, 5)
     counted = jnp.array([True, True, False, True, True, False])
     weight = normal(3, *x.shape)
@@ -172,7 +172,7 @@ def test_gradient_of_batch_norm_is_that_of_its_definition(by_hand):
         return jnp.sum(weight * (standard * scale.reshape(shape) + bias.reshape(shape)))
 
     def ours(x, scale, bias):
-        return jnp.sum(weight * normalize(x, counted, scale, bias, 1e-5, by_hand)[0])
+        return jnp.sum(weight * normalize(x, counted, scale, bias, 1e-5, native_sums)[0])
 
     expected = jax.value_and_grad(definition, (0, 1, 2))(x, scale, bias)
     result = jax.value_and_grad(ours, (0, 1, 2))(x, scale, bias)
@@ -233,19 +233,19 @@ def test_an_image_that_does_not_count_moves_no_other_through_a_normalized_convol
 
 
 @needs_compiler
-def test_compiled_once_and_kept(tmp_path, monkeypatch):
+def test_find_or_compile_once_and_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = library._compiled()
+    first = library._find_or_compile()
     assert first.is_relative_to(tmp_path)
     written = first.stat().st_mtime_ns
-    assert library._compiled() == first and first.stat().st_mtime_ns == written
+    assert library._find_or_compile() == first and first.stat().st_mtime_ns == written
     assert [path.name for path in first.parent.iterdir()] == [first.name]
 
 
 def test_no_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler --fast")
     with pytest.raises(native.NativeUnavailable, match="no-such-compiler is not there"):
-        library._compiled()
+        library._find_or_compile()
 
 
 def test_a_compiler_that_fails(tmp_path, monkeypatch):
@@ -255,18 +255,18 @@ def test_a_compiler_that_fails(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", str(compiler))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(native.NativeUnavailable, match=r"failed: x.cpp:1: error: boom"):
-        library._compiled()
+        library._find_or_compile()
 
 
-def test_without_kernels_patches_are_taken_and_native_is_refused(monkeypatch):
+def test_without_a_compiler_gemm_kernels_are_taken_and_native_ones_refused(monkeypatch):
     monkeypatch.setattr(native, "why_unavailable", lambda: "no C++ compiler")
-    assert default_lowering("cpu") == "patches"
+    assert default_kernels("cpu") == "gemm"
     data = load_dataset("digits")
     model = build_model("small_cnn", image_shape=data.image_shape, num_classes=data.num_classes)
     chosen = choose_execution(model, Recipe(), data)
-    assert (chosen.conv, chosen.reason) == ("patches", "no hand-written kernels: no C++ compiler")
-    with pytest.raises(ValueError, match=r"conv is 'native'.*cannot be used here: no C\+\+ compiler"):
-        choose_execution(model, Recipe(), data, conv="native")
+    assert (chosen.kernels, chosen.reason) == ("gemm", "no hand-written kernels: no C++ compiler")
+    with pytest.raises(ValueError, match=r"kernels is 'native'.*cannot be used here: no C\+\+ compiler"):
+        choose_execution(model, Recipe(), data, kernels="native")
 
 
 def test_a_folder_of_others_is_not_trusted(tmp_path):
@@ -299,14 +299,14 @@ def test_a_call_that_does_not_fit_is_an_error():
 def test_prepared_in_the_background(monkeypatch):
     """`prepare` returns before the compiler does, and `load` waits for it."""
     begun, may_end = threading.Event(), threading.Event()
-    path = library._compiled()
+    path = library._find_or_compile()
 
     def compiled():
         begun.set()
         assert may_end.wait(60)
         return path
 
-    monkeypatch.setattr(library, "_compiled", compiled)
+    monkeypatch.setattr(library, "_find_or_compile", compiled)
     library._compilation.cache_clear()
     library.prepare()
     assert begun.wait(60)

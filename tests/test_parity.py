@@ -25,8 +25,7 @@ from flax import nnx
 
 from jaxinfl import Recipe, native
 from jaxinfl.models import InceptionV3, ResNet18, SmallInception, Variables, model_from_nnx
-from jaxinfl.models.lowering import conv_lowering
-from jaxinfl.models.pool import max_pool
+from jaxinfl.models.layers import max_pool, use_kernels
 from jaxinfl.training import step
 from tests.from_torchvision import as_defined, params_of, stats_of
 
@@ -43,7 +42,7 @@ NETWORKS = {
     "small_inception": ((32, 32, 3), SmallInception),
 }
 BATCH = 4
-LOWERING = "patches" if native.why_unavailable() else "native"
+KERNELS = "gemm" if native.why_unavailable() else "native"
 
 
 class TorchSmallInception(torch.nn.Module):
@@ -146,7 +145,7 @@ def as_torch(images):
 
 
 def report(name, mode, errors, bounds=None):
-    print(f"\n{name:16} {mode:5} ({LOWERING}): " + ", ".join(f"{what} {value:.1e}" for what, value in errors.items()))
+    print(f"\n{name:16} {mode:5} ({KERNELS}): " + ", ".join(f"{what} {value:.1e}" for what, value in errors.items()))
     for what, value in errors.items():
         assert value < TOLERANCE or value < (bounds or {}).get(what, 0.0), what
 
@@ -156,7 +155,7 @@ def test_evaluation(network):
     theirs.eval()
     with torch.no_grad():
         truth = theirs(as_torch(images)).numpy()
-    with conv_lowering(LOWERING):
+    with use_kernels(KERNELS):
         logits, _ = jax.jit(partial(model.apply, train=False))(carried(ours, theirs), jnp.asarray(images))
     report(name, "eval", {"logits": error(logits, truth)})
 
@@ -190,7 +189,7 @@ class Sides:
 
         self.patch.setattr(jax.nn, "relu", recording_relu)
         for module in ("resnet", "inception_v3"):
-            self.patch.setattr(f"jaxinfl.models.{module}.max_pool", recording_max_pool)
+            self.patch.setattr(f"jaxinfl.models.networks.{module}.max_pool", recording_max_pool)
         return self.recorded
 
     def follow(self, recorded):
@@ -229,7 +228,7 @@ def test_training(network, monkeypatch):
         loss = step._total_loss(output, targets, counted, Recipe()) / BATCH
         return loss, (jax.tree.leaves(output), stats, recorded)
 
-    with conv_lowering(LOWERING):
+    with use_kernels(KERNELS):
         values, grads = jax.jit(jax.value_and_grad(objective, has_aux=True))(variables.params)
     value, (logits, stats, recorded) = values
     single = copy.deepcopy(theirs).float()

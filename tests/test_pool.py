@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinfl.models.lowering import conv_lowering
-from jaxinfl.models.pool import avg_pool, global_mean, max_pool
+from jaxinfl.models.layers import use_kernels
+from jaxinfl.models.layers.pool import avg_pool, global_mean, max_pool
 
 
 def definition(x, grad, window, stride, padding, kind):
@@ -74,15 +74,15 @@ def test_members_of_a_vmap_do_not_meet(pool):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 5), (7, 3)])
-@pytest.mark.parametrize("lowering", ["native", "patches"])
-def test_mean_over_all_positions_and_its_gradient(lowering, size):
+@pytest.mark.parametrize("kernels", ["native", "gemm"])
+def test_mean_over_all_positions_and_its_gradient(kernels, size):
     rng = np.random.default_rng(0)
     x, grad = rng.standard_normal((3, *size, 5)).astype(np.float32), rng.standard_normal((3, 5)).astype(np.float32)
-    with conv_lowering(lowering):
+    with use_kernels(kernels):
         got, pullback = jax.vjp(global_mean, jnp.asarray(x))
         (gradient,) = pullback(jnp.asarray(grad))
         # XLA's reduction is what the hand-written one is there to avoid.
-        assert ("reduce_sum" in str(jax.make_jaxpr(lambda x: global_mean(x))(x))) is (lowering == "patches")
+        assert ("reduce_sum" in str(jax.make_jaxpr(lambda x: global_mean(x))(x))) is (kernels == "gemm")
     np.testing.assert_allclose(got, x.mean((1, 2), np.float64), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(gradient, np.broadcast_to(grad[:, None, None] / np.prod(size), x.shape), rtol=1e-6)
 
@@ -91,7 +91,7 @@ def test_a_mean_of_bfloat16_is_summed_in_float32():
     x = jnp.full((1, 3, 3, 1), 1.0, jnp.bfloat16).at[0, 0, 0, 0].set(256)
     # 256 + 1 is 256 in bfloat16.
     assert float(avg_pool(x, 3, stride=1)[0, 0, 0, 0]) == float(jnp.bfloat16(264 / 9))
-    with conv_lowering("native"):
+    with use_kernels("native"):
         assert float(global_mean(x)[0, 0]) == float(jnp.bfloat16(264 / 9))
 
 

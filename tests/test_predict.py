@@ -10,7 +10,7 @@ import pytest
 import jaxinfl
 from jaxinfl import Recipe, predict, train_ensemble
 from jaxinfl.models import SmallCNN, build_model
-from jaxinfl.training.views import corner_shift, mean_logits, view_windows
+from jaxinfl.training.views import mean_logits, view_padding, view_windows
 from tests.conftest import make_data
 
 MASKS = np.stack([np.random.default_rng(row).permutation(40) < 20 + row for row in range(5)])
@@ -104,13 +104,13 @@ def test_stored_images_are_cropped_at_their_own_corners():
 
 def test_windows_stay_in_the_padded_image():
     for height, width in ((8, 8), (9, 12), (32, 32), (224, 299)):
-        margin = corner_shift(height, width)
-        corners, mirrored = view_windows(2 * margin, 2 * margin, "ten")
-        assert margin >= 1 and corners.min() == 0 and corners.max() == 2 * margin
+        padding = view_padding(height, width)
+        corners, mirrored = view_windows(2 * padding, 2 * padding, "ten")
+        assert padding >= 1 and corners.min() == 0 and corners.max() == 2 * padding
         assert len({(*corner, flip) for corner, flip in zip(corners.tolist(), mirrored, strict=True)}) == 10
-        assert [margin, margin] in corners[:5].tolist() and mirrored.sum() == 5
+        assert [padding, padding] in corners[:5].tolist() and mirrored.sum() == 5
     assert view_windows(32, 33, "five")[0].tolist() == [[0, 0], [0, 33], [32, 33], [32, 0], [16, 16]]
-    assert [corner_shift(side, side) for side in (8, 31, 32, 224)] == [1, 1, 2, 14]
+    assert [view_padding(side, side) for side in (8, 31, 32, 224)] == [1, 1, 2, 14]
 
 
 def test_views_of_kept_weights_are_means_of_logits(toy, runs):

@@ -14,8 +14,8 @@ from jaxinfl.training.machine import OutOfMemory, choose_execution
 from jaxinfl.training.programs import Execution
 from jaxinfl.training.tuning import Freedom, Search, SearchRecord
 
-OWN = Execution("gpu", num_devices=2, lanes=1, width=32, conv="patches")
-ALL = Freedom(width=True, conv=True, devices=True, most=10_000)
+OWN = Execution("gpu", num_devices=2, lanes=1, width=32, kernels="gemm")
+ALL = Freedom(width=True, kernels=True, devices=True, most=10_000)
 RECIPE = Recipe(epochs=1, batch_size=8)
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -35,8 +35,8 @@ def search(cost, freedom=ALL, own=OWN, budget=1e9):
 
 
 def test_the_fastest_way_is_found_step_by_step():
-    found = search(lambda way: abs(math.log2(way.width) - 8) + (1 if way.conv == "stock" else 3))
-    assert (found.best.width, found.best.conv, found.complete) == (256, "stock", True)
+    found = search(lambda way: abs(math.log2(way.width) - 8) + (1 if way.kernels == "xla" else 3))
+    assert (found.best.width, found.best.kernels, found.complete) == (256, "xla", True)
     assert found.best.reason.startswith(f"of {len(found.seconds)} ways timed; the default takes 6.00 times as long")
 
 
@@ -59,18 +59,18 @@ def test_a_busy_moment_does_not_choose():
 
 
 def test_what_is_fixed_stays():
-    found = search(lambda way: 1 / way.width, Freedom(width=False, conv=True, devices=True, most=10_000))
+    found = search(lambda way: 1 / way.width, Freedom(width=False, kernels=True, devices=True, most=10_000))
     assert {way.width for way in found.seconds} == {32}
-    found = search(lambda way: 1 / way.width, Freedom(width=True, conv=False, devices=True, most=10_000))
-    assert {way.conv for way in found.seconds} == {"patches"}
+    found = search(lambda way: 1 / way.width, Freedom(width=True, kernels=False, devices=True, most=10_000))
+    assert {way.kernels for way in found.seconds} == {"gemm"}
     # A group wider than the run would be padded.
-    found = search(lambda way: 1 / way.width, Freedom(width=True, conv=False, devices=True, most=150))
+    found = search(lambda way: 1 / way.width, Freedom(width=True, kernels=False, devices=True, most=150))
     assert max(way.width for way in found.seconds) == 64
 
 
 def test_virtual_devices_may_be_too_many():
-    own = Execution("cpu", num_devices=4, lanes=8, width=1, conv="patches")
-    freedom = Freedom(width=True, conv=False, devices=True, most=1000)
+    own = Execution("cpu", num_devices=4, lanes=8, width=1, kernels="gemm")
+    freedom = Freedom(width=True, kernels=False, devices=True, most=1000)
     found = search(lambda way: way.num_devices + way.width, freedom, own)
     assert (found.best.num_devices, found.best.width, found.best.lanes) == (1, 1, 8)
 
@@ -185,4 +185,4 @@ def test_other_failures_are_passed_on(toy, monkeypatch):
 def test_a_way_changed_into_itself_is_the_same(toy):
     model = build_model("mlp", image_shape=(8, 8, 1), num_classes=3)
     execution = choose_execution(model, RECIPE, toy)
-    assert execution.change(execution.width, execution.conv, execution.num_devices) == execution
+    assert execution.change(execution.width, execution.kernels, execution.num_devices) == execution

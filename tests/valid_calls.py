@@ -234,16 +234,16 @@ _arrays = {"train_images": data.train_images, "train_labels": data.train_labels,
 _array_kinds = {"train_images": IMAGES, "train_labels": LABELS, "test_images": IMAGES, "test_labels": LABELS,
                 "class_names": NAMES, "name": PATH.but(escape=constant("a\x1b[2J"), none=constant(None))}  # fmt: skip
 _run = {"masks": masks, "keys": keys, "data": data, "model": "small_mlp", "recipe": jaxinfl.Recipe(), "run_dir": None,
-        "shard_size": 2, "width": 1, "conv": "patches", "tune": True, "overrides": None, "initial": None, "keep_weights": False,
+        "shard_size": 2, "width": 1, "kernels": "gemm", "tune": True, "overrides": None, "initial": None, "keep_weights": False,
         "progress": False, "on_cost": None}  # fmt: skip
 _run_kinds = {
     "masks": MASKS, "keys": KEYS, "data": NOTHING_ELSE, "model": NETWORK, "recipe": NOTHING_ELSE.but("none"), "run_dir": PATH,
-    "shard_size": whole(1).but("none"), "width": whole(1, 2**16).but("none"), "conv": CHOICE.but("none"), "tune": SWITCH,
+    "shard_size": whole(1).but("none"), "width": whole(1, 2**16).but("none"), "kernels": CHOICE.but("none"), "tune": SWITCH,
     "overrides": OVERRIDES, "initial": NOTHING_ELSE.but("none"), "keep_weights": SWITCH, "progress": SWITCH,
     "on_cost": NOTHING_ELSE.but("none", "function", "type"),
 }  # fmt: skip
 _costs = ("masks", "keys", "data", "model", "recipe", "run_dir", "keep_weights")
-_again = {name: _run[name] for name in ("masks", "data", "model", "recipe", "conv")}
+_again = {name: _run[name] for name in ("masks", "data", "model", "recipe", "kernels")}
 _again_kinds = {name: _run_kinds[name] for name in _again} | {
     "recipe": NOTHING_ELSE,
     "weights": NOTHING_ELSE,

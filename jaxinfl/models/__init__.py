@@ -1,4 +1,4 @@
-"""Models as pairs of pure functions; the registered names and what `train_ensemble(model=...)` makes of its argument."""
+"""Models as pairs of pure functions: the registered ones, and what `train_ensemble(model=...)` makes of its argument."""
 
 from collections.abc import Callable, Collection
 from functools import lru_cache, partial
@@ -6,18 +6,13 @@ from functools import lru_cache, partial
 import jax
 from flax import nnx
 
-from jaxinfl.models.bias import conv_relu
 from jaxinfl.models.checks import check_output
 from jaxinfl.models.factory import import_factory
 from jaxinfl.models.from_nnx import assemble, model_from_nnx
-from jaxinfl.models.inception_v3 import InceptionV3
-from jaxinfl.models.mlp import MLP
+from jaxinfl.models.layers import conv_norm_relu, conv_relu
 from jaxinfl.models.model import Model, Output, Variables, WithAuxiliary
 from jaxinfl.models.module import ModuleFactory
-from jaxinfl.models.norm import conv_norm_relu
-from jaxinfl.models.resnet import ResNet18
-from jaxinfl.models.small_cnn import SmallCNN
-from jaxinfl.models.small_inception import SmallInception
+from jaxinfl.models.networks import MLP, InceptionV3, ResNet18, SmallCNN, SmallInception
 
 REGISTRY: dict[str, Callable[..., nnx.Module]] = {
     "mlp": MLP,
@@ -38,18 +33,18 @@ def build_model(
     num_classes: int,
     allow: Collection[str] = (),
 ) -> Model:
-    """The `Model` for images of one shape.
+    """Build the `Model` for images of one shape.
 
     Args:
       model: a name in `REGISTRY`, a callable `rngs -> nnx.Module`, or a finished `Model`.
       image_shape: (h, w, c).
       num_classes: number of classes.
-      allow: what a callable may do that is refused otherwise; see `model_from_nnx`.
+      allow: the checks that a callable may fail; see `model_from_nnx`.
 
     Raises:
-      ValueError: an unknown name; images that the architecture cannot take; logits of the wrong shape; whatever
-        `model_from_nnx` refuses.
-      TypeError: neither name nor callable.
+      ValueError: the name is unknown, the architecture cannot take these images, or the logits have the wrong shape; and
+        whatever `model_from_nnx` refuses.
+      TypeError: `model` is neither a name nor a callable.
     """
     if isinstance(model, Model):
         variables = jax.eval_shape(model.init, jax.random.key(0))
@@ -61,14 +56,14 @@ def build_model(
                 f"model {model!r} is not registered. Registered are {', '.join(sorted(REGISTRY))}; "
                 "any callable `rngs -> flax.nnx.Module` is taken too."
             )
-        return _registered(model, tuple(image_shape), num_classes)
+        return _build_registered(model, tuple(image_shape), num_classes)
     return model_from_nnx(model, image_shape=image_shape, num_classes=num_classes, allow=allow)
 
 
 # Cached, so that a second ensemble in one process finds the programs compiled for the first. A user's callable is not:
 # what it closes over may have changed.
 @lru_cache
-def _registered(name: str, image_shape: tuple[int, int, int], num_classes: int) -> Model:
+def _build_registered(name: str, image_shape: tuple[int, int, int], num_classes: int) -> Model:
     def factory(rngs: nnx.Rngs) -> nnx.Module:
         return REGISTRY[name](image_shape, num_classes, rngs=rngs)
 
@@ -79,7 +74,7 @@ def _registered(name: str, image_shape: tuple[int, int, int], num_classes: int) 
 
 
 def find_factory(name: str) -> str | ModuleFactory | None:
-    """The model that a run was made with, by the name that it recorded: registered, importable, or None."""
+    """Find the model of a run by the name that it recorded: a registered name, an importable callable, or None."""
     return name if name in REGISTRY else import_factory(name)
 
 

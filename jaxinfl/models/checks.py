@@ -16,19 +16,19 @@ from jaxtyping import Array
 from jaxinfl.arguments import shown
 from jaxinfl.models.dependence import Dependence, trace_dependence
 from jaxinfl.models.dependence_rules import BOTH_EXAMPLES, DRAWN, FIRST_EXAMPLE, KEY, SECOND_EXAMPLE, union
+from jaxinfl.models.layers.context import use_running_averages
 from jaxinfl.models.model import Apply, Variables
-from jaxinfl.models.norm import batch_norm_by_averages
 
 _log = logging.getLogger("jaxinfl")
 
 COUPLED_EXAMPLES, SAME_WEIGHTS = "coupled_examples", "same_weights"
 ALLOWED = (COUPLED_EXAMPLES, SAME_WEIGHTS)
-"""What may be allowed to a model: outputs for an example that depend on others in its batch; random weights that are the
-same in every model of an ensemble."""
+"""The words that `allow` takes: outputs for an example may depend on others in its batch; random weights may be the same in
+every model of an ensemble."""
 
 
 def check_allow(allow: Collection[str]) -> frozenset[str]:
-    """The words of `allow`.
+    """Return the words of `allow` as a set.
 
     Raises:
       TypeError, ValueError: it is no collection, or holds other words than `ALLOWED`.
@@ -138,7 +138,7 @@ def check_examples_apart(
         if any((head[0] & SECOND_EXAMPLE).any() or (head[1] & FIRST_EXAMPLE).any() for head in heads):
             change = _largest_change(apply, variables, image_shape, train)
             if change != 0:
-                raise ValueError(_coupled(name, train, change, found))
+                raise ValueError(_coupling_error(name, train, change, found))
         drawn = union(heads)
         if train:
             _warn_of_training(name, drawn, union(stats), has_dropout)
@@ -151,14 +151,14 @@ def check_examples_apart(
 def _forward_dependence(
     apply: Apply, variables: Variables, image_shape: tuple[int, int, int], train: bool
 ) -> tuple[Dependence, int]:
-    """What the forward pass of two examples depends on: the outputs, whose number is returned too, and the statistics.
+    """What the outputs and the statistics of the forward pass of two examples depend on, and how many outputs there are.
 
     In training batch norm goes by its running averages, so that what is left of coupling is not its own.
     """
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
 
     def forward(variables: Variables, images: Array, key: Array) -> Any:
-        with batch_norm_by_averages() if train else contextlib.nullcontext():
+        with use_running_averages() if train else contextlib.nullcontext():
             return apply(variables, images, train=train, key=key)
 
     traced, (output, _) = jax.make_jaxpr(forward, return_shape=True)(variables, images, jax.random.key(0))
@@ -196,22 +196,22 @@ change is lost in it."""
 
 
 def _largest_change(apply: Apply, variables: Variables, image_shape: tuple[int, int, int], train: bool) -> float:
-    """How far the outputs for one example move when the other one of its batch is replaced; 0 where not one bit does."""
+    """How far the outputs for one example move when the other one of its batch is replaced; 0 where no bit changes."""
     rng = np.random.default_rng(0)
 
     @jax.jit
     def forward(variables: Variables, images: Array) -> list[Array]:
-        with batch_norm_by_averages() if train else contextlib.nullcontext():
+        with use_running_averages() if train else contextlib.nullcontext():
             return jax.tree.leaves(apply(variables, images, train=train, key=jax.random.key(0))[0])
 
     # Weights of 0, as many networks begin with, would hide it.
-    def anything(leaf: Any) -> np.ndarray:
+    def draw_weights(leaf: Any) -> np.ndarray:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return np.zeros(leaf.shape, leaf.dtype)
         inputs = max(1, math.prod(leaf.shape[:-1]))
         return np.abs(rng.normal(0.5, 0.5, leaf.shape) / math.sqrt(inputs)).astype(leaf.dtype)
 
-    values = jax.tree.map(anything, variables)
+    values = jax.tree.map(draw_weights, variables)
     images = rng.normal(size=(2, *image_shape)).astype(np.float32)
     for scale in _SCALES:
         scaled = jax.tree.map(lambda leaf, by=scale: (leaf * by).astype(leaf.dtype), values)
@@ -234,7 +234,7 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(difference.max()) if np.isfinite(difference).all() else math.inf
 
 
-def _coupled(name: str, train: bool, change: float, found: Dependence) -> str:
+def _coupling_error(name: str, train: bool, change: float, found: Dependence) -> str:
     mode = "training" if train else "evaluation"
     where = f" The examples meet at {found.meeting}." if found.meeting else ""
     why = (

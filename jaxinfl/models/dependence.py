@@ -1,4 +1,4 @@
-"""Which inputs each number of a traced function may depend on, told from its program without running it.
+"""Which inputs each number of a traced function may depend on, read from its program without running it.
 
 Every number carries a set of sources, the bits of a uint8, and each operation hands on the union of the sets that it
 reads. Reading the program finds what running it misses: examples that meet behind a factor that is 0 when training
@@ -34,7 +34,7 @@ _MOST_TURNS = 64
 
 @dataclass
 class Dependence:
-    """What is known of a traced function."""
+    """The sources of all numbers that a traced function returns."""
 
     outputs: list[Sources]
     """The sources of every number of each output."""
@@ -77,7 +77,7 @@ class _Walk:
             self._within.append(eqn)
             found = self._apply(eqn, read_here)
             self._within.pop()
-            if self.meeting is None and _mixed(found) and not _mixed(read_here):
+            if self.meeting is None and _has_both(found) and not _has_both(read_here):
                 # JAX traces its own functions once, so that what lies inside them names the line of their first call.
                 self.meeting = f"{eqn.primitive.name}{_line_of([*self._within, eqn][0])}"
             known |= zip(eqn.outvars, found, strict=True)
@@ -125,7 +125,7 @@ class _Walk:
             stacked = [np.stack(each) for each in zip(*returned, strict=True)] if returned else []
             return [*carry, *(stacked or [np.zeros(shape, np.uint8) for shape in shapes])]
         together = [np.bitwise_or.reduce(each, axis=0) for each in slices]
-        found = self._until_settled(lambda carry: self._call(body, [*fixed, *carry, *together]), carry)
+        found = self._repeat_until_stable(lambda carry: self._call(body, [*fixed, *carry, *together]), carry)
         return [*found[:carried], *(np.repeat(each[None], length, axis=0) for each in found[carried:])]
 
     def _while(self, eqn: JaxprEqn, read: list[Sources]) -> list[Sources]:
@@ -137,10 +137,12 @@ class _Walk:
             decided = union(self._call(eqn.params["cond_jaxpr"], [*condition, *carry]))
             return [each | np.uint8(decided) for each in self._call(eqn.params["body_jaxpr"], [*body, *carry])]
 
-        return self._until_settled(turn, read[of_condition + of_body :])
+        return self._repeat_until_stable(turn, read[of_condition + of_body :])
 
-    def _until_settled(self, turn: Callable[[list[Sources]], list[Sources]], carry: list[Sources]) -> list[Sources]:
-        """All that a loop returns, once another turn adds no source to what it carries."""
+    def _repeat_until_stable(
+        self, turn: Callable[[list[Sources]], list[Sources]], carry: list[Sources]
+    ) -> list[Sources]:
+        """Run a loop's body until another turn adds no source to what it carries, and return all that the loop returns."""
         while True:
             found = turn(carry)
             wider = [old | new for old, new in zip(carry, found, strict=False)]
@@ -159,7 +161,7 @@ def _takes(inner: Jaxpr | ClosedJaxpr, number: int) -> bool:
     return len(jaxpr.invars) == number and (isinstance(inner, ClosedJaxpr) or not jaxpr.constvars)
 
 
-def _mixed(arrays: Iterable[Sources]) -> bool:
+def _has_both(arrays: Iterable[Sources]) -> bool:
     # Arrays of one value, as weights are, are looked at once: that is most of the time for large networks.
     one_each = (array if any(array.strides) or not array.size else array[(0,) * array.ndim] for array in arrays)
     return any(bool(((array & BOTH_EXAMPLES) == BOTH_EXAMPLES).any()) for array in one_each)

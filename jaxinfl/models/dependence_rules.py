@@ -25,7 +25,7 @@ def union(arrays: Iterable[Sources]) -> int:
 
 
 def union_of_arrays(arrays: Iterable[Sources], shape: tuple[int, ...]) -> Sources:
-    """The union number by number, arrays without dimensions with all numbers."""
+    """The union of the sources of several arrays, number by number; arrays without dimensions join all numbers."""
     read = list(arrays)
     # Arrays of one value are kept as that value: the weights of a ResNet-18 took 60 ms otherwise.
     if math.prod(shape) and not any(any(array.strides) for array in read):
@@ -43,7 +43,7 @@ def shapes_of(eqn: JaxprEqn) -> list[tuple[int, ...]]:
 
 
 def _over(array: Sources, axes: Iterable[int]) -> Sources:
-    """The union over some axes, which stay with length 1."""
+    """The union of the sources over some axes, which stay with length 1."""
     chosen = tuple(axes)
     return np.bitwise_or.reduce(array, axis=chosen, keepdims=True) if chosen else array
 

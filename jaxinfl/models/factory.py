@@ -1,4 +1,4 @@
-"""What may be given as a model, and what people give by mistake."""
+"""What may be given as a model, and what the errors say about the things that are given by mistake."""
 
 import functools
 import importlib
@@ -18,10 +18,10 @@ _FOREIGN = {"torch": "PyTorch", "equinox": "Equinox", "haiku": "Haiku", "keras":
 
 
 def as_factory(model: object) -> ModuleFactory:
-    """`model` as a function of `rngs` alone: a callable whose parameter is called `rngs` may take it by keyword only.
+    """Turn `model` into a function of `rngs` alone; a callable whose parameter is called `rngs` may take it by keyword only.
 
     Raises:
-      TypeError: it cannot be called so, or it is a module where a way to make modules is needed.
+      TypeError: `model` cannot be called so, or it is a module where a way to make modules is needed.
     """
     if isinstance(model, nnx.Module):
         name = type(model).__name__
@@ -62,7 +62,7 @@ def _binds(signature: inspect.Signature) -> bool:
 
 
 def _parameters(function: Callable[..., Any]) -> inspect.Signature | None:
-    """The parameters that are still to be given; None where nothing says which.
+    """The parameters that a callable still takes; None where nothing says which.
 
     Flax's metaclass hides those of a class: `inspect.signature` says (*args, **kwargs) of every NNX class.
     """
@@ -75,7 +75,7 @@ def _parameters(function: Callable[..., Any]) -> inspect.Signature | None:
         except TypeError:
             return inner
         left = [each for name, each in inner.parameters.items() if name not in given.arguments]
-        return inner.replace(parameters=[_with_default(each, function.keywords) for each in left])
+        return inner.replace(parameters=_fill_in(left, function.keywords))
     try:
         if isinstance(function, type):
             _, *others = inspect.signature(function.__init__).parameters.values()  # type: ignore[misc]
@@ -85,11 +85,15 @@ def _parameters(function: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
-def _with_default(parameter: inspect.Parameter, given: dict[str, Any]) -> inspect.Parameter:
-    """A parameter that a partial fills in may be left out."""
-    if parameter.name not in given:
-        return parameter
-    return parameter.replace(default=given[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+def _fill_in(parameters: list[inspect.Parameter], given: dict[str, Any]) -> list[inspect.Parameter]:
+    """The parameters of a partial: one that it fills in may be left out, and is given by keyword, as are those behind it."""
+    filled, by_keyword = [], False
+    for each in parameters:
+        by_keyword |= each.name in given
+        if by_keyword and each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            each = each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        filled.append(each.replace(default=given[each.name]) if each.name in given else each)
+    return sorted(filled, key=lambda each: each.kind)
 
 
 def _refuse_other_frameworks(model: object) -> None:
@@ -112,7 +116,7 @@ def _refuse_other_frameworks(model: object) -> None:
 
 
 def import_factory(name: str) -> ModuleFactory | None:
-    """The module class or function of this qualified name, "package.module.Class"; None where there is none.
+    """Import the module class or function of this qualified name, "package.module.Class"; None where there is none.
 
     Nothing else is taken for a factory: the name may come from a file.
     """

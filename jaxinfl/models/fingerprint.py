@@ -27,7 +27,7 @@ class Traces(NamedTuple):
 def trace_apply(
     apply: Apply, variables: Variables, image_shape: tuple[int, int, int]
 ) -> tuple[ClosedJaxpr, ClosedJaxpr]:
-    """The forward pass of two images in training and in evaluation."""
+    """Trace the forward pass of two images in training and in evaluation."""
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     return (
         jax.make_jaxpr(lambda v, x: apply(v, x, train=True))(variables, images),
@@ -36,15 +36,15 @@ def trace_apply(
 
 
 def fingerprint_of(texts: Iterable[bytes], variables: Variables) -> str:
-    """64 hex digits that are equal for models whose programs are spelled out alike."""
+    """64 hex digits that are equal for models whose programs have equal texts."""
     content = hashlib.sha256(str(jax.tree.map(lambda leaf: leaf.shape, variables)).encode())
     for text in texts:
         content.update(text)
     return content.hexdigest()
 
 
-def spelled_out(traced: ClosedJaxpr) -> bytes:
-    """A program as text, and the bytes of its constants behind it."""
+def spell_out(traced: ClosedJaxpr) -> bytes:
+    """Write a program as text, and the bytes of its constants behind it."""
     # `str` would colour it on a terminal, and a run begun there could not go on elsewhere.
     text = traced.pretty_print(use_color=False, source_info=False)
     parts = [re.sub(r" at 0x[0-9a-f]+", "", text).encode()]
@@ -54,4 +54,4 @@ def spelled_out(traced: ClosedJaxpr) -> bytes:
     return b"".join(parts)
 
 
-__all__ = ["Traces", "fingerprint_of", "spelled_out", "trace_apply"]
+__all__ = ["Traces", "fingerprint_of", "spell_out", "trace_apply"]

@@ -19,23 +19,23 @@ from jaxinfl.models.checks import (
     warn_of_idle_batch_norm,
 )
 from jaxinfl.models.factory import as_factory
-from jaxinfl.models.fingerprint import Traces, fingerprint_of, spelled_out, trace_apply
+from jaxinfl.models.fingerprint import Traces, fingerprint_of, spell_out, trace_apply
+from jaxinfl.models.layers.context import count_examples
 from jaxinfl.models.model import Model, Output, Variables, WithAuxiliary
 from jaxinfl.models.module import Definition, ModuleFactory, build_module, split, take_apart
-from jaxinfl.models.norm import batch_mask
 
 
 class Assembled(NamedTuple):
-    """A model, and what it was told from."""
+    """A model, and the programs and the module that it was made from."""
 
     model: Model
     variables: Variables
     """Shapes and dtypes of the variables of one model."""
     traces: Traces
     texts: tuple[bytes, ...]
-    """The traces spelled out."""
+    """The traces as text."""
     module: nnx.Module
-    """What the factory returned."""
+    """The module that the factory returned."""
 
 
 def model_from_nnx(
@@ -46,7 +46,7 @@ def model_from_nnx(
     name: str | None = None,
     allow: Collection[str] = (),
 ) -> Model:
-    """A `Model` from a callable that builds a Flax NNX module.
+    """Make a `Model` of a callable that builds a Flax NNX module.
 
     The module is used as it is, but for what `jaxinfl.models.module` puts into its layers. Flags that tell a module whether
     it is trained (`train`, `training`, `is_training`, `deterministic`, `use_running_average`) are set where a module has
@@ -85,7 +85,7 @@ def model_from_nnx(
 
 
 def assemble(factory: ModuleFactory, name: str, image_shape: tuple[int, int, int]) -> Assembled:
-    """The model of a factory that takes its argument by position; what it computes is not checked."""
+    """Make the model of a factory that takes its argument by position; what the model computes is not checked."""
     seen: list[tuple[Definition, nnx.Module]] = []
 
     def init(key: PRNGKeyArray) -> Variables:
@@ -109,14 +109,14 @@ def assemble(factory: ModuleFactory, name: str, image_shape: tuple[int, int, int
         key: PRNGKeyArray | None = None,
     ) -> tuple[Output, PyTree[Array]]:
         module = definition.merge(*variables, train=train, key=key)
-        with batch_mask(mask):
+        with count_examples(mask):
             output = _as_output(module(images), train, name)
         stats = nnx.to_pure_dict(split(module)[3])
         _check_same_variables(variables.stats, stats, name)
         return output, jax.tree.map(lambda new, old: new.astype(old.dtype), stats, variables.stats)
 
     traces = Traces(init_trace, *trace_apply(apply, variables, image_shape))
-    texts = tuple(map(spelled_out, traces))
+    texts = tuple(map(spell_out, traces))
     model = Model(
         name=name,
         init=init,
@@ -128,7 +128,7 @@ def assemble(factory: ModuleFactory, name: str, image_shape: tuple[int, int, int
 
 
 def _as_output(returned: Any, train: bool, name: str) -> Output:
-    """What a module returned, in float32."""
+    """The output that a module returned, in float32."""
     if train and isinstance(returned, tuple) and len(returned) == 2:
         logits, auxiliary = returned
         return WithAuxiliary(_as_logits(logits, name), _as_logits(auxiliary, name))

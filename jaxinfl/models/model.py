@@ -11,17 +11,17 @@ class Variables(NamedTuple):
     """All numbers of one model."""
 
     params: PyTree[Array]
-    """What the optimizer changes."""
+    """The numbers that the optimizer changes."""
     stats: PyTree[Array]
-    """What the forward pass changes: batch norm's running mean and variance."""
+    """The numbers that the forward pass changes: batch norm's running mean and variance."""
 
 
 class WithAuxiliary(NamedTuple):
-    """What a model with an auxiliary head says in training."""
+    """The output of a model with an auxiliary head in training."""
 
     logits: Float[Array, "batch classes"]
     auxiliary: Float[Array, "batch classes"]
-    """Logits of a second head, from layers halfway; it has a share in the loss and no other part."""
+    """Logits of a second head, from layers halfway; they have a share in the loss and no other use."""
 
 
 Output = Float[Array, "batch classes"] | WithAuxiliary

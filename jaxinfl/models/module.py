@@ -1,8 +1,7 @@
 """A Flax NNX module taken apart: its static side in training and in evaluation, and the variables that it holds.
 
-The module is used as it is, but for four things: each `nnx.Conv` gets jaxinfl's convolution (`models/conv.py`), each
-`nnx.Linear` its matrix product (`models/dense.py`), each `nnx.BatchNorm` leaves padding out (`models/norm.py`), and
-whatever has a flag for training gets it set (`TRAINING_FLAGS`).
+The module is used as it is, but for two things. Its plain Flax layers are replaced by those of `models/layers/`, which are
+faster and leave padding out of batch norm. And whatever has a flag for training gets it set (`TRAINING_FLAGS`).
 """
 
 import functools
@@ -18,10 +17,9 @@ from flax.errors import TraceContextError
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jaxinfl.arguments import shown
-from jaxinfl.models.bias import ConvWithBias
-from jaxinfl.models.conv import conv_general_dilated
-from jaxinfl.models.dense import dot_general
-from jaxinfl.models.norm import MaskedBatchNorm
+from jaxinfl.models.layers.conv import Conv, conv_general_dilated
+from jaxinfl.models.layers.dense import dot_general
+from jaxinfl.models.layers.norm import BatchNorm
 
 ModuleFactory = Callable[[nnx.Rngs], nnx.Module]
 
@@ -37,6 +35,9 @@ TRAINING_FLAGS = {
 A flag is set where a module has it as an attribute, and where its `__call__` has it as a parameter that the caller leaves
 out, in the module itself and in all modules inside it.
 """
+
+REPLACEMENTS: dict[type[nnx.Module], type[nnx.Module]] = {nnx.Conv: Conv, nnx.BatchNorm: BatchNorm}
+"""The layers of Flax that are replaced, and the subclass that takes the place of each."""
 
 _MODE = "jaxinfl_training"
 """The attribute that tells a module its mode: Flax compares attributes when it looks for an earlier trace of a part."""
@@ -56,18 +57,18 @@ class Definition:
         """The module that holds these variables and draws its random numbers from `key`."""
         key = jax.random.key(0) if key is None else key
         leaves, structure = jax.tree.flatten(self.rngs)
-        fresh = [_fresh(leaf, key, i) for i, leaf in enumerate(leaves)]
+        streams = [_new_stream_state(leaf, key, i) for i, leaf in enumerate(leaves)]
         return nnx.merge(
             self.train if train else self.evaluate,
-            _filled(self.params, params),
-            jax.tree.unflatten(structure, fresh),
-            _filled(self.stats, stats),
+            _fill(self.params, params),
+            jax.tree.unflatten(structure, streams),
+            _fill(self.stats, stats),
             copy=True,
         )
 
 
-def _fresh(leaf: Any, key: PRNGKeyArray, number: int) -> Array:
-    """The state of a stream of random numbers: a key of its own, of stacked layers one for each, or a count of 0."""
+def _new_stream_state(leaf: Any, key: PRNGKeyArray, number: int) -> Array:
+    """The state that a stream of random numbers begins with: a key of its own (one for each of stacked layers), or a count of 0."""
     if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jnp.zeros(leaf.shape, leaf.dtype)
     own = jax.random.fold_in(key, number)
@@ -75,10 +76,10 @@ def _fresh(leaf: Any, key: PRNGKeyArray, number: int) -> Array:
 
 
 class _Stream(nnx.RngStream):
-    """Flax's stream of keys, the same ones.
+    """Flax's stream of keys, which gives the same keys in less time.
 
-    Flax assigns to `count[...]`, which asks a tracer for its sharding; JAX then composes a long error message about all
-    that was traced before, 588 times in building Inception v3: 2.5 of 8 seconds.
+    Flax assigns to `count[...]`, which asks a tracer for its sharding. JAX then composes a long error message about all
+    that was traced before: 588 times in building Inception v3, which took 2.5 of 8 seconds.
     """
 
     def __call__(self) -> PRNGKeyArray:
@@ -88,14 +89,14 @@ class _Stream(nnx.RngStream):
 
 
 def build_module(factory: ModuleFactory, key: PRNGKeyArray, name: str) -> tuple[nnx.Module, nnx.Module]:
-    """The module that a factory makes of a key, with jaxinfl's layers in it, and beside it what the factory returned.
+    """Build the module that a factory makes of a key, with jaxinfl's layers in it; return it and what the factory returned.
 
     Raises:
       TypeError: the factory returns something else, or a layer that padding would leak into.
       ValueError: it draws from a stream of keys that was made before.
     """
-    rngs = nnx.Rngs(key)
-    rngs.default.__class__ = _Stream
+    rngs: Any = nnx.Rngs()
+    rngs.default = _Stream(key, tag="default")
     try:
         original = factory(rngs)
     except TraceContextError as error:
@@ -113,30 +114,33 @@ def build_module(factory: ModuleFactory, key: PRNGKeyArray, name: str) -> tuple[
     # Left by a forward pass in the factory; the next one makes them anew.
     nnx.pop(module, nnx.Intermediate)
     for _, part in nnx.iter_modules(module):
-        _adapt(part, name)
+        _replace_layer(part, name)
     return module, original
 
 
-def _adapt(part: nnx.Module, name: str) -> None:
-    """Put jaxinfl's operations into one layer."""
-    if isinstance(part, nnx.Conv) and part.conv_general_dilated is jax.lax.conv_general_dilated:
-        part.conv_general_dilated = conv_general_dilated
-        if type(part) is nnx.Conv:
-            part.__class__ = ConvWithBias
+def _replace_layer(part: nnx.Module, name: str) -> None:
+    """Make one module of a private copy the one that is trained: with jaxinfl's operations, and told its mode."""
+    kind = type(part)
+    if isinstance(part, nnx.Conv):
+        # A convolution with an operation of the user's own keeps it.
+        own = part.conv_general_dilated is not jax.lax.conv_general_dilated
+        kind = kind if own else REPLACEMENTS.get(kind, kind)
+        part.conv_general_dilated = part.conv_general_dilated if own else conv_general_dilated
     elif isinstance(part, nnx.Linear) and part.dot_general is jax.lax.dot_general:
         part.dot_general = dot_general
-    elif type(part) is nnx.BatchNorm:
-        part.__class__ = MaskedBatchNorm
-    elif isinstance(part, nnx.BatchNorm) and not isinstance(part, MaskedBatchNorm):
-        raise TypeError(
-            f"model {name} holds {type(part).__name__}, a subclass of nnx.BatchNorm, into whose statistics the padding "
-            "of a partial batch would leak. Use nnx.BatchNorm itself, or subclass jaxinfl.models.norm.MaskedBatchNorm."
-        )
-    part.__class__ = _told_its_mode(type(part))
+    elif isinstance(part, nnx.BatchNorm):
+        kind = REPLACEMENTS.get(kind, kind)
+        if not issubclass(kind, BatchNorm):
+            raise TypeError(
+                f"model {name} holds {kind.__name__}, a subclass of nnx.BatchNorm, into whose statistics the padding "
+                "of a partial batch would leak. Use nnx.BatchNorm itself, or subclass jaxinfl.models.layers.BatchNorm."
+            )
+    # The one place where an object changes its class: references to it, from parents, lists or twice, need not be found.
+    part.__class__ = _mode_aware_class(kind)
 
 
 def take_apart(module: nnx.Module, name: str) -> Definition:
-    """The static side of a module; of its state the shapes alone.
+    """Return the static side of a module, and the shapes of its state.
 
     Raises:
       TypeError: it holds a variable that cannot be kept.
@@ -165,7 +169,7 @@ def take_apart(module: nnx.Module, name: str) -> Definition:
 
 
 @functools.cache
-def _told_its_mode(kind: type[nnx.Module]) -> type[nnx.Module]:
+def _mode_aware_class(kind: type[nnx.Module]) -> type[nnx.Module]:
     """The class whose `__call__` fills in the flags for training that its caller left out; `kind` if that is the same."""
     # Flax's own layers take their mode from attributes.
     call_here: Any = getattr(kind, "__call__", None)  # noqa: B004 - of the class, for its parameters
@@ -187,10 +191,10 @@ def _told_its_mode(kind: type[nnx.Module]) -> type[nnx.Module]:
         return call_here(self, *args, **kwargs, **missing)
 
     metaclass: Any = type(kind)
-    told: type[nnx.Module] = metaclass(
+    aware: type[nnx.Module] = metaclass(
         kind.__name__, (kind,), {"__call__": call, "__qualname__": kind.__qualname__, _MODE: True}
     )
-    return told
+    return aware
 
 
 def _set_mode(module: nnx.Module, *, training: bool) -> None:
@@ -214,13 +218,13 @@ def _is_flag(part: nnx.Module, name: str) -> bool:
 
 
 def split(module: nnx.Module) -> tuple[Any, Any, Any, Any]:
-    """Graph, parameters, state of random streams, and all other variables but those that were only looked at."""
+    """Take a module apart: graph, parameters, state of random streams, and all other variables but what it sowed."""
     parts: Any = nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
     graph, params, rngs, _, stats = parts
     return graph, params, rngs, stats
 
 
-def _filled(abstract: Any, values: PyTree[Array]) -> Any:
+def _fill(abstract: Any, values: PyTree[Array]) -> Any:
     state = jax.tree.map(lambda leaf: leaf, abstract)  # a copy: the next line writes in place
     nnx.replace_by_pure_dict(state, values)
     return state

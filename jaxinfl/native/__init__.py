@@ -1,6 +1,14 @@
 """Kernels written by hand for CPUs, where XLA's are slow; compiled on the machine that runs them, at their first use."""
 
-from jaxinfl.native.conv import conv, conv_with_bias, conv_with_moments, dense_kernel_grad, normalized_conv_grads
+from jaxinfl.native.conv import (
+    Padding,
+    Strides,
+    conv,
+    conv_with_bias,
+    conv_with_moments,
+    dense_kernel_grad,
+    normalized_conv_grads,
+)
 from jaxinfl.native.counts import joint_counts
 from jaxinfl.native.library import NativeUnavailable, load, prepare, why_unavailable
 from jaxinfl.native.norm import Normalization, channel_moments, channel_products
@@ -8,6 +16,8 @@ from jaxinfl.native.norm import Normalization, channel_moments, channel_products
 __all__ = [
     "NativeUnavailable",
     "Normalization",
+    "Padding",
+    "Strides",
     "channel_moments",
     "channel_products",
     "conv",

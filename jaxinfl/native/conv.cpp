@@ -102,24 +102,24 @@ std::vector<Product> make_products(const std::vector<Group>& across_y, const std
 int64_t panel_width(int64_t columns) { return columns <= kLanes ? kLanes : kPanel; }
 int64_t num_panels(int64_t columns) { return (columns + panel_width(columns) - 1) / panel_width(columns); }
 
-// Products that go through a part of the images at a time.
-struct Plan {
+// The tables of all products of one pass, which goes through a part of the images at a time.
+struct Indirection {
   int64_t images;  // of one part
   std::vector<Product> products;
 };
 
-// The plan of a pass, made at its first call for a shape and kept: making it takes up to a third as long as using it.
+// The tables of a pass, made at its first call for a shape and kept: making them takes up to a third as long as using them.
 // There are as many as layers in the programs of a process; they are never dropped.
 template <typename Make>
-const Plan& planned(int pass, const Shape& s, int64_t part, Make make) {
+const Indirection& find_indirection(int pass, const Shape& s, int64_t part, Make make) {
   static std::mutex mutex;
-  static std::map<std::array<int64_t, 15>, Plan> plans;
+  static std::map<std::array<int64_t, 15>, Indirection> known;
   const std::array<int64_t, 15> key = {pass,       part,        s.images,    s.height,   s.width,
                                        s.inputs,   s.outputs,   s.stride_y,  s.stride_x, s.top,
                                        s.left,     s.out_width, s.out_height, s.kernel_height, s.kernel_width};
   const std::lock_guard<std::mutex> lock(mutex);
-  const auto found = plans.find(key);
-  return found != plans.end() ? found->second : plans.emplace(key, make()).first->second;
+  const auto found = known.find(key);
+  return found != known.end() ? found->second : known.emplace(key, make()).first->second;
 }
 
 // The right factor of windows, [depth, columns], and a row more for what sums begin with.
@@ -165,25 +165,25 @@ class Panels {
 };
 
 // Windows into a source that lies as `left` says, times the kernel's panels.
-Plan plan_windows(const std::vector<Group>& across_y, const std::vector<Group>& across_x, Layout left,
-                  const Layout& right, Layout result, int64_t together) {
+Indirection index_windows(const std::vector<Group>& across_y, const std::vector<Group>& across_x, Layout left,
+                          const Layout& right, Layout result, int64_t together) {
   const int64_t image = std::max(left.image(), result.image());
   left.images = result.images = std::clamp<int64_t>(kCachedFloats / image, 1, left.images);
   return {left.images, make_products(across_y, across_x, left, result, right, together)};
 }
 
-// Runs such a plan. `read(first, count)` is where so many images of the source lie, `result` has images of `result_image`
-// floats, and `written(first, count)` is told of those that are done.
+// Multiplies as such tables say. `read(first, count)` returns where so many images of the source lie, `result` has images of
+// `result_image` floats, and `written(first, count)` is called for the images that are done.
 template <typename Read, typename Written>
-void multiply_windows(const Plan& plan, int64_t images, Read read, const Panels& panels, bool begin, bool cut, float* result,
-                      int64_t result_image, Written written) {
-  for (int64_t first = 0; first < images; first += plan.images) {
-    const int64_t count = std::min(plan.images, images - first);
+void multiply_windows(const Indirection& tables, int64_t images, Read read, const Panels& panels, bool begin, bool cut,
+                      float* result, int64_t result_image, Written written) {
+  for (int64_t first = 0; first < images; first += tables.images) {
+    const int64_t count = std::min(tables.images, images - first);
     const float* source = read(first, count);
     for (int64_t p = 0; p < num_panels(panels.columns); ++p) {
       const Sums ends = {begin ? panels.begin(p) : nullptr, false, cut};
-      for (const Product& product : plan.products)
-        multiply(source, product.rows.data(), product.rows.size() / plan.images * count, panels.panel(p), panels.paired,
+      for (const Product& product : tables.products)
+        multiply(source, product.rows.data(), product.rows.size() / tables.images * count, panels.panel(p), panels.paired,
                  product.terms.data(), product.terms.size(), result + first * result_image + p * panels.width,
                  std::min(panels.width, panels.columns - p * panels.width), ends);
     }
@@ -239,7 +239,7 @@ Floats& scratch(int number) {
   return buffers[number];
 }
 
-// The gradient at `count` positions from `first` on, counted through all images.
+// The gradient of the convolution at `count` positions from `first` on, counted through all images.
 const float* read(const OutGrad& out_grad, const Shape& s, int64_t first, int64_t count) {
   if (!out_grad.norm.x && !out_grad.relu) return out_grad.grad + first * s.outputs;
   Floats& computed = scratch(3);
@@ -251,7 +251,8 @@ const float* read(const OutGrad& out_grad, const Shape& s, int64_t first, int64_
   return computed.data();
 }
 
-// With a bias, unless null. `written(first, count)` is told of images of the result while they are in the cache.
+// The convolution, with a bias unless that is null. `written(first, count)` is called for images of the result while they are
+// in the cache.
 template <typename Written>
 void forward(Shape s, const float* images, const float* kernel, const float* bias, bool cut, float* out, Written written) {
   if (s.inputs < kFewInputs) images = pad(s, images, scratch(0));
@@ -259,17 +260,17 @@ void forward(Shape s, const float* images, const float* kernel, const float* bia
   Panels panels(depth, s.outputs, s.inputs, scratch(1));
   for (int64_t k = 0; k < depth; ++k) panels.set_row(k, kernel + k * s.outputs);
   if (bias) panels.set_row(depth, bias);
-  const Plan& plan = planned(0, s, 0, [&] {
-    return plan_windows(groups(s.out_height, s.kernel_height,
-                               [&](int64_t o, int64_t k) { return read_by(o, k, s.stride_y, s.top, s.height); }),
-                        groups(s.out_width, s.kernel_width,
-                               [&](int64_t o, int64_t k) { return read_by(o, k, s.stride_x, s.left, s.width); }),
-                        {s.images, s.height, s.width * s.inputs, s.inputs, 1},
-                        {1, s.kernel_height, s.kernel_width * s.inputs, s.inputs, panels.width},
-                        {s.images, s.out_height, s.out_width, 1, s.outputs}, panels.together());
+  const Indirection& tables = find_indirection(0, s, 0, [&] {
+    return index_windows(groups(s.out_height, s.kernel_height,
+                                [&](int64_t o, int64_t k) { return read_by(o, k, s.stride_y, s.top, s.height); }),
+                         groups(s.out_width, s.kernel_width,
+                                [&](int64_t o, int64_t k) { return read_by(o, k, s.stride_x, s.left, s.width); }),
+                         {s.images, s.height, s.width * s.inputs, s.inputs, 1},
+                         {1, s.kernel_height, s.kernel_width * s.inputs, s.inputs, panels.width},
+                         {s.images, s.out_height, s.out_width, 1, s.outputs}, panels.together());
   });
   const auto read = [&](int64_t first, int64_t) { return images + first * s.height * s.width * s.inputs; };
-  multiply_windows(plan, s.images, read, panels, bias, cut, out, s.out_height * s.out_width * s.outputs, written);
+  multiply_windows(tables, s.images, read, panels, bias, cut, out, s.out_height * s.out_width * s.outputs, written);
 }
 
 void ignore(int64_t, int64_t) {}
@@ -299,18 +300,18 @@ void conv_input_grad(Shape s, const OutGrad& out_grad, const float* kernel, floa
   Panels panels(taps * s.outputs, s.inputs, s.outputs, scratch(1));
   for (int64_t tap = 0; tap < taps; ++tap)
     panels.set_terms(tap * s.outputs, s.outputs, kernel + tap * s.inputs * s.outputs);
-  const Plan& plan = planned(1, s, 0, [&] {
-    return plan_windows(groups(s.height, s.kernel_height,
-                               [&](int64_t i, int64_t k) { return carried_to(i, k, s.stride_y, s.top, s.out_height); }),
-                        groups(s.width, s.kernel_width,
-                               [&](int64_t i, int64_t k) { return carried_to(i, k, s.stride_x, s.left, s.out_width); }),
-                        {s.images, s.out_height, s.out_width * s.outputs, s.outputs, 1},
-                        {1, s.kernel_height, s.kernel_width * s.outputs, s.outputs, panels.width},
-                        {s.images, s.height, s.width, 1, s.inputs}, panels.together());
+  const Indirection& tables = find_indirection(1, s, 0, [&] {
+    return index_windows(groups(s.height, s.kernel_height,
+                                [&](int64_t i, int64_t k) { return carried_to(i, k, s.stride_y, s.top, s.out_height); }),
+                         groups(s.width, s.kernel_width,
+                                [&](int64_t i, int64_t k) { return carried_to(i, k, s.stride_x, s.left, s.out_width); }),
+                         {s.images, s.out_height, s.out_width * s.outputs, s.outputs, 1},
+                         {1, s.kernel_height, s.kernel_width * s.outputs, s.outputs, panels.width},
+                         {s.images, s.height, s.width, 1, s.inputs}, panels.together());
   });
   const int64_t pixels = s.out_height * s.out_width;
   const auto gradients = [&](int64_t first, int64_t count) { return read(out_grad, s, first * pixels, count * pixels); };
-  multiply_windows(plan, s.images, gradients, panels, false, false, images_grad, s.height * s.width * s.inputs, ignore);
+  multiply_windows(tables, s.images, gradients, panels, false, false, images_grad, s.height * s.width * s.inputs, ignore);
 }
 
 void conv_kernel_grad(Shape s, const float* images, const OutGrad& out_grad, float* kernel_grad, float* bias_grad) {
@@ -327,7 +328,7 @@ void conv_kernel_grad(Shape s, const float* images, const OutGrad& out_grad, flo
   Floats& packed = scratch(1);
   packed.assign(pack ? at_once * rows_at_once * s.out_width * panel : 0, 0.0f);
   const int64_t floats = s.width * s.inputs, row = row_pitch(s);
-  const auto plan_rows = [&](int64_t top, int64_t rows) -> Plan {
+  const auto index_rows = [&](int64_t top, int64_t rows) -> Indirection {
     const auto across_y = groups(s.kernel_height, rows, [&](int64_t k, int64_t o) {
       return read_by(top + o, k, s.stride_y, s.top, s.height);
     });
@@ -344,7 +345,7 @@ void conv_kernel_grad(Shape s, const float* images, const OutGrad& out_grad, flo
     if (row != floats) block = spread_rows(block, count * s.height, floats, row, scratch(2));
     for (int64_t top = 0; top < s.out_height; top += rows_at_once) {
       const int64_t rows = std::min(rows_at_once, s.out_height - top), positions = rows * s.out_width;
-      const Plan& plan = planned(2, s, top, [&] { return plan_rows(top, rows); });
+      const Indirection& tables = find_indirection(2, s, top, [&] { return index_rows(top, rows); });
       const float* gradients = read(out_grad, s, first * pixels + top * s.out_width, count * positions);
       if (bias_grad) add_channel_sums(gradients, count * positions, s.outputs, bias_grad);
       for (int64_t p = 0; p < num_panels(s.outputs); ++p) {
@@ -352,7 +353,7 @@ void conv_kernel_grad(Shape s, const float* images, const OutGrad& out_grad, flo
         if (pack)
           for (int64_t i = 0; i < count * positions; ++i)
             copy(&packed[i * panel], gradients + i * s.outputs + p * panel, width);
-        for (const Product& product : plan.products)
+        for (const Product& product : tables.products)
           multiply(block, product.rows.data(), product.rows.size(), pack ? packed.data() : gradients + p * panel, false,
                    product.terms.data(), product.terms.size() / at_once * count, kernel_grad + p * panel, width, {nullptr, true});
       }

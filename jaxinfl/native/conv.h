@@ -16,10 +16,10 @@ struct Shape {
 };
 
 void conv_forward(Shape shape, const float* images, const float* kernel, float* out);
-// Also mean and variance of the result's channels over the images counted, taken from the cache.
+// The convolution, and mean and variance of the result's channels over the counted images, taken from the cache.
 void conv_forward_moments(Shape shape, const float* images, const float* kernel, float* out, const bool* counted, float* mean,
                           float* variance);
-// Plus a bias for each channel; with `cut`, what is below zero becomes zero.
+// The convolution plus a bias for each channel; with `cut`, what is below zero becomes zero.
 void conv_forward_bias(Shape shape, const float* images, const float* kernel, const float* bias, bool cut, float* out);
 
 // The gradient of a convolution's result, or of what was made of it: then the former is computed a part at a time, where a
@@ -32,7 +32,7 @@ struct OutGrad {
 };
 
 void conv_input_grad(Shape shape, const OutGrad& out_grad, const float* kernel, float* images_grad);
-// That of the bias, too, unless null.
+// The gradient of the kernel, and that of the bias unless `bias_grad` is null.
 void conv_kernel_grad(Shape shape, const float* images, const OutGrad& out_grad, float* kernel_grad, float* bias_grad);
 
 }  // namespace jaxinfl

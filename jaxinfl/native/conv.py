@@ -1,4 +1,4 @@
-"""The hand-written convolution as a differentiable function, and the parts of one that is normalized."""
+"""The native convolution as a differentiable function, and the parts of one that is normalized."""
 
 import functools
 from typing import Any
@@ -12,7 +12,9 @@ from jaxinfl.native.library import foreign_function
 from jaxinfl.native.norm import Normalization
 
 Strides = tuple[int, int]
+"""Rows and columns from one window to the next."""
 Padding = tuple[tuple[int, int], tuple[int, int]]
+"""Rows of zeros above and below the images, columns of zeros left and right of them."""
 
 
 def conv(
@@ -21,7 +23,7 @@ def conv(
     strides: Strides,
     padding: Padding,
 ) -> Float[Array, "batch out_h out_w outputs"]:
-    """2D convolution in float32 on a CPU, with a gradient of first order.
+    """Convolve images in float32 on a CPU, with a gradient of first order.
 
     Each call runs in the thread of its device and in no other. Under `jax.vmap` the members are taken one by one.
     Its sums depend on the shapes alone, so that the same call gives the same bits.
@@ -37,7 +39,10 @@ def conv_with_bias(
     padding: Padding,
     relu: bool,
 ) -> Float[Array, "batch out_h out_w outputs"]:
-    """`conv` plus a bias for each channel, with `relu` its ReLU, without another pass over memory; nor has the gradient any."""
+    """`conv` plus a bias for each channel, and its ReLU if `relu`.
+
+    Neither the result nor the gradient takes another pass over memory.
+    """
     return _conv(images, kernel, bias, strides, padding, relu)
 
 
@@ -78,7 +83,7 @@ _conv.defvjp(_forward, _backward)
 def dense_kernel_grad(
     inputs: Float[Array, "batch inputs"], grad: Float[Array, "batch outputs"]
 ) -> Float[Array, "inputs outputs"]:
-    """Gradient of a dense layer's kernel: that of a convolution of images of one pixel."""
+    """The gradient of a dense layer's kernel, computed as that of a convolution of images of one pixel."""
     function = foreign_function("dense_kernel_grad", _like((inputs.shape[1], grad.shape[1])))
     result: Array = function(inputs, grad)
     return result
@@ -91,7 +96,7 @@ def conv_with_moments(
     strides: Strides,
     padding: Padding,
 ) -> tuple[Float[Array, "batch out_h out_w outputs"], Float[Array, " outputs"], Float[Array, " outputs"]]:
-    """`conv`, and mean and biased variance of its result over the images counted, without another pass over memory."""
+    """`conv`, and the mean and biased variance of its result over the counted images, without another pass over memory."""
     result = _result(images, kernel, strides, padding)
     vector = _like(kernel.shape[-1:])
     out, mean, variance = _call("forward_moments", (result, vector, vector), strides, padding, images, kernel, counted)
@@ -107,10 +112,10 @@ def normalized_conv_grads(
     norm: Normalization,
     through: tuple[Float[Array, " outputs"], Float[Array, " outputs"]],
 ) -> tuple[Float[Array, "batch h w inputs"], Float[Array, "kh kw inputs outputs"]]:
-    """Gradients of images and kernel, for the gradient of their convolution normalized.
+    """The gradients of images and kernel from `grad`, that of their normalized convolution.
 
-    That of the convolution itself is computed where it is read, part by part, and never written to memory. `through`:
-    what of it comes through the moments, at x = mean and for each unit of x - mean.
+    The gradient of the convolution itself is computed where it is read, part by part, and never written to memory.
+    `through` is the part of it that comes through the moments, as a line over x - mean: its value at 0 and its slope.
     """
     return _grads(images, kernel, _like(kernel.shape), strides, padding, grad, *norm, *through)
 
@@ -118,8 +123,10 @@ def normalized_conv_grads(
 def _grads(
     images: Array, kernel: Array, kernel_grads: Any, strides: Strides, padding: Padding, grad: Array, *made: Array
 ) -> tuple[Any, Any]:
-    """Gradients of the images and of the kernel, the latter shaped as `kernel_grads`; `made`: what the handlers take of what
-    was made of the convolution's result."""
+    """The gradients of the images and of the kernel, the latter shaped as `kernel_grads`.
+
+    `made` are the arrays that the handlers read about the bias, ReLU or normalization behind the convolution.
+    """
     # Two calls: XLA drops the first where nobody needs it, as in the first layer of a network.
     return (
         _call("input_grad", _like(images.shape), strides, padding, grad, kernel, *made),

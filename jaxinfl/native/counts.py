@@ -1,4 +1,4 @@
-"""Joint counts written by hand, on all cores."""
+"""Joint counts by a native kernel, on all cores."""
 
 import jax
 import jax.numpy as jnp

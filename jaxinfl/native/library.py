@@ -68,9 +68,10 @@ class NativeUnavailable(RuntimeError):
 
 
 def prepare() -> None:
-    """Begin to compile the kernels, if JAX runs on a CPU and it was not done before: `load` then waits for what is left.
+    """Begin to compile the kernels in the background, if JAX runs on a CPU and this was not done before.
 
-    Processes of their own do it, so that meanwhile a model is built and traced on another core.
+    The compiler runs in processes of its own, so that a model is built and traced on another core meanwhile. `load` waits
+    for what is left to do.
     """
     if jax.default_backend() == "cpu":
         _compilation()
@@ -79,7 +80,7 @@ def prepare() -> None:
 @functools.cache
 def _compilation() -> Future[Path]:
     executor = ThreadPoolExecutor(1, thread_name_prefix="jaxinfl-native")
-    compilation = executor.submit(_compiled)
+    compilation = executor.submit(_find_or_compile)
     executor.shutdown(wait=False)
     return compilation
 
@@ -101,7 +102,7 @@ def load() -> None:
 
 
 def foreign_function(name: str, result: Any) -> Callable[..., Any]:
-    """The kernel `jaxinfl_<name>` as a function of JAX arrays; `result` is its shape or shapes.
+    """The kernel `jaxinfl_<name>` as a function of JAX arrays; `result` is the shape or the shapes of what it returns.
 
     Raises:
       NativeUnavailable: see `load`.
@@ -112,7 +113,7 @@ def foreign_function(name: str, result: Any) -> Callable[..., Any]:
 
 @functools.cache
 def why_unavailable() -> str | None:
-    """None if the kernels are loaded; else the reason why they cannot be, in a few words."""
+    """The reason why the kernels cannot be loaded, in a few words; None if they are loaded."""
     try:
         load()
     except NativeUnavailable as error:
@@ -120,8 +121,8 @@ def why_unavailable() -> str | None:
     return None
 
 
-def _compiled() -> Path:
-    """The library for this very compiler, processor and release of JAX."""
+def _find_or_compile() -> Path:
+    """Find the library for this very compiler, processor and release of JAX, or compile it."""
     compiler = _compiler()
     folder = resources.files(__package__)
     sources = {name: folder.joinpath(name).read_text() for name in (*SOURCES, *HEADERS)}
@@ -148,7 +149,7 @@ def _folders() -> tuple[Path, Path]:
 
 
 def _is_mine(folder: Path) -> bool:
-    """Nobody else can put a library there for us to run, as anybody could in a folder of the system's temporary one."""
+    """Whether nobody else can put a library into the folder for us to run, as anybody could into one of the system's."""
     about = folder.lstat()
     return stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & 0o022
 
@@ -198,7 +199,7 @@ def _run(command: list[str], cwd: str | None = None) -> str:
 
 
 def _first_error(output: str) -> str:
-    """The line of a compiler's output that says what is wrong."""
+    """The first line of a compiler's output that says what is wrong."""
     lines = output.strip().splitlines() or ["no output"]
     return next((line for line in lines if "error" in line), lines[-1])
 

@@ -10,10 +10,10 @@ namespace jaxinfl {
 // Mean and biased variance of each channel, of images that come in parts.
 class Moments {
  public:
-  // Both are written, finished by `finish`.
+  // Both vectors hold the moments after `finish`.
   Moments(int64_t channels, float* mean, float* variance);
 
-  // Those not `counted` are left out.
+  // Takes images in; those not `counted` are left out.
   void add(const float* x, const bool* counted, int64_t images, int64_t positions);
   void finish();
 
@@ -26,7 +26,7 @@ class Moments {
   std::vector<float> buffer_;
 };
 
-// Those of all images at once.
+// The moments of all images at once.
 void channel_moments(const float* x, const bool* counted, int64_t images, int64_t positions, int64_t channels,
                      float* mean, float* variance);
 

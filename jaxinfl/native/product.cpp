@@ -33,7 +33,7 @@ int64_t multiply_few(const float* left, const Row* rows, int64_t num_rows, const
 #pragma GCC unroll 4
       for (int m = 0; m < kFewRows; ++m) sums[m] += broadcast<false>(from[m] + offsets[k]) * factors[k];
 #pragma GCC unroll 4
-    for (int m = 0; m < kFewRows; ++m) *(Unaligned*)(result + row[m].result) = finished(sums[m], ends);
+    for (int m = 0; m < kFewRows; ++m) *(Unaligned*)(result + row[m].result) = finish(sums[m], ends);
   }
   return last - rows;
 }

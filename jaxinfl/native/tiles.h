@@ -32,8 +32,8 @@ Vector sums_of_pairs(Vector first, Vector second, std::integer_sequence<int, I..
          shuffle(first, second, std::integer_sequence<int, 2 * I + 1 ...>{});
 }
 
-// What is not a number stays.
-inline Vector finished(Vector sum, Sums ends) {
+// The end of a sum, as `Sums` says; what is not a number stays.
+inline Vector finish(Vector sum, Sums ends) {
   if (ends.cut) sum = sum < 0 ? Vector{} : sum;
   return sum;
 }
@@ -78,7 +78,7 @@ void tile(const float* left, const Row* rows, const float* right, const Term* te
         total[w] = sums_of_pairs(sum[m][2 * w], sum[m][2 * w + 1], std::make_integer_sequence<int, kLanes>{});
       else
         total[w] = sum[m][w];
-      total[w] = finished(total[w], ends);
+      total[w] = finish(total[w], ends);
     }
     float* to = result + rows[m].result;
     if (width == W * kLanes) {
@@ -104,7 +104,7 @@ const Tile* tiles(std::integer_sequence<int, M...>) {
   return of_rows;
 }
 
-// Those for two vectors of sums in pairs.
+// The tiles for two vectors of sums in pairs.
 const Tile* paired_tiles();
 
 }  // namespace jaxinfl

@@ -30,7 +30,7 @@ from jaxinfl.store.lock import HOLDER, LOCK
 from jaxinfl.store.manifest import read_manifest, write_manifest
 from jaxinfl.store.weights import CHECKSUM, Leaves, WeightFiles, empty_leaves
 
-FORMAT = 3
+FORMAT = 4
 """Raised when an older jaxinfl could not read what this one writes."""
 MANIFEST, UNFINISHED = "manifest.json", "UNFINISHED"
 

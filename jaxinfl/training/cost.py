@@ -92,7 +92,7 @@ class Cost:
             [
                 f"models     {self.num_models} x {self.model}, {self.num_params:,} parameters each{done}",
                 f"recipe     {self.recipe.epochs} epochs, batch {self.recipe.batch_size}{parts}, {self.recipe.optimizer}, {schedule}",
-                f"device     {self.device}; {how}, lowering {execution.conv}{why}",
+                f"device     {self.device}; {how}, kernels {execution.kernels}{why}",
                 f"time       about {format_seconds(self.seconds)} ({rate} by timed steps; compiled in {self.compile_seconds:.0f} s)",
                 f"work       {self.flops_per_model:.3g} FLOPs a model, {self.flops:.3g} in all",
                 f"memory     about {format_bytes(self.memory_bytes)} on each device",

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxinfl.arguments import as_path, check_switch, is_whole, shown
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, ModuleFactory, Variables
-from jaxinfl.models.lowering import ConvLowering
+from jaxinfl.models.layers import Kernels
 from jaxinfl.store import ABSENT, Ensemble, check_same_run
 from jaxinfl.store.parts import open_rows, parts_in
 from jaxinfl.store.run import check_zarr, is_run
@@ -35,7 +35,7 @@ def train_ensemble(
     run_dir: str | os.PathLike[str] | None = None,
     shard_size: int | None = None,
     width: int | None = None,
-    conv: ConvLowering | None = None,
+    kernels: Kernels | None = None,
     tune: bool = True,
     overrides: Mapping[str, ArrayLike] | None = None,
     initial: Variables | None = None,
@@ -51,7 +51,7 @@ def train_ensemble(
 
     A model is a function of its own mask row and keys, the recipe and the data alone: an excluded example is never
     read, every included one is seen exactly once an epoch, and neighbours, position and shards do not matter (to the
-    bit, on one backend and number of devices, at one `width` and `conv`). The models are spread over all devices of JAX.
+    bit, on one backend and number of devices, at one `width` and `kernels`). The models are spread over all devices of JAX.
 
     Args:
       masks: bool [models, train]; `masks[t, i]` says whether model t is trained on example i. Subset sizes may differ.
@@ -68,11 +68,11 @@ def train_ensemble(
         SIGTERM save what is on the way and leave. One process at a time may write there. None keeps everything in memory.
       shard_size: models written together; by default what takes some 10 seconds. A run that exists keeps its own.
       width: models trained at once on a device (vmap); by default 1 on a CPU and 32 elsewhere.
-      conv: lowering of convolutions, "native" (there also gradients of narrow dense layers), "patches" or "stock"; by
-        default the fast one of the platform.
-      tune: in runs of minutes, time other widths, lowerings and numbers of devices first and take the fastest, if it
+      kernels: what computes convolutions, dense layers, pooling and batch norm. "native": kernels written by hand for CPUs.
+        "gemm": XLA's, with convolutions as matrix products. "xla": XLA's own alone. By default the fast ones of the platform.
+      tune: in runs of minutes, time other widths, kernels and numbers of devices first and take the fastest, if it
         beats the default by a fifth; at most 20 seconds or 5% of the run. What was found is remembered for this model,
-        recipe and kind of device. What `width` and `conv` fix stays. The run records what was taken, and why.
+        recipe and kind of device. What `width` and `kernels` fix stays. The run records what was taken, and why.
       overrides: fields of the recipe that differ from model to model, with one value a model:
         `{"learning_rate": [0.1, 0.2, ...]}`. Taken: learning_rate, weight_decay, momentum, label_smoothing. All models
         share one compiled program, in which these are numbers like any other: a model's bits are the same whatever the
@@ -116,7 +116,7 @@ def train_ensemble(
         path = check_place(run_dir, part, len(job))
         if path is not None:
             stop.standing = partial(standing_of, path, part, len(job))
-        return Run(job, MachineChoice(width, conv, tune), options, stop).ensemble(path, part)
+        return Run(job, MachineChoice(width, kernels, tune), options, stop).ensemble(path, part)
 
 
 def training_cost(

@@ -18,7 +18,7 @@ from jaxinfl import native
 from jaxinfl.arguments import check_choice, is_whole, shown
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, Variables
-from jaxinfl.models.lowering import ConvLowering, conv_lowering, default_lowering
+from jaxinfl.models.layers import Kernels, default_kernels, use_kernels
 from jaxinfl.training.job import Job
 from jaxinfl.training.programs import Execution, Programs, build_programs
 from jaxinfl.training.recipe import Recipe, Shape
@@ -110,7 +110,7 @@ class Machine:
                 f"{host.describe(self.devices)}: not even one {job.model.name} at a time fits in memory with batches of "
                 f"{job.recipe.batch_size}: {str(error).splitlines()[0]}. Use a smaller batch_size or images."
             ) from error
-        half = self.execution.change(width // 2, self.execution.conv, self.execution.num_devices)
+        half = self.execution.change(width // 2, self.execution.kernels, self.execution.num_devices)
         _log.warning(
             "Out of memory with %s models at once on a device: going on with %s. Pass width=%s to start like that.",
             width,
@@ -137,7 +137,7 @@ def choose_execution(
     data: Dataset,
     *,
     width: int | None = None,
-    conv: ConvLowering | None = None,
+    kernels: Kernels | None = None,
     num_devices: int | None = None,
 ) -> Execution:
     """The execution for all devices of this process; it does not depend on the number of models, so neither do their bits.
@@ -146,16 +146,16 @@ def choose_execution(
       ValueError: a width below 1 or an unknown lowering.
     """
     platform = jax.default_backend()
-    if conv is not None:
-        check_choice(conv, "conv", get_args(ConvLowering))
-    if conv == "native" and (platform != "cpu" or native.why_unavailable()):
+    if kernels is not None:
+        check_choice(kernels, "kernels", get_args(Kernels))
+    if kernels == "native" and (platform != "cpu" or native.why_unavailable()):
         reason = native.why_unavailable() if platform == "cpu" else f"JAX runs on {platform}"
         raise ValueError(
-            f"conv is 'native', hand-written kernels for CPUs, which cannot be used here: {reason}. "
-            + ("Install a C++ compiler, or take" if platform == "cpu" else "Leave conv out, or take")
-            + " 'patches' for a new run."
+            f"kernels is 'native', hand-written kernels for CPUs, which cannot be used here: {reason}. "
+            + ("Install a C++ compiler, or take" if platform == "cpu" else "Leave kernels out, or take")
+            + " 'gemm' for a new run."
         )
-    conv, reason = (conv, "as asked for") if conv is not None else default_conv(platform)
+    kernels, reason = (kernels, "as asked for") if kernels is not None else _choose_kernels(platform)
     if width is None:
         width = 1 if platform == "cpu" else GPU_WIDTH
     if not is_whole(width) or not 1 <= width <= _MOST_WIDTH:
@@ -163,23 +163,23 @@ def choose_execution(
     shape = recipe.input_shape(data.image_shape)
     per_model = 3 * forward_flops(model, shape) * data.num_train * max(recipe.epochs, 1)
     lanes = int(np.clip(CALL_FLOPS / (per_model * width), 1, 16)) if platform == "cpu" else 1
-    return Execution(platform, num_devices or len(host.own_devices()), lanes, int(width), conv, reason)
+    return Execution(platform, num_devices or len(host.own_devices()), lanes, int(width), kernels, reason)
 
 
-def default_conv(platform: str) -> tuple[ConvLowering, str]:
+def _choose_kernels(platform: str) -> tuple[Kernels, str]:
     """The fast lowering of the platform, and why."""
     missing = native.why_unavailable() if platform == "cpu" else None
-    default = default_lowering(platform)
+    default = default_kernels(platform)
     return default, f"no hand-written kernels: {missing}" if missing else f"the default for {platform}"
 
 
 # Cached, these two: tracing a network takes a tenth of a second, and a run asks more than once before its first step.
 @lru_cache
-def lowerings_differ(model: Model, shape: Shape, platform: str) -> bool:
+def kernels_differ(model: Model, shape: Shape, platform: str) -> bool:
     """Whether a model's program depends on the lowering: on CPUs gradients of dense layers do, too."""
     if platform == "cpu":
         return True
-    with conv_lowering("stock"):
+    with use_kernels("xla"):
         traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(*_shapes(model, shape))
     return "conv_general_dilated" in str(traced)
 
@@ -204,7 +204,7 @@ __all__ = [
     "OutOfMemory",
     "choose_execution",
     "forward_flops",
-    "lowerings_differ",
+    "kernels_differ",
     "out_of_memory",
     "warn_of_idle_cores",
 ]

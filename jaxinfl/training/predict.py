@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from jaxinfl.arguments import check_choice
 from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
 from jaxinfl.models import Model, ModuleFactory, Variables, build_model, find_factory
-from jaxinfl.models.lowering import ConvLowering
+from jaxinfl.models.layers import Kernels
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.store import ensemble as store_ensemble
 from jaxinfl.training.job import Job, check_recipe, check_subsets
@@ -48,7 +48,7 @@ def predict(
     model: str | ModuleFactory | Model,
     recipe: Recipe,
     views: Views = "one",
-    conv: ConvLowering | None = None,
+    kernels: Kernels | None = None,
     allow: Collection[str] = (),
 ) -> Predictions:
     """Predictions and margins of trained models on all training and test examples, over all devices of JAX.
@@ -64,10 +64,10 @@ def predict(
         images (test-time augmentation, Appendix B). A crop is of the image's own size, from the image padded with black by
         1/16 of its side, at least 1 pixel: the center (the image itself) and the four corners; with `resized_crop` it is of
         that size, from the image itself. Take "five" where a mirror image means something else, as with digits.
-      allow, conv: as in `train_ensemble`; a run's own conv is in `Ensemble.attributes["execution"]`.
+      allow, kernels: as in `train_ensemble`; a run's own kernels are in `Ensemble.attributes["execution"]`.
 
     Returns:
-      With one view, the numbers that the run itself recorded. They are equal to the bit where the data, the recipe, conv, and the
+      With one view, the numbers that the run itself recorded. They are equal to the bit where the data, the recipe, the kernels, and the
       kind and number of devices are those of the run, and it was trained at the default width; `Ensemble.predict` takes the
       run's own. Memory: the weights once more.
 
@@ -78,7 +78,7 @@ def predict(
     if weights is None:
         raise TypeError("weights is None; it takes what `Ensemble.weights()` returns.")
     job = _trained_job(weights, masks, data, model, recipe, allow)
-    return _evaluate(job, choose_execution(job.model, recipe, data, conv=conv), views)
+    return _evaluate(job, choose_execution(job.model, recipe, data, kernels=kernels), views)
 
 
 def _trained_job(
@@ -191,7 +191,7 @@ def predict_again(
         runs.weights(models), runs.masks if models is None else runs.masks[models], own, built, recall_recipe(about)
     )
     recorded = about["execution"]
-    execution = choose_execution(built, job.recipe, own, width=recorded["width"], conv=recorded["conv"])
+    execution = choose_execution(built, job.recipe, own, width=recorded["width"], kernels=recorded["kernels"])
     return _evaluate(job, execution, views)
 
 

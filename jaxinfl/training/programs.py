@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Int
 
 from jaxinfl.datasets import Dataset
 from jaxinfl.datasets.dataset import joined
-from jaxinfl.models.lowering import ConvLowering, conv_lowering
+from jaxinfl.models.layers import Kernels, use_kernels
 from jaxinfl.training.per_model import Given, ModelKeys
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import DeviceData, Keys, Scores, Segment, State, Training, advance, evaluate, start
@@ -55,7 +55,7 @@ def evaluation_batch(recipe: Recipe, data: DeviceData) -> int:
 
 @dataclass(frozen=True)
 class Execution:
-    """How the models are run. It changes speed and memory, and no bit but through `width` and `conv`."""
+    """How the models are run. It changes speed and memory, and no bit but through `width` and `kernels`."""
 
     platform: str
     num_devices: int
@@ -63,7 +63,7 @@ class Execution:
     """Models that a device trains one after another in one call."""
     width: int
     """Models that a device trains at once."""
-    conv: ConvLowering
+    kernels: Kernels
     reason: str = field(default="", compare=False)
     """Why it is done so, in words."""
 
@@ -72,10 +72,10 @@ class Execution:
         """Models of one call."""
         return self.num_devices * self.lanes * self.width
 
-    def change(self, width: int, conv: ConvLowering, num_devices: int) -> "Execution":
+    def change(self, width: int, kernels: Kernels, num_devices: int) -> "Execution":
         """Another way of running the models; on CPUs with as many of them in a call, as far as that goes."""
         lanes = max(1, self.lanes * self.width // width) if self.platform == "cpu" else self.lanes
-        return Execution(self.platform, num_devices, lanes, width, conv)
+        return Execution(self.platform, num_devices, lanes, width, kernels)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _over_models(execution: Execution, function: Callable[..., Any], *arrays: An
     """The function of one model mapped over those of a device."""
     # width 1 without vmap: a vmapped GEMM over one model is a batched GEMM, which XLA's CPU code runs slower.
     # The context reaches the trace, which happens inside `lax.map`.
-    with conv_lowering(execution.conv):
+    with use_kernels(execution.kernels):
         if execution.width == 1:
             return jax.lax.map(lambda xs: function(*xs), arrays)
         return jax.lax.map(lambda xs: function(*xs), arrays, batch_size=execution.width)

@@ -215,7 +215,7 @@ def _gradient(
     images = _normalize(recipe, state, take_views(data.images, batch.examples, batch.views, recipe))
     labels = data.labels.at[batch.examples].get(mode="promise_in_bounds")
 
-    # To multiply by: see `MaskedBatchNorm`'s `_share`.
+    # To multiply by: see `_share` in `models/layers/norm.py`.
     inverse = 1 / count
 
     def loss(params: PyTree[Array]) -> tuple[Array, tuple[Array, PyTree[Array]]]:

@@ -1,6 +1,6 @@
 """Which way of running a step is the fastest on the machine at hand: a few ways timed, the fastest taken and remembered.
 
-A way is a width (models at once on a device), a lowering of convolutions and a number of devices. They change the last
+A way is a width (models at once on a device), a kind of kernels and a number of devices. They change the last
 bits of the models, so noise must not choose between them: the platform's own way stays unless another is faster by
 `WORTH_IT`, and what was found for a model and recipe on a kind of device is kept in a file that later runs read.
 """
@@ -22,12 +22,12 @@ import jax
 from jaxinfl import native, provenance
 from jaxinfl.devices import own_devices
 from jaxinfl.files import cache_folder, write_atomically
-from jaxinfl.models.lowering import ConvLowering
+from jaxinfl.models.layers import Kernels
 from jaxinfl.store import RunDirectoryError
 from jaxinfl.store.parts import Rows
 from jaxinfl.training.cost import Cost, measure_cost, time_step
 from jaxinfl.training.job import Job
-from jaxinfl.training.machine import Machine, choose_execution, lowerings_differ, out_of_memory, warn_of_idle_cores
+from jaxinfl.training.machine import Machine, choose_execution, kernels_differ, out_of_memory, warn_of_idle_cores
 from jaxinfl.training.programs import Execution
 
 _log = logging.getLogger("jaxinfl")
@@ -46,7 +46,7 @@ class Freedom:
     """What tuning may change: what the user has not fixed."""
 
     width: bool
-    conv: bool
+    kernels: bool
     devices: bool
     """Only virtual devices, of which fewer than all may be faster where two share a core."""
     most: int
@@ -97,28 +97,28 @@ class Search:
         self.seconds[own], self.seconds[fastest] = map(min, zip(*again, strict=True))
 
 
-_LOWERINGS: dict[str, tuple[ConvLowering, ...]] = {"cpu": ("native", "patches"), "gpu": ("patches", "stock")}
-"""Worth a try; on CPUs "stock" is ten times slower."""
+_KERNELS: dict[str, tuple[Kernels, ...]] = {"cpu": ("native", "gemm"), "gpu": ("gemm", "xla")}
+"""The kernels that are worth a try on each platform; on CPUs "xla" is ten times slower."""
 
 
 def _neighbours(way: Execution, own: Execution, freedom: Freedom) -> Iterator[Execution]:
     """Ways that differ from one in one respect, as changes of the platform's own: each has one number of lanes."""
-    if freedom.conv:
-        for conv in _LOWERINGS.get(way.platform, ()):
-            if conv != "native" or native.why_unavailable() is None:
-                yield own.change(way.width, conv, way.num_devices)
+    if freedom.kernels:
+        for kernels in _KERNELS.get(way.platform, ()):
+            if kernels != "native" or native.why_unavailable() is None:
+                yield own.change(way.width, kernels, way.num_devices)
     if freedom.width:
         if 2 * way.width * way.num_devices <= freedom.most:
-            yield own.change(2 * way.width, way.conv, way.num_devices)
+            yield own.change(2 * way.width, way.kernels, way.num_devices)
         if way.width > 1:
-            yield own.change(way.width // 2, way.conv, way.num_devices)
+            yield own.change(way.width // 2, way.kernels, way.num_devices)
     if freedom.devices and way.platform == "cpu" and way.num_devices > 1:
-        yield own.change(way.width, way.conv, way.num_devices // 2)
+        yield own.change(way.width, way.kernels, way.num_devices // 2)
 
 
 def _name(way: Execution, own: Execution) -> str:
     """Words for what a way differs in from the platform's own."""
-    parts: list[str] = [way.conv] if way.conv != own.conv else []
+    parts: list[str] = [way.kernels] if way.kernels != own.kernels else []
     parts += [f"width {way.width}"] if way.width != own.width else []
     parts += [f"{way.num_devices} devices"] if way.num_devices != own.num_devices else []
     return " ".join(parts) or "the default"
@@ -142,7 +142,7 @@ class SearchRecord:
             "device": own_devices()[0].device_kind,
             "default": dataclasses.asdict(dataclasses.replace(default, reason="")),
             "native": native.why_unavailable() is None if default.platform == "cpu" else None,
-            "freedom": [freedom.width, freedom.conv, freedom.devices],
+            "freedom": [freedom.width, freedom.kernels, freedom.devices],
             "model": job.model.fingerprint,
             "recipe": job.recipe.to_dict(),
             "shapes": [job.data.num_train, job.data.num_test, *job.data.image_shape],
@@ -208,7 +208,7 @@ class MachineChoice:
     """What a user says of how a job is to be run; the rest is searched."""
 
     width: int | None = None
-    conv: ConvLowering | None = None
+    kernels: Kernels | None = None
     tune: bool = True
 
     def machine(
@@ -230,13 +230,15 @@ class MachineChoice:
           OutOfMemory: not even one model at a time fits.
         """
         warn_of_idle_cores()
-        width, conv, num_devices = self.width, self.conv, None
-        choice = conv is None and lowerings_differ(job.model, job.input_shape, jax.default_backend())
+        width, kernels, num_devices = self.width, self.kernels, None
+        choice = kernels is None and kernels_differ(job.model, job.input_shape, jax.default_backend())
         freedom = Freedom(width is None, choice, devices=True, most=len(job))
         if begun is not None:
             recorded = begun.attributes["execution"]
-            width, conv, num_devices = check_execution(recorded, begun.path, width=width, conv=conv)
-        execution = choose_execution(job.model, job.recipe, job.data, width=width, conv=conv, num_devices=num_devices)
+            width, kernels, num_devices = check_execution(recorded, begun.path, width=width, kernels=kernels)
+        execution = choose_execution(
+            job.model, job.recipe, job.data, width=width, kernels=kernels, num_devices=num_devices
+        )
         machine = Machine.for_job(job, execution)
         machine, cost = measure_cost(job, machine, models, finished, keep_weights=keep_weights)
         look()
@@ -247,10 +249,10 @@ class MachineChoice:
 
 
 def check_execution(
-    recorded: Mapping[str, Any], path: Path | None, *, width: int | None, conv: str | None
-) -> tuple[int, ConvLowering, int]:
+    recorded: Mapping[str, Any], path: Path | None, *, width: int | None, kernels: str | None
+) -> tuple[int, Kernels, int]:
     """Width, lowering and devices of a run that goes on: those it was started with, as far as they are there."""
-    for name, given in (("width", width), ("conv", conv)):
+    for name, given in (("width", width), ("kernels", kernels)):
         if given is not None and given != recorded[name]:
             raise RunDirectoryError(
                 f"{path} belongs to another run: it differs in {name}: {recorded[name]!r} there, {given!r} now, and the "
@@ -268,8 +270,8 @@ def check_execution(
             here,
             jax.default_backend(),
         )
-        return recorded["width"], recorded["conv"], here
-    return recorded["width"], recorded["conv"], recorded["num_devices"]
+        return recorded["width"], recorded["kernels"], here
+    return recorded["width"], recorded["kernels"], recorded["num_devices"]
 
 
 __all__ = ["MAX_SECONDS", "MAX_SHARE", "TRIAL_SECONDS", "Freedom", "MachineChoice", "Search", "SearchRecord", "tune"]

@@ -158,7 +158,7 @@ Views = Literal["one", "five", "ten"]
 """The image as it is evaluated; five crops of it; these and their mirror images."""
 
 
-def corner_shift(height: int, width: int) -> int:
+def view_padding(height: int, width: int) -> int:
     """Pixels by which a corner crop is shifted: 1/16 of the shorter side, at least 1 (2 for 32 pixels)."""
     return max(1, min(height, width) // 16)
 
@@ -186,7 +186,7 @@ def mean_logits(
 
     Five crops, the center and the corners, all of the size that the network takes. Where it takes the central part of a
     larger image (`Recipe.resized_crop`), corners are the image's own. Elsewhere they are those of the image padded
-    with black by `corner_shift`, and the center is the image itself: TTAch's crops, smaller than the image, would have to be
+    with black by `view_padding`, and the center is the image itself: TTAch's crops, smaller than the image, would have to be
     padded or resized for a network that takes one size, and crops of a padded image are what training with
     `Recipe.crop_padding` shows it too.
 
@@ -197,8 +197,8 @@ def mean_logits(
         return apply(center)
     source = images
     if recipe.resized_crop is None:
-        shift = corner_shift(images.shape[1], images.shape[2])
-        source = jnp.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
+        padding = view_padding(images.shape[1], images.shape[2])
+        source = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     down, right = (source.shape[axis] - center.shape[axis] for axis in (1, 2))
     corners, mirrored = view_windows(down, right, views)
 
@@ -213,4 +213,4 @@ def mean_logits(
     return total / len(corners)
 
 
-__all__ = ["Views", "mean_logits", "corner_shift", "view_windows"]
+__all__ = ["Views", "mean_logits", "view_padding", "view_windows"]

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxinfl.models.norm import conv_norm_relu
-from jaxinfl.models.original import SonnetBatchNorm, draw_kernels
+from jaxinfl.models.layers import SonnetBatchNorm, conv_norm_relu, draw_kernels
 
 
 class ConvNormRelu(nnx.Module):

@@ -3,9 +3,7 @@
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxinfl.models.bias import conv_relu
-from jaxinfl.models.norm import conv_norm_relu
-from jaxinfl.models.pool import global_mean
+from jaxinfl.models.layers import conv_norm_relu, conv_relu, global_mean
 
 
 class SmallCNN(nnx.Module):

@@ -1,8 +1,8 @@
-"""Dense layers with hand-written kernels: the gradient of a narrow kernel goes to the hand-written product, too.
+"""Dense layers with the native kernels: they compute the gradient of a narrow weight matrix.
 
-XLA's CPU code reads the left factor of that one product across its rows. Batch, inputs and outputs, in us on one core of
-an Intel Xeon (AVX-512), XLA's time and that of `native.dense_kernel_grad`, in a loop by itself (in a training step of the
-digits' network the first one takes 11 to 20 us, the second 3):
+XLA's CPU code reads the left factor of that one product across its rows. The table has the batch, inputs and outputs of a
+layer, the microseconds that XLA takes on one core of an Intel Xeon (AVX-512), and those of `native.dense_kernel_grad`, each
+in a loop by itself (in a training step of the digits' network the first layer takes XLA 11 to 20 us, and the kernel 3):
 
     64,  64,   10     3.7   2.3
     64,  64,   128    11    9
@@ -14,7 +14,7 @@ digits' network the first one takes 11 to 20 us, the second 3):
 
 Forward, and backward to the inputs, XLA is as fast or faster: these products stay with it.
 
-Plain Flax layers use it without knowing: `jaxinfl.models.model` hands it to every `nnx.Linear` of a module.
+Plain Flax layers use it without knowing: `jaxinfl.models.module` hands it to every `nnx.Linear` of a module.
 """
 
 from typing import Any
@@ -24,16 +24,17 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxinfl import native
-from jaxinfl.models.lowering import uses_native
+from jaxinfl.models.layers.context import uses_native
 
 _MOST_OUTPUTS = 128
+"""Columns of the weight matrix above which XLA is as fast."""
 _ROWS_BY_COLUMNS = (((1,), (0,)), ((), ()))
 
 
 def dot_general(lhs: Array, rhs: Array, dimension_numbers: Any, **options: Any) -> Array:
-    """`jax.lax.dot_general`; the gradient of a narrow matrix `rhs` as chosen by `conv_lowering`, the same up to rounding.
+    """`jax.lax.dot_general`, whose gradient for a narrow matrix `rhs` the native kernels compute; the same up to rounding.
 
-    What is not a plain product of two float32 matrices goes to the stock operation. By hand there is a gradient of first
+    What is not a plain product of two float32 matrices goes to XLA's operation. The native kernels have a gradient of first
     order only.
     """
     matrices = lhs.ndim == rhs.ndim == 2 and dimension_numbers == _ROWS_BY_COLUMNS

@@ -7,9 +7,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxinfl.models.norm import conv_norm_relu
-from jaxinfl.models.original import TorchBatchNorm, draw_kernels, torch_linear
-from jaxinfl.models.pool import global_mean, max_pool
+from jaxinfl.models.layers import TorchBatchNorm, conv_norm_relu, draw_kernels, global_mean, max_pool, torch_linear
 
 
 class BasicBlock(nnx.Module):

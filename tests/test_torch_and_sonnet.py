@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from jaxinfl.models import InceptionV3, ResNet18, SmallInception
-from jaxinfl.models.norm import batch_mask
-from jaxinfl.models.original import SonnetBatchNorm, TorchBatchNorm, torch_linear
+from jaxinfl.models.layers import SonnetBatchNorm, TorchBatchNorm, torch_linear
+from jaxinfl.models.layers.context import count_examples
 
 BATCHES = 2 + 3 * np.random.default_rng(0).standard_normal((4, 6, 3, 2, 5)).astype(np.float32)
 COUNTED = np.arange(6) < np.array([[6], [5], [1], [6]])
@@ -20,7 +20,7 @@ def averages(norm):
     """After each batch; what only fills a batch up is huge."""
     for batch, counted in zip(BATCHES, COUNTED, strict=True):
         filled = np.where(counted[:, None, None, None], batch, np.float32(1e6))
-        with batch_mask(jnp.asarray(counted)):
+        with count_examples(jnp.asarray(counted)):
             norm(jnp.asarray(filled))
         yield np.asarray(norm.mean[...]), np.asarray(norm.var[...])
 

@@ -6,9 +6,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxinfl.models.norm import conv_norm_relu
-from jaxinfl.models.original import TorchBatchNorm, draw_kernels, torch_linear
-from jaxinfl.models.pool import avg_pool, global_mean, max_pool
+from jaxinfl.models.layers import (
+    TorchBatchNorm,
+    avg_pool,
+    conv_norm_relu,
+    draw_kernels,
+    global_mean,
+    max_pool,
+    torch_linear,
+)
 
 SMALLEST = 299
 """Pixels a side from which on the auxiliary head's 5x5 convolution fits the 5x5 positions that it is given."""

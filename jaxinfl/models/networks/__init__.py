@@ -1,0 +1,9 @@
+"""The registered networks, one file an architecture."""
+
+from jaxinfl.models.networks.inception_v3 import InceptionV3
+from jaxinfl.models.networks.mlp import MLP
+from jaxinfl.models.networks.resnet import ResNet18
+from jaxinfl.models.networks.small_cnn import SmallCNN
+from jaxinfl.models.networks.small_inception import SmallInception
+
+__all__ = ["MLP", "InceptionV3", "ResNet18", "SmallCNN", "SmallInception"]
