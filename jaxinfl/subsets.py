@@ -7,7 +7,16 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Int
 
-from jaxinfl.arguments import MOST_BYTES, as_array, check_choice, is_number, is_whole, shown
+from jaxinfl.arguments import (
+    MOST_BYTES,
+    as_array,
+    check_choice,
+    check_masks,
+    check_number,
+    check_seed,
+    check_whole,
+    quote,
+)
 
 Design = Literal["uniform", "balanced", "complementary"]
 
@@ -68,14 +77,14 @@ def leave_one_out(num_train: int, dropped: Iterable[int], repeats: int) -> Bool[
       TypeError: `dropped` is no list of anything.
       ValueError: an example outside the training set or named twice; repeats below 1; masks of more than 64 GiB.
     """
-    _check_count("num_train", num_train, low=2)
-    _check_count("repeats", repeats)
+    check_whole(num_train, "num_train", 2)
+    check_whole(repeats, "repeats")
     takes = "the indices of one or more training examples"
     if not isinstance(dropped, Iterable) or isinstance(dropped, (str, bytes)):
-        raise TypeError(f"dropped is {shown(dropped)}; it takes {takes}.")
+        raise TypeError(f"dropped is {quote(dropped)}; it takes {takes}.")
     examples = as_array(list(dropped), "dropped", takes)
     if examples.size == 0 or examples.ndim != 1 or examples.dtype.kind not in "iu":
-        raise ValueError(f"dropped is {shown(dropped)}; it takes {takes}.")
+        raise ValueError(f"dropped is {quote(dropped)}; it takes {takes}.")
     outside = examples[(examples < 0) | (examples >= num_train)]
     if outside.size:
         raise ValueError(f"dropped names example {outside[0]}; the training set has examples 0 to {num_train - 1}.")
@@ -106,31 +115,6 @@ def check_coverage(masks: ArrayLike) -> None:
         )
 
 
-def check_masks(masks: ArrayLike, name: str = "masks") -> Bool[np.ndarray, "models train"]:
-    """`masks` as a NumPy array, or an error that says what is wrong with it."""
-    return check_bool_matrix(masks, name, "[models, train], True where the model was trained on the example")
-
-
-def check_bool_matrix(value: ArrayLike, name: str, meaning: str) -> Bool[np.ndarray, "_ _"]:
-    """`value` as a NumPy array, if it is bool, two-dimensional and not empty."""
-    array = as_array(value, name, f"bool {meaning}")
-    if array.dtype != np.bool_:
-        raise TypeError(
-            f"{name} has dtype {array.dtype}, but takes bool {meaning}; if its values are 0 and 1, "
-            f"pass {name}.astype(bool)."
-        )
-    check_matrix(array, name, meaning)
-    return array
-
-
-def check_matrix(array: np.ndarray, name: str, meaning: str) -> None:
-    """Raise `ValueError` unless `array` is two-dimensional and not empty."""
-    if array.ndim != 2:
-        raise ValueError(f"{name} has shape {array.shape}, but takes 2 dimensions, {meaning}.")
-    if 0 in array.shape:
-        raise ValueError(f"{name} has shape {array.shape}: it is empty, but takes at least one model and one example.")
-
-
 def _generator(seed: int, row: int) -> np.random.Generator:
     """A generator of its own for each row, so that a row does not depend on how many come before or after."""
     return np.random.default_rng([seed, row])
@@ -153,14 +137,11 @@ def _deal(num_models: int, num_train: int, size: int, seed: int) -> Iterable[Int
 
 
 def _check_draw(num_models: int, num_train: int, ratio: float, seed: int, design: str) -> None:
-    _check_count("num_models", num_models)
-    _check_count("num_train", num_train)
-    _check_count("seed", seed, low=0)
-    if not is_number(ratio):
-        raise TypeError(f"ratio is {shown(ratio)}; it takes a share of the training set above 0 and at most 1.")
+    check_whole(num_models, "num_models")
+    check_whole(num_train, "num_train")
+    check_seed(seed)
+    check_number(ratio, "ratio", "a share of the training set above 0 and at most 1", np.nextafter(0, 1), 1.0)
     check_choice(design, "design", get_args(Design))
-    if not 0 < ratio <= 1:
-        raise ValueError(f"ratio is {ratio}; it takes a share of the training set above 0 and at most 1.")
     _check_size("num_models", num_models, num_train)
     if int(ratio * num_train) < 1:
         raise ValueError(
@@ -172,11 +153,6 @@ def _check_draw(num_models: int, num_train: int, ratio: float, seed: int, design
         raise ValueError(f"design 'complementary' draws pairs: num_models is {num_models}; make it even.")
 
 
-def _check_count(name: str, value: int, low: int = 1) -> None:
-    if not is_whole(value) or value < low:
-        raise ValueError(f"{name} is {shown(value)}; it takes a whole number from {low} up.")
-
-
 def _check_size(name: str, num_models: int, num_train: int) -> None:
     """Raise `ValueError` for masks that no memory holds, naming the argument that decides their number."""
     if int(num_models) * int(num_train) > MOST_BYTES:
@@ -186,4 +162,4 @@ def _check_size(name: str, num_models: int, num_train: int) -> None:
         )
 
 
-__all__ = ["Design", "check_coverage", "check_masks", "draw_subsets", "leave_one_out"]
+__all__ = ["Design", "check_coverage", "draw_subsets", "leave_one_out"]

@@ -203,7 +203,7 @@ def test_a_newer_format_is_refused(run):
     description = json.loads((run / "zarr.json").read_text())
     description["attributes"]["format"] = 99
     (run / "zarr.json").write_text(json.dumps(description))
-    with pytest.raises(RunDirectoryError, match=r"format 99; this jaxinfl reads format 3\. Upgrade"):
+    with pytest.raises(RunDirectoryError, match=r"format 99; this jaxinfl reads format 4\. Upgrade"):
         Ensemble.open(run)
 
 

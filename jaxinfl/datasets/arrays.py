@@ -17,9 +17,9 @@ def as_array(field: str, value: ArrayLike, expected: str, remedy: str) -> np.nda
     try:
         array = np.asarray(value)
     except ValueError as error:  # nested lists of unequal lengths
-        raise ValueError(f"{field} is not one rectangular array ({error}). Taken: {expected}.") from error
+        raise ValueError(f"{field} is not one rectangular array ({error}); it takes {expected}.") from error
     if np.issubdtype(array.dtype, np.inexact) and np.isnan(array).any():
-        raise ValueError(f"{field} contains NaN ({array.dtype}, shape {array.shape}). Taken: {expected}. {remedy}.")
+        raise ValueError(f"{field} contains NaN ({array.dtype}, shape {array.shape}); it takes {expected}. {remedy}.")
     return array
 
 
@@ -38,7 +38,7 @@ def as_images(train: ArrayLike, test: ArrayLike) -> tuple[UInt8[np.ndarray, "...
     for field, other in (("train_images", "test_images"), ("test_images", "train_images")):
         if given[field].dtype != np.uint8:
             raise TypeError(
-                f"{field} has dtype {given[field].dtype}. Taken: {EXPECTED_IMAGES}. "
+                f"{field} has dtype {given[field].dtype}; it takes {EXPECTED_IMAGES}. "
                 f"{_conversion(field, given[field], given[other])}"
             )
     return _with_channels("train_images", given["train_images"]), _with_channels("test_images", given["test_images"])
@@ -47,7 +47,7 @@ def as_images(train: ArrayLike, test: ArrayLike) -> tuple[UInt8[np.ndarray, "...
 def _with_channels(field: str, images: np.ndarray) -> UInt8[np.ndarray, "n height width channels"]:
     if images.ndim not in (3, 4):
         raise ValueError(
-            f"{field} has {images.ndim} dimensions, shape {images.shape}. Taken: {EXPECTED_IMAGES}. Bring every image to "
+            f"{field} has {images.ndim} dimensions, shape {images.shape}; it takes {EXPECTED_IMAGES}. Bring every image to "
             "[height, width] or [height, width, channels], in the order in which its pixels were written: rows of "
             "CIFAR's files, for instance, are .reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)."
         )
@@ -55,7 +55,7 @@ def _with_channels(field: str, images: np.ndarray) -> UInt8[np.ndarray, "n heigh
         raise ValueError(f"{field} is empty, shape {images.shape}. Give at least one image of at least one pixel.")
     if images.ndim == 4 and images.shape[1] in (1, 3, 4) and images.shape[3] > 4:
         raise ValueError(
-            f"{field} has shape {images.shape}, which looks like channels first. Taken: {EXPECTED_IMAGES}. "
+            f"{field} has shape {images.shape}, which looks like channels first; it takes {EXPECTED_IMAGES}. "
             "Bring the channels to the end: images.transpose(0, 2, 3, 1)."
         )
     return images[..., None] if images.ndim == 3 else images

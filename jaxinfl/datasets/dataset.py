@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from numpy.typing import ArrayLike
 
-from jaxinfl.arguments import shown
+from jaxinfl.arguments import quote
 from jaxinfl.datasets.arrays import as_images, check_same_shape
 from jaxinfl.datasets.labels import check_text, code_labels, label_rows
 
@@ -35,9 +35,9 @@ class Dataset:
     """
 
     train_images: UInt8[np.ndarray, "train height width channels"]
-    """uint8, 0 to 255. Taken: `[train, height, width, channels]`, or without the last axis (one channel)."""
+    """uint8, 0 to 255. It is given as `[train, height, width, channels]`, or without the last axis (one channel)."""
     train_labels: Int32[np.ndarray, " train"]
-    """0 to `num_classes - 1`. Taken: any integer dtype, or text, `[train]` or `[train, 1]`.
+    """0 to `num_classes - 1`. It is given as any integer dtype, or as text, `[train]` or `[train, 1]`.
 
     Text is `str`, or `bytes` as UTF-8, in a list or an array (of objects, too). Both sets get one coding: the label is
     the position of the text in `class_names`."""
@@ -69,7 +69,7 @@ class Dataset:
         check_same_shape(train_pixels, test_pixels)
         train, test, names = code_labels(labels, class_names)
         if not isinstance(name, str):
-            raise TypeError(f"name is {shown(name)}. Taken: a string.")
+            raise TypeError(f"name is {quote(name)}; it takes a string.")
         check_text("name", name)
         arrays = {
             "train_images": train_pixels,

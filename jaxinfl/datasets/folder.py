@@ -121,7 +121,7 @@ def _no_split(root: Path, split: str) -> ValueError:
     there = ", ".join(entry.name for entry in _entries(root)[:10]) or "nothing"
     instead = f" (or {', '.join(VALIDATION)} in place of test)" if split == "test" else ""
     return ValueError(
-        f"{root} has no folder {split}; it holds {there}. Taken: {root}/train/<class>/* and {root}/test/<class>/*"
+        f"{root} has no folder {split} but {there}; it takes {root}/train/<class>/* and {root}/test/<class>/*"
         f"{instead}. Names are told apart by case."
     )
 
@@ -151,7 +151,7 @@ def _class_folders(split: Path) -> dict[str, Path]:
         _check_link(entry)
         if not entry.is_dir():
             raise ValueError(
-                f"{entry} is not a folder. Taken: {split}/<class>/*; move it into its class, or remove it."
+                f"{entry} is not a folder; it takes {split}/<class>/*. Move it into its class, or remove it."
             )
         other = folders.setdefault(normal_form(entry.name), entry)
         if other is not entry:
@@ -160,7 +160,7 @@ def _class_folders(split: Path) -> dict[str, Path]:
                 f"{entry.name!a}. Move the files of one into the other, or rename one of them."
             )
     if not entries:
-        raise ValueError(f"{split} holds no classes. Taken: one folder a class, {split}/<class>/*.")
+        raise ValueError(f"{split} holds no classes; it takes one folder a class, {split}/<class>/*.")
     return folders
 
 
@@ -174,7 +174,9 @@ def _labelled_files(classes: dict[str, Path], class_names: list[str], where: str
         for member in members:
             _check_link(member)
             if not member.is_file() or member.suffix.lower() not in SUFFIXES:
-                raise ValueError(f"{member} is not an image file. Taken: {', '.join(SUFFIXES)}; convert or remove it.")
+                raise ValueError(
+                    f"{member} is not an image file; it takes {', '.join(SUFFIXES)}. Convert or remove it."
+                )
         files += members
         labels += [class_names.index(name)] * len(members)
     return _Files(files, np.array(labels, np.int32), where)

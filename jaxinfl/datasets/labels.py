@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Integer
 from numpy.typing import ArrayLike
 
-from jaxinfl.arguments import is_whole, shown
+from jaxinfl.arguments import is_whole, quote
 from jaxinfl.datasets.arrays import as_array
 
 EXPECTED_LABELS = "labels [n] or [n, 1] as integers or as text"
@@ -86,7 +86,7 @@ def _as_rows(field: str, value: ArrayLike) -> np.ndarray:
     labels = as_array(field, _keep_text_apart(value), EXPECTED_LABELS, _remove_unlabelled(field, "a label"))
     if labels.ndim != 1 and not (labels.ndim == 2 and labels.shape[1] == 1):
         raise ValueError(
-            f"{field} has shape {labels.shape}. Taken: {EXPECTED_LABELS}. {_one_label_each(field, labels)}"
+            f"{field} has shape {labels.shape}; it takes {EXPECTED_LABELS}. {_one_label_each(field, labels)}"
         )
     if labels.size == 0:
         raise ValueError(f"{field} is empty, shape {labels.shape}. Give at least one example.")
@@ -142,7 +142,7 @@ def _as_text(field: str, labels: np.ndarray) -> list[str] | None:
         return None
     if other:
         raise TypeError(
-            f"{field} holds {shown(items[other[0]])} at example {other[0]} beside text ({len(other)} labels are no text). "
+            f"{field} holds {quote(items[other[0]])} at example {other[0]} beside text ({len(other)} labels are no text). "
             f"Taken: {EXPECTED_LABELS}. Give every label as text, or, where these mark examples without a label, remove "
             f"them from {field} and from {field.removesuffix('labels')}images."
         )
@@ -178,7 +178,7 @@ def _code_text(texts: dict[str, list[str]], names: tuple[str, ...]) -> tuple[Lab
         if unknown is not None:
             listed = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
             raise ValueError(
-                f"{field} contains {shown(labels[unknown])} at example {unknown}, which is not among the {len(names)} "
+                f"{field} contains {quote(labels[unknown])} at example {unknown}, which is not among the {len(names)} "
                 f"class_names: {listed}. Add it there, or correct the label."
             )
         coded[field] = np.array([position[text] for text in labels], np.int32)
@@ -199,7 +199,7 @@ def _check_one_kind(given: Labels, texts: dict[str, list[str] | None]) -> None:
             f"np.array(class_names)[{other_field}]"
         )
     raise TypeError(
-        f"{text_field} holds text ({shown(text[0])} first) and {other_field} holds {given[other_field].dtype} "
+        f"{text_field} holds text ({quote(text[0])} first) and {other_field} holds {given[other_field].dtype} "
         f"({given[other_field][0]!s} first), so which of them are one class is unknown. {remedy}."
     )
 
@@ -211,7 +211,9 @@ def _check_integers(given: Labels) -> None:
     """Refuse other dtypes; the remedy depends on the values of both sets."""
     for field, labels in given.items():
         if labels.dtype.kind not in "iu":
-            raise TypeError(f"{field} has dtype {labels.dtype}. Taken: {EXPECTED_LABELS}. {_as_integers(field, given)}")
+            raise TypeError(
+                f"{field} has dtype {labels.dtype}; it takes {EXPECTED_LABELS}. {_as_integers(field, given)}"
+            )
 
 
 def _as_integers(field: str, given: Labels) -> str:
@@ -237,7 +239,7 @@ def _check_not_negative(given: Labels) -> None:
     for field, labels in given.items():
         if labels.min() < 0:
             raise ValueError(
-                f"{field} contains the negative label {labels.min()} at example {int(labels.argmin())}. Taken: labels "
+                f"{field} contains the negative label {labels.min()} at example {int(labels.argmin())}; it takes labels "
                 f"from 0 on. {_without_negatives(field, given)}."
             )
 
@@ -309,10 +311,10 @@ def _as_class_names(names: Sequence[str] | None) -> tuple[str, ...]:
     if names is None:
         return ()
     if isinstance(names, str) or not isinstance(names, Iterable):
-        raise TypeError(f"class_names is {shown(names)}. Taken: a sequence of strings, one a class.")
+        raise TypeError(f"class_names is {quote(names)}; it takes a sequence of strings, one a class.")
     given = list(names)
     if not all(isinstance(name, str) for name in given):
-        raise TypeError(f"class_names is {shown(names)}. Taken: a sequence of strings, one a class.")
+        raise TypeError(f"class_names is {quote(names)}; it takes a sequence of strings, one a class.")
     taken = tuple(str(name) for name in given)
     for name in taken:
         check_text("class_names", name)

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from jaxinfl.arguments import as_path, is_whole
+from jaxinfl.arguments import as_path, check_whole
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.digits import load_digits
 from jaxinfl.datasets.folder import load_folder
@@ -130,12 +130,7 @@ def _kind(name: str | os.PathLike) -> str:
 def _check_image_size(image_size: int | None) -> None:
     if image_size is None:
         return
-    if not is_whole(image_size):
-        raise TypeError(f"image_size is {image_size!r}. Taken: a positive integer, in pixels, or None.")
-    if not 1 <= image_size <= _MOST_PIXELS:
-        raise ValueError(
-            f"image_size is {image_size}. Taken: a positive integer of at most {_MOST_PIXELS}, in pixels, or None."
-        )
+    check_whole(image_size, "image_size", 1, _MOST_PIXELS, "pixels")
 
 
 def _parse_splits(splits: str | tuple[str, str], kind: str) -> tuple[str, str]:
@@ -143,10 +138,10 @@ def _parse_splits(splits: str | tuple[str, str], kind: str) -> tuple[str, str]:
     # A colon within brackets belongs to a slice: train[:80%].
     parts = re.split(r":(?![^\[]*\])", splits) if isinstance(splits, str) else splits
     if not isinstance(parts, (tuple, list)) or not all(isinstance(split, str) for split in parts):
-        raise TypeError(f"splits is {splits!r}. Taken: two strings, (training split, test split).")
+        raise TypeError(f"splits is {splits!r}; it takes two strings, (training split, test split).")
     if len(parts) != 2 or not all(parts):
         raise ValueError(
-            f'splits is {splits!r}. Taken: two splits, (training split, test split) or "training split:test split".'
+            f'splits is {splits!r}; it takes two splits, (training split, test split) or "training split:test split".'
         )
     if kind != "tfds":
         raise ValueError(

@@ -95,7 +95,7 @@ def _choose_keys(path: Path, archive: zipfile.ZipFile) -> tuple[str, ...]:
         keys = max((REQUIRED_KEYS, MEDMNIST_KEYS), key=lambda keys: len(set(keys) & set(there)))
         missing = ", ".join(key for key in keys if key not in there)
         raise ValueError(
-            f"{path} lacks {missing}; it holds {listed}. Taken: {', '.join(REQUIRED_KEYS)}, or "
+            f"{path} lacks {missing} and holds {listed}; it takes {', '.join(REQUIRED_KEYS)}, or "
             f"{', '.join(MEDMNIST_KEYS)}, and optionally class_names. Save the arrays under these names."
         )
     unused = [key for key in (*_NOT_USED, *(key for keys in complete[1:] for key in keys)) if key in there]
@@ -181,7 +181,7 @@ def _class_names(path: Path, names: np.ndarray | None) -> tuple[str, ...]:
         return ()
     if names.ndim != 1 or names.dtype.kind not in "US":
         raise ValueError(
-            f"class_names in {path} is {names.dtype}, shape {names.shape}. Taken: one-dimensional, of strings."
+            f"class_names in {path} is {names.dtype}, shape {names.shape}; it takes a one-dimensional array of strings."
         )
     try:
         return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxinfl.arguments import shown
+from jaxinfl.arguments import quote
 from jaxinfl.datasets.dataset import Dataset
 
 _AT_ONCE = 64 * 2**20  # bytes; a memory-mapped data set may be larger than memory
@@ -20,7 +20,7 @@ def channel_statistics(data: Dataset) -> tuple[tuple[float, float], ...]:
       ValueError: a channel that is constant, by which nothing can be divided.
     """
     if not isinstance(data, Dataset):
-        raise TypeError(f"data is {shown(data)}; it takes a jaxinfl.Dataset.")
+        raise TypeError(f"data is {quote(data)}; it takes a jaxinfl.Dataset.")
     images = data.train_images
     channels = images.shape[-1]
     counts = np.zeros((channels, 256), np.int64)

@@ -111,7 +111,7 @@ class _Records:
             reason = ""
         raise ValueError(
             f"split {split!r} of {builder.name} does not exist or is empty{reason}; there are "
-            f"{', '.join(builder.info.splits)}. Taken: these, sums of them, and slices like train[:80%]."
+            f"{', '.join(builder.info.splits)}; it takes these, sums of them, and slices like train[:80%]."
         )
 
     def __len__(self) -> int:
@@ -220,12 +220,12 @@ def _image_and_label(tfds: ModuleType, builder: Any, name: str) -> tuple[Any, An
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
         listed = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in there.items()) or "none"
         raise ValueError(  # noqa: TRY004 - no argument has a wrong type; the named data set is of another kind
-            f"{name} is not an image classification data set: it has the features {listed}. Taken: data sets with "
+            f"{name} is not an image classification data set, with the features {listed}; it takes data sets with "
             "image: Image and label: ClassLabel. Save others as .npz with the labels of your choice."
         )
     if np.dtype(image.np_dtype) != np.uint8 or len(image.shape) != 3:
         raise ValueError(
-            f"{name} has images of dtype {image.np_dtype}, shape {image.shape}. Taken: uint8 [height, width, channels]. "
+            f"{name} has images of dtype {image.np_dtype}, shape {image.shape}; it takes uint8 [height, width, channels]. "
             "Scale the values of all images to 0..255 by one factor, and save them as .npz."
         )
     return image, label

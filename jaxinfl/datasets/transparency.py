@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxinfl.arguments import shown
+from jaxinfl.arguments import check_choice
 
 BACKGROUNDS = {"white": 255, "black": 0}
 DEFAULT_BACKGROUND = "white"
@@ -40,12 +40,8 @@ class Transparency(NamedTuple):
 
 def check_background(background: str | None) -> None:
     """Raise unless `background` is a name of `BACKGROUNDS`, or None for the default."""
-    if background is None:
-        return
-    if not isinstance(background, str):
-        raise TypeError(f"background is {shown(background)}. Taken: 'white', 'black' or None.")
-    if background not in BACKGROUNDS:
-        raise ValueError(f"background is {shown(background)}. Taken: 'white', 'black' or None.")
+    if background is not None:
+        check_choice(background, "background", tuple(BACKGROUNDS))
 
 
 def flatten(file: Image.Image, mode: str, background: str) -> tuple[Image.Image, Alpha]:

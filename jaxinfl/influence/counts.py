@@ -25,9 +25,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int8, Int32, UInt32, UInt64
 
 from jaxinfl import native
-from jaxinfl.arguments import check_choice
-from jaxinfl.influence.checks import check_correct
-from jaxinfl.subsets import check_masks
+from jaxinfl.arguments import check_choice, check_correct, check_masks
 from jaxinfl.undefined import nan_is_an_answer
 
 Kernel = Literal["native", "bits", "gemm"]

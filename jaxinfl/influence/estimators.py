@@ -4,12 +4,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float32, Float64, Int
 
-from jaxinfl.influence.checks import check_score
+from jaxinfl.arguments import check_masks, check_score
 from jaxinfl.influence.counts import total
 from jaxinfl.influence.fixed_point import in_units, own_sums, to_fixed_point
 from jaxinfl.influence.thresholds import simplest_fraction
 from jaxinfl.influence.tiles import default_rows, make_tiles, starts
-from jaxinfl.subsets import check_masks
 
 # Training examples whose digits are held at once, 32 MB at 1000 models.
 _COLUMNS = 4096

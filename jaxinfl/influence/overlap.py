@@ -16,10 +16,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Float32, Int64, Num, UInt16
 
-from jaxinfl.influence.checks import check_examples, check_positive, check_score, check_thresholds
+from jaxinfl.arguments import check_examples, check_masks, check_score, check_thresholds, check_whole
 from jaxinfl.influence.counts import with_words
 from jaxinfl.influence.tiles import StoredTiles, Tiles, default_rows, is_undefined, make_tiles, starts
-from jaxinfl.subsets import check_masks
 
 AnyTiles = Tiles | StoredTiles
 
@@ -52,7 +51,7 @@ def iou(
     for name, estimate in (("influence_a", influence_a), ("influence_b", influence_b)):
         dtype = getattr(estimate, "dtype", None)
         if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(f"{name} is {dtype or type(estimate).__name__}, but takes a float array [train, test].")
+            raise TypeError(f"{name} is {dtype or type(estimate).__name__}; it takes a float array [train, test].")
     shape = np.shape(influence_a)
     if shape != np.shape(influence_b):
         raise ValueError(
@@ -124,7 +123,7 @@ def streamed_iou(
 ) -> Float[np.ndarray, " thresholds"]:
     """`iou_of_models` of checked arguments, over all training examples."""
     num_train, num_test = masks_a.shape[1], score_a.shape[1]
-    rows = default_rows(num_train, num_test) if tile is None else min(check_positive(tile, "tile"), num_train)
+    rows = default_rows(num_train, num_test) if tile is None else min(check_whole(tile, "tile"), num_train)
     tiles_a, tiles_b = make_tiles(masks_a, score_a, rows), make_tiles(masks_b, score_b, rows)
     return _iou_of_tiles(tiles_a, tiles_b, num_train, thresholds)
 

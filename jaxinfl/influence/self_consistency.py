@@ -8,11 +8,17 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float32, Float64, Int
 
-from jaxinfl.arguments import as_array, check_seed
-from jaxinfl.influence.checks import check_min_memorization, check_positive, check_score, check_thresholds
+from jaxinfl.arguments import (
+    as_array,
+    check_masks,
+    check_min_memorization,
+    check_score,
+    check_seed,
+    check_thresholds,
+    check_whole,
+)
 from jaxinfl.influence.estimators import memorized
 from jaxinfl.influence.overlap import streamed_iou
-from jaxinfl.subsets import check_masks
 
 _FIRST_NUM_MODELS = 25
 _MOST_REPEATS = 1_000_000
@@ -97,7 +103,7 @@ def iou_curve(
     test_score = check_score(test_score, len(masks), "test_score")
     sizes = _check_sizes(num_models, len(masks))
     limits = check_thresholds(np.arange(2, 41) / 40 if thresholds is None else thresholds)
-    repeats = check_positive(repeats, "repeats", _MOST_REPEATS)
+    repeats = check_whole(repeats, "repeats", 1, _MOST_REPEATS)
     check_seed(seed)
     check_min_memorization(min_memorization)
     examples = _examples_above(masks, train_score, min_memorization)
@@ -131,8 +137,8 @@ def _check_sizes(num_models: ArrayLike | Sequence[Any] | None, pool: int) -> lis
         return [_FIRST_NUM_MODELS * 2**doubling for doubling in range(doublings + 1)]
     given = np.atleast_1d(as_array(num_models, "num_models", "numbers of models"))
     if given.ndim != 1:
-        raise ValueError(f"num_models has shape {given.shape}, but takes a whole number of models or a list of them.")
-    sizes = [check_positive(size, "num_models") for size in given]
+        raise ValueError(f"num_models has shape {given.shape}; it takes a whole number of models or a list of them.")
+    sizes = [check_whole(size, "num_models") for size in given]
     if not sizes:
         raise ValueError("num_models is empty; pass at least one number of models.")
     for size in sizes:

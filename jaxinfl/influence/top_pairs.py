@@ -7,10 +7,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float32, Float64, Int
 
-from jaxinfl.influence.checks import check_min_memorization, check_positive, check_score
+from jaxinfl.arguments import check_masks, check_min_memorization, check_score, check_whole
 from jaxinfl.influence.estimators import memorized
 from jaxinfl.influence.tiles import default_rows, make_tiles, starts
-from jaxinfl.subsets import check_masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +60,10 @@ def top_pairs(
     """
     masks = check_masks(masks)
     test_score = check_score(test_score, len(masks), "test_score")
-    k = check_positive(k, "k")
+    k = check_whole(k, "k")
     check_min_memorization(min_memorization)
     if tile is not None:
-        tile = check_positive(tile, "tile")
+        tile = check_whole(tile, "tile")
     examples, own = memorized(masks, train_score, min_memorization)
     num_test = test_score.shape[1]
     if examples.size == 0:

@@ -13,7 +13,7 @@ from flax import nnx
 from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array
 
-from jaxinfl.arguments import shown
+from jaxinfl.arguments import quote
 from jaxinfl.models.dependence import Dependence, trace_dependence
 from jaxinfl.models.dependence_rules import BOTH_EXAMPLES, DRAWN, FIRST_EXAMPLE, KEY, SECOND_EXAMPLE, union
 from jaxinfl.models.layers.context import use_running_averages
@@ -34,10 +34,10 @@ def check_allow(allow: Collection[str]) -> frozenset[str]:
       TypeError, ValueError: it is no collection, or holds other words than `ALLOWED`.
     """
     if isinstance(allow, str) or not isinstance(allow, Collection):
-        raise TypeError(f"allow is {shown(allow)}; it takes a collection of words, for example ({ALLOWED[0]!r},).")
+        raise TypeError(f"allow is {quote(allow)}; it takes a collection of words, for example ({ALLOWED[0]!r},).")
     unknown = [word for word in allow if word not in ALLOWED]
     if unknown:
-        raise ValueError(f"allow holds {shown(unknown[0])}; it takes {' and '.join(map(repr, ALLOWED))}.")
+        raise ValueError(f"allow holds {quote(unknown[0])}; it takes {' and '.join(map(repr, ALLOWED))}.")
     return frozenset(allow)
 
 

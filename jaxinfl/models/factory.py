@@ -10,7 +10,7 @@ from typing import Any
 
 from flax import nnx
 
-from jaxinfl.arguments import shown
+from jaxinfl.arguments import quote
 from jaxinfl.models.module import ModuleFactory
 
 _FOREIGN = {"torch": "PyTorch", "equinox": "Equinox", "haiku": "Haiku", "keras": "Keras", "tensorflow": "TensorFlow"}
@@ -31,7 +31,7 @@ def as_factory(model: object) -> ModuleFactory:
         )
     _refuse_other_frameworks(model)
     if not callable(model):
-        raise TypeError(f"model is {shown(model)}; it takes a registered name or a callable `rngs -> flax.nnx.Module`.")
+        raise TypeError(f"model is {quote(model)}; it takes a registered name or a callable `rngs -> flax.nnx.Module`.")
     function: Callable[..., Any] = model
     parameters = _parameters(function)
     if parameters is None:  # a builtin without a signature: calling it will tell

@@ -16,7 +16,7 @@ from flax import nnx
 from flax.errors import TraceContextError
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from jaxinfl.arguments import shown
+from jaxinfl.arguments import quote
 from jaxinfl.models.layers.conv import Conv, conv_general_dilated
 from jaxinfl.models.layers.dense import dot_general
 from jaxinfl.models.layers.norm import BatchNorm
@@ -154,7 +154,7 @@ def take_apart(module: nnx.Module, name: str) -> Definition:
             variable = jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
             if not hasattr(leaf, "dtype"):
                 raise TypeError(
-                    f"model {name}: {variable} is a variable that holds {shown(leaf)}; variables hold arrays. Keep it as a plain "
+                    f"model {name}: {variable} is a variable that holds {quote(leaf)}; variables hold arrays. Keep it as a plain "
                     "attribute of the module."
                 )
             if not is_stream and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):

@@ -7,12 +7,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from scipy.special import ndtri, stdtr, stdtrit
 
-from jaxinfl.arguments import as_array, check_choice, check_seed
-from jaxinfl.influence.checks import check_score
-from jaxinfl.statistics.arguments import check_share, check_whole
+from jaxinfl.arguments import as_array, check_choice, check_masks, check_score, check_seed, check_share, check_whole
 from jaxinfl.statistics.clusters import find_clusters
 from jaxinfl.statistics.correlation import Correlation, correlate
-from jaxinfl.subsets import check_masks
 
 _MOST_REPEATS = 1_000_000
 """Bootstrap samples that take minutes; more are a slip."""

@@ -5,8 +5,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 from scipy.special import chdtri
 
-from jaxinfl.influence.checks import check_score
-from jaxinfl.subsets import check_masks
+from jaxinfl.arguments import check_masks, check_score
 
 _UNLIKELY = 1e-6
 """Probability of refusing independent subsets."""

@@ -8,16 +8,13 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from jaxinfl.arguments import check_choice
-from jaxinfl.influence.checks import check_score
-from jaxinfl.statistics.arguments import check_share
+from jaxinfl.arguments import check_choice, check_masks, check_score, check_share
 from jaxinfl.statistics.clusters import find_clusters, share_of_complements
 from jaxinfl.statistics.fisher import Alternative
 from jaxinfl.statistics.leaks import leaks, p_values_beyond
 from jaxinfl.statistics.multiple import Block, FDRMethod, Rejected, effective_level, step_up
 from jaxinfl.statistics.pair_tests import one_score_a_subset, pair_tests
 from jaxinfl.statistics.uncertainty import pair_uncertainty
-from jaxinfl.subsets import check_masks
 
 # Values of models x pairs that are held at once.
 _VALUES_AT_ONCE = 2**21

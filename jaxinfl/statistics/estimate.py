@@ -7,17 +7,24 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float32, Int
 
-from jaxinfl.arguments import check_choice, check_switch, is_number, shown
+from jaxinfl.arguments import (
+    check_choice,
+    check_correct,
+    check_examples,
+    check_masks,
+    check_score,
+    check_switch,
+    is_number,
+    quote,
+)
 from jaxinfl.influence import influence
 from jaxinfl.influence.blocks import count_blocks
-from jaxinfl.influence.checks import check_correct, check_examples, check_score
 from jaxinfl.statistics import lasso, ridge
 from jaxinfl.statistics.clusters import Clusters, find_clusters
 from jaxinfl.statistics.fisher import normal_scores
 from jaxinfl.statistics.shift import influence_on_being_right
 from jaxinfl.statistics.shrinkage import shrink as shrunk
 from jaxinfl.statistics.standard_errors import StandardErrors, normal_equivalent, standard_errors
-from jaxinfl.subsets import check_masks
 
 Method = Literal["difference", "adjusted", "ridge", "lasso"]
 Regression = Literal["ridge", "lasso"]
@@ -136,7 +143,7 @@ def datamodel_weights(
     _check_number_of_models(len(checked))
     _check_number_of_subsets(clusters)
     if penalty is not None and not (is_number(penalty) and 0 < penalty < np.inf):
-        raise ValueError(f"penalty is {shown(penalty)}; it takes a number above 0, or None.")
+        raise ValueError(f"penalty is {quote(penalty)}; it takes a number above 0, or None.")
     regression: Regression = "ridge" if method == "ridge" else "lasso"
     return _weights(checked, scores, clusters, regression, np.arange(checked.shape[1]), penalty)
 

@@ -9,16 +9,21 @@ from jaxtyping import Bool, Float
 from scipy.sparse import csr_array
 from scipy.special import expit, logit, ndtri
 
-from jaxinfl.arguments import check_seed
-from jaxinfl.influence.checks import check_correct, check_min_memorization, check_thresholds
-from jaxinfl.statistics.arguments import check_share, check_whole
+from jaxinfl.arguments import (
+    check_correct,
+    check_masks,
+    check_min_memorization,
+    check_seed,
+    check_share,
+    check_thresholds,
+    check_whole,
+)
 from jaxinfl.statistics.clusters import find_clusters, share_of_complements
 from jaxinfl.statistics.deconvolution import Grid, likelihood, make_grid, nearest_rates, smoothing
 from jaxinfl.statistics.expected_iou import chance_to_reach, expected_iou
 from jaxinfl.statistics.mixture import fit_mixture
 from jaxinfl.statistics.model_plan import FEW_PAIRS, Answer, Band, ModelPlan, judge
 from jaxinfl.statistics.pilot_counts import PilotPairs, memorization_chance, pilot_pairs
-from jaxinfl.subsets import check_masks
 
 FEWEST_MODELS = 50
 """Of a pilot: below, some 15 models or fewer are without an example (at ratio 0.7), and steps of 1/15 hide an influence of 0.1."""

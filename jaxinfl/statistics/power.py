@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from jaxinfl.statistics.arguments import check_numbers, check_probabilities, check_share, check_whole
+from jaxinfl.arguments import check_numbers, check_probabilities, check_share, check_whole
 
 # Probability of the outcomes that are left out on either side.
 _NEGLIGIBLE = 1e-10

@@ -7,8 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from scipy.special import ndtri
 
-from jaxinfl.arguments import as_array
-from jaxinfl.statistics.arguments import check_share
+from jaxinfl.arguments import as_array, check_share
 
 
 class Interval(NamedTuple):

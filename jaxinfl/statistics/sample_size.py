@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 from scipy.special import betainc, ndtri
 
-from jaxinfl.statistics.arguments import check_probabilities, check_share
+from jaxinfl.arguments import check_probabilities, check_share
 
 # A tail within this relative distance of delta counts as delta: 1 - 0.95 is 4e-17 above 0.05 in floating point, and one
 # model does tell 0.05 from 0.95.

@@ -7,7 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from jaxinfl.statistics.arguments import check_probabilities, check_share
+from jaxinfl.arguments import check_probabilities, check_share
 from jaxinfl.statistics.sample_size import log_ratios
 
 PERCENTILE = 0.95

@@ -7,12 +7,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 from scipy.special import ndtr, stdtrit
 
-from jaxinfl.arguments import check_choice
-from jaxinfl.statistics.arguments import check_indices, check_share, check_values
+from jaxinfl.arguments import check_choice, check_indices, check_masks, check_share, check_values
 from jaxinfl.statistics.clusters import Clusters, each_alone, find_clusters
 from jaxinfl.statistics.proportions import Interval, agresti_caffo_interval, newcombe_interval
 from jaxinfl.statistics.welch import FEWEST, TOO_FEW, Sample, welch_interval
-from jaxinfl.subsets import check_masks
 
 IntervalMethod = Literal["auto", "newcombe", "agresti-caffo", "welch"]
 

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from scipy.special import stdtrit
 
-from jaxinfl.statistics.arguments import check_share, check_values
+from jaxinfl.arguments import check_share, check_values
 
 _DRAWS = 4000
 """Of the pivots; the ends of an interval of 95% are then off by 2% of its width."""

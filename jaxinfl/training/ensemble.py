@@ -8,7 +8,7 @@ from typing import Any
 
 from jax.typing import ArrayLike
 
-from jaxinfl.arguments import as_path, check_switch, is_whole, shown
+from jaxinfl.arguments import as_path, check_switch, is_whole, quote
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, ModuleFactory, Variables
 from jaxinfl.models.layers import Kernels
@@ -74,7 +74,7 @@ def train_ensemble(
         beats the default by a fifth; at most 20 seconds or 5% of the run. What was found is remembered for this model,
         recipe and kind of device. What `width` and `kernels` fix stays. The run records what was taken, and why.
       overrides: fields of the recipe that differ from model to model, with one value a model:
-        `{"learning_rate": [0.1, 0.2, ...]}`. Taken: learning_rate, weight_decay, momentum, label_smoothing. All models
+        `{"learning_rate": [0.1, 0.2, ...]}`. These can: learning_rate, weight_decay, momentum, label_smoothing. All models
         share one compiled program, in which these are numbers like any other: a model's bits are the same whatever the
         other models' values are, in any ensemble that overrides the same fields; those of the same values written in
         the recipe may differ in rounding.
@@ -170,7 +170,7 @@ def check_place(run_dir: Any, part: tuple[int, int] | None, num_models: int) -> 
     if part is None:
         return path
     if not isinstance(part, (tuple, list)) or len(part) != 2 or not all(map(is_whole, part)):
-        raise TypeError(f"part is {shown(part)}; it takes two whole numbers, (1, 4) for the first quarter.")
+        raise TypeError(f"part is {quote(part)}; it takes two whole numbers, (1, 4) for the first quarter.")
     if not 1 <= part[0] <= part[1] <= num_models:
         raise ValueError(
             f"part is {tuple(part)!r}; it takes (number, parts), numbers from 1 up, with at most one part for each of the "

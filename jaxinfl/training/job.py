@@ -11,11 +11,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool
 
 from jaxinfl import native
+from jaxinfl.arguments import check_masks
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, ModuleFactory, build_model
 from jaxinfl.store.layout import digest
 from jaxinfl.store.weights import describe, weights_digest
-from jaxinfl.subsets import check_masks
 from jaxinfl.training.per_model import Given, ModelKeys, as_keys, check_overrides, check_weights
 from jaxinfl.training.recipe import Recipe, Shape
 from jaxinfl.training.recipes import stored_side

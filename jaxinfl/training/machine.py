@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxinfl import devices as host
 from jaxinfl import native
-from jaxinfl.arguments import check_choice, is_whole, shown
+from jaxinfl.arguments import check_choice, check_whole
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, Variables
 from jaxinfl.models.layers import Kernels, default_kernels, use_kernels
@@ -158,12 +158,11 @@ def choose_execution(
     kernels, reason = (kernels, "as asked for") if kernels is not None else _choose_kernels(platform)
     if width is None:
         width = 1 if platform == "cpu" else GPU_WIDTH
-    if not is_whole(width) or not 1 <= width <= _MOST_WIDTH:
-        raise ValueError(f"width is {shown(width)}; it takes a whole number of models from 1 to {_MOST_WIDTH}.")
+    width = check_whole(width, "width", 1, _MOST_WIDTH, "models")
     shape = recipe.input_shape(data.image_shape)
     per_model = 3 * forward_flops(model, shape) * data.num_train * max(recipe.epochs, 1)
     lanes = int(np.clip(CALL_FLOPS / (per_model * width), 1, 16)) if platform == "cpu" else 1
-    return Execution(platform, num_devices or len(host.own_devices()), lanes, int(width), kernels, reason)
+    return Execution(platform, num_devices or len(host.own_devices()), lanes, width, kernels, reason)
 
 
 def _choose_kernels(platform: str) -> tuple[Kernels, str]:

@@ -4,9 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import numpy as np
-
-from jaxinfl.arguments import check_choice, is_number
+from jaxinfl.arguments import check_choice, check_number, check_switch, is_number, quote
 
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["step", "cosine", "linear", "constant"]
@@ -67,16 +65,15 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, low, high, kind in _RANGES:
             value = getattr(self, name)
-            # NaN is in no range.
-            if not is_number(value) or not low <= value <= high or (kind is int and value != int(value)):
-                takes = "a whole number" if kind is int else "a number"
-                raise ValueError(f"recipe: {name} is {value!r}; it takes {takes} from {low} to {high}.")
+            takes = f"{'a whole number' if kind is int else 'a number'} from {low} to {high}"
+            check_number(value, f"recipe: {name}", takes, low, high)
+            if kind is int and value != int(value):
+                raise ValueError(f"recipe: {name} is {value!r}; it takes {takes}.")
             # 2.0 and NumPy's numbers become plain ones: equal recipes must also compile to the same program.
             object.__setattr__(self, name, kind(value))
         self._check_optional_numbers()
         for name in ("nesterov", "flip"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise TypeError(f"recipe: {name} is {getattr(self, name)!r}; it takes True or False.")
+            check_switch(getattr(self, name), f"recipe: {name}")
             object.__setattr__(self, name, bool(getattr(self, name)))
         for name, choices in (("optimizer", Optimizer), ("schedule", Schedule), ("compute_dtype", Dtype)):
             check_choice(getattr(self, name), f"recipe: {name}", get_args(choices))
@@ -92,8 +89,10 @@ class Recipe:
             value = getattr(self, name)
             if value is None:
                 continue
-            if not is_number(value) or not 1 <= value <= high or value != int(value):
-                raise ValueError(f"recipe: {name} is {value!r}; it takes a whole number from 1 to {high}, or None.")
+            takes = f"a whole number from 1 to {high}, or None"
+            check_number(value, f"recipe: {name}", takes, 1, high)
+            if value != int(value):
+                raise ValueError(f"recipe: {name} is {value!r}; it takes {takes}.")
             object.__setattr__(self, name, int(value))
         if self.microbatch is not None and self.batch_size % self.microbatch:
             raise ValueError(
@@ -112,8 +111,10 @@ class Recipe:
             given: tuple[Any, ...] = tuple(self.milestones)
         except TypeError:
             given = (None,)
-        if not all(is_number(m) and 0 < m <= _UNBOUNDED for m in given):
-            raise ValueError(f"recipe: milestones is {self.milestones!r}; it takes epochs above 0, as (60, 120, 160).")
+        numbers = all(map(is_number, given))
+        if not numbers or not all(0 < m <= _UNBOUNDED for m in given):
+            error = ValueError if numbers else TypeError
+            raise error(f"recipe: milestones is {quote(self.milestones)}; it takes epochs above 0, as (60, 120, 160).")
         object.__setattr__(self, "milestones", tuple(float(m) for m in given))
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError(

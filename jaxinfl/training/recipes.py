@@ -13,7 +13,7 @@ What A.3 leaves open, and what is taken: momentum 0.9 for all; microbatches of 6
 import numpy as np
 from jaxtyping import Float
 
-from jaxinfl.arguments import is_whole, shown
+from jaxinfl.arguments import check_whole
 from jaxinfl.training.recipe import Recipe
 
 CIFAR = Recipe(
@@ -75,9 +75,7 @@ def stored_side(crop: int) -> int:
     8/7 of it, as torchvision's reference evaluates: the shorter side resized to 256 and 224 pixels of it taken, 342
     and 299 for Inception v3.
     """
-    if not is_whole(crop) or not 1 <= crop <= 4096:
-        raise ValueError(f"crop is {shown(crop)}; it takes a whole number of pixels from 1 to 4096.")
-    return round(int(crop) * 8 / 7)
+    return round(check_whole(crop, "crop", 1, 4096, "pixels") * 8 / 7)
 
 
 def sweep_grid() -> dict[str, Float[np.ndarray, " models"]]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxinfl import provenance
-from jaxinfl.arguments import check_switch, is_number, is_whole, shown
+from jaxinfl.arguments import check_number, check_switch, check_whole, quote
 from jaxinfl.devices import own_devices
 from jaxinfl.store import (
     ABSENT,
@@ -98,21 +98,14 @@ class RunOptions:
     on_cost: Callable[[Cost], None] | None
 
     def __post_init__(self) -> None:
-        if self.shard_size is not None and (not is_whole(self.shard_size) or self.shard_size < 1):
-            raise ValueError(f"shard_size is {shown(self.shard_size)}; it takes a whole number of models from 1 up.")
-        _check_number(self.checkpoint_every, "checkpoint_every", "a number of seconds above 0", least=1e-9)
-        _check_number(self.max_diverged, "max_diverged", "a share from 0 to 1", most=1.0)
+        if self.shard_size is not None:
+            check_whole(self.shard_size, "shard_size", unit="models")
+        check_number(self.checkpoint_every, "checkpoint_every", "a number of seconds above 0", 1e-9)
+        check_number(self.max_diverged, "max_diverged", "a share from 0 to 1", 0.0, 1.0)
         check_switch(self.keep_weights, "keep_weights")
         check_switch(self.progress, "progress")
         if self.on_cost is not None and not callable(self.on_cost):
-            raise TypeError(f"on_cost is {shown(self.on_cost)}; it takes a function of the run's cost.")
-
-
-def _check_number(value: Any, name: str, what: str, *, least: float = 0.0, most: float = np.inf) -> None:
-    if not is_number(value):
-        raise TypeError(f"{name} is {shown(value)}; it takes {what}.")
-    if not least <= float(value) <= most:
-        raise ValueError(f"{name} is {shown(value)}; it takes {what}.")
+            raise TypeError(f"on_cost is {quote(self.on_cost)}; it takes a function of the run's cost.")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,58 @@
+"""What any function may be given by mistake, and the errors that say so: one room for all checks of arguments."""
+
+from jaxinfl.arguments.arrays import (
+    MOST_BYTES,
+    as_array,
+    check_bool_matrix,
+    check_correct,
+    check_examples,
+    check_indices,
+    check_masks,
+    check_matrix,
+    check_min_memorization,
+    check_numbers,
+    check_probabilities,
+    check_score,
+    check_thresholds,
+    check_values,
+)
+from jaxinfl.arguments.paths import as_path, as_typed
+from jaxinfl.arguments.values import (
+    check_choice,
+    check_number,
+    check_seed,
+    check_share,
+    check_switch,
+    check_whole,
+    is_number,
+    is_whole,
+    quote,
+)
+
+__all__ = [
+    "MOST_BYTES",
+    "as_array",
+    "as_path",
+    "as_typed",
+    "check_bool_matrix",
+    "check_choice",
+    "check_correct",
+    "check_examples",
+    "check_indices",
+    "check_masks",
+    "check_matrix",
+    "check_min_memorization",
+    "check_number",
+    "check_numbers",
+    "check_probabilities",
+    "check_score",
+    "check_seed",
+    "check_share",
+    "check_switch",
+    "check_thresholds",
+    "check_values",
+    "check_whole",
+    "is_number",
+    "is_whole",
+    "quote",
+]
