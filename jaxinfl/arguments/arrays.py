@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float32, Int
 
-from jaxinfl.arguments.values import quote
+from jaxinfl.arguments.values import is_number, quote
 
 MOST_BYTES = 64 * 2**30
 """Largest array that is taken, in bytes. What asks for more is a mistake, or a file that was made to exhaust the machine."""
