@@ -4,10 +4,13 @@ from jaxinfl.native.conv import conv, conv_with_bias, conv_with_moments, dense_k
 from jaxinfl.native.counts import joint_counts
 from jaxinfl.native.library import NativeUnavailable, load, prepare, why_unavailable
 from jaxinfl.native.norm import Normalization, channel_moments, channel_products
+from jaxinfl.native.overlap import OVERLAP_DTYPES, Population, overlap_counts, overlap_of_models
 
 __all__ = [
+    "OVERLAP_DTYPES",
     "NativeUnavailable",
     "Normalization",
+    "Population",
     "channel_moments",
     "channel_products",
     "conv",
@@ -17,6 +20,8 @@ __all__ = [
     "joint_counts",
     "load",
     "normalized_conv_grads",
+    "overlap_counts",
+    "overlap_of_models",
     "prepare",
     "why_unavailable",
 ]

@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import ndtr, ndtri
 
-from jaxinfl.statistics.fisher import Alternative
+from jaxinfl.statistics.exact_test import Alternative
 from jaxinfl.statistics.multiple import Rejected
 
 _NEGLIGIBLE = 0.15
-"""Standard errors of a leak below which a two-sided p-value of 1e-4 is off by less than a fifth, and nothing is done."""
+"""Size of a leak, in standard errors, below which nothing is done: a two-sided p-value of 1e-4 is off by less than a fifth."""
 
 
-def leaks(
+def find_leaks(
     masks: Bool[np.ndarray, "subsets train"], score: np.ndarray, found: Rejected
 ) -> Float[np.ndarray, " test"] | None:
     """How many standard errors others' influences may have leaked into the statistics of each test example; None if hardly any.

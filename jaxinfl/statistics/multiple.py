@@ -17,7 +17,7 @@ _EDGES = 10.0 ** (-np.arange(30_001) / 100)
 
 
 class Rejected(NamedTuple):
-    """Hypotheses rejected, by rising p-value; equal ones by rising train and then test index."""
+    """Pairs whose hypothesis of no influence is rejected, by rising p-value; equal ones by rising train and then test index."""
 
     train_index: Int[np.ndarray, " pairs"]
     test_index: Int[np.ndarray, " pairs"]
@@ -27,7 +27,7 @@ class Rejected(NamedTuple):
 
 
 def effective_level(fdr: float, num_tests: int, method: FDRMethod) -> float:
-    """Level of the step-up procedure: `fdr` (BH), or `fdr / (1 + 1/2 + ... + 1/num_tests)` (BY)."""
+    """Level at which the step-up procedure runs: `fdr` (BH), or `fdr / (1 + 1/2 + ... + 1/num_tests)` (BY)."""
     if method == "bh":
         return fdr
     return fdr / float(digamma(num_tests + 1) + np.euler_gamma)
@@ -65,7 +65,7 @@ def step_up(blocks: Callable[[], Iterable[Block]], num_tests: int, fdr: float, m
         train.append(rows[row])
         test.append(column)
         kept.append(values[row, column])
-    return _exact(np.concatenate(train), np.concatenate(test), np.concatenate(kept), level, fdr, num_tests)
+    return _step_up_exactly(np.concatenate(train), np.concatenate(test), np.concatenate(kept), level, fdr, num_tests)
 
 
 def _bound(edges: Float[np.ndarray, " edges"], below: Int[np.ndarray, " edges"], level: float, num_tests: int) -> float:
@@ -79,7 +79,7 @@ def _bound(edges: Float[np.ndarray, " edges"], below: Int[np.ndarray, " edges"],
         at = following
 
 
-def _exact(
+def _step_up_exactly(
     train: Int[np.ndarray, " pairs"],
     test: Int[np.ndarray, " pairs"],
     values: Float[np.ndarray, " pairs"],

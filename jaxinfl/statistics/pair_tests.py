@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from jaxinfl.influence.blocks import count_blocks
 from jaxinfl.statistics.clusters import Clusters
 from jaxinfl.statistics.correlation import merge_rounding
-from jaxinfl.statistics.fisher import Alternative, fisher_table, smallest_p_value
+from jaxinfl.statistics.exact_test import Alternative, fisher_table, smallest_p_value
 from jaxinfl.statistics.multiple import Block
 
 Blocks = Callable[[], Iterable[Block]]
@@ -78,7 +78,7 @@ def pair_tests(
         rows = max(1, _PAIRS_AT_ONCE // score.shape[1])
         for start, counts in count_blocks(masks[:, order], scores.flags, rows):
             numbers = num_in[order[start : start + len(counts)]]
-            for first, last in _runs(numbers):
+            for first, last in _find_runs(numbers):
                 number, members = int(numbers[first]), order[start + first : start + last]
                 exact, normal = tested[number], smooth[number]
                 if not exact.any() and not normal.any():
@@ -206,7 +206,7 @@ def _rank_sum_p_values(
     return ndtr(-statistic if alternative == "greater" else statistic)
 
 
-def _runs(numbers: Int[np.ndarray, " rows"]) -> list[tuple[int, int]]:
+def _find_runs(numbers: Int[np.ndarray, " rows"]) -> list[tuple[int, int]]:
     """Begin and end of each run of equal numbers."""
     begins = np.flatnonzero(np.diff(numbers, prepend=-1))
     return list(zip(begins.tolist(), np.append(begins[1:], len(numbers)).tolist(), strict=True))
