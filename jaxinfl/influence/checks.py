@@ -20,7 +20,7 @@ def check_correct(correct: ArrayLike, num_models: int, name: str = "correct") ->
 
 
 def check_score(
-    score: ArrayLike,
+    score: ArrayLike | Sequence[Any],
     num_models: int,
     name: str = "score",
     num_columns: int | None = None,

@@ -62,9 +62,10 @@ class Outcomes:
         masks: Bool[np.ndarray, "models train"],
         test_score: Scores | None,
         read_train_score: Callable[[], Scores] | None,
+        memorize: Callable[[], Memorization] | None = None,
     ):
         self.masks = masks
-        self._test_score, self._read_train_score = test_score, read_train_score
+        self._test_score, self._read_train_score, self._memorize = test_score, read_train_score, memorize
         self._tiles: dict[int, Tiles] = {}
 
     def __len__(self) -> int:
@@ -113,7 +114,7 @@ class Outcomes:
     @cached_property
     def memorization(self) -> Memorization:
         """Memorization of every training example, by the train score."""
-        return compute_memorization(self.masks, self.train_score)
+        return compute_memorization(self.masks, self.train_score) if self._memorize is None else self._memorize()
 
     def examples_above(self, minimum: float | None) -> Int[np.ndarray, " examples"]:
         """Indices of the training examples whose memorization is above `minimum`: the condition of Appendix E.
@@ -134,9 +135,25 @@ class Outcomes:
         kept = check_examples(examples, self.masks.shape[1])
         if kept is None:
             return self
-        read = self._read_train_score
-        chosen = None if read is None else lambda: self.train_score[:, kept]
-        return Outcomes(self.masks[:, kept], self._test_score, chosen)
+        masks = self.masks[:, kept]
+        if self._read_train_score is None:
+            return Outcomes(masks, self._test_score, None)
+
+        def memorize() -> Memorization:
+            return Memorization(self.memorization.rounded[kept], self.memorization.exact[kept])
+
+        return Outcomes(masks, self._test_score, lambda: self.train_score[:, kept], memorize)
+
+    def with_score(self, score: ArrayLike | Sequence[Any]) -> "Outcomes":
+        """The same models with another test score, bool or float [models, other test]; memorization is shared.
+
+        Raises:
+          TypeError, ValueError: a score that is neither bool nor finite floats, or has another number of models.
+        """
+        checked = check_score(score, len(self))
+        if self._read_train_score is None:
+            return Outcomes(self.masks, checked, None)
+        return Outcomes(self.masks, checked, lambda: self.train_score, lambda: self.memorization)
 
     def tiles(self, rows: int | None = None) -> Tiles:
         """The influence of `rows` training examples at a time, ready to be computed; None takes about 4 million pairs at a time."""

@@ -232,7 +232,7 @@ def _undefined(masks: Bool[np.ndarray, "models rows"]) -> Bool[np.ndarray, " row
     return (number == 0) | (number == len(masks))
 
 
-def _take_correct(masks: Models, correct: Score) -> ArrayLike | None:
+def _take_correct(masks: Models, correct: Score) -> Any:
     """Whether each model is right: the array, or the score of an `Ensemble` by its name."""
     if correct is None:
         return None
