@@ -1,4 +1,4 @@
-"""What subsets of one size make of a strong influence: a small one of the opposite sign for every other training example.
+"""Leaks of strong influences: in subsets of one size every other training example gets a small one of the opposite sign.
 
 In subsets of one size who is in keeps others out. So the difference of means of an example holds, besides its own effect, minus
 the sum of all others' effects over their number, n - 1. Of many training examples that is nothing; of 20, and with many models,

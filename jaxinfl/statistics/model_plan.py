@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 FEW_PAIRS = 5.0
 """Fewest influential pairs for a prediction: an IOU of fewer jumps from one value to the next."""
 _CAUTION = 0.25
-"""How far from the predicted IOU to the lower end of its interval the answer is read."""
+"""Where the answer is read: this share of the way from the predicted IOU to the lower end of its interval."""
 _WIDEST = 16.0
-"""Highest over lowest number of models beyond which an interval is no answer: 4 doublings."""
+"""Ratio of the ends of an interval of numbers of models beyond which it is no answer: 4 doublings."""
 
 Verdict = Literal[
     "answered", "more models", "too uncertain", "few pairs", "no clear pairs", "no memorized example", "small pilot"

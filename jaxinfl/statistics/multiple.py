@@ -41,9 +41,9 @@ def step_up(blocks: Callable[[], Iterable[Block]], num_tests: int, fdr: float, m
     them is exact. Memory: one block, and the pairs kept (hardly more than are rejected).
 
     Args:
-      blocks: called twice; the same p-values each time, to the bit.
+      blocks: gives all p-values, block by block; it is called twice and must give the same bits each time.
       num_tests: number of hypotheses, those with large p-values included.
-      fdr: false discovery rate.
+      fdr: false discovery rate, between 0 and 1.
       method: "bh" holds it for independent and for positively dependent tests, "by" whatever the dependence.
 
     Source: Benjamini and Hochberg (1995), Journal of the Royal Statistical Society B 57; Benjamini and Yekutieli (2001),
@@ -69,7 +69,7 @@ def step_up(blocks: Callable[[], Iterable[Block]], num_tests: int, fdr: float, m
 
 
 def _bound(edges: Float[np.ndarray, " edges"], below: Int[np.ndarray, " edges"], level: float, num_tests: int) -> float:
-    """An edge that no rejected p-value exceeds; `below` counts the p-values up to each edge."""
+    """The lowest edge that no rejected p-value exceeds; `below` counts the p-values up to each edge."""
     at = edges.size - 1
     while True:
         # A rejected p-value is at most level * (p-values up to the bound) / num_tests, and an edge at or above that is next.

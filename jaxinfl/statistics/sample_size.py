@@ -34,7 +34,7 @@ def models_needed(
 
     Args:
       p: probability of being right for models trained with the example, in 0..1; any shape.
-      q: the same without the example; broadcast against p.
+      q: probability of being right for models trained without it, in 0..1; broadcast against p.
       delta: largest probability of either error, between 0 and 0.5.
 
     Returns:
@@ -78,7 +78,7 @@ def models_needed_for_good(
 
     Args:
       p: probability of being right for models trained with the example, in 0..1; any shape.
-      q: the same without the example; broadcast against p.
+      q: probability of being right for models trained without it, in 0..1; broadcast against p.
       delta: largest probability of either error, between 0 and 0.5.
 
     Returns:

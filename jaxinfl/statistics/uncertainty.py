@@ -10,7 +10,7 @@ from scipy.special import ndtr, stdtrit
 from jaxinfl.arguments import check_choice
 from jaxinfl.influence.outcomes import Models, Score, take_given
 from jaxinfl.statistics.arguments import check_indices, check_share, check_values
-from jaxinfl.statistics.clusters import Clusters, each_alone, find_clusters
+from jaxinfl.statistics.clusters import Clusters, find_clusters, make_each_alone
 from jaxinfl.statistics.proportions import Interval, agresti_caffo_interval, newcombe_interval
 from jaxinfl.statistics.welch import FEWEST, TOO_FEW, Sample, welch_interval
 from jaxinfl.subsets import check_masks
@@ -153,7 +153,7 @@ def _uncertainty(
         return _of_groups(seen, values, clusters, confidence, method)
     parts = [
         _of_groups(seen[:, chosen], values[:, chosen], grouping, confidence, method)
-        for chosen, grouping in ((clustered, clusters), (~clustered, each_alone(len(seen))))
+        for chosen, grouping in ((clustered, clusters), (~clustered, make_each_alone(len(seen))))
         if chosen.any()
     ]
     order = np.argsort(np.concatenate([np.flatnonzero(clustered), np.flatnonzero(~clustered)]))
