@@ -45,6 +45,7 @@ class Unasked(Enum):
 
 
 UNASKED = Unasked.UNASKED
+"""The default of a score that a function does not take."""
 
 
 class Outcomes:
@@ -52,6 +53,7 @@ class Outcomes:
 
     Every function that takes `masks, score` takes an `Outcomes` in place of `masks`, without a score. Use it where the same
     models are compared many times: nothing is checked, packed or moved to the device twice, and memorization is computed once.
+    It keeps the arrays that it was made from, which must not change afterwards.
 
     Attributes:
       masks: bool [models, train].
@@ -156,7 +158,10 @@ class Outcomes:
         return Outcomes(self.masks, checked, lambda: self.train_score, lambda: self.memorization)
 
     def tiles(self, rows: int | None = None) -> Tiles:
-        """The influence of `rows` training examples at a time, ready to be computed; None takes about 4 million pairs at a time."""
+        """The packed scores, from which the influence of `rows` training examples at a time is computed.
+
+        `rows` of None takes about 4 million pairs at a time.
+        """
         num_train, num_test = self.masks.shape[1], self.test_score.shape[1]
         rows = default_rows(num_train, num_test) if rows is None else min(rows, num_train)
         if rows not in self._tiles:
@@ -189,7 +194,9 @@ def pack(masks: Models, score: Score = None, train_score: Score = None) -> Outco
     Raises:
       TypeError, ValueError: as `influence` and `memorization`; also if there is neither a score nor a train score.
     """
-    if score is None and train_score is None and not isinstance(masks, Outcomes):
+    if isinstance(masks, Outcomes) and score is None and train_score is None:
+        return masks
+    if score is None and train_score is None:
         raise ValueError("score and train_score are None; pack takes at least one of them.")
     return take_outcomes(masks, score, train_score, optional=True)
 
@@ -203,6 +210,7 @@ class Names(NamedTuple):
 
 
 USUAL = Names()
+"""The names that most functions have for these arguments."""
 
 
 def take_outcomes(
@@ -213,7 +221,7 @@ def take_outcomes(
     *,
     optional: bool = False,
 ) -> Outcomes:
-    """Whatever a function was given as checked `Outcomes`; `optional` says that one of the scores may be missing.
+    """What a function was given, as checked `Outcomes`; the arguments are those of `take_given`.
 
     Raises:
       TypeError, ValueError: what does not fit, with the name of the argument and what to do.

@@ -30,11 +30,11 @@ class IOUCurve:
     thresholds: Float64[np.ndarray, " thresholds"]
     """Thresholds in the unit of the score."""
     num_models: Int[np.ndarray, " sizes"]
-    """Models in each of the two estimates."""
+    """Numbers of models in each of the two estimates, one a row of `values`."""
     values: Float64[np.ndarray, "sizes repeats thresholds"]
     """IOU of each split; NaN where no pair reaches the threshold in either estimate."""
     num_examples: int
-    """Training examples that take part: those above the memorization condition."""
+    """Number of training examples that take part: those above the memorization condition."""
 
     @property
     def mean(self) -> Float64[np.ndarray, "sizes thresholds"]:

@@ -20,7 +20,9 @@ class TopPairs:
     """
 
     train_index: Int[np.ndarray, " pairs"]
+    """The training example of each pair."""
     test_index: Int[np.ndarray, " pairs"]
+    """The test example of each pair."""
     influence: Float32[np.ndarray, " pairs"]
     """Influence of the training on the test example, in the unit of `test_score`."""
     memorization: Float32[np.ndarray, " pairs"]

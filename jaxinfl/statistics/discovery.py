@@ -26,7 +26,9 @@ class Discoveries:
     """Pairs whose influence is not 0, by rising q-value; pairs of equal q-value by rising train and then test index."""
 
     train_index: Int[np.ndarray, " pairs"]
+    """The training example of each pair."""
     test_index: Int[np.ndarray, " pairs"]
+    """The test example of each pair."""
     influence: Float[np.ndarray, " pairs"]
     """Influence of each pair, in the unit of the score."""
     low: Float[np.ndarray, " pairs"]

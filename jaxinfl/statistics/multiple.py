@@ -20,8 +20,11 @@ class Rejected(NamedTuple):
     """Pairs whose hypothesis of no influence is rejected, by rising p-value; equal ones by rising train and then test index."""
 
     train_index: Int[np.ndarray, " pairs"]
+    """The training example of each pair."""
     test_index: Int[np.ndarray, " pairs"]
+    """The test example of each pair."""
     p_value: Float[np.ndarray, " pairs"]
+    """Probability of a statistic as extreme as this pair's if its influence were 0."""
     q_value: Float[np.ndarray, " pairs"]
     """The smallest false discovery rate at which the pair would still be reported."""
 

@@ -220,7 +220,7 @@ def _predict(asked: _Question, num_models: int, pairs: PilotPairs, level: float,
         return float(weight.sum() * (dense_one[reach].sum() + sparse_one[reach].sum()) / 2)
 
     forecast = _Forecast(grid, asked)
-    again = [dense(drawn, _CYCLES_AGAIN) for drawn in _resampled_weights(pairs, repeats, seed)]
+    again = [dense(drawn, _CYCLES_AGAIN) for drawn in _resample_weights(pairs, repeats, seed)]
     curve, path = (
         _band(of(dense_one), of(sparse_one), np.stack([of(each) for each in again]), level)
         for of in (forecast.curve, forecast.path)
@@ -269,7 +269,7 @@ def _clear_up_to(
     return float(ordered[clear]) if clear >= 0 else -np.inf
 
 
-def _resampled_weights(pairs: PilotPairs, repeats: int, seed: int) -> Iterator[Float[np.ndarray, " cells"]]:
+def _resample_weights(pairs: PilotPairs, repeats: int, seed: int) -> Iterator[Float[np.ndarray, " cells"]]:
     """Weights of the outcomes with resampled training and test examples."""
     rows, columns = int(pairs.row.max()) + 1, int(pairs.column.max()) + 1
     for repeat in range(repeats):

@@ -132,6 +132,9 @@ class Ensemble:
         rows = np.arange(len(self))[models if isinstance(models, slice) else _rows(models)]
         return self._select(rows, np.arange(len(self)), renumbered=True)
 
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("an Ensemble is no array; take one of its arrays, such as .masks or .test_score('margin').")
+
     def _select(self, rows: np.ndarray, place: Int[np.ndarray, " models"], *, renumbered: bool = False) -> "Ensemble":
         """Some rows, with what was read of them already."""
         part = object.__new__(Ensemble)
