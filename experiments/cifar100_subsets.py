@@ -33,8 +33,7 @@ from experiments.experiment import Experiment
 from experiments.outcome import Outcome
 from experiments.presets import CIFAR10_12K, PAPER_CIFAR100
 from jaxinfl import Dataset, Ensemble, Recipe
-from jaxinfl.influence import IOUCurve, count_pairs
-from jaxinfl.influence.estimators import memorized
+from jaxinfl.influence import IOUCurve, Outcomes, count_pairs
 from jaxinfl.statistics import ShareInterval, pair_uncertainty, subset_share_of_all
 
 Score = Literal["correct", "probability"]
@@ -149,11 +148,6 @@ def requests(config: Config, data: Dataset) -> list[Request]:
     ]
 
 
-def select_scores(runs: Ensemble, score: Score) -> np.ndarray:
-    """The score of each model on each test example: whether it is right, or the probability of the true class."""
-    return runs.test_correct if score == "correct" else runs.test_probability
-
-
 def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
     """How far estimates from different models agree, from both scores, and how much the subsets decide."""
     console.print("\nComparing estimates ...")
@@ -162,50 +156,50 @@ def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
 
 def compare(config: Config, first: Ensemble, again: Ensemble) -> Findings:
     """Everything that the figures and results.json are made from."""
-    usable = ~first.diverged
-    if not usable.all():
-        console.print(f"[yellow]{(~usable).sum()} of {len(usable)} models diverged and are left out.[/yellow]")
-    sizes = [size for size in config.sizes if 2 * size <= usable.sum()]
+    usable = first.without_diverged()
+    diverged = len(first) - len(usable)
+    if diverged:
+        console.print(f"[yellow]{diverged} of {len(first)} models diverged and are left out.[/yellow]")
+    sizes = [size for size in config.sizes if 2 * size <= len(usable)]
     if not sizes:
         raise Mistake(
-            f"{(~usable).sum()} of {len(usable)} models diverged: too few are left for two estimates of "
+            f"{diverged} of {len(first)} models diverged: too few are left for two estimates of "
             f"{config.sizes[0]} models. Lower --recipe.learning-rate (it is {config.recipe.learning_rate:g})."
         )
-    masks, train = first.masks[usable], first.train_correct[usable]
-    by_score = {"0-1 scores": first.test_correct[usable], "probabilities": first.test_probability[usable]}
+    # 0-1 scores say which examples are memorized, whatever score is compared.
+    right = jaxinfl.pack(usable, "correct")
+    by_score = {"0-1 scores": right, "probabilities": right.with_score(usable.test_probability)}
     with mistakes():
-        curves = {name: _curve(config, sizes, masks, train, test) for name, test in by_score.items()}
-    test = by_score["0-1 scores" if config.score == "correct" else "probabilities"]
+        curves = {name: _curve(config, sizes, outcomes) for name, outcomes in by_score.items()}
+    outcomes = by_score["0-1 scores" if config.score == "correct" else "probabilities"]
     curve = curves["0-1 scores" if config.score == "correct" else "probabilities"]
-    examples, _ = memorized(masks, train, config.min_memorization)
-    healthy = np.flatnonzero(~first.diverged[: config.num_repeated] & ~again.diverged)
-    pairs = jaxinfl.top_pairs(masks, train, test, k=12, min_memorization=config.min_memorization)
+    examples = right.examples_above(config.min_memorization)
+    one, other = first.paired(again)
+    pairs = jaxinfl.top_pairs(outcomes, k=12, min_memorization=config.min_memorization)
     return Findings(
         score=config.score,
         curve=curve,
         same_subsets={
-            size: _same_subsets(first, again, healthy, size, curve.thresholds, examples, config.score)
+            size: _same_subsets(one, other, size, curve.thresholds, examples, config.score)
             for size in config.same_subset_sizes
-            if size <= len(healthy) and size in sizes
+            if size <= len(one) and size in sizes
         },
         between_scores={name: each.values for name, each in curves.items()},
-        against_all=_against_all(config, sizes, masks, by_score, curve.thresholds, examples),
-        subset_share=_subset_share(first, again, healthy),
-        num_pairs=count_pairs(masks, test, curve.thresholds, examples=examples),
+        against_all=_against_all(config, sizes, by_score, curve.thresholds, examples),
+        subset_share=_subset_share(one, other),
+        num_pairs=count_pairs(outcomes, None, curve.thresholds, examples=examples),
         pairs=pairs,
-        uncertainty=pair_uncertainty(masks, test, pairs.train_index, pairs.test_index),
-        test_accuracy=first.test_correct[usable].mean(axis=1),
-        diverged=int((~usable).sum()),
+        uncertainty=pair_uncertainty(outcomes, None, pairs.train_index, pairs.test_index),
+        test_accuracy=usable.test_correct.mean(axis=1),
+        diverged=diverged,
         min_memorization=config.min_memorization,
     )
 
 
-def _curve(config: Config, sizes: list[int], masks: np.ndarray, train: np.ndarray, test: np.ndarray) -> IOUCurve:
+def _curve(config: Config, sizes: list[int], outcomes: Outcomes) -> IOUCurve:
     """Self-consistency from one kind of test score, on the examples that 0-1 scores say are memorized."""
     return jaxinfl.iou_curve(
-        masks,
-        train,
-        test,
+        outcomes,
         num_models=sizes,
         repeats=config.repeats,
         seed=config.seed,
@@ -216,55 +210,50 @@ def _curve(config: Config, sizes: list[int], masks: np.ndarray, train: np.ndarra
 def _against_all(
     config: Config,
     sizes: list[int],
-    masks: np.ndarray,
-    by_score: Mapping[str, np.ndarray],
+    by_score: Mapping[str, Outcomes],
     thresholds: Float[np.ndarray, " thresholds"],
     examples: Int[np.ndarray, " examples"],
 ) -> dict[str, Float[np.ndarray, "sizes repeats thresholds"]]:
     """Figure 6: IOU of estimates from some models with the 0-1 estimate of all, these among them, as in the paper."""
-    everything = by_score["0-1 scores"]
+    everything = by_score["0-1 scores"].select(examples)  # packed once for all comparisons
     found = {name: np.empty((len(sizes), config.repeats, thresholds.size)) for name in by_score}
     for repeat in range(config.repeats):
-        order = np.random.default_rng((config.seed, repeat)).permutation(len(masks))
+        order = np.random.default_rng((config.seed, repeat)).permutation(len(everything))
         for row, size in enumerate(sizes):
             part = order[:size]
-            for name, test in by_score.items():
+            for name, outcomes in by_score.items():
                 found[name][row, repeat] = jaxinfl.iou_of_models(
-                    masks[part], test[part], masks, everything, thresholds, examples=examples
+                    everything.masks[part], outcomes.test_score[part], everything, None, thresholds
                 )
     return found
 
 
 def _same_subsets(
-    first: Ensemble,
-    again: Ensemble,
-    healthy: Int[np.ndarray, " models"],
+    one: Ensemble,
+    other: Ensemble,
     size: int,
     thresholds: Float[np.ndarray, " thresholds"],
     examples: Int[np.ndarray, " examples"],
     score: Score,
 ) -> Float[np.ndarray, "repeats thresholds"]:
-    """IOU between estimates from the same subsets, for disjoint sets of `size` subsets."""
-    parts = [healthy[k : k + size] for k in range(0, len(healthy) - size + 1, size)]
-    masks, one, other = first.masks, select_scores(first, score), select_scores(again, score)
+    """IOU between estimates from the same subsets, for disjoint sets of `size` subsets; row t of both ensembles is a pair."""
+    parts = [slice(k, k + size) for k in range(0, len(one) - size + 1, size)]
     return np.stack(
-        [
-            jaxinfl.iou_of_models(masks[part], one[part], masks[part], other[part], thresholds, examples=examples)
-            for part in parts
-        ]
+        [jaxinfl.iou_of_models(one[part], score, other[part], score, thresholds, examples=examples) for part in parts]
     )
 
 
-def _subset_share(first: Ensemble, again: Ensemble, healthy: Int[np.ndarray, " models"]) -> ShareInterval | None:
+def _subset_share(one: Ensemble, other: Ensemble) -> ShareInterval | None:
     """Share of the variance of a 0-1 score that the subset decides; each subset was trained on with two seeds.
+
 
     The interval leaves out each subset in turn, which takes a pass over all of them. `_SUBSETS_OF_SHARE` subsets make the
     interval narrow, and a pass short.
     """
-    part = healthy[:_SUBSETS_OF_SHARE]
-    if len(part) < 3:
+    part = slice(_SUBSETS_OF_SHARE)
+    if len(one[part]) < 3:
         return None
-    return subset_share_of_all(np.stack([first.test_correct[part], again.test_correct[part]], axis=1))
+    return subset_share_of_all(np.stack([one.test_correct[part], other.test_correct[part]], axis=1))
 
 
 EXPERIMENT = Experiment(

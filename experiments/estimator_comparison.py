@@ -40,13 +40,9 @@ class Scores:
     @classmethod
     def of(cls, runs: Ensemble) -> "Scores":
         """The scores of a finished ensemble, without models that diverged."""
-        usable = ~runs.diverged
+        healthy = runs.without_diverged()
         return cls(
-            runs.masks[usable],
-            runs.train_correct[usable],
-            runs.test_correct[usable],
-            runs.test_probability[usable],
-            runs.test_margin[usable],
+            healthy.masks, healthy.train_correct, healthy.test_correct, healthy.test_probability, healthy.test_margin
         )
 
 

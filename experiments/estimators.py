@@ -29,7 +29,6 @@ from experiments.estimators_report import Findings, outcome
 from experiments.experiment import Experiment
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, Recipe
-from jaxinfl.influence.estimators import memorized
 
 Design = Literal["balanced", "half", "complementary"]
 ENSEMBLES = ("reference", "models", "balanced", "reference_half", "half", "complementary")
@@ -184,7 +183,8 @@ def compare(config: Config, runs: Runs) -> Findings:
 
 def _references(config: Config, estimators: list[Estimator], ensembles: dict[str, Scores]) -> References:
     reference = ensembles["reference"]
-    examples, _ = memorized(reference.masks, reference.train_correct, config.min_memorization)
+    packed = jaxinfl.pack(reference.masks, train_score=reference.train_correct)
+    examples = packed.examples_above(config.min_memorization)
     if examples.size == 0:
         raise Mistake(
             f"no training example is memorized more than {config.min_memorization}; lower --min-memorization."

@@ -190,10 +190,11 @@ def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
 def compare(config: Config, name: str, runs: Mapping[str, Ensemble]) -> Network:
     """Table 1's numbers for one network."""
     trained, tuned, retrained = (runs[f"{name}-{kind}"] for kind in ("trained", "finetuned", "retrained"))
-    broken = tuned.diverged | retrained.diverged
-    if broken.any():
+    models = len(tuned)
+    tuned, retrained = tuned.paired(retrained)
+    if len(tuned) < models:
         raise Mistake(
-            f"{broken.sum()} of {len(broken)} fine-tuned or retrained models of {name} diverged. Lower "
+            f"{models - len(tuned)} of {models} fine-tuned or retrained models of {name} diverged. Lower "
             f"--recipe.learning-rate (it is {config.recipe.learning_rate:g})."
         )
     start = np.tile(trained.test_prediction, (config.num_dropped, 1))

@@ -165,9 +165,8 @@ def screen_memorization(
         runs = Ensemble.open(config.screened_by)
         if runs.data_fingerprint != data.fingerprint:
             raise Mistake(f"--screened-by {config.screened_by} was trained on other data than {data.name}.")
-    healthy = ~runs.diverged
     with mistakes():
-        return np.asarray(jaxinfl.memorization(runs.masks[healthy], runs.train_correct[healthy]))
+        return jaxinfl.memorization(runs, "correct")
 
 
 def choose(
@@ -191,19 +190,15 @@ def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
     everything, without = runs["everything"], runs["without"]
     examples = []
     for first in range(0, without.num_models, config.num_models):
-        rows = slice(first, first + config.num_models)
         index = int(np.flatnonzero(~without.masks[first])[0])
-        healthy = ~everything.diverged & ~without.diverged[rows]
-        if healthy.sum() < 2:
+        pair = everything.paired(without[first : first + config.num_models], same_subsets=False)
+        if len(pair[0]) < 2:
             raise Mistake(
-                f"{(~healthy).sum()} of {len(healthy)} models with or without example {index} diverged. Lower "
+                f"{config.num_models - len(pair[0])} of {config.num_models} models with or without example {index} diverged. Lower "
                 f"--recipe.learning-rate (it is {config.recipe.learning_rate:g})."
             )
         # The example itself in column 0, then the test examples.
-        with_it, without_it = (
-            np.column_stack([part.train_correct[own, index], part.test_correct[own]])[healthy]
-            for part, own in ((everything, slice(None)), (without, rows))
-        )
+        with_it, without_it = (np.column_stack([side.train_correct[:, index], side.test_correct]) for side in pair)
         examples.append(estimate_example(config, index, with_it, without_it, memorization))
     findings = Findings(
         examples, num_models=config.num_models, paired=config.paired, shown=config.shown, delta=config.delta

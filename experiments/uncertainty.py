@@ -111,13 +111,13 @@ def simulate(config: Config, runs: Ensemble) -> Findings:
         )
         for subsets, tests, common in simulations.SCORE_DESIGNS
     }
-    usable = ~runs.diverged
-    if usable.sum() < 2:
+    usable = runs.without_diverged()
+    if len(usable) < 2:
         raise Mistake(
-            f"{(~usable).sum()} of {len(usable)} models diverged. Lower --recipe.learning-rate "
+            f"{len(runs) - len(usable)} of {len(runs)} models diverged. Lower --recipe.learning-rate "
             f"(it is {config.recipe.learning_rate:g})."
         )
-    masks, correct = runs.masks[usable], runs.test_correct[usable]
+    masks, correct = usable.masks, usable.test_correct
     draws: dict[str, simulations.Draw] = {kind: partial(simulations.draw_tests, kind) for kind in simulations.KINDS}
     draws["real scores, masks shuffled"] = simulations.shuffle_masks(masks, correct)
     rates = {}

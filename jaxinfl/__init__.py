@@ -1,4 +1,30 @@
-"""Influence of training examples on predictions, from hundreds of small models trained at once on random subsets."""
+"""Influence of training examples on predictions, from hundreds of small models trained at once on random subsets.
+
+Train many models and read them again:
+
+- data: `load_dataset`, `Dataset`, `channel_statistics`, `DatasetUnavailable`
+- subsets: `draw_subsets`, `leave_one_out`, `check_coverage`
+- models: `train_ensemble` with a `Recipe` (`recipes` has the paper's) and `ModelKeys`, which gives an `Ensemble`; `predict`;
+  `training_cost`, a `Cost`
+- what may go wrong: `OutOfMemory`, `TooManyDiverged`, `WriteFailed`, `RunDirectoryError`
+
+Estimate influence from an `Ensemble` and the name of a score, or from arrays of masks and scores:
+
+- the difference of means: `influence`, `memorization`, `top_pairs`
+- other estimators: `estimate`, an `Estimate`; `datamodel_weights`; `data_banzhaf`
+- `pack` checks and packs masks and scores once, as `Outcomes`, for many estimates from the same models
+
+Judge how far an estimate can be trusted, and how many models it takes:
+
+- do two estimates agree: `iou_curve`, `iou_of_models`, `iou`; do two models: `agreement`
+- which influences are real, and how large: `discoveries` (`Discoveries`), `pair_uncertainty`, `memorization_uncertainty`
+- where the noise comes from: `variance_components`
+- does another method's attribution predict what was measured: `lds`, `leave_one_out_correlation`
+- how many models: `plan` (a `ModelPlan`), `models_for_influence`, `models_needed`, `models_needed_for_good`,
+  `models_needed_sequentially`
+
+`docs/api.md` tells apart the five answers to "how many models" and the three ways to the difference of means.
+"""
 
 import lazy_loader
 

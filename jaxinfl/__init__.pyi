@@ -6,11 +6,13 @@ from .datasets import (
     load_dataset as load_dataset,
 )
 from .influence import (
+    Outcomes as Outcomes,
     influence as influence,
     iou as iou,
     iou_curve as iou_curve,
     iou_of_models as iou_of_models,
     memorization as memorization,
+    pack as pack,
     top_pairs as top_pairs,
 )
 from .statistics import (
@@ -24,16 +26,19 @@ from .statistics import (
     estimate as estimate,
     lds as lds,
     leave_one_out_correlation as leave_one_out_correlation,
+    memorization_uncertainty as memorization_uncertainty,
     models_for_influence as models_for_influence,
     models_needed as models_needed,
     models_needed_for_good as models_needed_for_good,
     models_needed_sequentially as models_needed_sequentially,
+    pair_uncertainty as pair_uncertainty,
     plan as plan,
     variance_components as variance_components,
 )
 from .store import (
     Ensemble as Ensemble,
     RunDirectoryError as RunDirectoryError,
+    WriteFailed as WriteFailed,
 )
 from .subsets import (
     check_coverage as check_coverage,
@@ -43,7 +48,9 @@ from .subsets import (
 from .training import (
     Cost as Cost,
     ModelKeys as ModelKeys,
+    OutOfMemory as OutOfMemory,
     Recipe as Recipe,
+    TooManyDiverged as TooManyDiverged,
     predict as predict,
     recipes as recipes,
     train_ensemble as train_ensemble,

@@ -47,6 +47,8 @@ def arrays_of(result: Any) -> list[np.ndarray]:
     """Every number of a result."""
     if isinstance(result, jaxinfl.Dataset):
         return [np.frombuffer(result.fingerprint.encode(), np.uint8)]
+    if isinstance(result, jaxinfl.Outcomes):
+        return [result.masks, result.test_score, result.train_score]
     if isinstance(result, jaxinfl.ModelKeys):
         return [result.data()]
     if isinstance(result, jaxinfl.Recipe):
@@ -147,7 +149,7 @@ def test_what_is_public_is_tried():
         "ModelPlan",
         "RunDirectoryError",
     }
-    classes_and_modules |= {"Cost", "recipes"}
+    classes_and_modules |= {"Cost", "OutOfMemory", "Outcomes", "TooManyDiverged", "WriteFailed", "recipes"}
     tried = {call.function.__name__ for call in CALLS}
     assert set(jaxinfl.__all__) - classes_and_modules <= tried
     with pytest.raises(RunDirectoryError, match="nowhere is no run directory"):

@@ -103,7 +103,7 @@ def test_tile_kernel_lowers(method, platform):
     (train,), _ = counts.pack_models(masks, method)
     (test,), _ = counts.pack_models(correct, method)
     with jax.enable_x64(True):
-        kernel = jax.export.export(counts._add_last_chunk, platforms=[platform])
+        kernel = jax.export.export(counts.add_last_chunk, platforms=[platform])
         text = kernel(None, train, test).mlir_module()
     # Exact by its types: 64-bit words, or 8-bit factors with 32-bit sums.
     expected = "stablehlo.popcnt" if method == "bits" else "(tensor<100x8xi8>, tensor<100x6xi8>) -> tensor<8x6xi32>"

@@ -7,7 +7,7 @@ import scipy.stats
 import jaxinfl
 from jaxinfl import discoveries
 from jaxinfl.influence.blocks import count_blocks
-from jaxinfl.statistics.fisher import fisher_table
+from jaxinfl.statistics.exact_test import fisher_table
 from jaxinfl.statistics.pair_tests import _is_smooth
 from tests import reference
 

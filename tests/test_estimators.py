@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxinfl import native
-from jaxinfl.influence import counts, estimators, fixed_point, influence, memorization, tiles
+from jaxinfl.influence import counts, fixed_point, influence, memorization, self_influence, tiles
 from tests import reference
 
 
@@ -118,7 +118,7 @@ def test_memorization_is_the_diagonal_of_influence(models, floats, monkeypatch):
     masks, score = draw(models, 6, floats=floats)
     expected = np.diagonal(influence(masks, score))
     np.testing.assert_array_equal(memorization(masks, score), expected)
-    monkeypatch.setattr(estimators, "_COLUMNS", 4)
+    monkeypatch.setattr(self_influence, "_COLUMNS", 4)
     np.testing.assert_array_equal(memorization(masks, score), expected)
 
 
@@ -158,7 +158,7 @@ def test_a_tile_is_compiled_once(floats, monkeypatch):
     monkeypatch.setattr(tiles, "_PAIRS_PER_TILE", 8)
     kernel.clear_cache()
     prepared = tiles.make_tiles(masks[:, :5], score, 2)
-    for start in tiles.starts(5, 2):
+    for start in tiles.tile_starts(5, 2):
         assert prepared.tile(start).shape == (2, 4)
     assert kernel._cache_size() == 1
 
@@ -168,7 +168,7 @@ def test_tile_kernels_lower(platform):
     masks, score = draw(41, 4, floats=True)
     digits = fixed_point.to_fixed_point(score)
     kernel = jax.jit(partial(tiles._influence_of_digits, width="float32"))
-    exported = counts.with_words(jax.export.export(kernel, platforms=[platform]), jnp.asarray(masks), digits)
+    exported = counts.call_with_64_bits(jax.export.export(kernel, platforms=[platform]), jnp.asarray(masks), digits)
     assert "precision = [HIGHEST, HIGHEST]" in exported.mlir_module()
     (train,), num_in = counts.pack_models(masks, "gemm")
     (test,), num_right = counts.pack_models(score < 0.5, "gemm")
@@ -178,7 +178,7 @@ def test_tile_kernels_lower(platform):
         partial(tiles._numerators_of_counts, rows=2, dtype="int32"),
     ):
         exporter = jax.export.export(jax.jit(kernel), platforms=[platform])
-        counts.with_words(exporter, None, train, num_in, test, num_right, *scalars)
+        counts.call_with_64_bits(exporter, None, train, num_in, test, num_right, *scalars)
 
 
 def test_default_tiles_share_the_rows_evenly():

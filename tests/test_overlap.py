@@ -22,10 +22,10 @@ from jaxinfl.influence import (
     iou_curve,
     iou_of_models,
     memorization,
-    overlap,
+    overlap_of_tiles,
+    pack,
     tiles,
 )
-from jaxinfl.influence.estimators import memorized
 from jaxinfl.influence.thresholds import simplest_fraction, smallest_numerators
 from tests import reference
 
@@ -90,9 +90,9 @@ def test_more_pairs_than_one_tile(monkeypatch):
     a, b = random_estimates(np.random.default_rng(6))
     expected = iou(a, b, THRESHOLDS)
     monkeypatch.setattr(tiles, "_PAIRS_PER_TILE", 20)
-    overlap._thresholds_reached.clear_cache()
+    overlap_of_tiles._thresholds_reached.clear_cache()
     np.testing.assert_array_equal(iou(a, b, THRESHOLDS), expected)
-    assert overlap._thresholds_reached._cache_size() == 1
+    assert overlap_of_tiles._thresholds_reached._cache_size() == 1
 
 
 @pytest.mark.parametrize("floats", [False, True])
@@ -138,17 +138,17 @@ def test_a_tile_is_compiled_once(floats):
     kernel = tiles._influence_of_digits if floats else tiles._numerators_of_counts
     masks, _, score = draw(floats=floats)
     kernel.clear_cache()
-    overlap._thresholds_reached.clear_cache()
+    overlap_of_tiles._thresholds_reached.clear_cache()
     iou_of_models(masks[:45], score[:45], masks[45:], score[45:], THRESHOLDS, tile=2)
     assert kernel._cache_size() == 1
-    assert overlap._thresholds_reached._cache_size() == 1
+    assert overlap_of_tiles._thresholds_reached._cache_size() == 1
 
 
 def test_kernel_lowers_for_cuda():
     tile = jax.ShapeDtypeStruct((4, 6), jnp.float32)
     limits = jax.ShapeDtypeStruct((1, 3), jnp.float32)
     counted, each_row = jax.ShapeDtypeStruct((4, 6), jnp.int32), jax.ShapeDtypeStruct((4, 3), jnp.int32)
-    jax.export.export(overlap._thresholds_reached, platforms=["cuda"])(tile, counted, limits, each_row)
+    jax.export.export(overlap_of_tiles._thresholds_reached, platforms=["cuda"])(tile, counted, limits, each_row)
 
 
 def fractions_of(masks, score):
@@ -306,9 +306,10 @@ def test_a_memorization_of_exactly_the_condition_is_not_above_it():
     masks = np.repeat(np.arange(10)[:, None] < 5, 2, axis=1)
     own = np.stack([np.isin(np.arange(10), [0, 1, 2, 3, 5, 6, 7]), np.isin(np.arange(10), [0, 1, 2, 5, 6])], axis=1)
     for score in (own, own.astype(float)):  # 4/5 - 3/5 and 3/5 - 2/5
-        assert memorized(masks, score, 0.2)[0].size == 0 and memorized(masks, score, 0.4 - 0.2)[0].size == 0
-        assert memorized(masks, score, 0.19)[0].tolist() == [0, 1]
-        assert (memorized(masks, score, None)[1] == np.float32(0.2)).all()
+        packed = pack(masks, train_score=score)
+        assert packed.examples_above(0.2).size == 0 and packed.examples_above(0.4 - 0.2).size == 0
+        assert packed.examples_above(0.19).tolist() == packed.examples_above(None).tolist() == [0, 1]
+        assert (memorization(packed) == np.float32(0.2)).all()
 
 
 def test_mean_and_spread_skip_nan_without_warnings():

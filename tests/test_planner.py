@@ -1,7 +1,5 @@
 """The planner against exact probabilities, known distributions and simulated runs."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -13,6 +11,7 @@ from jaxinfl.statistics.expected_iou import chance_to_reach, expected_iou
 from jaxinfl.statistics.mixture import fit_mixture
 from jaxinfl.statistics.model_plan import Band, judge
 from jaxinfl.statistics.pilot_counts import memorization_chance, pilot_pairs
+from tests.named_scores import NamedScores
 
 
 def exact_chance(p, q, num_in, num_out, threshold):
@@ -157,7 +156,7 @@ def test_the_answer_is_where_the_predicted_iou_crosses_the_target():
     fewest, most = found.interval
     assert fewest <= found.models_needed and (most is None or most >= found.models_needed)
     assert found.text.startswith(f"about {found.models_needed} models, {fewest} to")
-    ensemble = SimpleNamespace(masks=run[0], train_correct=run[1], test_correct=run[2], diverged=np.zeros(100, bool))
+    ensemble = NamedScores(run[0], {"correct": run[1]}, {"correct": run[2]})
     same = jaxinfl.plan(ensemble, 0.7, 0.2, repeats=3)
     assert same.text == found.text and (same.at_threshold.high == found.at_threshold.high).all()
 
@@ -223,7 +222,7 @@ def good(num_models=60):
         ({"repeats": 1}, ValueError, "repeats is 1; it takes a whole number from 2"),
         ({"doublings": 0}, ValueError, "doublings is 0"),
         ({"confidence": 2.0}, ValueError, "confidence is 2"),
-        ({"pilot": 3}, TypeError, "pilot is int .*it takes an Ensemble, or"),
+        ({"pilot": 3}, TypeError, "pilot is 3 .*it takes an Ensemble, Outcomes, or"),
         ({"pilot": good()[:2]}, ValueError, "pilot has 2 arrays"),
         ({"pilot": (good()[0], good()[0], good()[2].astype(float))}, TypeError, "test_correct has dtype float64"),
         ({"pilot": (good()[0], good()[2], good()[2])}, ValueError, r"train_correct has shape \(60, 4\)"),
@@ -242,5 +241,5 @@ def test_complementary_and_diverged_pilots():
     masks = jaxinfl.draw_subsets(60, 30, 0.5, design="complementary")
     with pytest.raises(ValueError, match="design 'complementary'"):
         jaxinfl.plan((masks, masks, masks))
-    with pytest.raises(ValueError, match="every model of the pilot diverged"):
-        jaxinfl.plan(SimpleNamespace(masks=masks, train_correct=masks, test_correct=masks, diverged=np.ones(60, bool)))
+    with pytest.raises(ValueError, match="pilot is an Ensemble of which every model diverged"):
+        jaxinfl.plan(NamedScores(masks, {"correct": masks}, {"correct": masks}, np.ones(60, bool)))

@@ -8,7 +8,7 @@ from scipy.stats import hypergeom
 import jaxinfl
 from jaxinfl import estimate
 from jaxinfl.statistics import pair_uncertainty
-from jaxinfl.statistics.fisher import normal_scores
+from jaxinfl.statistics.exact_test import normal_scores
 
 
 def test_standard_errors_of_floats_are_those_of_pairs_one_by_one():

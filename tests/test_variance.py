@@ -46,7 +46,7 @@ def test_by_hand():
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
 def test_intervals_of_each_example_cover(share):
     score = draw(np.random.default_rng(0), 15, 3, 4000, share, 0, 1 - share)
-    found = subset_share_intervals(score, 0.9)
+    found = subset_share_intervals(score, confidence=0.9)
     assert ((found.low <= share) & (share <= found.high)).mean() == pytest.approx(0.9, abs=0.03)
     assert (found.low <= found.share).all() and (found.share <= found.high).all()
     # One-way: seeds that have no effect of their own cost nothing but a degree of freedom or two.

@@ -110,6 +110,8 @@ CROSSED = Kind(
     },
     AS_ARRAY,
 )
+NO_NAME = Kind({"text": constant("margin"), "number": constant(3), "array": lambda value, rng: np.zeros(3)})
+"""The name of a score where no ensemble is given."""
 EFFECTS = Kind(
     {name: change for name, change in NUMBERS.broken.items() if name != "stacked"}
     | {"too large": lambda value, rng: at_random(value, rng, 0.6 + rng.random())},
@@ -265,6 +267,8 @@ CALLS = [
     Call(jaxinfl.influence, _given, _score),
     Call(jaxinfl.memorization, {"masks": masks, "train_score": train_correct},
          {"masks": MASKS, "train_score": MASKS.but("floats")}),
+    Call(jaxinfl.pack, _given | {"train_score": train_correct},
+         {"masks": MASKS, "score": SCORE.but("none"), "train_score": MASKS.but("floats", "none")}),
     Call(jaxinfl.iou, {"influence_a": estimates[0], "influence_b": estimates[1], "thresholds": thresholds},
          {"influence_a": ESTIMATE, "influence_b": ESTIMATE, "thresholds": LIMITS}),
     Call(jaxinfl.iou_of_models,
@@ -316,7 +320,7 @@ CALLS = [
     Call(jaxinfl.models_needed, _two, _two_kinds),
     Call(jaxinfl.models_needed_for_good, _two, _two_kinds),
     Call(jaxinfl.models_needed_sequentially, _two, _two_kinds),
-    *(Call(function, {"score": _rng.random((4, 3, 5), np.float32)}, {"score": CROSSED})
+    *(Call(function, {"score": _rng.random((4, 3, 5), np.float32), "name": None}, {"score": CROSSED, "name": NO_NAME})
       for function in (jaxinfl.variance_components, statistics.subset_share_intervals, statistics.subset_share_of_all)),
     Call(statistics.pair_uncertainty,
          _given | {"train_index": pairs[0], "test_index": pairs[1], "confidence": 0.9, "interval": "welch"},

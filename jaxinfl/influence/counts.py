@@ -1,4 +1,4 @@
-"""Exact joint counts: how many models were trained on example i and are right on example j.
+"""Kernels of the joint counts: how many models were trained on example i and are right on example j, exactly.
 
 Everything else in this package that is made of 0-1 scores follows from these integers and from row and column totals.
 Three kernels give the same integers. At 2000 models x 4096 train x 10000 test on 2 cores with AVX2, where one float32
@@ -21,11 +21,10 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int8, Int32, UInt32, UInt64
 
 from jaxinfl import native
-from jaxinfl.arguments import check_choice, check_correct, check_masks
+from jaxinfl.arguments import check_choice
 from jaxinfl.undefined import nan_is_an_answer
 
 Kernel = Literal["native", "bits", "gemm"]
@@ -45,38 +44,12 @@ _WORDS_PER_CHUNK = 64
 _WORTH_COMPILING = 1e10
 
 
-def joint_counts(masks: ArrayLike, correct: ArrayLike, *, method: Method = "auto") -> Int32[Array, "train test"]:
-    """Number of models that were trained on example i and are right on example j, exactly.
-
-    Args:
-      masks: bool [models, train], NumPy or JAX; `masks[t, i]` says whether model t was trained on example i.
-      correct: bool [models, test]; `correct[t, j]` says whether model t is right on test example j.
-      method: "native" (hand-written, for CPUs), "bits" (population counts), "gemm" (int8 matrix product), or "auto": on a
-        CPU native for large products where it can be compiled, else bits; elsewhere gemm.
-
-    Returns:
-      int32 [train, test] counts of models. Memory: the result, and one bit (bits) or byte (others) for every input value.
+def choose_kernel(method: Method, models: int, train: int, test: int) -> Kernel:
+    """The kernel for so many models, training and test examples on JAX's default backend.
 
     Raises:
-      TypeError: an input is not bool.
-      ValueError: an input is not 2-D, is empty, the numbers of models differ; `method` is unknown, or
-        "native" where JAX does not run on a CPU.
-      NativeUnavailable: `method` is "native" and there is no C++ compiler.
-
-    Source: step 3 of the algorithm of Feldman and Zhang (2020); Section 2.3 of the paper.
+      ValueError: `method` is unknown, or "native" where JAX does not run on a CPU.
     """
-    masks = check_masks(masks)
-    correct = check_correct(correct, len(masks))
-    kernel = choose_kernel(method, len(masks), masks.shape[1], correct.shape[1])
-    train, _ = pack_models(masks, kernel)
-    test, _ = pack_models(correct, kernel)
-    counts: Int32[Array, "train test"]
-    counts = with_words(_add_last_chunk, leading_counts(train, test), train[-1], test[-1])
-    return counts.block_until_ready()  # JAX may be reading the caller's own NumPy arrays
-
-
-def choose_kernel(method: Method, models: int, train: int, test: int) -> Kernel:
-    """The kernel for a product of this size on JAX's default backend."""
     check_choice(method, "method", get_args(Method))
     if method == "native" and jax.default_backend() != "cpu":
         raise ValueError(f"method is 'native', which runs on CPUs; JAX runs on {jax.default_backend()}: take 'auto'.")
@@ -88,15 +61,15 @@ def choose_kernel(method: Method, models: int, train: int, test: int) -> Kernel:
     return "native" if large and native.why_unavailable() is None else "bits"
 
 
-def total(flags: Bool[np.ndarray, "models examples"]) -> Int32[Array, " examples"]:
-    """How many models each example is flagged by; 15 times as fast as `jnp.sum`, which XLA:CPU does not vectorize."""
+def count_flags(flags: Bool[np.ndarray, "models examples"]) -> Int32[Array, " examples"]:
+    """Number of models by which each example is flagged; 15 times as fast as `jnp.sum`, which XLA:CPU does not vectorize."""
     return pack_models(flags, choose_kernel("auto", len(flags), flags.shape[1], 1))[1]
 
 
 def pack_models(flags: Bool[np.ndarray, "models examples"], kernel: Kernel) -> tuple[Packed, Int32[Array, " examples"]]:
-    """Flags ready for the kernel, and how many models each example is flagged by.
+    """Flags ready for the kernel, and the number of models by which each example is flagged.
 
-    Done once for all tiles: `tile_of` cuts rows from the result.
+    It is done once for all tiles: `tile_of` cuts rows from the result.
     """
     if kernel == "gemm":
         packed, totals = _pack_bytes(flags)
@@ -106,12 +79,12 @@ def pack_models(flags: Bool[np.ndarray, "models examples"], kernel: Kernel) -> t
         return (whole,), native.joint_counts(jnp.ones((len(flags), 1), bool), whole)[0]
     words = -(-len(flags) // 64)
     num_chunks = -(-words // _WORDS_PER_CHUNK)
-    packed, totals = with_words(_pack_bits, flags, num_chunks=num_chunks, words=-(-words // num_chunks))
+    packed, totals = call_with_64_bits(_pack_bits, flags, num_chunks=num_chunks, words=-(-words // num_chunks))
     return packed, totals
 
 
-def with_words(kernel: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call a jitted `kernel` that reads packed words, with 64-bit types on for the call.
+def call_with_64_bits(kernel: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call a jitted `kernel` with 64-bit types on for the call: it reads packed words, or float64.
 
     JAX has them off by default, and they are worth it: uint32 words cost 1.4 times the time under AVX2, which counts
     bits in 64-bit lanes.
@@ -134,26 +107,27 @@ def leading_counts(
     """
     counts = None
     for train_chunk, test_chunk in zip(train[:-1], test[:-1], strict=True):
-        counts = with_words(
+        counts = call_with_64_bits(
             add_chunk, counts, train_chunk, test_chunk, np.int32(start), rows=rows or train_chunk.shape[1]
         )
     return counts
 
 
 def add_counts(counts: Int32[Array, "rows test"] | None, train: Chunk, test: Chunk) -> Int32[Array, "rows test"]:
-    """`counts` of the models before, if any, plus those of one chunk of models."""
+    """Counts over one chunk of models, added to `counts` of the models before it where there are any."""
     kernels: dict[Any, Any] = {jnp.int8: _count_bytes, jnp.uint64: _count_bits, jnp.bool_: native.joint_counts}
     added = kernels[train.dtype.type](train, test)
     return added if counts is None else counts + added
 
 
-_add_last_chunk = jax.jit(add_counts)
+add_last_chunk = jax.jit(add_counts)
 
 
 @partial(jax.jit, static_argnames="rows")
 def add_chunk(
     counts: Int32[Array, "rows test"] | None, train: Chunk, test: Chunk, start: Int32[Array, ""], *, rows: int
 ) -> Int32[Array, "rows test"]:
+    """`add_counts` for the training examples `start` to `start + rows`."""
     return add_counts(counts, tile_of(train, start, rows), test)
 
 

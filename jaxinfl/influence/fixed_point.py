@@ -28,8 +28,10 @@ class FixedPoint(NamedTuple):
     """Scores as integers: column `j` holds the high digits of example j, column `examples + j` the low ones."""
 
     digits: Float32[Array, "models digits"]
-    totals: Int32[Array, " digits"]  # over all models
-    unit: Float32[Array, " examples"]  # what 1 in a high digit is worth: a power of two
+    totals: Int32[Array, " digits"]
+    """Sums of the digits over all models."""
+    unit: Float32[Array, " examples"]
+    """What 1 in a high digit is worth in the unit of the score: a power of two."""
 
 
 def to_fixed_point(score: Float32[np.ndarray, "models examples"]) -> FixedPoint:
@@ -60,7 +62,7 @@ def to_fixed_point(score: Float32[np.ndarray, "models examples"]) -> FixedPoint:
 def own_sums(
     members: Bool[np.ndarray, "models examples"], digits: Float32[Array, "models digits"]
 ) -> Int32[np.ndarray, " digits"]:
-    """Exact sums of each example's own digits over the models that were trained on it; on the host, as above."""
+    """Exact sums of each example's own digits over the models that were trained on it, on the host."""
     pairs = np.asarray(digits).reshape(len(digits), 2, members.shape[1])
     sums = np.einsum("me,mpe->pe", members, pairs, dtype=np.float64)
     return sums.ravel().astype(np.int32)

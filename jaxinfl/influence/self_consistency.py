@@ -6,23 +6,15 @@ from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Float32, Float64, Int
+from jaxtyping import Float64, Int
 
-from jaxinfl.arguments import (
-    as_array,
-    check_masks,
-    check_min_memorization,
-    check_score,
-    check_seed,
-    check_thresholds,
-    check_whole,
-)
-from jaxinfl.influence.estimators import memorized
-from jaxinfl.influence.overlap import streamed_iou
+from jaxinfl.arguments import as_array, check_min_memorization, check_seed, check_thresholds, check_whole
+from jaxinfl.influence.outcomes import Models, Names, Outcomes, Score, take_outcomes
+from jaxinfl.influence.overlap import iou_of_outcomes
 
 _FIRST_NUM_MODELS = 25
 _MOST_REPEATS = 1_000_000
-"""What asks for more would run for weeks on the smallest pool: a slip."""
+"""More repeats would run for weeks on the smallest pool: they are a slip of the pen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +29,11 @@ class IOUCurve:
     thresholds: Float64[np.ndarray, " thresholds"]
     """Thresholds in the unit of the score."""
     num_models: Int[np.ndarray, " sizes"]
-    """Models in each of the two estimates."""
+    """Numbers of models in each of the two estimates, one a row of `values`."""
     values: Float64[np.ndarray, "sizes repeats thresholds"]
     """IOU of each split; NaN where no pair reaches the threshold in either estimate."""
     num_examples: int
-    """Training examples that take part: those above the memorization condition."""
+    """Number of training examples that take part: those above the memorization condition."""
 
     @property
     def mean(self) -> Float64[np.ndarray, "sizes thresholds"]:
@@ -62,9 +54,9 @@ class IOUCurve:
 
 
 def iou_curve(
-    masks: ArrayLike,
-    train_score: ArrayLike,
-    test_score: ArrayLike,
+    masks: Models,
+    train_score: Score = None,
+    test_score: Score = None,
     *,
     num_models: ArrayLike | Sequence[Any] | None = None,
     thresholds: ArrayLike | Sequence[Any] | None = None,
@@ -78,15 +70,19 @@ def iou_curve(
     and their IOU is taken over the training examples that the pool as a whole memorizes.
 
     Args:
-      masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
-      train_score: [models, train], bool or float; its memorization decides which training examples take part.
-      test_score: [models, test], bool or float; its unit is that of the influence and of the thresholds.
-      num_models: the sizes t; by default 25, 50, 100, ... as long as 2 t models are in the pool.
-      thresholds: scalar or 1-D; by default 0.05, 0.075, ..., 1: Figure 1 without what the noise of all pairs reaches.
-      repeats: random orders of the models.
-      seed: repeat r is drawn from `np.random.default_rng((seed, r))`: more repeats keep those before.
+      masks: bool [models, train], `masks[t, i]` says whether model t was trained on example i; or an `Ensemble`, whose diverged
+        models are left out, or `Outcomes` with both scores.
+      train_score: [models, train], bool or float; its memorization decides which training examples take part. For an
+        `Ensemble` the name of a score.
+      test_score: [models, test], bool or float; its unit is that of the influence and of the thresholds. For an `Ensemble` the
+        name of a score; by default the one that `train_score` names.
+      num_models: the sizes t, from 1 up; by default 25, 50, 100, ... as long as 2 t models are in the pool.
+      thresholds: scalar or 1-D, in the unit of the influence; by default 0.05, 0.075, ..., 1: Figure 1 without what the noise of
+        all pairs reaches.
+      repeats: number of random orders of the models, from 1 up.
+      seed: seed of these orders. Repeat r is drawn from `np.random.default_rng((seed, r))`: more repeats keep those before.
       min_memorization: only training examples whose memorization, estimated from the whole pool, is above this take
-        part (Appendix E). None: all.
+        part (Appendix E), in the unit of `train_score`; None takes all.
 
     Returns:
       `IOUCurve`. Its repeats share models, so its spread understates the true one where 2 t is near the pool.
@@ -99,31 +95,22 @@ def iou_curve(
 
     Source: Figure 1 (left) of Section 3, and Appendix E of the paper; Feldman and Zhang (2020).
     """
-    masks = check_masks(masks)
-    test_score = check_score(test_score, len(masks), "test_score")
-    sizes = _check_sizes(num_models, len(masks))
+    given = take_outcomes(masks, test_score, train_score, Names(score="test_score"))
+    sizes = _check_sizes(num_models, len(given))
     limits = check_thresholds(np.arange(2, 41) / 40 if thresholds is None else thresholds)
     repeats = check_whole(repeats, "repeats", 1, _MOST_REPEATS)
     check_seed(seed)
     check_min_memorization(min_memorization)
-    examples = _examples_above(masks, train_score, min_memorization)
-    kept = masks[:, examples]
+    examples = _examples_above(given, min_memorization)
+    kept, score = given.masks[:, examples], given.test_score
     values = np.empty((len(sizes), repeats, limits.size))
     for repeat in range(repeats):
-        order = np.random.default_rng((seed, repeat)).permutation(len(masks))
+        order = np.random.default_rng((seed, repeat)).permutation(len(given))
         for row, size in enumerate(sizes):
-            values[row, repeat] = _iou_of_halves(kept, test_score, order[: 2 * size], limits)
+            halves = order[:size], order[size : 2 * size]
+            a, b = (Outcomes(kept[half], score[half], None) for half in halves)
+            values[row, repeat] = iou_of_outcomes(a, b, limits)
     return IOUCurve(limits, np.array(sizes), values, examples.size)
-
-
-def _iou_of_halves(
-    masks: Bool[np.ndarray, "pool train"],
-    score: Bool[np.ndarray, "pool test"] | Float32[np.ndarray, "pool test"],
-    models: Int[np.ndarray, " models"],
-    thresholds: Float[np.ndarray, " thresholds"],
-) -> Float64[np.ndarray, " thresholds"]:
-    first, second = np.split(models, 2)
-    return streamed_iou(masks[first], score[first], masks[second], score[second], thresholds)
 
 
 def _check_sizes(num_models: ArrayLike | Sequence[Any] | None, pool: int) -> list[int]:
@@ -150,10 +137,8 @@ def _check_sizes(num_models: ArrayLike | Sequence[Any] | None, pool: int) -> lis
     return sizes
 
 
-def _examples_above(
-    masks: Bool[np.ndarray, "models train"], train_score: ArrayLike, minimum: float | None
-) -> Int[np.ndarray, " examples"]:
-    examples, memorization = memorized(masks, train_score, minimum)
+def _examples_above(given: Outcomes, minimum: float | None) -> Int[np.ndarray, " examples"]:
+    memorization, examples = given.memorization.rounded, given.examples_above(minimum)
     if examples.size == 0:
         known = memorization[~np.isnan(memorization)]
         highest = f"the highest is {known.max():.3g}" if known.size else "all of it is NaN"

@@ -5,10 +5,10 @@ difference of means is (N S - n R) / (n (N - n)). Numerator and denominator are 
 whatever tile it is computed, streamed results equal stored ones, and equal influences are equal numbers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,11 @@ from jaxinfl.influence.counts import (
     Chunk,
     Packed,
     add_counts,
+    call_with_64_bits,
     choose_kernel,
     leading_counts,
     pack_models,
     tile_of,
-    with_words,
 )
 from jaxinfl.influence.fixed_point import DigitSums, FixedPoint, in_units, sum_digits, to_fixed_point
 from jaxinfl.influence.thresholds import smallest_numerators
@@ -33,8 +33,8 @@ from jaxinfl.undefined import nan_is_an_answer
 _PAIRS_PER_TILE = 2**22
 
 
-# Models from which on a numerator of int32 could overflow.
-_MOST_MODELS_INT32 = 92_681
+MOST_MODELS_INT32 = 92_681
+"""Models up to which no numerator overflows int32."""
 
 Width = Literal["float32", "float64"]
 
@@ -55,21 +55,27 @@ class CountTiles:
         return self._call(_influence_of_counts, start, width=width)
 
     def comparable(self, start: int) -> Int[Array, "rows test"]:
-        """The same as numerators, to be compared with `limits`; the lowest value there is where it is undefined."""
-        return self._call(_numerators_of_counts, start, dtype=self._dtype)
+        """Numerators of these influences, to be compared with `limits`; an undefined influence is the lowest integer."""
+        return self._call(_numerators_of_counts, start, dtype=self.dtype)
 
     def limits(self, thresholds: Float[np.ndarray, " thresholds"]) -> Int[np.ndarray, "padded thresholds"]:
-        """What `comparable` has to reach for the influence to reach each threshold, for every training example."""
+        """The numerator at which the influence of each training example reaches each threshold."""
         num_in = self.num_in.astype(np.int64)
-        return smallest_numerators(thresholds, num_in * (self.num_models - num_in)).astype(self._dtype)
+        return smallest_numerators(thresholds, num_in * (self.num_models - num_in)).astype(self.dtype)
 
     @property
-    def _dtype(self) -> str:
-        return "int32" if self.num_models <= _MOST_MODELS_INT32 else "int64"
+    def num_test(self) -> int:
+        """Test examples."""
+        return len(self.num_right)
+
+    @property
+    def dtype(self) -> str:
+        """The type of what is compared; int32 while no numerator overflows it."""
+        return "int32" if self.num_models <= MOST_MODELS_INT32 else "int64"
 
     def _call(self, kernel: Any, start: int, **static: str) -> Array:
         leading = leading_counts(self.train, self.test, start, self.rows)
-        result: Array = with_words(
+        result: Array = call_with_64_bits(
             kernel,
             leading,
             self.train[-1],
@@ -91,20 +97,26 @@ class FloatTiles:
     masks: Bool[np.ndarray, "models padded"]
     score: FixedPoint
     rows: int
+    dtype = "float32"
+
+    @property
+    def num_test(self) -> int:
+        """Test examples."""
+        return len(self.score.unit)
 
     def tile(self, start: int, width: Width = "float32") -> Float[Array, "rows test"]:
         """Influence of training examples `start` to `start + rows`, of the scores in fixed point, correctly rounded."""
-        estimate: Float[Array, "rows test"] = with_words(
+        estimate: Float[Array, "rows test"] = call_with_64_bits(
             _influence_of_digits, self.masks[:, start : start + self.rows], self.score, width=width
         )
         return estimate
 
     def comparable(self, start: int) -> Float[Array, "rows test"]:
-        """What is compared with `limits`; NaN where it is undefined."""
+        """These influences, to be compared with `limits`; NaN where one is undefined."""
         return self.tile(start)
 
     def limits(self, thresholds: Float[np.ndarray, " thresholds"]) -> Float32[np.ndarray, "1 thresholds"]:
-        """What an influence has to reach: the thresholds in float32, for every training example."""
+        """The influence at which each threshold is reached: the thresholds in float32, one row for all training examples."""
         return thresholds.astype(np.float32)[None, :]
 
 
@@ -115,16 +127,22 @@ class StoredTiles:
     estimate: Any
     """Floats [train, test], NumPy or JAX."""
     rows: int
+    dtype = "float32"
+
+    @property
+    def num_test(self) -> int:
+        """Test examples."""
+        return int(self.estimate.shape[1])
 
     def comparable(self, start: int) -> Float32[Array, "rows test"]:
-        """Some rows; the last tile is filled up with NaN, to be of the same shape."""
+        """Training examples `start` to `start + rows`; the last tile is filled up with NaN, so that all have one shape."""
         with nan_is_an_answer():
             block = jnp.asarray(self.estimate[start : start + self.rows], jnp.float32)
             missing = self.rows - len(block)
             return jnp.pad(block, ((0, missing), (0, 0)), constant_values=jnp.nan) if missing else block
 
     def limits(self, thresholds: Float[np.ndarray, " thresholds"]) -> Float32[np.ndarray, "1 thresholds"]:
-        """What an influence has to reach, by the rule of `FloatTiles`."""
+        """The influence at which each threshold is reached: the thresholds in float32, one row for all training examples."""
         return thresholds.astype(np.float32)[None, :]
 
 
@@ -152,18 +170,37 @@ def make_tiles(
 
 
 def default_rows(num_train: int, num_test: int) -> int:
-    """Rows of a tile of about 4 million pairs, shared out evenly, so that little of the last tile is padding."""
+    """Training examples in a tile of about 4 million pairs, shared out evenly, so that little of the last tile is padding."""
     num_tiles = -(-num_train * num_test // _PAIRS_PER_TILE)
     return -(-num_train // min(num_tiles, num_train))
 
 
-def starts(num_train: int, rows: int) -> Iterator[int]:
+def tile_starts(num_train: int, rows: int) -> Iterator[int]:
     """First training example of each tile."""
     return iter(range(0, num_train, rows))
 
 
+T = TypeVar("T")
+
+
+def one_ahead(results: Iterable[T]) -> Iterator[T]:
+    """The same results, each handed out after the next one is dispatched, so that device and host work side by side.
+
+    More than one ahead would only hold memory.
+    """
+    iterator = iter(results)
+    try:
+        waiting = next(iterator)
+    except StopIteration:
+        return
+    for result in iterator:
+        yield waiting
+        waiting = result
+    yield waiting
+
+
 def is_undefined(comparable: Num[Array, "rows test"]) -> Bool[Array, "rows test"]:
-    """Where an estimate, as `comparable` returns it, is over no model on either side."""
+    """Where an estimate is undefined, as `comparable` returns it: it is over no model with, or without, the example."""
     if jnp.issubdtype(comparable.dtype, jnp.floating):
         return jnp.isnan(comparable)
     return comparable == jnp.iinfo(comparable.dtype).min

@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float32, Float64, Int
 
-from jaxinfl.arguments import check_masks, check_min_memorization, check_score, check_whole
-from jaxinfl.influence.estimators import memorized
-from jaxinfl.influence.tiles import default_rows, make_tiles, starts
+from jaxinfl.arguments import check_min_memorization, check_whole
+from jaxinfl.influence.outcomes import Models, Names, Score, take_outcomes
+from jaxinfl.influence.tiles import one_ahead, tile_starts
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +20,9 @@ class TopPairs:
     """
 
     train_index: Int[np.ndarray, " pairs"]
+    """The training example of each pair."""
     test_index: Int[np.ndarray, " pairs"]
+    """The test example of each pair."""
     influence: Float32[np.ndarray, " pairs"]
     """Influence of the training on the test example, in the unit of `test_score`."""
     memorization: Float32[np.ndarray, " pairs"]
@@ -29,9 +30,9 @@ class TopPairs:
 
 
 def top_pairs(
-    masks: ArrayLike,
-    train_score: ArrayLike,
-    test_score: ArrayLike,
+    masks: Models,
+    train_score: Score = None,
+    test_score: Score = None,
     k: int = 100,
     min_memorization: float | None = 0.25,
     *,
@@ -40,12 +41,16 @@ def top_pairs(
     """The `k` pairs of highest influence: the first rows of the sorted `influence(masks, test_score)`, streamed.
 
     Args:
-      masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
-      train_score: [models, train], bool or float; gives the memorization.
-      test_score: [models, test], bool or float; gives the influence.
-      k: number of pairs.
-      min_memorization: only training examples whose memorization is above this take part (Appendix E). None: all.
-      tile: training examples at a time; None takes about 4 million pairs at a time. The result does not depend on it.
+      masks: bool [models, train], `masks[t, i]` says whether model t was trained on example i; or an `Ensemble`, whose diverged
+        models are left out, or `Outcomes` with both scores.
+      train_score: [models, train], bool or float; its memorization decides which training examples take part. For an
+        `Ensemble` the name of a score.
+      test_score: [models, test], bool or float; its influence is what is ranked. For an `Ensemble` the name of a score; by
+        default the one that `train_score` names.
+      k: number of pairs, from 1 up.
+      min_memorization: only training examples whose memorization is above this take part (Appendix E), in the unit of
+        `train_score`; None takes all.
+      tile: training examples at a time, from 1 up; None takes about 4 million pairs at a time. The result does not depend on it.
 
     Returns:
       `TopPairs` of `k` rows, or of fewer where fewer pairs exist (none, if no example is above `min_memorization`).
@@ -58,20 +63,18 @@ def top_pairs(
 
     Source: Feldman and Zhang (2020), their figures of influential pairs; Section 2.3.1 and Appendix E of the paper.
     """
-    masks = check_masks(masks)
-    test_score = check_score(test_score, len(masks), "test_score")
+    given = take_outcomes(masks, test_score, train_score, Names(score="test_score"))
     k = check_whole(k, "k")
     check_min_memorization(min_memorization)
     if tile is not None:
         tile = check_whole(tile, "tile")
-    examples, own = memorized(masks, train_score, min_memorization)
-    num_test = test_score.shape[1]
+    examples, num_test = given.examples_above(min_memorization), given.test_score.shape[1]
     if examples.size == 0:
         pairs, values = np.zeros(0, np.intp), np.zeros(0)
     else:
-        rows = default_rows(examples.size, num_test) if tile is None else min(tile, examples.size)
-        tiles = make_tiles(masks[:, examples], test_score, rows)
-        pairs, values = _largest((tiles.tile(start, "float64") for start in starts(examples.size, rows)), k)
+        tiles = given.select(examples).tiles(tile)
+        pairs, values = _largest((tiles.tile(start, "float64") for start in tile_starts(examples.size, tiles.rows)), k)
+    own = given.memorization.rounded
     train, test = np.divmod(pairs, num_test)
     return TopPairs(examples[train], test, values.astype(np.float32), own[examples[train]])
 
@@ -80,7 +83,7 @@ def _largest(tiles: Iterable[Array], k: int) -> tuple[Int[np.ndarray, " pairs"],
     """Flat indices and values of the `k` largest values of stacked tiles, equal ones by rising index, without NaN."""
     indices, values = np.zeros(0, np.intp), np.zeros(0)
     first = 0
-    for tile in _one_ahead(tiles):
+    for tile in one_ahead(tiles):
         block = np.asarray(tile).ravel()
         # Once k are found, a later pair has to beat the last of them: an equal one comes after it. NaN beats nothing.
         found = np.flatnonzero(block > (values[-1] if values.size == k else -np.inf))
@@ -92,14 +95,3 @@ def _largest(tiles: Iterable[Array], k: int) -> tuple[Int[np.ndarray, " pairs"],
         indices, values = indices[order], values[order]
         first += block.size
     return indices, values
-
-
-def _one_ahead(tiles: Iterable[Array]) -> Iterable[Array]:
-    """The same tiles, each handed out after the next one is dispatched, so that device and host work side by side."""
-    waiting: Array | None = None
-    for tile in tiles:
-        if waiting is not None:
-            yield waiting
-        waiting = tile
-    if waiting is not None:
-        yield waiting

@@ -12,12 +12,15 @@ from jaxinfl.native.conv import (
 from jaxinfl.native.counts import joint_counts
 from jaxinfl.native.library import NativeUnavailable, load, prepare, why_unavailable
 from jaxinfl.native.norm import Normalization, channel_moments, channel_products
+from jaxinfl.native.overlap import OVERLAP_DTYPES, Population, overlap_counts, overlap_of_models
 
 __all__ = [
+    "OVERLAP_DTYPES",
     "NativeUnavailable",
     "Normalization",
     "Padding",
     "Strides",
+    "Population",
     "channel_moments",
     "channel_products",
     "conv",
@@ -27,6 +30,8 @@ __all__ = [
     "joint_counts",
     "load",
     "normalized_conv_grads",
+    "overlap_counts",
+    "overlap_of_models",
     "prepare",
     "why_unavailable",
 ]

@@ -26,6 +26,10 @@ template <>
 struct DataType<int32_t> {
   static constexpr XLA_FFI_DataType value = XLA_FFI_DataType_S32;
 };
+template <>
+struct DataType<int64_t> {
+  static constexpr XLA_FFI_DataType value = XLA_FFI_DataType_S64;
+};
 
 // An array that XLA passes, contiguous.
 template <typename T>

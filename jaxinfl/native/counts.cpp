@@ -29,7 +29,6 @@ constexpr int kBytes = 16, kRows = 2;
 #endif
 constexpr int kVectors = 4;                   // kRows x kVectors sums, kVectors columns and a table live in registers
 constexpr int64_t kWidth = kVectors * kBytes;  // examples of a block
-constexpr int64_t kTileRows = 32;
 constexpr int64_t kQuads = 63;                // of four models each: their count still fits a byte
 
 typedef uint8_t Bytes __attribute__((vector_size(kBytes)));
@@ -117,9 +116,10 @@ void add(const uint8_t* packed, const uint16_t* offsets, int64_t quads, int32_t*
 
 }  // namespace
 
-JointCounts::JointCounts(const bool* left, int64_t rows, const bool* right, int64_t columns, int64_t models,
-                         int32_t* counts)
-    : rows_(rows), columns_(columns), models_(models), quads_((models + 3) / 4), right_(right), counts_(counts),
+const int64_t JointCounts::kBlockWidth = kWidth;
+
+JointCounts::JointCounts(const bool* left, int64_t rows, const bool* right, int64_t columns, int64_t models)
+    : rows_(rows), columns_(columns), models_(models), quads_((models + 3) / 4), right_(right),
       offsets_((rows + kRows - 1) / kRows * quads_ * kRows, 0) {
   // Where in the tables the quads of a row look: those of kRows rows side by side, missing rows in the empty set.
   for (int64_t k = 0; k < quads_; ++k)
@@ -128,22 +128,32 @@ JointCounts::JointCounts(const bool* left, int64_t rows, const bool* right, int6
           uint16_t(kBytes * quad(left + 4 * k * rows + row, rows, models - 4 * k));
 }
 
-int64_t JointCounts::num_blocks() const { return (columns_ + kWidth - 1) / kWidth; }
+std::vector<uint8_t> JointCounts::pack(int64_t block) const {
+  const int64_t first = block * kWidth;
+  std::vector<uint8_t> packed(quads_ * kWidth);
+  jaxinfl::pack(right_ + first, columns_, models_, quads_, std::min(kWidth, columns_ - first), packed.data());
+  return packed;
+}
+
+void JointCounts::count(const std::vector<uint8_t>& packed, int64_t row, int64_t rows, int32_t* sums) const {
+  std::fill_n(sums, kTileRows * kWidth, 0);
+  for (int64_t from = 0; from < quads_; from += kQuads)
+    for (int64_t r = 0; r < rows; r += kRows)
+      add(&packed[from * kWidth], &offsets_[((row + r) / kRows * quads_ + from) * kRows], std::min(kQuads, quads_ - from),
+          sums + r * kWidth);
+}
 
 // Some rows at a time go through all models, with their sums in the level 1 cache: in the result, whose rows lie pages
 // apart, each share would miss it.
-void JointCounts::compute(int64_t block) const {
-  const int64_t first = block * kWidth, width = std::min(kWidth, columns_ - first);
-  std::vector<uint8_t> packed(quads_ * kWidth);
-  pack(right_ + first, columns_, models_, quads_, width, packed.data());
-  for (int64_t row = 0; row < rows_; row += kTileRows) {
-    int32_t sums[kTileRows][kWidth] = {};
-    const int64_t rows = std::min(kTileRows, rows_ - row);
-    for (int64_t from = 0; from < quads_; from += kQuads)
-      for (int64_t r = 0; r < rows; r += kRows)
-        add(&packed[from * kWidth], &offsets_[((row + r) / kRows * quads_ + from) * kRows],
-            std::min(kQuads, quads_ - from), sums[r]);
-    for (int64_t r = 0; r < rows; ++r) std::copy_n(sums[r], width, counts_ + (row + r) * columns_ + first);
+void StoredCounts::compute(int64_t block) const {
+  const int64_t first = block * kWidth, width = std::min(kWidth, product.columns() - first);
+  const std::vector<uint8_t> packed = product.pack(block);
+  int32_t sums[JointCounts::kTileRows * kWidth];
+  for (int64_t row = 0; row < product.rows(); row += JointCounts::kTileRows) {
+    const int64_t rows = std::min(JointCounts::kTileRows, product.rows() - row);
+    product.count(packed, row, rows, sums);
+    for (int64_t r = 0; r < rows; ++r)
+      std::copy_n(sums + r * kWidth, width, counts + (row + r) * product.columns() + first);
   }
 }
 

@@ -12,6 +12,7 @@
 #include "conv.h"
 #include "counts.h"
 #include "norm.h"
+#include "overlap.h"
 
 namespace {
 
@@ -102,24 +103,37 @@ void products(const Call& call) {
   jaxinfl::channel_products(norm, grad.data, grad.size() / norm.positions / norm.channels, sum.data, product.data);
 }
 
-// Blocks are taken by whichever thread is free. A task may start when all is done, and the call have returned: so it
+// Blocks of work are taken by whichever thread is free. A task may start when all is done, and the call have returned: so it
 // holds what it looks at, and touches the arrays only for a block that it got.
+template <typename Work>
 struct Blocks {
-  explicit Blocks(jaxinfl::JointCounts product) : product(std::move(product)), left(this->product.num_blocks()) {}
-  const jaxinfl::JointCounts product;
+  explicit Blocks(Work work) : work(std::move(work)), left(this->work.num_blocks()) {}
+  Work work;
   std::atomic<int64_t> next{0};
   int64_t left;
   std::mutex mutex;
   std::condition_variable finished;
 
-  void work() {
-    for (int64_t block; (block = next++) < product.num_blocks();) {
-      product.compute(block);
+  void take() {
+    for (int64_t block; (block = next++) < work.num_blocks();) {
+      work.compute(block);
       const std::lock_guard<std::mutex> lock(mutex);
       if (--left == 0) finished.notify_all();
     }
   }
 };
+
+// All blocks of the work, on the threads that XLA has; returned when they are done.
+template <typename Work>
+std::shared_ptr<Blocks<Work>> spread(const Call& call, Work work) {
+  const auto blocks = std::make_shared<Blocks<Work>>(std::move(work));
+  const int64_t helpers = std::min(call.num_threads(), blocks->work.num_blocks()) - 1;
+  for (int64_t helper = 0; helper < helpers; ++helper) call.schedule([blocks] { blocks->take(); });
+  blocks->take();
+  std::unique_lock<std::mutex> lock(blocks->mutex);
+  blocks->finished.wait(lock, [&] { return blocks->left == 0; });
+  return blocks;
+}
 
 // Asks for large pages under memory that was just allocated: 160 MB in pages of 4 KB take 0.06 s to be met for the first
 // time, as long as half of the counts that fill them.
@@ -131,23 +145,45 @@ void use_large_pages(void* memory, size_t bytes) {
 #endif
 }
 
+jaxinfl::JointCounts joint(const Array<const bool>& left, const Array<const bool>& right) {
+  return jaxinfl::JointCounts(left.data, left.dims[1], right.data, right.dims[1], left.dims[0]);
+}
+
 void joint_counts(const Call& call) {
   const auto left = call.argument<bool>(0, 2), right = call.argument<bool>(1, 2);
   const auto out = call.result<int32_t>(0, 2);
   use_large_pages(out.data, out.size() * sizeof(int32_t));
-  const auto blocks = std::make_shared<Blocks>(
-      jaxinfl::JointCounts(left.data, left.dims[1], right.data, right.dims[1], left.dims[0], out.data));
-  const int64_t helpers = std::min(call.num_threads(), blocks->product.num_blocks()) - 1;
-  for (int64_t helper = 0; helper < helpers; ++helper) call.schedule([blocks] { blocks->work(); });
-  blocks->work();
-  std::unique_lock<std::mutex> lock(blocks->mutex);
-  blocks->finished.wait(lock, [&] { return blocks->left == 0; });
+  spread(call, jaxinfl::StoredCounts{joint(left, right), out.data});
+}
+
+template <typename A, typename B>
+void overlap(const Call& call) {
+  const auto a = call.argument<A>(0, 2), limits_a = call.argument<A>(2, 2);
+  const auto b = call.argument<B>(1, 2), limits_b = call.argument<B>(3, 2);
+  const auto out = call.result<int64_t>(0, 2);
+  const jaxinfl::Estimate<A> one = {a.data, limits_a.data, limits_a.dims[0]};
+  const jaxinfl::Estimate<B> other = {b.data, limits_b.data, limits_b.dims[0]};
+  spread(call, jaxinfl::OverlapCounts<A, B>(one, other, a.dims[0], a.dims[1], limits_a.dims[1]))->work.add_up(out.data);
+}
+
+// Masks, scores, numbers of models with a training example and right on a test example, and limits, from the first argument on.
+jaxinfl::Population population(const Call& call, int64_t first) {
+  const auto masks = call.argument<bool>(first, 2), score = call.argument<bool>(first + 1, 2);
+  const auto num_in = call.argument<int32_t>(first + 2, 1), num_right = call.argument<int32_t>(first + 3, 1);
+  return {joint(masks, score), masks.dims[0], num_in.data, num_right.data, call.argument<int32_t>(first + 4, 2).data};
+}
+
+void overlap_of_models(const Call& call) {
+  const int64_t num_limits = call.argument<int32_t>(4, 2).dims[1];
+  const auto out = call.result<int64_t>(0, 2);
+  spread(call, jaxinfl::OverlapOfModels(population(call, 0), population(call, 5), num_limits))->work.add_up(out.data);
 }
 
 }  // namespace
 
-#define JAXINFL_EXPORT(name, function) \
-  extern "C" XLA_FFI_Error* jaxinfl_##name(XLA_FFI_CallFrame* frame) { return jaxinfl::handler<function>(frame); }
+// The function comes last: its template arguments may hold commas.
+#define JAXINFL_EXPORT(name, ...) \
+  extern "C" XLA_FFI_Error* jaxinfl_##name(XLA_FFI_CallFrame* frame) { return jaxinfl::handler<__VA_ARGS__>(frame); }
 
 JAXINFL_EXPORT(conv_forward, forward)
 JAXINFL_EXPORT(conv_forward_moments, forward_moments)
@@ -159,3 +195,8 @@ JAXINFL_EXPORT(dense_kernel_grad, dense_kernel_grad)
 JAXINFL_EXPORT(channel_moments, moments)
 JAXINFL_EXPORT(channel_products, products)
 JAXINFL_EXPORT(joint_counts, joint_counts)
+JAXINFL_EXPORT(overlap_of_models, overlap_of_models)
+JAXINFL_EXPORT(overlap_int32_int32, overlap<int32_t, int32_t>)
+JAXINFL_EXPORT(overlap_int32_float32, overlap<int32_t, float>)
+JAXINFL_EXPORT(overlap_float32_int32, overlap<float, int32_t>)
+JAXINFL_EXPORT(overlap_float32_float32, overlap<float, float>)

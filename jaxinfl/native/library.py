@@ -30,6 +30,7 @@ SOURCES = (
     "counts.cpp",
     "handlers.cpp",
     "norm.cpp",
+    "overlap.cpp",
     "pairs.cpp",
     "product.cpp",
     "transpose.cpp",
@@ -41,6 +42,7 @@ HEADERS = (
     "conv.h",
     "counts.h",
     "norm.h",
+    "overlap.h",
     "product.h",
     "tiles.h",
     "transpose.h",
@@ -57,6 +59,11 @@ TARGETS = (
     "jaxinfl_channel_products",
     "jaxinfl_dense_kernel_grad",
     "jaxinfl_joint_counts",
+    "jaxinfl_overlap_of_models",
+    "jaxinfl_overlap_int32_int32",
+    "jaxinfl_overlap_int32_float32",
+    "jaxinfl_overlap_float32_int32",
+    "jaxinfl_overlap_float32_float32",
 )
 # The handlers only pass pointers on.
 OPTIMIZATION = {name: "-O1" if name == "handlers.cpp" else "-O3" for name in SOURCES}

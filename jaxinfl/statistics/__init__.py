@@ -1,4 +1,4 @@
-"""Statistics on plain arrays."""
+"""Statistics on arrays of masks and scores: other estimators of influence, and judgements of how far to trust one."""
 
 from jaxinfl.statistics.agreement import agreement, agreement_between, agreement_of_pairs
 from jaxinfl.statistics.attribution import AttributionScore, lds, leave_one_out_correlation

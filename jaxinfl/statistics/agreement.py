@@ -22,7 +22,7 @@ def agreement(predictions: ArrayLike) -> Float[np.ndarray, "models models"]:
 
     Source: Section 2.2 of the paper, Agreement(h1, h2, s).
     """
-    classes = _checked("predictions", predictions)
+    classes = _check_predictions("predictions", predictions)
     # A model at a time: all pairs at once would need models^2 * examples bytes.
     return np.stack([(classes == one[None]).mean(axis=1) for one in classes])
 
@@ -41,18 +41,22 @@ def agreement_between(one: ArrayLike, other: ArrayLike) -> Float[np.ndarray, " m
     """Share of examples on which model t of `one` and model t of `other` predict the same class.
 
     Args:
-      one, other: predicted classes, whole numbers [models, examples].
+      one, other: predicted classes, whole numbers [models, examples]; row t of both is a pair of models. `Ensemble.paired` aligns
+        two ensembles so.
+
+    Returns:
+      float64 [models], from 0 to 1.
 
     Raises:
       TypeError, ValueError: as `agreement`; different shapes.
     """
-    first, second = _checked("one", one), _checked("other", other)
+    first, second = _check_predictions("one", one), _check_predictions("other", other)
     if first.shape != second.shape:
         raise ValueError(f"one has shape {first.shape} and other {second.shape}; they take one row a model each.")
     return (first == second).mean(axis=1)
 
 
-def _checked(name: str, predictions: ArrayLike) -> Int[np.ndarray, "models examples"]:
+def _check_predictions(name: str, predictions: ArrayLike) -> Int[np.ndarray, "models examples"]:
     classes = as_array(predictions, name, "predicted classes, whole numbers [models, examples]")
     if classes.dtype.kind not in "iu":
         raise TypeError(
@@ -65,6 +69,6 @@ def _checked(name: str, predictions: ArrayLike) -> Int[np.ndarray, "models examp
     if silent.size:
         raise ValueError(
             f"{name} holds negative classes for {silent.size} models (first: {silent[:5].tolist()}): models that "
-            "diverged predict nothing. Leave them out: predictions[~ensemble.diverged]."
+            "diverged predict nothing. Leave them out: runs.without_diverged().test_prediction."
         )
     return classes

@@ -7,16 +7,17 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from scipy.special import ndtri, stdtr, stdtrit
 
-from jaxinfl.arguments import as_array, check_choice, check_masks, check_score, check_seed, check_share, check_whole
+from jaxinfl.arguments import as_array, check_choice, check_seed, check_share, check_whole
+from jaxinfl.influence.outcomes import Models, Outcomes, Score, take_outcomes
 from jaxinfl.statistics.clusters import find_clusters
 from jaxinfl.statistics.correlation import Correlation, correlate
 
 _MOST_REPEATS = 1_000_000
-"""Bootstrap samples that take minutes; more are a slip."""
+"""So many bootstrap samples take minutes; more are a slip of the pen."""
 _FEWEST_CASES = 20
-"""Below, 95% intervals covered 87% to 92%, at 10."""
+"""Fewest cases for an interval: of 10 cases, 95% intervals covered 87% to 92%."""
 _FEWEST_TEST = 30
-"""Test examples from which on one can tell how other ones would differ."""
+"""Fewest test examples that show how other test examples would differ."""
 _WEIGHTS_AT_ONCE = 2**22
 
 
@@ -32,19 +33,19 @@ class AttributionScore(NamedTuple):
     NaN where `reason` says why. It need not have the mean in its middle: Spearman's correlation of few cases is too near to 0.
     """
     high: float
-    """Upper end."""
+    """Upper end of that interval."""
     correlation: Float[np.ndarray, " test"]
-    """Of each test example; NaN where attribution or score is the same for all."""
+    """Correlation of each test example; NaN where its attributions or its scores are all the same."""
     p_value: Float[np.ndarray, " test"]
-    """Two-sided, of no correlation, for each test example; by Student's t, with as many observations as cases."""
+    """Two-sided p-value of no correlation for each test example, by Student's t with as many observations as cases."""
     reason: str = ""
     """Why the interval is NaN; empty where it is not."""
 
 
 def lds(
     attribution: ArrayLike,
-    masks: ArrayLike,
-    score: ArrayLike,
+    masks: Models,
+    score: Score = None,
     *,
     confidence: float = 0.95,
     repeats: int = 1000,
@@ -53,15 +54,16 @@ def lds(
     """Linear datamodeling score: does the sum of a subset's attributions rank the subsets as their models' mean scores do?
 
     Args:
-      attribution: [train, test]: how much training example i raises the score on test example j. Of a method whose positive
-        values raise the LOSS (influence functions as they are often written), pass `-attribution`, or the measured loss as
+      attribution: numbers [train, test]: how much training example i raises the score on test example j. If positive values of
+        a method raise the LOSS (influence functions as they are often written), pass `-attribution`, or the measured loss as
         the score: a wrong sign turns the result into its negative.
-      masks: bool [models, train], not those of the models that the attributions were computed from. Models with the same
-        row share a subset, and their mean score is what is ranked, as the source has it.
-      score: bool or float [models, test], higher is better: the margin is customary.
-      confidence: of the interval, between 0 and 1.
-      repeats: bootstrap samples of the subsets, from which the interval comes; 1000 for an interval of 95%.
-      seed: of the bootstrap.
+      masks: bool [models, train], or an `Ensemble`, whose diverged models are left out, or `Outcomes`; not of the models that the
+        attributions were computed from. Models with the same row share a subset, and their mean score is what is ranked, as
+        the source has it.
+      score: bool or float [models, test], higher is better: the margin is customary. For an `Ensemble` the name of a score.
+      confidence: confidence of the interval, between 0 and 1.
+      repeats: number of bootstrap samples of the subsets, from which the interval comes; 1000 for an interval of 95%.
+      seed: seed of the bootstrap.
 
     Returns:
       `AttributionScore` with Spearman's rank correlations over subsets; values that are the same but for rounding share their
@@ -79,10 +81,10 @@ def lds(
     "Datamodels", for the linear prediction; Spearman (1904); for the interval Rubin (1981), "The Bayesian bootstrap", and the
     variance over two crossed samples of Owen (2007), "The pigeonhole bootstrap", Annals of Applied Statistics 1.
     """
-    checked = check_masks(masks)
-    measured = _measured(score, len(checked))
-    weights = _attribution(attribution, checked.shape[1], measured.shape[1])
-    bootstrap = _Bootstrap.checked(confidence, repeats, seed)
+    given = take_outcomes(masks, score)
+    checked, measured = given.masks, _check_measured(given)
+    weights = _check_attribution(attribution, checked.shape[1], measured.shape[1])
+    bootstrap = _Bootstrap.make(confidence, repeats, seed)
     clusters = find_clusters(checked)
     subsets = checked[clusters.first]
     if len(subsets) < 3:
@@ -92,8 +94,8 @@ def lds(
 
 def leave_one_out_correlation(
     attribution: ArrayLike,
-    masks: ArrayLike,
-    score: ArrayLike,
+    masks: Models,
+    score: Score = None,
     *,
     correlation: Correlation = "spearman",
     confidence: float = 0.95,
@@ -103,10 +105,10 @@ def leave_one_out_correlation(
     """Do attributions rank the left-out examples as leaving them out did? The correlation over them, for each test example.
 
     Args:
-      attribution: [train, test], as for `lds`, both signs included. Rows of examples that are never left out are not used.
-      masks: bool [models, train] of models on everything and of models without one example each, in any order:
-        `np.concatenate([np.ones((20, n), bool), leave_one_out(n, dropped, repeats=20)])`.
-      score: bool or float [models, test]; the measured influence is the mean score of the models on everything minus
+      attribution: numbers [train, test], as for `lds`. Rows of examples that are never left out are not used.
+      masks: bool [models, train], or an `Ensemble` or `Outcomes`, of models on everything and of models without one example each, in
+        any order: `np.concatenate([np.ones((20, n), bool), leave_one_out(n, dropped, repeats=20)])`.
+      score: bool or float [models, test]; for an `Ensemble` the name of a score. The measured influence is the mean score of the models on everything minus
         that of the models without the example (Equation 1).
       correlation: "spearman" or "pearson".
       confidence, repeats, seed: as for `lds`.
@@ -120,11 +122,11 @@ def leave_one_out_correlation(
 
     Source: Koh and Liang (2017), section 4.1, where it is Pearson's; Equation 1 of the paper.
     """
-    checked = check_masks(masks)
-    measured = _measured(score, len(checked))
-    weights = _attribution(attribution, checked.shape[1], measured.shape[1])
+    given = take_outcomes(masks, score)
+    checked, measured = given.masks, _check_measured(given)
+    weights = _check_attribution(attribution, checked.shape[1], measured.shape[1])
     check_choice(correlation, "correlation", get_args(Correlation))
-    bootstrap = _Bootstrap.checked(confidence, repeats, seed)
+    bootstrap = _Bootstrap.make(confidence, repeats, seed)
     missing = checked.shape[1] - checked.sum(axis=1)
     dropped = np.unique(np.argmin(checked[missing == 1], axis=1)) if (missing == 1).any() else np.zeros(0, np.intp)
     if (missing > 1).any() or not (missing == 0).any() or dropped.size < 3:
@@ -146,7 +148,7 @@ class _Bootstrap(NamedTuple):
     seed: int
 
     @classmethod
-    def checked(cls, confidence: float, repeats: int, seed: int) -> "_Bootstrap":
+    def make(cls, confidence: float, repeats: int, seed: int) -> "_Bootstrap":
         check_seed(seed)
         return cls(check_share(confidence, "confidence"), check_whole(repeats, "repeats", 1, _MOST_REPEATS), seed)
 
@@ -217,13 +219,14 @@ def _compare(
     return AttributionScore(mean, low, high, found.value, p_value)
 
 
-def _measured(score: ArrayLike, num_models: int) -> Float[np.ndarray, "models test"]:
-    if num_models < 3:
-        raise ValueError(f"masks has {num_models} models; a correlation takes at least 3.")
-    return check_score(score, num_models).astype(np.float64)
+def _check_measured(given: Outcomes) -> Float[np.ndarray, "models test"]:
+    """The models' scores in float64, of enough models."""
+    if len(given) < 3:
+        raise ValueError(f"masks has {len(given)} models; a correlation takes at least 3.")
+    return given.test_score.astype(np.float64)
 
 
-def _attribution(attribution: ArrayLike, num_train: int, num_test: int) -> Float[np.ndarray, "train test"]:
+def _check_attribution(attribution: ArrayLike, num_train: int, num_test: int) -> Float[np.ndarray, "train test"]:
     """The attributions in float64, those of each test example scaled by a power of two to at most 1.
 
     No correlation depends on the scale, and sums of numbers near the largest there are would be infinite.

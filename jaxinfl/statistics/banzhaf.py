@@ -1,28 +1,27 @@
 """Data Banzhaf values from models on random subsets."""
 
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 from scipy.special import chdtri
 
-from jaxinfl.arguments import check_masks, check_score
+from jaxinfl.influence.outcomes import Models, Score, take_outcomes
 
 _UNLIKELY = 1e-6
-"""Probability of refusing independent subsets."""
+"""Probability with which independent subsets are refused."""
 
 
-def data_banzhaf(masks: ArrayLike, score: ArrayLike) -> Float[np.ndarray, "train test"]:
+def data_banzhaf(masks: Models, score: Score = None) -> Float[np.ndarray, "train test"]:
     """Data Banzhaf values: what an example adds to the score of a random subset of the others, averaged over all subsets.
 
     Every model tells about every example (maximum sample reuse), which makes this the difference of means that
     `jaxinfl.influence` computes, faster and in float32, from subsets in which every example is or is not by itself.
 
     Args:
-      masks: bool [models, train]; every example in or out with probability 1/2, independently (`rng.random(shape) < 0.5`,
+      masks: bool [models, train], or an `Ensemble`, whose diverged models are left out, or `Outcomes`; every example in or out with probability 1/2, independently (`rng.random(shape) < 0.5`,
         or all 2^train subsets once: then the values are exact). Subsets of one size, as `draw_subsets(..., ratio=0.5)` draws
         them, are refused: who is in keeps others out, so the difference of means is an example's value minus the mean
         value of the others, and no number of models tells that mean. In an additive game of 1, 2, ..., 10 it is -5 to 5.
-      score: bool or float [models, test], the subset's utility.
+      score: bool or float [models, test], the subset's utility; for an `Ensemble` the name of a score.
 
     Returns:
       float64 [train, test]; NaN where an example is in no subset or in all of them.
@@ -34,8 +33,8 @@ def data_banzhaf(masks: ArrayLike, score: ArrayLike) -> Float[np.ndarray, "train
     Source: Wang and Jia (2023), "Data Banzhaf: a robust data valuation framework for machine learning", AISTATS, and
     its estimator of maximum sample reuse; Banzhaf (1965).
     """
-    checked = check_masks(masks)
-    measured = check_score(score, len(checked)).astype(np.float64)
+    given = take_outcomes(masks, score)
+    checked, measured = given.masks, given.test_score.astype(np.float64)
     share = checked.mean(axis=0)
     off = np.flatnonzero(np.abs(share - 0.5) > 2.5 / np.sqrt(len(checked)))
     if off.size:

@@ -10,22 +10,22 @@ from jaxtyping import Bool, Float, Int
 
 
 class Clusters(NamedTuple):
-    """Models by their subset."""
+    """The models, grouped by their subset."""
 
     member: Int[np.ndarray, " models"]
-    """Cluster of each model."""
+    """Number of the cluster that each model belongs to."""
     size: Int[np.ndarray, " clusters"]
-    """Models of each cluster."""
+    """Number of models in each cluster."""
     first: Int[np.ndarray, " clusters"]
-    """A model of each cluster, whose mask row is the cluster's."""
+    """The first model of each cluster; its mask row is that of all of them."""
 
     @property
     def alone(self) -> bool:
-        """Every model has a subset of its own."""
+        """Whether every model has a subset of its own."""
         return self.size.size == self.member.size
 
     def sums(self, values: Float[np.ndarray, "models columns"]) -> Float[np.ndarray, "clusters columns"]:
-        """Sum over the models of each cluster."""
+        """Sum of the values over the models of each cluster."""
         if self.alone:
             return values
         order = np.argsort(self.member, kind="stable")
@@ -34,7 +34,7 @@ class Clusters(NamedTuple):
         return total
 
     def means(self, values: Float[np.ndarray, "models columns"]) -> Float[np.ndarray, "clusters columns"]:
-        """Mean over the models of each cluster."""
+        """Mean of the values over the models of each cluster."""
         return values if self.alone else self.sums(values) / self.size[:, None]
 
 
@@ -44,7 +44,7 @@ def share_of_complements(masks: Bool[np.ndarray, "models train"]) -> float:
 
 
 def find_clusters(masks: Bool[np.ndarray, "models train"]) -> Clusters:
-    """Models with identical mask rows are one cluster; in the order of their first models."""
+    """Clusters of models with identical mask rows, in the order of their first models."""
     rows = _rows(masks)
     _, first, member, size = np.unique(rows, return_index=True, return_inverse=True, return_counts=True)
     rank = np.argsort(np.argsort(first))
@@ -52,8 +52,8 @@ def find_clusters(masks: Bool[np.ndarray, "models train"]) -> Clusters:
     return Clusters(rank[member.ravel()], size[order], first[order])
 
 
-def each_alone(num_models: int) -> Clusters:
-    """Every model a cluster of its own."""
+def make_each_alone(num_models: int) -> Clusters:
+    """Clusters in which every model is alone."""
     every = np.arange(num_models)
     return Clusters(every, np.ones(num_models, np.intp), every)
 

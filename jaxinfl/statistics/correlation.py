@@ -9,21 +9,21 @@ from scipy.stats import kendalltau, rankdata
 Correlation = Literal["spearman", "pearson"]
 
 _SAME = 1e-12
-"""Values nearer than this share of their column's largest are the same but for rounding."""
+"""Values that differ by less than this share of their column's largest value count as equal: only rounding tells them apart."""
 _MOST_COLUMNS = 50
-"""Columns from which the bias of the mean is told."""
+"""Number of columns from which the bias of the mean is estimated."""
 
 
 class Correlations(NamedTuple):
-    """Of two arrays [cases, columns], column by column."""
+    """Correlations of two arrays [cases, columns], column by column."""
 
     value: Float[np.ndarray, " columns"]
-    """NaN where a column does not vary."""
+    """Correlation of each column, -1 to 1; NaN where a column does not vary."""
     contribution: Float[np.ndarray, "cases columns"]
     """Influence values: how the correlation changes with the weight of a case; their mean is 0, and the variance of the
     correlation is about their sum of squares over the squared number of cases. NaN where the correlation is."""
     bias: float
-    """Of the mean correlation: how far it lies on average below that of very many cases."""
+    """How far the mean correlation lies on average below that of very many cases."""
 
 
 def correlate(
@@ -37,7 +37,7 @@ def correlate(
     """
     tied = [merge_rounding(values) for values in (one, other)]
     sides = [rankdata(values, axis=0) if kind == "spearman" else values for values in tied]
-    (first, first_size), (second, second_size) = (_standardized(values) for values in sides)
+    (first, first_size), (second, second_size) = (_standardize(values) for values in sides)
     product = first * second
     value = np.clip(product.mean(axis=0), -1, 1)
     if kind == "pearson":
@@ -53,7 +53,7 @@ def _bias(
     other: Float[np.ndarray, "cases columns"],
     value: Float[np.ndarray, " columns"],
 ) -> float:
-    """3 (mean correlation - mean of Kendall's tau) / (cases - 2), from columns evenly taken."""
+    """Bias of the mean correlation: 3 (mean correlation - mean of Kendall's tau) / (cases - 2), from some columns, evenly taken."""
     (defined,) = np.nonzero(np.isfinite(value))
     if not defined.size:
         return 0.0
@@ -63,7 +63,7 @@ def _bias(
 
 
 def merge_rounding(values: Float[np.ndarray, "cases columns"]) -> Float[np.ndarray, "cases columns"]:
-    """The same values, those of a run without a gap beyond rounding all set to its lowest."""
+    """The same values, where values that only rounding tells apart are all set to their lowest."""
     order = np.argsort(values, axis=0, kind="stable")
     ordered = np.take_along_axis(values, order, axis=0)
     gap = np.diff(ordered, axis=0, prepend=-np.inf) > _SAME * np.abs(values).max(axis=0)
@@ -75,7 +75,7 @@ def merge_rounding(values: Float[np.ndarray, "cases columns"]) -> Float[np.ndarr
     return merged
 
 
-def _standardized(
+def _standardize(
     values: Float[np.ndarray, "cases columns"],
 ) -> tuple[Float[np.ndarray, "cases columns"], Float[np.ndarray, " columns"]]:
     """Each column with mean 0 and mean square 1, and its standard deviation; NaN where it does not vary."""

@@ -14,11 +14,11 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array, kron
 
 _REACH = 3.5
-"""Standard deviations of a base rate beyond which a pair says nothing of it."""
+"""A pair says nothing of base rates that lie more standard deviations than this from its own."""
 _RATES_TOGETHER = 15
-"""Neighbouring base rates, a standard error apart, that share a distribution of effects."""
+"""Number of neighbouring base rates, a standard error apart, that share a distribution of effects."""
 _NEGLIGIBLE = 1e-6
-"""Of a pair's highest likelihood: what is below is left out."""
+"""Likelihoods below this share of a pair's highest one are left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +36,12 @@ class Grid:
 
     @property
     def effects_of_atoms(self) -> Float[np.ndarray, " atoms"]:
+        """Log odds ratio of each atom."""
         return np.tile(self.effects, len(self.with_example))
 
     @property
     def influence(self) -> Float[np.ndarray, " atoms"]:
+        """Influence of each atom: probability with the example minus probability without it."""
         return (self.with_example - self.without).ravel()
 
 
@@ -48,9 +50,13 @@ class Counts:
     """Distinct outcomes of pairs."""
 
     right_in: Int[np.ndarray, " cells"]
+    """Number of models with the training example that are right."""
     num_in: Int[np.ndarray, " cells"]
+    """Number of models with the training example."""
     right_out: Int[np.ndarray, " cells"]
+    """Number of models without the training example that are right."""
     num_out: Int[np.ndarray, " cells"]
+    """Number of models without the training example."""
 
 
 def make_grid(num_models: int, ratio: float, *, strongest: float, start_width: float) -> Grid:
@@ -60,9 +66,9 @@ def make_grid(num_models: int, ratio: float, *, strongest: float, start_width: f
     effect, and at ever larger steps away from it, from -3 to `strongest` in log odds.
 
     Args:
-      num_models: of the run.
+      num_models: number of models of the run.
       ratio: share of the models that are trained on an example.
-      strongest: effect, natural log of an odds ratio.
+      strongest: the largest effect of the grid, as the natural logarithm of an odds ratio.
       start_width: half width at half maximum of the starting distribution (Cauchy) of the effects.
     """
     rates = np.ceil(np.pi * np.sqrt(num_models)).astype(np.intp)
@@ -130,7 +136,7 @@ def smoothing(grid: Grid, width: float, at_rate: Float[np.ndarray, " rates"]) ->
     noise alone would otherwise be taken for influence.
 
     Args:
-      grid: of the atoms.
+      grid: the atoms that mass may lie on.
       width: standard deviation of the bell curves, in steps of the grid of effects (3 to a standard error); they follow one another
         at half of it.
       at_rate: how many pairs have each base rate, which the counts tell nearly.

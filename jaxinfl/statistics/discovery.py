@@ -1,17 +1,17 @@
-"""Influential pairs with a guarantee on how many of them are none."""
+"""Influential pairs with a guarantee on how many of the reported ones are false."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from jaxinfl.arguments import check_choice, check_masks, check_score, check_share
+from jaxinfl.arguments import check_choice, check_share
+from jaxinfl.influence.outcomes import Models, Score, take_outcomes
 from jaxinfl.statistics.clusters import find_clusters, share_of_complements
-from jaxinfl.statistics.fisher import Alternative
-from jaxinfl.statistics.leaks import leaks, p_values_beyond
+from jaxinfl.statistics.exact_test import Alternative
+from jaxinfl.statistics.leaks import find_leaks, p_values_beyond
 from jaxinfl.statistics.multiple import Block, FDRMethod, Rejected, effective_level, step_up
 from jaxinfl.statistics.pair_tests import one_score_a_subset, pair_tests
 from jaxinfl.statistics.uncertainty import pair_uncertainty
@@ -22,48 +22,51 @@ _VALUES_AT_ONCE = 2**21
 
 @dataclass(frozen=True, eq=False)
 class Discoveries:
-    """Pairs whose influence is not 0, by rising q-value; equal ones by rising train and then test index."""
+    """Pairs whose influence is not 0, by rising q-value; pairs of equal q-value by rising train and then test index."""
 
     train_index: Int[np.ndarray, " pairs"]
+    """The training example of each pair."""
     test_index: Int[np.ndarray, " pairs"]
+    """The test example of each pair."""
     influence: Float[np.ndarray, " pairs"]
-    """In the unit of the score."""
+    """Influence of each pair, in the unit of the score."""
     low: Float[np.ndarray, " pairs"]
     """Lower end of the influence's interval, widened for the selection (see `confidence`)."""
     high: Float[np.ndarray, " pairs"]
-    """Upper end."""
+    """Upper end of that interval."""
     p_value: Float[np.ndarray, " pairs"]
+    """Probability of a statistic as extreme as this pair's if its influence were 0."""
     q_value: Float[np.ndarray, " pairs"]
     """The smallest false discovery rate at which the pair would still be reported."""
     num_tests: int
-    """Pairs that were tested."""
+    """Number of pairs that were tested."""
     confidence: float
-    """Of the intervals: of all those reported, a share of at most `fdr` is expected to miss its influence."""
+    """Confidence of the intervals. A share of at most `fdr` of the reported intervals is expected to miss its influence."""
 
     def __len__(self) -> int:
         return len(self.train_index)
 
 
 def discoveries(
-    masks: ArrayLike,
-    score: ArrayLike,
+    masks: Models,
+    score: Score = None,
     *,
     fdr: float = 0.05,
     method: FDRMethod = "bh",
     alternative: Alternative = "two-sided",
 ) -> Discoveries:
-    """All pairs of a training and a test example with an influence, of which a share of at most `fdr` is expected to be none.
+    """The pairs of a training and a test example that have an influence; a share of at most `fdr` is expected to be false.
 
     Every pair is tested, and the p-values are compared with a threshold that adapts to how many there are. Nothing of the
     size train x test is stored.
 
     Args:
-      masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i. Subsets drawn independently
-        ("uniform") are what the tests assume; for leave-one-out subsets see
-        `pair_uncertainty`. Complementary subsets are refused: in simulations with influences of 0.4 their discoveries at 10%
+      masks: bool [models, train], `masks[t, i]` says whether model t was trained on example i; or an `Ensemble`, whose diverged
+        models are left out, or `Outcomes`. The tests assume subsets that were drawn independently ("uniform"); for
+        leave-one-out subsets see `pair_uncertainty`. Complementary subsets are refused: in simulations with influences of 0.4 their discoveries at 10%
         were false in 16%.
-      score: [models, test], bool (right or wrong) or float (a probability, a margin).
-      fdr: expected share of false ones among the reported pairs, between 0 and 1.
+      score: [models, test], bool (right or wrong) or float (a probability, a margin); for an `Ensemble` the name of a score.
+      fdr: expected share of false pairs among the reported ones, between 0 and 1.
       method: "bh" (Benjamini and Hochberg) holds `fdr` for independent or positively dependent tests; here, where tests share
         models, by simulation. "by" (Benjamini and Yekutieli) holds it whatever the dependence, and finds less.
       alternative: "two-sided", or "greater" for positive influence only (more right or a higher score with the example),
@@ -96,8 +99,8 @@ def discoveries(
     Applied Statistics 54, after Tarone (1990). Intervals: Benjamini and Yekutieli (2005), "False discovery rate-adjusted
     multiple confidence intervals for selected parameters", Journal of the American Statistical Association 100.
     """
-    checked = check_masks(masks)
-    scores = check_score(score, len(checked))
+    given = take_outcomes(masks, score)
+    checked, scores = given.masks, given.test_score
     limit = check_share(fdr, "fdr")
     check_choice(method, "method", get_args(FDRMethod))
     check_choice(alternative, "alternative", get_args(Alternative))
@@ -126,7 +129,7 @@ def _discover(
     subsets, scores = masks[clusters.first], one_score_a_subset(score, clusters)
     blocks, num_tests = pair_tests(subsets, scores, fdr, alternative)
     found = step_up(blocks, num_tests, fdr, method)
-    shift = leaks(subsets, scores, found)
+    shift = find_leaks(subsets, scores, found)
     if shift is None:
         return found, num_tests
 

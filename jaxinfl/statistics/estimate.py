@@ -11,19 +11,18 @@ from jaxinfl.arguments import (
     check_choice,
     check_correct,
     check_examples,
-    check_masks,
-    check_score,
     check_switch,
     is_number,
     quote,
 )
 from jaxinfl.influence import influence
 from jaxinfl.influence.blocks import count_blocks
+from jaxinfl.influence.outcomes import Models, Names, Runs, Score, take_outcomes
 from jaxinfl.statistics import lasso, ridge
 from jaxinfl.statistics.clusters import Clusters, find_clusters
-from jaxinfl.statistics.fisher import normal_scores
+from jaxinfl.statistics.exact_test import normal_scores
 from jaxinfl.statistics.shift import influence_on_being_right
-from jaxinfl.statistics.shrinkage import shrink as shrunk
+from jaxinfl.statistics.shrinkage import shrink as shrink_estimates
 from jaxinfl.statistics.standard_errors import StandardErrors, normal_equivalent, standard_errors
 
 Method = Literal["difference", "adjusted", "ridge", "lasso"]
@@ -34,9 +33,9 @@ class Estimate(NamedTuple):
     """Influences of some training examples on all test examples."""
 
     influence: Float32[np.ndarray, "rows test"]
-    """NaN where an example is in no subset or in all of them."""
+    """Influence of each example, in the unit of the score; NaN where an example is in no subset or in all of them."""
     standard_error: Float32[np.ndarray, "rows test"]
-    """Of "difference" and "adjusted", before anything was shrunk, in the unit of the score; NaN for the others.
+    """Standard error before anything was shrunk, in the unit of the score; NaN for the methods "ridge" and "lasso".
 
     Within 1.96 of it lies the true influence of 93% to 97% of the pairs: of 0-1 scores on average over probabilities of being
     right from 0.02 to 0.995, from 5 models on either side, of float scores that are not far from normal from 15 models, or
@@ -46,33 +45,35 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    masks: ArrayLike,
-    score: ArrayLike,
+    masks: Models,
+    score: Score = None,
     method: Method | str = "difference",
     *,
     shrink: bool = False,
-    correct: ArrayLike | None = None,
+    correct: Score = None,
     examples: ArrayLike | Sequence[Any] | None = None,
 ) -> Estimate:
     """Influence of training on example i on the score of test example j, by one of several estimators.
 
     Args:
-      masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i. Models with the same row
-        share a subset: their mean counts as one observation in standard errors, shrinkage and cross-validation.
-      score: [models, test], bool or float. Its unit is that of the result, and it decides what is estimated: 0-1 scores the
+      masks: bool [models, train], `masks[t, i]` says whether model t was trained on example i; or an `Ensemble`, whose diverged
+        models are left out, or `Outcomes`. Models with the same row share a subset: their mean counts as one observation in
+        standard errors, shrinkage and cross-validation.
+      score: [models, test], bool or float; for an `Ensemble` the name of a score. Its unit is that of the result, and it decides what is estimated: 0-1 scores the
         influence on being right, which the paper publishes; probabilities and margins influences of their own, which rank
         pairs differently.
       method: "difference": mean with the example minus mean without it, `jaxinfl.influence`. "adjusted": the same
         after what the other examples predict is subtracted; the same estimand without bias, and the less noise the better
         subsets predict scores. "ridge", "lasso": weights of a datamodel, as `datamodel_weights`; the same estimand if scores
         are linear in the masks, but drawn to 0, so that they do not compare at a threshold with the others.
-      shrink: posterior mean by empirical Bayes; for "difference" and "adjusted", which have standard errors.
-      correct: bool [models, test], for margins (`score`) alone: the result is then the influence on being right, that of
+      shrink: whether each influence is replaced by its posterior mean under an empirical Bayes prior; for "difference" and
+        "adjusted", which have standard errors.
+      correct: bool [models, test], or "correct" for an `Ensemble`; for margins as `score` alone. The result is then the influence on being right, that of
         0-1 scores, which the margins tell with less noise where an example moves margins and leaves the shape of their
         distribution alone. How far that fails is measured on the same models, and the result never leaves the 95% interval
         of the 0-1 difference (1.96 of its standard errors), so it errs with many models by no more than that does.
-      examples: training examples that are estimated, indices or bool [train]; None takes all. Give those that pass the
-        memorization condition: the others cost as much.
+      examples: the training examples whose influence is estimated: indices, or a bool mask [train]; None takes all. Give those
+        that pass the memorization condition: the others cost as much.
 
     Returns:
       `Estimate`, float32 [examples, test]. Memory: a few float64 arrays of that shape and of the masks, and of models x test.
@@ -86,11 +87,11 @@ def estimate(
     Source: Feldman and Zhang (2020); Ilyas et al. (2022), "Datamodels"; Wager et al. (2016) for "adjusted"; Stephens
     (2017) for `shrink`; Fay and Herriot (1979) for `correct`. `experiments/estimators.py` compares them.
     """
-    checked = check_masks(masks)
-    scores = check_score(score, len(checked))
+    given = take_outcomes(masks, score)
+    checked, scores = given.masks, given.test_score
     rows = check_examples(examples, checked.shape[1])
     rows = np.arange(checked.shape[1]) if rows is None else rows
-    right = _check(method, shrink, correct, scores, len(checked))
+    right = _check(method, shrink, _take_correct(masks, correct), scores, len(checked))
     clusters = find_clusters(checked)
     if method != "difference":
         _check_number_of_subsets(clusters)
@@ -102,28 +103,30 @@ def estimate(
     errors = standard_errors(seen, scores, clusters)
     statistic = _statistic(seen, scores, clusters, found, errors)
     if method == "adjusted":
-        plain, (found, left) = found, _adjusted(checked, scores, clusters, rows)
+        plain, (found, left) = found, _adjust(checked, scores, clusters, rows)
         # The statistic of the difference knows of rare outcomes: it is changed by what the adjustment changes.
-        statistic = (statistic + _over(found - plain, errors.if_none)) / left
+        statistic = (statistic + _in_standard_errors(found - plain, errors.if_none)) / left
         errors = errors._replace(error=errors.error * left, if_none=errors.if_none * left)
-    result = shrunk(found, errors.error, statistic) if shrink else found
+    result = shrink_estimates(found, errors.error, statistic) if shrink else found
     if right is not None:
-        clear = _over(found, errors.if_none)
+        clear = _in_standard_errors(found, errors.if_none)
         result = _on_being_right(seen, result, clear, scores.astype(np.float64), right, clusters)
     return Estimate(result.astype(np.float32), errors.error.astype(np.float32))
 
 
 def datamodel_weights(
-    masks: ArrayLike, score: ArrayLike, method: Regression | str = "ridge", *, penalty: float | None = None
+    masks: Models, score: Score = None, method: Regression | str = "ridge", *, penalty: float | None = None
 ) -> Float[np.ndarray, "train test"]:
     """Weights of the linear model that predicts a model's score from the subset that it was trained on.
 
     Args:
-      masks: bool [models, train]. Models with the same row share a subset, and are left out together.
-      score: [models, test], bool or float; the margin is customary.
+      masks: bool [models, train], or an `Ensemble`, whose diverged models are left out, or `Outcomes`. Models with the same row
+        share a subset, and are left out together in cross-validation.
+      score: [models, test], bool or float; the margin is customary. For an `Ensemble` the name of a score.
       method: "ridge" (the penalty by leave-one-out errors) or "lasso" (by 4-fold cross-validation, as the source has it).
-      penalty: of the sum of squared weights, added to the sum of squared errors ("ridge"), or of the sum of absolute weights,
-        added to half the mean squared error ("lasso"); the same for all test examples. None: each one's own, as above.
+      penalty: factor above 0, the same for all test examples: of the sum of squared weights, which is added to the sum of squared
+        errors ("ridge"), or of the sum of absolute weights, which is added to half the mean squared error ("lasso"). None
+        chooses one for each test example, as `method` says.
 
     Returns:
       float64 [train, test], in the unit of the score: what `lds` and `leave_one_out_correlation` take as an attribution. The
@@ -136,8 +139,8 @@ def datamodel_weights(
 
     Source: Ilyas et al. (2022), "Datamodels: understanding predictions with data and data with predictions" (LASSO).
     """
-    checked = check_masks(masks)
-    scores = check_score(score, len(checked))
+    given = take_outcomes(masks, score)
+    checked, scores = given.masks, given.test_score
     check_choice(method, "method", get_args(Regression))
     clusters = find_clusters(checked)
     _check_number_of_models(len(checked))
@@ -167,7 +170,7 @@ def _weights(
     return found
 
 
-def _adjusted(
+def _adjust(
     masks: Bool[np.ndarray, "models train"], score: np.ndarray, clusters: Clusters, rows: Int[np.ndarray, " rows"]
 ) -> tuple[Float[np.ndarray, "rows test"], Float[np.ndarray, " test"]]:
     """The estimate, and by what factor its standard errors are smaller: that of what is left of each score's spread."""
@@ -192,7 +195,7 @@ def _statistic(
 ) -> Float[np.ndarray, "rows test"]:
     """Standard normal where there is no influence, as nearly as can be; NaN where no score varies or none is defined."""
     if score.dtype != np.bool_ or not clusters.alone:
-        statistic = _over(found, errors.if_none)
+        statistic = _in_standard_errors(found, errors.if_none)
         return statistic if clusters.alone else normal_equivalent(statistic, errors.freedom)
     counts = np.concatenate([block for _, block in count_blocks(masks, score)])
     scores = normal_scores(counts, masks.sum(axis=0), score.sum(axis=0), len(score))
@@ -200,7 +203,7 @@ def _statistic(
     return np.where(varies & ~_undefined(masks)[:, None], scores, np.nan)
 
 
-def _over(estimate: Float[np.ndarray, "rows test"], error: Float[np.ndarray, "rows test"]) -> np.ndarray:
+def _in_standard_errors(estimate: Float[np.ndarray, "rows test"], error: Float[np.ndarray, "rows test"]) -> np.ndarray:
     """Estimate in standard errors; NaN where these are 0 or unknown."""
     known = error > 0
     return np.where(known, estimate / np.where(known, error, 1), np.nan)
@@ -235,8 +238,21 @@ def _undefined(masks: Bool[np.ndarray, "models rows"]) -> Bool[np.ndarray, " row
     return (number == 0) | (number == len(masks))
 
 
+def _take_correct(masks: Models, correct: Score) -> Any:
+    """Whether each model is right: the array, or the score of an `Ensemble` by its name."""
+    if correct is None:
+        return None
+    if isinstance(masks, Runs):
+        return take_outcomes(masks, correct, names=Names(score="correct")).test_score
+    if isinstance(correct, str):
+        raise TypeError(
+            f"correct is {quote(correct)}, the name of a score, and masks is no Ensemble; it takes bool [models, test]."
+        )
+    return correct
+
+
 def _check(
-    method: Any, shrink: bool, correct: ArrayLike | None, score: np.ndarray, num_models: int
+    method: Any, shrink: bool, correct: Any, score: np.ndarray, num_models: int
 ) -> Bool[np.ndarray, "models test"] | None:
     """`correct`, if all arguments fit."""
     check_choice(method, "method", get_args(Method))

@@ -19,8 +19,11 @@ def chance_to_reach(
     of the exact distribution.
 
     Args:
-      with_example, without: true probabilities of being right; of any one shape, flattened in the result.
-      num_models: of the estimate; `ratio` of them with the example.
+      with_example: true probability that a model with the example is right, 0 to 1; of any shape, which is flattened in the result.
+      without: the same of a model without the example, in the same shape.
+      num_models: number of models of the estimate.
+      ratio: share of these models that are trained with the example.
+      thresholds: influences to be reached.
     """
     p, q = with_example.ravel(), without.ravel()
     num_in = ratio * num_models
@@ -38,6 +41,6 @@ def chance_to_reach(
 def expected_iou(
     reach: Float[np.ndarray, "thresholds atoms"], distribution: Float[np.ndarray, " atoms"]
 ) -> Float[np.ndarray, " thresholds"]:
-    """Expected pairs in the intersection of two independent estimates, over those in the union."""
+    """Expected number of pairs in the intersection of two independent estimates, over that in their union."""
     union = (2 * reach - reach**2) @ distribution
     return np.divide(reach**2 @ distribution, union, out=np.full(union.shape, np.nan), where=union > 0)

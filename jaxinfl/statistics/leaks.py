@@ -1,4 +1,4 @@
-"""What subsets of one size make of a strong influence: a small one of the opposite sign for every other training example.
+"""Leaks of strong influences: in subsets of one size every other training example gets a small one of the opposite sign.
 
 In subsets of one size who is in keeps others out. So the difference of means of an example holds, besides its own effect, minus
 the sum of all others' effects over their number, n - 1. Of many training examples that is nothing; of 20, and with many models,
@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import ndtr, ndtri
 
-from jaxinfl.statistics.fisher import Alternative
+from jaxinfl.statistics.exact_test import Alternative
 from jaxinfl.statistics.multiple import Rejected
 
 _NEGLIGIBLE = 0.15
-"""Standard errors of a leak below which a two-sided p-value of 1e-4 is off by less than a fifth, and nothing is done."""
+"""Size of a leak, in standard errors, below which nothing is done: a two-sided p-value of 1e-4 is off by less than a fifth."""
 
 
-def leaks(
+def find_leaks(
     masks: Bool[np.ndarray, "subsets train"], score: np.ndarray, found: Rejected
 ) -> Float[np.ndarray, " test"] | None:
     """How many standard errors others' influences may have leaked into the statistics of each test example; None if hardly any.

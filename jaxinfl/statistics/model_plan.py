@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 FEW_PAIRS = 5.0
-"""An IOU that rests on fewer influential pairs jumps from one to the next: nothing is predicted."""
+"""Fewest influential pairs for a prediction: an IOU of fewer jumps from one value to the next."""
 _CAUTION = 0.25
-"""How far from the predicted IOU to the lower end of its interval the answer is read."""
+"""Where the answer is read: this share of the way from the predicted IOU to the lower end of its interval."""
 _WIDEST = 16.0
-"""Highest over lowest number of models beyond which an interval is no answer: 4 doublings."""
+"""Ratio of the ends of an interval of numbers of models beyond which it is no answer: 4 doublings."""
 
 Verdict = Literal[
     "answered", "more models", "too uncertain", "few pairs", "no clear pairs", "no memorized example", "small pilot"
@@ -40,25 +40,30 @@ class ModelPlan:
     """Models per estimate at which the IOU at `threshold` reaches `target_iou`, a quarter of the way from the predicted IOU to the
     lower end of its interval, so that about one answer of five is too small; None unless the verdict is "answered"."""
     interval: tuple[int | None, int | None]
-    """Fewest and most of them, at `confidence`; None for an end beyond the last of `steps`, or without an answer. The first of
-    `steps` stands for itself and anything below."""
+    """Fewest and most models that may be needed, at `confidence`. An end is None where it lies beyond the last of `steps`, or without
+    an answer. The first of `steps` stands for itself and anything below."""
     num_models: Int[np.ndarray, " sizes"]
     """Models per estimate of the predicted curves: 2, 4, 8, ... times the pilot's."""
     thresholds: Float[np.ndarray, " thresholds"]
+    """Influences at which the curves are predicted."""
     curve: Band
-    """[sizes, thresholds]; NaN at thresholds that fewer than 5 pairs reach, or none beyond doubt."""
+    """Predicted IOU [sizes, thresholds]; NaN at thresholds that fewer than 5 pairs reach, or none beyond doubt."""
     num_pairs: Float[np.ndarray, " thresholds"]
     """Expected number of pairs whose true influence is at least each threshold."""
     steps: Float[np.ndarray, " steps"]
     """Models per estimate, finely spaced, from an eighth of the pilot's to the last of `num_models`."""
     at_threshold: Band
-    """[steps], at `threshold`."""
+    """Predicted IOU [steps] at `threshold`."""
     num_examples: float
     """Expected number of training examples above the memorization condition."""
     pilot_models: int
+    """Number of models of the pilot."""
     target_iou: float
+    """The IOU that was asked for."""
     threshold: float
+    """The influence at which it was asked for."""
     confidence: float
+    """Confidence of the intervals."""
 
 
 class Answer(NamedTuple):
@@ -126,12 +131,12 @@ def _first_lasting(iou: Float[np.ndarray, " steps"], steps: Float[np.ndarray, " 
         return None
     (below,) = np.nonzero(~(iou >= target))
     if not below.size:
-        return _two_digits(float(steps[0]))
+        return _round_to_two_digits(float(steps[0]))
     before = int(below[-1])
     part = (target - iou[before]) / (iou[before + 1] - iou[before])
-    return _two_digits(float(steps[before] * (steps[before + 1] / steps[before]) ** part))
+    return _round_to_two_digits(float(steps[before] * (steps[before + 1] / steps[before]) ** part))
 
 
-def _two_digits(value: float) -> int:
+def _round_to_two_digits(value: float) -> int:
     step = 10 ** max(int(np.floor(np.log10(value))) - 1, 0)
     return int(round(value / step) * step)

@@ -17,17 +17,20 @@ _EDGES = 10.0 ** (-np.arange(30_001) / 100)
 
 
 class Rejected(NamedTuple):
-    """Hypotheses rejected, by rising p-value; equal ones by rising train and then test index."""
+    """Pairs whose hypothesis of no influence is rejected, by rising p-value; equal ones by rising train and then test index."""
 
     train_index: Int[np.ndarray, " pairs"]
+    """The training example of each pair."""
     test_index: Int[np.ndarray, " pairs"]
+    """The test example of each pair."""
     p_value: Float[np.ndarray, " pairs"]
+    """Probability of a statistic as extreme as this pair's if its influence were 0."""
     q_value: Float[np.ndarray, " pairs"]
     """The smallest false discovery rate at which the pair would still be reported."""
 
 
 def effective_level(fdr: float, num_tests: int, method: FDRMethod) -> float:
-    """Level of the step-up procedure: `fdr` (BH), or `fdr / (1 + 1/2 + ... + 1/num_tests)` (BY)."""
+    """Level at which the step-up procedure runs: `fdr` (BH), or `fdr / (1 + 1/2 + ... + 1/num_tests)` (BY)."""
     if method == "bh":
         return fdr
     return fdr / float(digamma(num_tests + 1) + np.euler_gamma)
@@ -41,9 +44,9 @@ def step_up(blocks: Callable[[], Iterable[Block]], num_tests: int, fdr: float, m
     them is exact. Memory: one block, and the pairs kept (hardly more than are rejected).
 
     Args:
-      blocks: called twice; the same p-values each time, to the bit.
+      blocks: gives all p-values, block by block; it is called twice and must give the same bits each time.
       num_tests: number of hypotheses, those with large p-values included.
-      fdr: false discovery rate.
+      fdr: false discovery rate, between 0 and 1.
       method: "bh" holds it for independent and for positively dependent tests, "by" whatever the dependence.
 
     Source: Benjamini and Hochberg (1995), Journal of the Royal Statistical Society B 57; Benjamini and Yekutieli (2001),
@@ -65,11 +68,11 @@ def step_up(blocks: Callable[[], Iterable[Block]], num_tests: int, fdr: float, m
         train.append(rows[row])
         test.append(column)
         kept.append(values[row, column])
-    return _exact(np.concatenate(train), np.concatenate(test), np.concatenate(kept), level, fdr, num_tests)
+    return _step_up_exactly(np.concatenate(train), np.concatenate(test), np.concatenate(kept), level, fdr, num_tests)
 
 
 def _bound(edges: Float[np.ndarray, " edges"], below: Int[np.ndarray, " edges"], level: float, num_tests: int) -> float:
-    """An edge that no rejected p-value exceeds; `below` counts the p-values up to each edge."""
+    """The lowest edge that no rejected p-value exceeds; `below` counts the p-values up to each edge."""
     at = edges.size - 1
     while True:
         # A rejected p-value is at most level * (p-values up to the bound) / num_tests, and an edge at or above that is next.
@@ -79,7 +82,7 @@ def _bound(edges: Float[np.ndarray, " edges"], below: Int[np.ndarray, " edges"],
         at = following
 
 
-def _exact(
+def _step_up_exactly(
     train: Int[np.ndarray, " pairs"],
     test: Int[np.ndarray, " pairs"],
     values: Float[np.ndarray, " pairs"],

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from jaxinfl.influence.blocks import count_blocks
 from jaxinfl.statistics.clusters import Clusters
 from jaxinfl.statistics.correlation import merge_rounding
-from jaxinfl.statistics.fisher import Alternative, fisher_table, smallest_p_value
+from jaxinfl.statistics.exact_test import Alternative, fisher_table, smallest_p_value
 from jaxinfl.statistics.multiple import Block
 
 Blocks = Callable[[], Iterable[Block]]
@@ -21,25 +21,25 @@ _PAIRS_AT_ONCE = 2**21
 _MOST_EQUAL = 1 / 3
 """Share of the subsets that may have one and the same score for a sum of ranks to be smooth."""
 _MOST_OFF = 0.1
-"""By how much a p-value of the normal approximation may be too small at the level that decides, as a share of it."""
+"""Share by which a p-value of the normal approximation may be too small at the level that decides."""
 
 
 class PairTests(NamedTuple):
-    """p-values of all pairs."""
+    """The tests of all pairs."""
 
     blocks: Blocks
-    """Computes them, the same each time; NaN where a pair is not tested."""
+    """Computes the p-values block by block, the same each time; NaN where a pair is not tested."""
     num_tests: int
-    """Pairs that could be discovered at all."""
+    """Number of pairs that could be discovered at all."""
 
 
 class _Scores(NamedTuple):
-    """One score a subset for each test example, ready for either test."""
+    """One score a subset for each test example, prepared for either test."""
 
     flags: Bool[np.ndarray, "subsets test"]
-    """What Fisher's test compares: right or not, or above a cut or not."""
+    """Whether the score of a subset is right, or above a cut: Fisher's test compares these."""
     ranks: Float[np.ndarray, "subsets test"]
-    """Centred ranks; 0 for bool scores."""
+    """Ranks of the scores, centred; 0 for bool scores."""
     smooth: Bool[np.ndarray, "sizes test"]
     """Whether the sum of the ranks over so many subsets is normal to the accuracy that is asked for."""
 
@@ -47,13 +47,13 @@ class _Scores(NamedTuple):
 def pair_tests(
     masks: Bool[np.ndarray, "subsets train"], score: np.ndarray, fdr: float, alternative: Alternative
 ) -> PairTests:
-    """Tests of one score a subset: Fisher's for bool ones; for floats the rank-sum test where it can be trusted, else Fisher's.
+    """Tests of one score a subset: Fisher's of bool scores; of floats the rank-sum test where it can be trusted, else Fisher's.
 
     Args:
-      masks: different subsets.
+      masks: bool [subsets, train], all rows different.
       score: bool or float64 [subsets, test].
-      fdr: decides how small the p-values are that matter.
-      alternative: as in `discoveries`.
+      fdr: false discovery rate, which decides how small the p-values are that matter.
+      alternative: "two-sided", "greater" or "less", as in `discoveries`.
     """
     num_in = masks.sum(axis=0)
     sizes, examples = np.unique(num_in, return_counts=True)
@@ -78,7 +78,7 @@ def pair_tests(
         rows = max(1, _PAIRS_AT_ONCE // score.shape[1])
         for start, counts in count_blocks(masks[:, order], scores.flags, rows):
             numbers = num_in[order[start : start + len(counts)]]
-            for first, last in _runs(numbers):
+            for first, last in _find_runs(numbers):
                 number, members = int(numbers[first]), order[start + first : start + last]
                 exact, normal = tested[number], smooth[number]
                 if not exact.any() and not normal.any():
@@ -164,7 +164,7 @@ def _is_smooth(
 
 
 def _longest_run(same: Bool[np.ndarray, "steps test"]) -> Int[np.ndarray, " test"]:
-    """Most neighbours of one value in each column, from whether each has the value of the one before."""
+    """Length of the longest run of equal values in each column, from whether each value equals the one before."""
     length, longest = np.ones(same.shape[1], np.intp), np.ones(same.shape[1], np.intp)
     for row in same:
         length = np.where(row, length + 1, 1)
@@ -196,7 +196,7 @@ def _attainable(
 def _rank_sum_p_values(
     members: Bool[np.ndarray, "subsets rows"], ranks: Float[np.ndarray, "subsets test"], alternative: Alternative
 ) -> Float[np.ndarray, "rows test"]:
-    """By the normal approximation; all rows have equally many members."""
+    """p-values of the rank-sum test by the normal approximation; all rows have equally many members."""
     num_subsets, number = len(members), int(members[:, 0].sum())
     # Given the ranks, ties included, this is what chance alone makes of their sum over a random part of the subsets.
     deviation = np.sqrt((ranks**2).mean(axis=0) / max(num_subsets - 1, 1) * number * (num_subsets - number))
@@ -206,7 +206,7 @@ def _rank_sum_p_values(
     return ndtr(-statistic if alternative == "greater" else statistic)
 
 
-def _runs(numbers: Int[np.ndarray, " rows"]) -> list[tuple[int, int]]:
+def _find_runs(numbers: Int[np.ndarray, " rows"]) -> list[tuple[int, int]]:
     """Begin and end of each run of equal numbers."""
     begins = np.flatnonzero(np.diff(numbers, prepend=-1))
     return list(zip(begins.tolist(), np.append(begins[1:], len(numbers)).tolist(), strict=True))

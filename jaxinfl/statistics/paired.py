@@ -16,11 +16,12 @@ def newcombe_paired_interval(first: ArrayLike, second: ArrayLike, confidence: fl
     the two of a pair say the same, the shorter it is. Columns are separate questions.
 
     Args:
-      first, second: bool [models, pairs].
-      confidence: of each interval alone; 1 - alpha / pairs covers all of them together with 1 - alpha at least (Bonferroni).
+      first, second: bool [models, pairs], whether each model is right; row t of both is a pair of models. `Ensemble.paired` aligns
+        two ensembles so.
+      confidence: confidence of each interval alone, between 0 and 1; 1 - alpha / pairs covers all of them together with 1 - alpha at least (Bonferroni).
 
     Returns:
-      [pairs]; inside -1..1, and of a width above 0 also where every model agrees.
+      `Interval` of float64 [pairs], inside -1..1, and of a width above 0 also where every model agrees.
 
     Raises:
       TypeError: `first` or `second` are not bool.
@@ -45,14 +46,15 @@ def newcombe_paired_interval(first: ArrayLike, second: ArrayLike, confidence: fl
     correlation = _correlation(one, two)
     difference = share - other
     return Interval(
-        difference - _joined(share - low, other_high - other, correlation),
-        difference + _joined(high - share, other - other_low, correlation),
+        difference - _combine(share - low, other_high - other, correlation),
+        difference + _combine(high - share, other - other_low, correlation),
     )
 
 
-def _joined(
+def _combine(
     one: Float[np.ndarray, " pairs"], other: Float[np.ndarray, " pairs"], correlation: Float[np.ndarray, " pairs"]
 ) -> Float[np.ndarray, " pairs"]:
+    """Half width of the interval of the difference, from how far each share may lie off."""
     # Rounding may leave a sum just below 0 where the two cancel.
     return np.sqrt(np.maximum(one**2 - 2 * correlation * one * other + other**2, 0))
 
@@ -60,12 +62,12 @@ def _joined(
 def _correlation(
     first: Bool[np.ndarray, "models pairs"], second: Bool[np.ndarray, "models pairs"]
 ) -> Float[np.ndarray, " pairs"]:
-    """Phi of the four counts, 0 where one side does not vary."""
+    """The phi coefficient of the four counts, corrected for continuity; 0 where one side does not vary."""
     number = len(first)
     both, neither = (first & second).sum(axis=0), (~first & ~second).sum(axis=0)
     ones, others = first.sum(axis=0), second.sum(axis=0)
     product = both.astype(np.float64) * neither - (ones - both) * (others - both).astype(np.float64)
     corrected = np.where(product > 0, np.maximum(product - number / 2, 0), product)
     # Of floats: the product of four counts may exceed 64 bits.
-    margins = ones.astype(np.float64) * (number - ones) * others * (number - others)
-    return np.where(margins > 0, corrected / np.sqrt(np.where(margins > 0, margins, 1)), 0)
+    totals = ones.astype(np.float64) * (number - ones) * others * (number - others)
+    return np.where(totals > 0, corrected / np.sqrt(np.where(totals > 0, totals, 1)), 0)

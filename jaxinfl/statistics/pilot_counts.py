@@ -10,11 +10,11 @@ from jaxinfl.statistics.deconvolution import Counts, likelihood, make_grid
 from jaxinfl.statistics.mixture import fit_mixture
 
 _UNLIKELY = 0.02
-"""Training examples less likely to be memorized than this are left out."""
+"""Training examples that are memorized with a lower probability than this are left out."""
 _MOST_PAIRS = 2**14
-"""Of the pairs of little influence a random part is taken, so that about as many are left."""
+"""Number of pairs of little influence that are taken, about; they are a random part of all."""
 _STRIKING = 4.0
-"""Standard errors of no influence from which on every pair is taken."""
+"""Every pair is taken whose count lies so many standard errors or more from no influence."""
 _STEPS = 300
 
 
@@ -24,18 +24,18 @@ class PilotPairs:
 
     counts: Counts
     cell: Int[np.ndarray, " pairs"]
-    """Outcome of each pair: a row of `counts`."""
+    """The outcome of each pair, as a row of `counts`."""
     row: Int[np.ndarray, " pairs"]
-    """Its training example, counted among those taken."""
+    """The training example of each pair, counted among those that are taken."""
     column: Int[np.ndarray, " pairs"]
-    """Its test example, counted among those taken."""
+    """The test example of each pair, counted among those that are taken."""
     weight: Float[np.ndarray, " pairs"]
-    """Probability that its training example is memorized, over that of the pair to be taken."""
+    """Weight of each pair: the probability that its training example is memorized, over the probability that it is taken."""
 
     def cell_weights(
         self, rows: Float[np.ndarray, " rows"] | None = None, columns: Float[np.ndarray, " columns"] | None = None
     ) -> Float[np.ndarray, " cells"]:
-        """Sum of the weights of the pairs of each outcome; each example counted so often, or once."""
+        """Sum of the weights of the pairs of each outcome; each example counts as often as given, or once."""
         weight = self.weight
         if rows is not None and columns is not None:
             weight = weight * rows[self.row] * columns[self.column]

@@ -17,7 +17,9 @@ from jaxinfl.arguments import (
     check_share,
     check_thresholds,
     check_whole,
+    quote,
 )
+from jaxinfl.influence.outcomes import Names, Outcomes, Runs, take_given
 from jaxinfl.statistics.clusters import find_clusters, share_of_complements
 from jaxinfl.statistics.deconvolution import Grid, likelihood, make_grid, nearest_rates, smoothing
 from jaxinfl.statistics.expected_iou import chance_to_reach, expected_iou
@@ -26,15 +28,15 @@ from jaxinfl.statistics.model_plan import FEW_PAIRS, Answer, Band, ModelPlan, ju
 from jaxinfl.statistics.pilot_counts import PilotPairs, memorization_chance, pilot_pairs
 
 FEWEST_MODELS = 50
-"""Of a pilot: below, some 15 models or fewer are without an example (at ratio 0.7), and steps of 1/15 hide an influence of 0.1."""
+"""Fewest models of a pilot. Of fewer, 15 or less are without an example (at ratio 0.7), and steps of 1/15 hide an influence of 0.1."""
 _STEPS = 180
 _STEPS_AGAIN = 45
 _STEPS_BELOW = 60
 _WIDTH = 2.0
-"""Of the bell curves that make up the distribution of effects, in thirds of a standard error."""
+"""Width of the bell curves that make up the distribution of effects, in thirds of a standard error."""
 _WIDTH_SPARSE, _SPARSE = 3.0, 0.97
-"""The same for the other distribution that the counts can bear: it is sought from 97% of pairs without any effect, where the first
-one is sought from weak effects of all. Which one is true they hardly tell; their difference widens the intervals."""
+"""Width, and share of pairs without any effect to start from, of the other distribution that the counts allow; the first one
+starts from weak effects of all pairs. The counts hardly tell which one is true; their difference widens the intervals."""
 _LEAST_ERROR = 0.06
 """By how much IOU intervals are wider on either side than what is said of resampling and of the two distributions: what the
 predictions of simulated runs were off by, whose bias hardly differed from pilot to pilot (0.02 to 0.09 at 2 to 8 times the pilot)."""
@@ -70,17 +72,17 @@ def plan(
     with the probability that its true memorization is above `min_memorization`, for the pilot's own selection is noisy.
 
     Args:
-      pilot: an `Ensemble` (diverged models are left out), or anything with its masks, train_correct and test_correct; or
-        these three as a tuple. From 50 models up, each on a subset of its own, drawn independently.
-      target_iou: the agreement wanted, between 0 and 1.
-      threshold: of influence, at which it is wanted; between 0 and 1.
-      thresholds: of the predicted curves, between 0 and 1; by default 0.05, 0.075, ..., 0.5.
-      min_memorization: as in `iou_curve`; None takes every training example.
-      doublings: predict up to so many doublings of the pilot's models. Each asks for influences finer than those that the
-        pilot resolves; beyond 3 it can hardly tell.
-      confidence: of the intervals, between 0 and 1.
-      repeats: bootstrap samples behind the intervals, from 2 up.
-      seed: of these samples.
+      pilot: an `Ensemble`, whose diverged models are left out; or `Outcomes` with both 0-1 scores; or the tuple (masks,
+        train_correct, test_correct) of bool arrays. It takes 50 models or more, each on a subset of its own, drawn independently.
+      target_iou: the IOU that two estimates should have, between 0 and 1.
+      threshold: the influence from which on a pair counts for that IOU, between 0 and 1.
+      thresholds: the influences at which whole curves are predicted, between 0 and 1; by default 0.05, 0.075, ..., 0.5.
+      min_memorization: only training examples whose memorization is above this take part, as in `iou_curve`; None takes all.
+      doublings: how many doublings of the pilot's number of models are predicted, from 1 to 20. Each asks for influences finer
+        than those that the pilot resolves; beyond 3 it can hardly tell.
+      confidence: confidence of the intervals, between 0 and 1.
+      repeats: number of bootstrap samples behind the intervals, from 2 up.
+      seed: seed of these samples.
 
     Returns:
       `ModelPlan`; its `verdict` and `text` say whether the pilot can tell. Where it cannot, values are NaN or None.
@@ -107,11 +109,11 @@ def plan(
     check_min_memorization(min_memorization)
     check_whole(repeats, "repeats", 2, 10**6)
     check_seed(seed)
-    asked = _ask(masks, threshold, thresholds, check_whole(doublings, "doublings", 1, 20))
+    asked = _check_question(masks, threshold, thresholds, check_whole(doublings, "doublings", 1, 20))
     num_models = len(masks)
     chance = memorization_chance(masks, train, min_memorization)
     pairs = pilot_pairs(masks, test, chance, seed) if num_models >= FEWEST_MODELS else None
-    found = _nothing(asked) if pairs is None else _predict(asked, num_models, pairs, level, repeats, seed)
+    found = _make_empty(asked) if pairs is None else _predict(asked, num_models, pairs, level, repeats, seed)
     told = Answer("small pilot", f"{num_models} models cannot tell; a pilot takes {FEWEST_MODELS} or more.")
     if num_models >= FEWEST_MODELS:
         told = judge(
@@ -147,10 +149,10 @@ class _Question(NamedTuple):
     steps: np.ndarray
 
 
-def _ask(
+def _check_question(
     masks: Bool[np.ndarray, "models train"], threshold: float, thresholds: ArrayLike | None, doublings: int
 ) -> _Question:
-    """Where the IOU is wanted."""
+    """The question of a call, checked: at which sizes and thresholds the IOU is predicted."""
     limit = check_share(threshold, "threshold")
     curve = check_thresholds(np.arange(2, 21) / 40 if thresholds is None else thresholds)
     if not ((curve > 0) & (curve < 1)).all():
@@ -166,7 +168,7 @@ class _Found(NamedTuple):
     num_pairs: Float[np.ndarray, " thresholds"]
     pairs_at_threshold: float
     clear_up_to: float
-    """Highest threshold that pairs reach beyond doubt."""
+    """The highest threshold that some pairs reach beyond doubt."""
 
 
 class _Forecast:
@@ -207,7 +209,7 @@ class _Fit:
         self._start: Float[np.ndarray, " parts"] = start / start.sum()
 
     def __call__(self, weight: Float[np.ndarray, " cells"], steps: int) -> Float[np.ndarray, " atoms"]:
-        """The likeliest one, or nearly: what the counts say little of stays near the start."""
+        """The likeliest distribution, or nearly: where the counts say little it stays near the start."""
         found: Float[np.ndarray, " atoms"] = self._parts @ fit_mixture(
             self._table, weight, self._start, steps, extrapolate=True
         )
@@ -227,7 +229,7 @@ def _predict(asked: _Question, num_models: int, pairs: PilotPairs, level: float,
         return float(weight.sum() * (dense_one[reach].sum() + sparse_one[reach].sum()) / 2)
 
     forecast = _Forecast(grid, asked)
-    again = [dense(drawn, _STEPS_AGAIN) for drawn in _resampled_weights(pairs, repeats, seed)]
+    again = [dense(drawn, _STEPS_AGAIN) for drawn in _resample_weights(pairs, repeats, seed)]
     curve, path = (
         _band(of(dense_one), of(sparse_one), np.stack([of(each) for each in again]), level)
         for of in (forecast.curve, forecast.path)
@@ -237,11 +239,11 @@ def _predict(asked: _Question, num_models: int, pairs: PilotPairs, level: float,
     enough = (num_pairs >= FEW_PAIRS) & (asked.thresholds <= limit)
     at_threshold = number(asked.threshold)
     told = np.array(at_threshold >= FEW_PAIRS and asked.threshold <= limit)
-    return _Found(_where(enough, curve), _where(told, path), num_pairs, at_threshold, limit)
+    return _Found(_keep(enough, curve), _keep(told, path), num_pairs, at_threshold, limit)
 
 
-def _where(told: Bool[np.ndarray, "*shape"], band: Band) -> Band:
-    """NaN where the IOU would be the luck of a few pairs, or of noise."""
+def _keep(told: Bool[np.ndarray, "*shape"], band: Band) -> Band:
+    """The band, with NaN where the IOU would be the luck of a few pairs, or of noise."""
     return Band(*(np.where(told, part, np.nan) for part in band))
 
 
@@ -276,7 +278,7 @@ def _clear_up_to(
     return float(ordered[clear]) if clear >= 0 else -np.inf
 
 
-def _resampled_weights(pairs: PilotPairs, repeats: int, seed: int) -> Iterator[Float[np.ndarray, " cells"]]:
+def _resample_weights(pairs: PilotPairs, repeats: int, seed: int) -> Iterator[Float[np.ndarray, " cells"]]:
     """Weights of the outcomes with resampled training and test examples."""
     rows, columns = int(pairs.row.max()) + 1, int(pairs.column.max()) + 1
     for repeat in range(repeats):
@@ -306,7 +308,7 @@ def _band(dense: np.ndarray, sparse: np.ndarray, again: np.ndarray, level: float
     )
 
 
-def _nothing(asked: _Question) -> _Found:
+def _make_empty(asked: _Question) -> _Found:
     curve, path = np.full((asked.sizes.size, asked.thresholds.size), np.nan), np.full(asked.steps.size, np.nan)
     return _Found(Band(curve, curve, curve), Band(path, path, path), np.zeros(asked.thresholds.size), 0.0, -np.inf)
 
@@ -314,14 +316,16 @@ def _nothing(asked: _Question) -> _Found:
 def _check_pilot(
     pilot: Any,
 ) -> tuple[Bool[np.ndarray, "models train"], Bool[np.ndarray, "models train"], Bool[np.ndarray, "models test"]]:
-    arrays = pilot if isinstance(pilot, tuple) else None
-    if arrays is None:
-        try:
-            arrays = pilot.masks, pilot.train_correct, pilot.test_correct
-        except AttributeError as error:
-            raise TypeError(
-                f"pilot is {type(pilot).__name__} ({error}); it takes an Ensemble, or (masks, train_correct, test_correct)."
-            ) from None
+    if isinstance(pilot, (Runs, Outcomes)):
+        name = "correct" if isinstance(pilot, Runs) else None
+        given = take_given(pilot, name, name, Names("pilot"))
+        arrays = given.masks, given.train_score, given.score
+    elif isinstance(pilot, tuple):
+        arrays = pilot
+    else:
+        raise TypeError(
+            f"pilot is {quote(pilot)}; it takes an Ensemble, Outcomes, or (masks, train_correct, test_correct)."
+        )
     if len(arrays) != 3:
         raise ValueError(f"pilot has {len(arrays)} arrays; it takes (masks, train_correct, test_correct).")
     masks = check_masks(arrays[0])
@@ -329,11 +333,6 @@ def _check_pilot(
     test = check_correct(arrays[2], len(masks), "test_correct")
     if train.shape != masks.shape:
         raise ValueError(f"train_correct has shape {train.shape} and masks {masks.shape}; they take the same examples.")
-    diverged = getattr(pilot, "diverged", None)
-    if diverged is not None and np.any(diverged):
-        masks, train, test = masks[~diverged], train[~diverged], test[~diverged]
-    if not len(masks):
-        raise ValueError("every model of the pilot diverged; lower the learning rate.")
     if not find_clusters(masks).alone:
         raise ValueError("masks holds the same subset more than once; plan takes models with subsets of their own.")
     if share_of_complements(masks) > 0.5:

@@ -33,10 +33,10 @@ def models_for_influence(
     proportions (pooled variance, level alpha) rejects that they are equal, with the right sign.
 
     Args:
-      effect: true influence, -1..1; any shape.
-      base_rate: probability of being right without the example, 0..1; broadcast against effect.
+      effect: true influence, from -1 to 1; any shape.
+      base_rate: probability that a model without the example is right, from 0 to 1; broadcast against effect.
       ratio: share of the training set in each subset, between 0 and 1.
-      alpha: level of the test. For one pair chosen beforehand 0.05; among many pairs take fdr * (pairs that have an
+      alpha: level of the test, between 0 and 1. For one pair chosen beforehand 0.05; among many pairs take fdr * (pairs that have an
         influence) / (pairs), which is about what `discoveries` compares p-values with.
       power: probability of showing the influence, above alpha and below 1.
 
@@ -71,8 +71,14 @@ def power_of_influence(effect: float, base_rate: float, num_in: int, num_out: in
     """Exact probability that the test of `models_for_influence` shows an influence with so many models on either side.
 
     Args:
-      effect, base_rate, alpha: as in `models_for_influence`, one number each.
-      num_in, num_out: models trained with and without the example, from 1 to 100,000.
+      effect: true influence, one number from -1 to 1.
+      base_rate: probability that a model without the example is right, one number from 0 to 1.
+      num_in: number of models that are trained with the example, from 1 to 100,000.
+      num_out: number of models that are trained without it, from 1 to 100,000.
+      alpha: level of the test, between 0 and 1.
+
+    Returns:
+      A probability, from 0 to 1.
 
     Raises:
       TypeError, ValueError: as `models_for_influence`; numbers of models out of range.
@@ -158,7 +164,7 @@ def _fleiss(rate_out: float, rate_in: float, ratio: float, alpha: float, power: 
 
 
 def _outcomes(number: int, rate: float) -> tuple[Float[np.ndarray, " outcomes"], Float[np.ndarray, " outcomes"]]:
-    """Numbers of right models that can be expected to occur, and their probabilities."""
+    """Numbers of right models that may occur (all but a probability of 1e-10 on either side), and their probabilities."""
     low, high = binom.ppf(_NEGLIGIBLE, number, rate), binom.isf(_NEGLIGIBLE, number, rate)
     right = np.arange(max(low, 0), min(high, number) + 1)
     return right, binom.pmf(right, number, rate)

@@ -11,23 +11,30 @@ from jaxinfl.arguments import as_array, check_share
 
 
 class Interval(NamedTuple):
-    """Lower and upper end; NaN where a side has no model."""
+    """Lower and upper ends of the intervals of some pairs; NaN where a side has no model."""
 
     low: Float[np.ndarray, " pairs"]
     high: Float[np.ndarray, " pairs"]
 
 
 def newcombe_interval(
-    share_in: Float[np.ndarray, " pairs"],
-    num_in: Float[np.ndarray, " pairs"],
-    share_out: Float[np.ndarray, " pairs"],
-    num_out: Float[np.ndarray, " pairs"],
+    share_in: ArrayLike,
+    num_in: ArrayLike,
+    share_out: ArrayLike,
+    num_out: ArrayLike,
     confidence: float = 0.95,
 ) -> Interval:
     """Hybrid score interval of share_in - share_out: from the Wilson intervals of the two sides.
 
-    Never outside -1..1, and of a width above 0 also where every model agrees. Numbers of models may be fractions:
-    effective numbers of clustered observations.
+    It is never outside -1..1, and has a width above 0 also where every model agrees.
+
+    Args:
+      share_in, share_out: share of right models on each side, from 0 to 1, [pairs]; NaN where there is no model.
+      num_in, num_out: number of models on each side, from 0 up, [pairs]; fractions are effective numbers of clustered models.
+      confidence: confidence of each interval, between 0 and 1.
+
+    Returns:
+      `Interval` of float64 [pairs]; NaN where a side has no model.
 
     Raises:
       TypeError, ValueError: shares outside 0..1 (NaN is taken where there is no model), negative or infinite numbers of models,
@@ -48,16 +55,26 @@ def newcombe_interval(
 
 
 def agresti_caffo_interval(
-    share_in: Float[np.ndarray, " pairs"],
-    num_in: Float[np.ndarray, " pairs"],
-    share_out: Float[np.ndarray, " pairs"],
-    num_out: Float[np.ndarray, " pairs"],
+    share_in: ArrayLike,
+    num_in: ArrayLike,
+    share_out: ArrayLike,
+    num_out: ArrayLike,
     confidence: float = 0.95,
 ) -> Interval:
     """Interval of share_in - share_out by the normal approximation after one right and one wrong model more on each side.
 
     Simple and close to nominal on average; it is centred on an estimate drawn towards 0, and may reach outside -1..1.
-    Raises as `newcombe_interval`.
+
+    Args:
+      share_in, share_out: share of right models on each side, from 0 to 1, [pairs]; NaN where there is no model.
+      num_in, num_out: number of models on each side, from 0 up, [pairs]; fractions are effective numbers of clustered models.
+      confidence: confidence of each interval, between 0 and 1.
+
+    Returns:
+      `Interval` of float64 [pairs]; NaN where a side has no model.
+
+    Raises:
+      TypeError, ValueError: as `newcombe_interval`.
 
     Source: Agresti and Caffo (2000), "Simple and effective confidence intervals for proportions and differences of
     proportions result from adding two successes and two failures", The American Statistician 54.

@@ -34,7 +34,7 @@ def models_needed(
 
     Args:
       p: probability of being right for models trained with the example, in 0..1; any shape.
-      q: the same without the example; broadcast against p.
+      q: probability of being right for models trained without it, in 0..1; broadcast against p.
       delta: largest probability of either error, between 0 and 0.5.
 
     Returns:
@@ -65,7 +65,7 @@ def models_needed(
         divides by log 0 on its way to the right answer. Here the borders are the limits of p or q towards them.
       - It gives up after 999 models and returns infinity; it lacks `import numpy as np`.
     """
-    return _answers(p, q, delta).first
+    return _find_both(p, q, delta).first
 
 
 def models_needed_for_good(
@@ -76,20 +76,32 @@ def models_needed_for_good(
     `models_needed` gives the first number t that meets the condition of Section 4.3; a few of the following ones may
     miss it again. Train this many, and one more does no harm.
 
-    Args, Returns, Raises: as `models_needed`, which it is never below (0.6 and 0.4: 75, after 67).
+    Args:
+      p: probability of being right for models trained with the example, in 0..1; any shape.
+      q: probability of being right for models trained without it, in 0..1; broadcast against p.
+      delta: largest probability of either error, between 0 and 0.5.
+
+    Returns:
+      float64 of the shape of p and q broadcast: whole numbers of models, never below those of `models_needed` (for 0.6 and 0.4
+      it is 75, after 67); infinity where p equals q.
+
+    Raises:
+      TypeError, ValueError: as `models_needed`.
 
     Source: Section 4.3. That the condition holds for good from ln(1 / delta) / D(m || p) models on, D being the relative
     entropy of two coins, which m makes equal for p and q, is Chernoff's bound (Annals of Mathematical Statistics, 1952).
     """
-    return _answers(p, q, delta).lasting
+    return _find_both(p, q, delta).lasting
 
 
 class _Answers(NamedTuple):
     first: Float[np.ndarray, "*shape"]
+    """The first number of models that meets the condition."""
     lasting: Float[np.ndarray, "*shape"]
+    """The number from which on every larger one meets it."""
 
 
-def _answers(p: ArrayLike | Sequence[Any], q: ArrayLike | Sequence[Any], delta: float) -> _Answers:
+def _find_both(p: ArrayLike | Sequence[Any], q: ArrayLike | Sequence[Any], delta: float) -> _Answers:
     one, other = check_probabilities(p=p, q=q)
     limit = check_share(delta, "delta", 0.5)
     pairs = np.stack([np.minimum(one, other).ravel(), np.maximum(one, other).ravel()], axis=1)
@@ -98,16 +110,16 @@ def _answers(p: ArrayLike | Sequence[Any], q: ArrayLike | Sequence[Any], delta: 
     found = np.full((2, len(distinct)), np.inf)
     low, high = distinct.T
     sure = (low < high) & ((low == 0) | (high == 1))
-    found[:, sure] = _sure(low[sure], high[sure], limit)
+    found[:, sure] = _solve_sure(low[sure], high[sure], limit)
     (unsure,) = np.nonzero((low < high) & ~sure)
     for start in range(0, unsure.size, _PAIRS_AT_ONCE):
         block = unsure[start : start + _PAIRS_AT_ONCE]
-        found[:, block] = _unsure(low[block], high[block], limit)
+        found[:, block] = _solve_unsure(low[block], high[block], limit)
     answers = found[:, where.ravel()].reshape(2, *one.shape)
     return _Answers(answers[0, ...], answers[1, ...])
 
 
-def _sure(
+def _solve_sure(
     low: Float[np.ndarray, " pairs"], high: Float[np.ndarray, " pairs"], delta: float
 ) -> Float[np.ndarray, " pairs"]:
     """Smallest t with x^t <= delta, where one side is sure; both sides sure: 1. It holds for good, being monotone."""
@@ -122,7 +134,7 @@ def _sure(
     return number
 
 
-def _unsure(
+def _solve_unsure(
     low: Float[np.ndarray, " pairs"], high: Float[np.ndarray, " pairs"], delta: float
 ) -> Float[np.ndarray, "2 pairs"]:
     cut = cut_off(low, high)

@@ -1,4 +1,4 @@
-"""How many models tell p from q if one looks after each of them: Wald's sequential probability ratio test."""
+"""How many models tell p from q if the evidence is looked at after each model: Wald's sequential probability ratio test."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -48,8 +48,8 @@ def models_needed_sequentially(
 
     Args:
       p: probability of being right for models trained with the example, in 0..1; any shape.
-      q: the same without the example; broadcast against p.
-      delta: error that either decision aims at, between 0 and 0.5.
+      q: probability of being right for models trained without it, in 0..1; broadcast against p.
+      delta: probability of an error that either decision aims at, between 0 and 0.5.
 
     Returns:
       `SequentialModels`: exact up to rounding, by following the probability of each number of right models until the test

@@ -71,15 +71,16 @@ def influence_on_being_right(
     margin: Float[np.ndarray, "models test"],
     correct: Bool[np.ndarray, "models test"],
 ) -> Float[np.ndarray, "rows test"]:
-    """Difference of the shares of right models.
+    """Difference between the shares of right models with and without the example, from margins and 0-1 scores.
 
     Args:
-      effect: influence on the margin, shrunk or not.
-      statistic: the same before it was shrunk, in standard errors.
-      direct: difference of the shares of right models as counted.
-      direct_errors: its standard errors.
-      num_in: models with the example.
-      margin, correct: the models' scores.
+      effect: influence on the margin, shrunk or not, in the unit of the margin.
+      statistic: influence on the margin before it was shrunk, in standard errors.
+      direct: difference of the shares of right models, as counted.
+      direct_errors: standard errors of `direct`.
+      num_in: number of models with each example.
+      margin: margin of every model on every test example.
+      correct: whether each of these predictions is right.
 
     Source: the shift is that of Robins (1986), standardization; the composite of a direct and a synthetic estimate that of Fay
     and Herriot (1979), JASA 74, here with errors of distributions found by maximum likelihood (Kiefer and Wolfowitz 1956); the
@@ -103,13 +104,13 @@ def influence_on_being_right(
     difference, deviation = (direct - synthetic)[known] / synthetic[known], error[known] / np.abs(synthetic[known])
     found[known] *= 1 + _relative_errors(difference, deviation, size[known] >= _CLEAR)
     right = correct.mean(axis=0)
-    return np.where((right > 0) & (right < 1), _bounded(found, direct, direct_errors), 0.0)
+    return np.where((right > 0) & (right < 1), _bound(found, direct, direct_errors), 0.0)
 
 
-def _bounded(
+def _bound(
     told: Float[np.ndarray, "rows test"], direct: Float[np.ndarray, "rows test"], errors: StandardErrors
 ) -> Float[np.ndarray, "rows test"]:
-    """What margins tell, corrected by what they do not, and no farther from the 0-1 difference than that may err."""
+    """The synthetic estimate, corrected by what margins do not tell, and within the 95% interval of the 0-1 difference."""
     untold = direct - told
     statistic = np.divide(untold, errors.error, where=errors.error > 0, out=np.zeros_like(untold))
     found = told + shrink(untold, errors.error, statistic)
@@ -139,7 +140,7 @@ def _relative_errors(
 def _likelihood(
     difference: Float[np.ndarray, " pairs"], deviation: Float[np.ndarray, " pairs"]
 ) -> Float[np.ndarray, "pairs errors"]:
-    """Of every relative error on the grid, the most likely one's set to 1."""
+    """Likelihood of every relative error on the grid, where the most likely one's is 1."""
     exponent = -0.5 * ((difference[:, None] - _ERRORS) / deviation[:, None]) ** 2
     likelihood: Float[np.ndarray, "pairs errors"] = np.exp(exponent - exponent.max(axis=1, keepdims=True))
     # Never 0: a pair far from all errors that others have would have no posterior.

@@ -10,29 +10,31 @@ from jaxinfl.statistics.clusters import Clusters
 
 
 class StandardErrors(NamedTuple):
-    """Of the difference between the mean with and the mean without each training example."""
+    """Standard errors of the difference between the mean with and the mean without each training example."""
 
     error: Float[np.ndarray, "rows test"]
-    """In the unit of the score; NaN where a side has fewer than two independent subsets and fewer than two models."""
+    """Standard error in the unit of the score; NaN where a side has fewer than two independent subsets and fewer than two models."""
     if_none: Float[np.ndarray, "rows test"]
-    """The same if the example has no influence, so that both sides vary alike: what a test divides by."""
+    """Standard error if the example has no influence, so that both sides vary alike: a test divides by it."""
     freedom: int
-    """Degrees of freedom of `if_none`: independent subsets less 2."""
+    """Degrees of freedom of `if_none`: the number of independent subsets less 2."""
     inflation: Float[np.ndarray, "rows test"]
-    """By how much models that share subsets raise the squared error: 1 where none do."""
+    """Factor by which models that share subsets raise the squared error; 1 where none do."""
 
 
 class _Side(NamedTuple):
+    """The models with an example, or those without it."""
+
     number: Float[np.ndarray, "rows 1"]
-    """Models."""
+    """Number of models."""
     groups: Float[np.ndarray, "rows 1"]
-    """Independent ones: subsets where these count."""
+    """Number of independent observations: models, or subsets where models share these."""
     total: Float[np.ndarray, "rows test"]
-    """Squared deviations of the groups' sums from what the mean makes them expect."""
+    """Sum of squared deviations of the groups' sums from the sums that the mean leads to expect."""
     square: Float[np.ndarray, "rows test"]
     """Squared standard error of the mean."""
     independent: Float[np.ndarray, "rows test"]
-    """The same if models that share a subset were independent."""
+    """Squared standard error if models that share a subset were independent."""
 
 
 def standard_errors(masks: Bool[np.ndarray, "models rows"], score: np.ndarray, clusters: Clusters) -> StandardErrors:

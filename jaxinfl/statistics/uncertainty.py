@@ -1,4 +1,4 @@
-"""How far an estimated influence may be off."""
+"""Standard errors and confidence intervals of influence and memorization."""
 
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import ndtr, stdtrit
 
 from jaxinfl.arguments import check_choice, check_indices, check_masks, check_share, check_values
-from jaxinfl.statistics.clusters import Clusters, each_alone, find_clusters
+from jaxinfl.influence.outcomes import Models, Score, take_given
+from jaxinfl.statistics.clusters import Clusters, find_clusters, make_each_alone
 from jaxinfl.statistics.proportions import Interval, agresti_caffo_interval, newcombe_interval
 from jaxinfl.statistics.welch import FEWEST, TOO_FEW, Sample, welch_interval
 
@@ -21,25 +22,25 @@ _VALUES_AT_ONCE = 2**23
 
 
 class PairUncertainty(NamedTuple):
-    """For some pairs of a training and a test example."""
+    """How far the estimated influences of some pairs of a training and a test example may be off."""
 
     standard_error: Float[np.ndarray, " pairs"]
-    """Of the influence, in its unit; NaN where fewer than two models are on either side."""
+    """Standard error of the influence, in its unit; NaN where fewer than two models are on either side."""
     num_in: Int[np.ndarray, " pairs"]
-    """Models trained on the training example."""
+    """Number of models that were trained on the training example."""
     num_out: Int[np.ndarray, " pairs"]
-    """Models trained without it."""
+    """Number of models that were trained without it."""
     low: Float[np.ndarray, " pairs"]
     """Lower end of the confidence interval of the influence; NaN where `reason` says why."""
     high: Float[np.ndarray, " pairs"]
-    """Upper end."""
+    """Upper end of that interval."""
     reason: np.ndarray
     """[pairs] strings: why there is no interval; empty where there is one."""
 
 
 def pair_uncertainty(
-    masks: ArrayLike,
-    score: ArrayLike,
+    masks: Models,
+    score: Score,
     train_index: ArrayLike,
     test_index: ArrayLike,
     *,
@@ -49,10 +50,11 @@ def pair_uncertainty(
     """Standard errors and confidence intervals of the influence of some pairs, and the numbers of models behind them.
 
     Args:
-      masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i. Models with the same row
-        share a subset and are no independent witnesses: they are clustered.
-      score: bool or float [models, test].
-      train_index, test_index: the pairs, [pairs] each.
+      masks: bool [models, train], `masks[t, i]` says whether model t was trained on example i; or an `Ensemble`, whose diverged
+        models are left out, or `Outcomes`. Models with the same row share a subset and are no independent witnesses: they are
+        clustered.
+      score: bool or float [models, test]; the name of a score for an `Ensemble`, None for `Outcomes`.
+      train_index, test_index: the training and the test example of each pair, whole numbers [pairs] each.
       confidence: probability with which an interval covers the true influence, between 0 and 1, for a pair chosen
         without a look at its estimate: of many pairs, those with the highest estimates are overestimated (`discoveries`
         widens its intervals for that).
@@ -86,7 +88,8 @@ def pair_uncertainty(
     Rao and Scott (1992), Biometrics 48, with the analysis-of-variance correlation of Donner (1986), International
     Statistical Review 54.
     """
-    checked, scores = check_masks(masks), check_values(score, "score", "[models, test]")
+    given = take_given(masks, score)
+    checked, scores = check_masks(given.masks), check_values(given.score, "score", "[models, test]")
     if scores.ndim != 2 or len(scores) != len(checked) or not scores.size:
         raise ValueError(
             f"score has shape {scores.shape}, but masks has {len(checked)} rows; both take one row for each of the models, and the "
@@ -111,16 +114,21 @@ def pair_uncertainty(
 
 
 def memorization_uncertainty(
-    masks: ArrayLike, train_score: ArrayLike, *, confidence: float = 0.95, interval: IntervalMethod = "auto"
+    masks: Models, train_score: Score = None, *, confidence: float = 0.95, interval: IntervalMethod = "auto"
 ) -> PairUncertainty:
     """Standard errors and confidence intervals of the memorization of every training example.
 
     Args:
-      masks: bool [models, train].
-      train_score: bool or float [models, train].
-      confidence, interval: as in `pair_uncertainty`, of which this is the diagonal.
+      masks: bool [models, train]; or an `Ensemble`, whose diverged models are left out, or `Outcomes` with a train score.
+      train_score: bool or float [models, train]; for an `Ensemble` the name of a score.
+      confidence: probability with which an interval covers the true memorization, between 0 and 1.
+      interval: as in `pair_uncertainty`, of which this is the diagonal.
+
+    Raises:
+      TypeError, ValueError: as `pair_uncertainty`.
     """
-    checked, scores = check_masks(masks), check_values(train_score, "train_score", "[models, train]")
+    given = take_given(masks, train_score=train_score)
+    checked, scores = check_masks(given.masks), check_values(given.train_score, "train_score", "[models, train]")
     if scores.shape != checked.shape:
         raise ValueError(f"train_score has shape {scores.shape}; it takes that of masks, {checked.shape}.")
     own = np.arange(checked.shape[1])
@@ -143,7 +151,7 @@ def _uncertainty(
         return _of_groups(seen, values, clusters, confidence, method)
     parts = [
         _of_groups(seen[:, chosen], values[:, chosen], grouping, confidence, method)
-        for chosen, grouping in ((clustered, clusters), (~clustered, each_alone(len(seen))))
+        for chosen, grouping in ((clustered, clusters), (~clustered, make_each_alone(len(seen))))
         if chosen.any()
     ]
     order = np.argsort(np.concatenate([np.flatnonzero(clustered), np.flatnonzero(~clustered)]))
@@ -157,7 +165,7 @@ def _of_groups(
     confidence: float,
     method: IntervalMethod,
 ) -> PairUncertainty:
-    """For pairs of which these clusters are the independent observations."""
+    """Uncertainty of pairs whose independent observations are these clusters."""
     inside, outside = (_sample(values, members, clusters) for members in (seen, ~seen))
     num_in = seen.sum(axis=0)
     error = np.sqrt(inside.square + outside.square)

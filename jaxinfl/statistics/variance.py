@@ -1,5 +1,6 @@
 """Where the noise of a prediction comes from: the subset or the training (Section 3 and Figure 1, right)."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,34 +8,40 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from scipy.special import stdtrit
 
-from jaxinfl.arguments import check_share, check_values
+from jaxinfl.arguments import check_share, check_values, quote
+from jaxinfl.influence.outcomes import Names, Outcomes, Runs, take_given
+from jaxinfl.statistics.clusters import find_clusters
+
+Repeated = ArrayLike | Sequence[Any] | Runs | Outcomes
+"""What tells subsets from seeds: scores [subsets, seeds, test], or models of which some share a subset."""
 
 _DRAWS = 4000
-"""Of the pivots; the ends of an interval of 95% are then off by 2% of its width."""
+"""Number of draws of the pivots; the ends of an interval of 95% are then off by 2% of its width."""
 _TESTS_AT_ONCE = 1000
 _FEWEST_SUBSETS = 20
-"""For an interval over all test examples: of 10 subsets whose test examples all go the same way, it covered 86%."""
+"""Fewest subsets for an interval over all test examples: of 10 whose test examples all go the same way, it covered 86%."""
 _SMALLEST = 1e-6
-"""Ratios below are taken for this one: their logarithm would be infinite."""
+"""Smaller ratios are replaced by this one: the logarithm of 0 is infinite."""
 
 
 class VarianceComponents(NamedTuple):
     """Parts of the variance of the score of a test example; unbiased, so that a small one may come out below 0."""
 
     subset: Float[np.ndarray, " test"]
-    """Between subsets: what the choice of training examples decides."""
+    """Variance between subsets: what the choice of training examples decides."""
     seed: Float[np.ndarray, " test"]
-    """Between seeds, the same for every subset (0 in truth where each model has a seed of its own)."""
+    """Variance between seeds that is the same for every subset (0 in truth where each model has a seed of its own)."""
     interaction: Float[np.ndarray, " test"]
-    """The rest: what a seed makes of one subset and not of the others."""
+    """The rest of the variance: what a seed does to one subset and not to the others."""
 
     @property
     def training(self) -> Float[np.ndarray, " test"]:
-        """All that is not the subset: training randomness."""
+        """Variance by training randomness: all that is not between subsets."""
         return self.seed + self.interaction
 
     @property
     def total(self) -> Float[np.ndarray, " test"]:
+        """Variance of the score."""
         return self.subset + self.seed + self.interaction
 
     @property
@@ -48,20 +55,24 @@ class ShareInterval(NamedTuple):
     """Share of the variance that is the subset, with a confidence interval."""
 
     share: Float[np.ndarray, "*shape"]
+    """Share of the variance, which is not clamped to 0..1; NaN where nothing varies."""
     low: Float[np.ndarray, "*shape"]
     """Lower end; NaN where nothing varies, and where `reason` says why."""
     high: Float[np.ndarray, "*shape"]
-    """Upper end."""
+    """Upper end of the interval."""
     reason: str = ""
     """Why there is no interval though scores vary; empty where there is one."""
 
 
-def variance_components(score: ArrayLike) -> VarianceComponents:
+def variance_components(score: Repeated, name: str | None = None) -> VarianceComponents:
     """Variance of the score over a crossed design: every subset trained with every seed.
 
     Args:
       score: bool or float [subsets, seeds, test]; at least 2 subsets and 2 seeds. The keys of seed r are the same for every
-        subset (crossed), or each model has a key of its own (nested; `seed` is then 0 but for noise).
+        subset (crossed), or each model has a key of its own (nested; `seed` is then 0 but for noise). Or an `Ensemble` with
+        equally many models on each of its subsets, or `Outcomes`: models with the same mask row are the seeds of one subset,
+        in their order. Diverged models of an `Ensemble` are left out.
+      name: name of the score of an `Ensemble`, such as "margin"; None for an array or `Outcomes`.
 
     Returns:
       `VarianceComponents`, in the squared unit of the score; of 0-1 scores they add up to p (1 - p) on average.
@@ -72,16 +83,17 @@ def variance_components(score: ArrayLike) -> VarianceComponents:
     Source: two-way random effects, score = mean + subset + seed + interaction, by the expected mean squares: Searle, Casella
     and McCulloch (1992), "Variance components", the two-way crossed layout with one observation a cell.
     """
-    return _components(_check(score))
+    return _components(_check(score, name))
 
 
-def subset_share_intervals(score: ArrayLike, confidence: float = 0.95) -> ShareInterval:
+def subset_share_intervals(score: Repeated, name: str | None = None, *, confidence: float = 0.95) -> ShareInterval:
     """Share of the variance of each test example that is the subset, with an interval from chi-squared pivots.
 
     Args:
       score: as for `variance_components`; float scores near a normal distribution, such as margins: of 0-1 scores the
         interval of one example is only rough, and `subset_share_of_all` is for them.
-      confidence: between 0 and 1.
+      name: name of the score of an `Ensemble`; None for an array or `Outcomes`.
+      confidence: confidence of each interval, between 0 and 1.
 
     Returns:
       `ShareInterval`, each [test]; the share is that of `variance_components`. At 95% the interval covered 93% to 97% of normal
@@ -92,7 +104,7 @@ def subset_share_intervals(score: ArrayLike, confidence: float = 0.95) -> ShareI
     variance components Burdick, Borror and Montgomery (2005), "Design and analysis of gauge R&R studies", chapter 2. The pivots are
     drawn 4,000 times, the same for all examples.
     """
-    values, limit = _check(score), check_share(confidence, "confidence")
+    values, limit = _check(score, name), check_share(confidence, "confidence")
     parts = _components(values)
     subsets, seeds, tests = values.shape
     freedom = subsets - 1, seeds - 1, (subsets - 1) * (seeds - 1)
@@ -117,12 +129,13 @@ def subset_share_intervals(score: ArrayLike, confidence: float = 0.95) -> ShareI
     )
 
 
-def subset_share_of_all(score: ArrayLike, confidence: float = 0.95) -> ShareInterval:
+def subset_share_of_all(score: Repeated, name: str | None = None, *, confidence: float = 0.95) -> ShareInterval:
     """Share of the variance that is the subset, over all test examples together: sums of components, then their ratio.
 
     Args:
       score: as for `variance_components`, with at least 3 subsets, and 20 for an interval.
-      confidence: between 0 and 1.
+      name: name of the score of an `Ensemble`; None for an array or `Outcomes`.
+      confidence: confidence of the interval, between 0 and 1.
 
     Returns:
       `ShareInterval` of 0-d arrays. The interval is the jackknife's over whole subsets, with all their models and test
@@ -138,7 +151,7 @@ def subset_share_of_all(score: ArrayLike, confidence: float = 0.95) -> ShareInte
     Student's t after Tukey (1958), with the degrees of freedom that the kurtosis of the pseudo-values leaves of subsets - 1;
     Hall (1992), "On the removal of skewness by transformation", Journal of the Royal Statistical Society B 54.
     """
-    values, limit = _check(score), check_share(confidence, "confidence")
+    values, limit = _check(score, name), check_share(confidence, "confidence")
     subsets, seeds, _ = values.shape
     if subsets < 3:
         raise ValueError(f"score has {subsets} subsets; the interval over all examples takes at least 3.")
@@ -181,6 +194,21 @@ def _skewed_interval(values: Float[np.ndarray, " values"], confidence: float) ->
     return ends[0], ends[1]
 
 
+def _group(models: Runs | Outcomes, name: str | None) -> Float[np.ndarray, "subsets seeds test"]:
+    """Scores of models by their subsets."""
+    given = take_given(models, name, names=Names("score", "name"))
+    clusters = find_clusters(given.masks)
+    fewest, most = int(clusters.size.min()), int(clusters.size.max())
+    if len(clusters.size) < 2 or fewest < 2 or fewest < most:
+        raise ValueError(
+            f"score holds {len(clusters.size)} different subsets, each of {fewest} to {most} models; it takes at least 2 subsets, and "
+            "equally many models of each, 2 or more. Choose such rows of an Ensemble: runs[rows]."
+        )
+    order = np.argsort(clusters.member, kind="stable")
+    values = given.score[order].astype(np.float64)
+    return values.reshape(len(clusters.size), most, values.shape[1])
+
+
 def _components(values: Float[np.ndarray, "subsets seeds test"]) -> VarianceComponents:
     subsets, seeds, _ = values.shape
     centred = values - values.mean(axis=(0, 1))
@@ -198,7 +226,13 @@ def _pooled_share(values: Float[np.ndarray, "subsets seeds test"]) -> float:
     return float(parts.subset.sum()) / total if total > 0 else float("nan")
 
 
-def _check(score: ArrayLike) -> Float[np.ndarray, "subsets seeds test"]:
+def _check(score: Repeated, name: str | None) -> Float[np.ndarray, "subsets seeds test"]:
+    if isinstance(score, (Runs, Outcomes)):
+        return _group(score, name)
+    if name is not None:
+        raise TypeError(
+            f"name is {quote(name)}, and score is no Ensemble ({type(score).__name__}); pass the Ensemble as score, or leave name out."
+        )
     array = check_values(score, "score", "[subsets, seeds, test]")
     if array.ndim != 3 or min(array.shape[:2]) < 2 or array.shape[2] < 1:
         raise ValueError(

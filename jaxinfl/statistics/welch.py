@@ -9,18 +9,19 @@ from scipy.special import stdtrit
 from jaxinfl.statistics.proportions import Interval
 
 FEWEST = 6
-"""Independent observations that each side takes: of fewer, nothing shows how they are distributed."""
+"""Fewest independent observations on a side: fewer do not show how they are distributed."""
 _SKEWNESS = 0.25
-"""Of the difference of the means, from which on an interval of 95% covers less than 94%."""
+"""Skewness of the difference of the means from which on an interval of 95% covers less than 94%."""
 _CLEAR = 2.5
-"""Standard errors of the skewness of a normal sample: what is less is not taken for skewness."""
+"""A skewness of fewer standard errors than this (of a normal sample's skewness) is taken for noise."""
 _CONCENTRATED = 0.25
 """Half the interquartile range in standard deviations (normal: 0.67), up to which the scores of a side are nearly all the same."""
 _SKEWNESS_CONCENTRATED = 0.2
+"""The same as `_SKEWNESS`, where the scores of a side are nearly all the same."""
 _MANY = 8.0
-"""Observations of such a side that its variance rests on, from which on the few far ones are seen."""
+"""Number of observations that the variance of such a side must rest on, so that its few far scores are seen."""
 _SHARE = 0.1
-"""Of the squared standard error, from which on a side matters."""
+"""Share of the squared standard error from which on a side matters."""
 
 NOT_VARYING = "no score varies on either side"
 TOO_FEW = f"a side has fewer than {FEWEST} independent subsets"
@@ -33,12 +34,15 @@ class Sample(NamedTuple):
     values: Float[np.ndarray, "groups pairs"]
     """Deviations from the mean of the side, 0 where a group is not on it."""
     members: Bool[np.ndarray, "groups pairs"]
+    """Whether a group is on this side."""
     mean: Float[np.ndarray, " pairs"]
+    """Mean score of the models on this side."""
     square: Float[np.ndarray, " pairs"]
     """Squared standard error of the mean."""
 
     @property
     def number(self) -> Float[np.ndarray, " pairs"]:
+        """Number of independent observations."""
         return self.members.sum(axis=0).astype(np.float64)
 
 
@@ -91,14 +95,14 @@ def _too_skewed(inside: Sample, outside: Sample, square: Float[np.ndarray, " pai
 
 
 def _third_moment(side: Sample) -> Float[np.ndarray, " pairs"]:
-    """Unbiased third central moment."""
+    """Unbiased third central moment of the observations."""
     number = np.maximum(side.number, 3)
     found: Float[np.ndarray, " pairs"] = (side.values**3).sum(axis=0) * number / ((number - 1) * (number - 2))
     return found
 
 
 def _number_behind_variance(side: Sample) -> Float[np.ndarray, " pairs"]:
-    """Observations that make up the sum of squares: all if their deviations are equal, few if a few are far away."""
+    """Number of observations that make up the sum of squares: all if their deviations are equal, few if a few are far away."""
     squares, fourths = (side.values**2).sum(axis=0), (side.values**4).sum(axis=0)
     found: Float[np.ndarray, " pairs"] = np.where(fourths > 0, squares**2 / np.where(fourths > 0, fourths, 1), 0)
     return found

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from jaxinfl.arguments import as_array, as_path
+from jaxinfl.arguments import as_array, as_path, check_switch, quote
 from jaxinfl.models import Variables
 from jaxinfl.store.parts import Parts, Rows, open_rows
 from jaxinfl.store.run import ABSENT, DIVERGED
@@ -18,13 +18,19 @@ from jaxinfl.store.weights import unflatten
 
 OVERRIDE = "override_"
 """Prefix of the arrays that hold the models' own numbers in place of the recipe's."""
+SCORES = ("correct", "margin", "probability")
+"""Names of the scores of a model that predicts classes, in `Ensemble.train_score` and `Ensemble.test_score`."""
 
 
 class Ensemble:
     """The finished models of a run: `train_ensemble` returns it, `Ensemble.open` reads it again.
 
     Arrays are read when first asked for, checked against their checksums, and kept. Their rows are the finished models
-    that did not diverge, in the order of the run's masks; `model_index` gives the number in the run of each.
+    that did not diverge, in the order of the run's masks; `model_index` gives the number in the run of each. `runs[rows]` is
+    the ensemble of some of these rows.
+
+    Every function of jaxinfl that takes `masks, score` takes an ensemble and the name of a score as well:
+    `jaxinfl.influence(runs, "margin")`.
 
     Attributes:
       masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
@@ -43,11 +49,14 @@ class Ensemble:
 
     def __init__(self, store: Rows, *, keep_diverged: bool = False):
         self._store, self._kept_diverged = store, keep_diverged
+        self._is_part = False
         status = store.status()
         self._finished = int((status != ABSENT).sum())
         self.num_diverged = int((status == DIVERGED).sum())
         kept = status != ABSENT if keep_diverged else (status != ABSENT) & (status != DIVERGED)
         self.model_index: Int[np.ndarray, " models"] = np.flatnonzero(kept)
+        # Which rows belong together in `paired`: numbers in the run, or places in the rows that were chosen of it.
+        self._place: Int[np.ndarray, " models"] = self.model_index
         self.diverged: Bool[np.ndarray, " models"] = status[self.model_index] == DIVERGED
         if self.num_diverged and not keep_diverged:
             warnings.warn(
@@ -70,17 +79,105 @@ class Ensemble:
         return cls(open_rows(as_path(run_dir, "run_dir", "the directory of a run")))
 
     def with_diverged(self) -> "Ensemble":
-        """The same with a row for every finished model, also those that diverged: -1 and NaN in their rows."""
-        return self if self._kept_diverged else Ensemble(self._store, keep_diverged=True)
+        """The same with a row for every finished model, also those that diverged: -1 and NaN in their rows.
+
+        Rows that were chosen (`runs[rows]`) stay as they are.
+        """
+        return self if self._kept_diverged or self._is_part else Ensemble(self._store, keep_diverged=True)
+
+    def without_diverged(self) -> "Ensemble":
+        """The same without the rows of models that diverged; this one, where none did.
+
+        Every function that takes an ensemble and the name of a score leaves diverged models out by this.
+        """
+        return self._select(~self.diverged, self._place) if self.diverged.any() else self
+
+    def paired(self, other: "Ensemble", *, same_subsets: bool = True) -> tuple["Ensemble", "Ensemble"]:
+        """Both ensembles with the rows that belong together, so that row t of the one and row t of the other are a pair.
+
+        Model t of a run belongs to model t of the other run, and of chosen rows (`runs[rows]`) the first to the first. A pair
+        is left out where one of its two models diverged or is missing.
+
+        Args:
+          other: the ensemble to pair this one with.
+          same_subsets: whether both models of a pair must be trained on the same examples, as models that differ in their keys
+            alone are. Pass False for pairs that differ in their subsets, such as with and without one example.
+
+        Raises:
+          TypeError: `other` is no ensemble, or `same_subsets` neither True nor False.
+          ValueError: the two have other numbers of training examples; a pair has two subsets though `same_subsets`.
+        """
+        if not isinstance(other, Ensemble):
+            raise TypeError(f"other is {quote(other)}; it takes an Ensemble.")
+        check_switch(same_subsets, "same_subsets")
+        one, two = self.without_diverged(), other.without_diverged()
+        _, rows, other_rows = np.intersect1d(one._place, two._place, assume_unique=True, return_indices=True)
+        one, two = one._select(rows, one._place), two._select(other_rows, two._place)
+        if self.masks.shape[1] != other.masks.shape[1]:
+            raise ValueError(
+                f"other has {other.masks.shape[1]} training examples and this ensemble {self.masks.shape[1]}; models that are "
+                "paired take the same data."
+            )
+        differ = np.flatnonzero((one.masks != two.masks).any(axis=1)) if same_subsets else np.zeros(0, np.intp)
+        if differ.size:
+            raise ValueError(
+                f"other was trained on other subsets in {differ.size} of {len(one)} pairs (first: model "
+                f"{one.model_index[differ[0]]} here and {two.model_index[differ[0]]} there). Pass same_subsets=False to pair models "
+                "by their row, whatever they were trained on."
+            )
+        return one, two
+
+    def __getitem__(self, models: Sequence[int] | ArrayLike | slice) -> "Ensemble":
+        """The ensemble of some rows: indices or a slice of them, or a bool mask [models]."""
+        rows = np.arange(len(self))[models if isinstance(models, slice) else _rows(models)]
+        return self._select(rows, np.arange(len(self)), renumbered=True)
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("an Ensemble is no array; take one of its arrays, such as .masks or .test_score('margin').")
+
+    def _select(self, rows: np.ndarray, place: Int[np.ndarray, " models"], *, renumbered: bool = False) -> "Ensemble":
+        """Some rows, with what was read of them already."""
+        part = object.__new__(Ensemble)
+        part.__dict__ = {
+            name: value if name not in _OF_MODELS else value[rows]
+            for name, value in self.__dict__.items()
+            if name != "overrides"
+        }
+        part._is_part = True
+        part._place = np.arange(len(part.model_index)) if renumbered else place[rows]
+        return part
+
+    def train_score(self, name: str) -> Bool[np.ndarray, "models train"] | Float[np.ndarray, "models train"]:
+        """A score of every model on every training example, by its name.
+
+        Args:
+          name: "correct" (bool: whether the prediction is right), "margin" (float32, log(p_y / (1 - p_y)) of the true class y,
+            natural logarithm) or "probability" (float32: that of the true class, 0 to 1).
+
+        Raises:
+          ValueError: the ensemble has no score of that name.
+          RunDirectoryError: it is damaged.
+        """
+        return self._score("train", name)
+
+    def test_score(self, name: str) -> Bool[np.ndarray, "models test"] | Float[np.ndarray, "models test"]:
+        """A score of every model on every test example, by its name; as `train_score`."""
+        return self._score("test", name)
+
+    def _score(self, split: str, name: str) -> np.ndarray:
+        if name not in SCORES:
+            raise ValueError(f"score is {quote(name)}; this ensemble has {', '.join(map(repr, SCORES))}.")
+        values: np.ndarray = getattr(self, f"{split}_{name}")
+        return values
 
     @property
     def num_models(self) -> int:
-        """Rows: finished models that did not diverge."""
+        """Number of rows: finished models that did not diverge, or those that were chosen."""
         return len(self.model_index)
 
     @property
     def complete(self) -> bool:
-        """Every model of the run is finished."""
+        """Whether every model of the run is finished."""
         return self._finished == self._store.num_models
 
     @property
@@ -219,6 +316,8 @@ class Ensemble:
         if self.num_diverged:
             where = "marked in .diverged" if self._kept_diverged else "left out"
             lines.append(f"  {self.num_diverged} models diverged, {where}")
+        if self._is_part:
+            lines.append(f"  {len(self)} of them are rows here")
         if isinstance(self._store, Parts) and self._store.missing:
             missing = ", ".join(map(str, self._store.missing))
             lines.append(f"  missing  part {missing} of {self._store.num_parts}")
@@ -240,6 +339,19 @@ class Ensemble:
             ]
         )
 
+
+_OF_MODELS = {
+    "_place",
+    "diverged",
+    "key_data",
+    "masks",
+    "model_index",
+    "test_margin",
+    "test_prediction",
+    "train_margin",
+    "train_prediction",
+}
+"""Attributes with a row a model."""
 
 _predict: Callable[..., Any] | None = None
 

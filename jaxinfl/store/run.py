@@ -187,7 +187,7 @@ class RunStore:
         Raises:
           RunDirectoryError: rows that are damaged or missing, named.
         """
-        whole = len(models) == self.num_models
+        whole = np.array_equal(models, np.arange(self.num_models))
         values = self._read(name, slice(None) if whole else models)
         column = list(self.row_arrays).index(name)
         recorded = self._read("row_checksum", slice(None) if whole else models)[:, column]

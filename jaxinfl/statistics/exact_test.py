@@ -18,9 +18,9 @@ def fisher_table(
     totals, the number among `num_in` is hypergeometric. That is exact whatever the number of models.
 
     Args:
-      num_in: models trained with the example, from 1 to num_models - 1.
-      totals: models that are right on a test example.
-      num_models: models in all.
+      num_in: number of models that were trained with the example, from 1 to num_models - 1.
+      totals: number of models that are right on a test example, for each distinct number.
+      num_models: number of all models.
       alternative: "greater": more right models with the example than chance gives (positive influence); "less": fewer;
         "two-sided": twice the smaller of both, at most 1.
 
@@ -48,7 +48,7 @@ def fisher_table(
 def smallest_p_value(
     num_in: Int[np.ndarray, " sizes"], totals: Int[np.ndarray, " totals"], num_models: int, alternative: Alternative
 ) -> Float[np.ndarray, "sizes totals"]:
-    """The smallest p-value that `fisher_table` can give with these totals, 1 where there is nothing to test."""
+    """The smallest p-value that `fisher_table` can give with these totals; 1 where there is nothing to test."""
     sizes, right = num_in[:, None], totals[None, :]
     highest, lowest = np.minimum(sizes, right), np.maximum(0, right - (num_models - sizes))
     at_highest, _ = _hypergeometric(highest, sizes, right, num_models)
@@ -63,7 +63,7 @@ def smallest_p_value(
 
 
 _EXPECTED = 30
-"""Models of the rarer outcome that are expected on the smaller side, from where on a likelihood ratio does for a tail."""
+"""A likelihood ratio replaces the exact tail where so many models of the rarer outcome, or more, are expected on the smaller side."""
 
 
 def normal_scores(
@@ -72,7 +72,7 @@ def normal_scores(
     totals: Int[np.ndarray, " test"],
     num_models: int,
 ) -> Float[np.ndarray, "rows test"]:
-    """How far counts are from no influence, in normal quantiles: of Fisher's test where an outcome is rare, else approximate.
+    """How far counts are from no influence, in normal quantiles: by Fisher's test where an outcome is rare, else approximately.
 
     Counts of a rare outcome are skewed, and a difference over its standard error is then not nearly normal: of 60 models
     without an example 4 wrong ones are no rarity where 2 are expected, none at all is even less of one. The quantile of the
@@ -114,7 +114,7 @@ def normal_scores(
 def _mid_p_quantiles(
     num_in: int, totals: Int[np.ndarray, " totals"], num_models: int
 ) -> Float[np.ndarray, "counts totals"]:
-    """Normal quantiles of every number of models of an outcome among `num_in`, up to the largest total."""
+    """Normal quantiles of every number of models with an outcome among `num_in`, up to the largest total."""
     count = np.arange(min(num_in, int(totals.max(initial=0))) + 1)[:, None]
     probability, _ = _hypergeometric(count, num_in, totals[None, :], num_models)
     below = np.cumsum(probability, axis=0) - probability / 2

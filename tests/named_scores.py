@@ -1,0 +1,29 @@
+"""Models whose scores have names, from arrays: what the estimators take in place of an `Ensemble` that was trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class NamedScores:
+    """The face of `jaxinfl.Ensemble` that the estimators look at."""
+
+    masks: np.ndarray
+    train: Mapping[str, np.ndarray]
+    test: Mapping[str, np.ndarray]
+    diverged: np.ndarray | None = None
+
+    def without_diverged(self) -> "NamedScores":
+        if self.diverged is None:
+            return self
+        kept = ~self.diverged
+        train, test = ({name: score[kept] for name, score in part.items()} for part in (self.train, self.test))
+        return NamedScores(self.masks[kept], train, test)
+
+    def train_score(self, name: str) -> np.ndarray:
+        return self.train[name]
+
+    def test_score(self, name: str) -> np.ndarray:
+        return self.test[name]
