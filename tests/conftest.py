@@ -6,12 +6,19 @@ import shutil
 import tempfile
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    # Programs are compiled once for all processes of a test run, of which most of the time would go into compiling the
-    # same ones again: the workers of xdist and the commands that tests start inherit the folder. It goes with the run.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxinfl-tests-")
+if "JAXINFL_TESTS_FOLDER" not in os.environ:
+    # One folder for all processes of a test run, which goes with the run: the workers of xdist and the commands that
+    # tests start inherit these variables.
+    os.environ["JAXINFL_TESTS_FOLDER"] = FOLDER = tempfile.mkdtemp(prefix="jaxinfl-tests-")
+    atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+    # pytest keeps the folders of the last three runs, for whoever looks into a failure: they stay where they were.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    # TFDS leaves an empty temporary folder behind for every data set whose description it looks up.
+    os.environ["TMPDIR"] = tempfile.tempdir = os.path.join(FOLDER, "temporary")
+    os.mkdir(os.environ["TMPDIR"])
+    # Programs are compiled once a run: most of the time would go into compiling the same ones again.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(FOLDER, "programs"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import hypothesis
 import jax
