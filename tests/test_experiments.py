@@ -162,12 +162,25 @@ def test_another_recipe_in_the_same_directory_is_refused(demo, monkeypatch, caps
     assert status == 2 and "differs in recipe (epochs): 2 there, 3 now" in printed
 
 
-def test_interrupt_keeps_finished_models(tmp_path):
+SMALL_SHARDS = f"""
+import runpy
+from jaxinfl.training import ensemble
+ensemble.SHARD_SECONDS = 0.5
+runpy.run_module("{EXPERIMENT}", run_name="__main__")
+"""
+
+
+def test_interrupt_keeps_finished_models(tmp_path, monkeypatch, capsys):
     """Ctrl-C in the middle: a message with the command to go on, finished shards kept, and the same command goes on."""
     out = tmp_path / "out"
-    command = ["-m", EXPERIMENT, "--preset", "tiny", "--num-models", "3000", "--num-repeated", "6", "--out", str(out)]
+    options = ["--preset", "tiny", "--num-models", "1000", "--num-repeated", "6", "--out", str(out)]
     process = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-c", SMALL_SHARDS, *options],
+        cwd=ROOT,
+        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     with process:
         try:
@@ -184,10 +197,10 @@ def test_interrupt_keeps_finished_models(tmp_path):
     assert (
         "Traceback" not in printed
         and "The same call goes on from there: " in printed
-        and "--num-models 3000" in printed
+        and "--num-models 1000" in printed
     )
 
     finished = jaxinfl.Ensemble.open(out / "models").num_models
-    assert 0 < finished < 3000
-    done = run(*command, JAX_DISABLE_MOST_OPTIMIZATIONS="")
-    assert done.returncode == 0 and f"({finished} are finished, {3000 - finished} to go)" in done.stdout
+    assert 0 < finished < 1000
+    status, printed = run_here(monkeypatch, capsys, EXPERIMENT, *options)
+    assert status == 0 and f"({finished} are finished, {1000 - finished} to go)" in printed
