@@ -170,6 +170,7 @@ def test_neighbours_do_not_matter(larger, cropped):
     np.testing.assert_array_equal(backwards.test_margin[::-1], cropped.test_margin)
 
 
+@pytest.mark.slow
 def test_vmap_agrees(larger, cropped, compiled_quickly):
     """Under vmap models with other numbers of parts keep their padding out of batch norm."""
     costs = []

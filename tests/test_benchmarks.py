@@ -146,6 +146,7 @@ def test_report_writes_numbers_and_bars(tmp_path):
     assert record["measured"] == measured and record["median"] == {"ours": 3.0, "theirs": 1.0}
 
 
+@pytest.mark.slow
 def test_influence_kernel_runs(tmp_path):
     record = check_files(influence_kernel.main(influence_kernel.Config(quick=True, out=tmp_path)), "influence_kernel")
     assert all(value > 0 for value in record["median"].values())

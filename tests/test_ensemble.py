@@ -108,11 +108,17 @@ class SometimesNaN(nnx.Module):
         return self.head(x.reshape(len(x), -1)) * self.scale[...]
 
 
-@pytest.mark.parametrize("width", [1, 4])
+SOMETIMES_NAN = {
+    "model": build_model(SometimesNaN, image_shape=(8, 8, 1), num_classes=3),
+    "recipe": Recipe(epochs=2, batch_size=8),
+}
+
+
+@pytest.mark.parametrize("width", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_diverging_model_is_marked_and_harms_no_other(toy, width):
     masks, keys = np.tile(subsets()[4], (8, 1)), keys_of(8)
     with pytest.warns(RuntimeWarning, match=r"of 8 models diverged and are left out of the ensemble in memory"):
-        without = train(masks, keys, toy, model=SometimesNaN, width=width, max_diverged=1.0)
+        without = train(masks, keys, toy, width=width, max_diverged=1.0, **SOMETIMES_NAN)
     runs = without.with_diverged()
     assert 0 < runs.diverged.sum() < 8 and without.num_diverged == runs.diverged.sum()
     assert "models diverged, left out" in repr(without) and not without.diverged.any()
@@ -122,13 +128,13 @@ def test_a_diverging_model_is_marked_and_harms_no_other(toy, width):
     assert not runs.test_correct[runs.diverged].any() and "models diverged" in repr(runs)
     healthy = ~runs.diverged
     assert np.isfinite(runs.test_margin[healthy]).all()
-    alone = train(masks[healthy], keys[healthy], toy, model=SometimesNaN, width=width)
+    alone = train(masks[healthy], keys[healthy], toy, width=width, **SOMETIMES_NAN)
     assert_same(alone, runs, other_rows=healthy)
 
 
 def test_many_diverging_models_end_the_run(toy, tmp_path):
     masks, keys = np.tile(subsets()[4], (8, 1)), keys_of(8)
-    options = {"model": build_model(SometimesNaN, image_shape=(8, 8, 1), num_classes=3), "run_dir": tmp_path / "run"}
+    options = SOMETIMES_NAN | {"run_dir": tmp_path / "run"}
     advice = r"diverged \(a loss or logit was not finite\), more than 5% of the 8 models .* Lower learning_rate \(it is 0.1\)"
     for _ in range(2):  # while it trains, and when it is asked for again
         with pytest.raises(TooManyDiverged, match=advice):
@@ -159,6 +165,7 @@ def test_nothing_is_traced_again_between_shards(toy):
     assert when_compiled == [len(traces)] and len(traces) > 0
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_bfloat16_trains(toy):
     runs = train(
         np.ones((2, 40), bool), keys_of(2), toy, recipe=Recipe(epochs=12, batch_size=8, compute_dtype="bfloat16")
@@ -171,13 +178,18 @@ def test_zero_epochs_keep_the_initial_model(toy):
     assert np.isfinite(runs.test_margin).all()
 
 
-def test_with_64_bits_and_low_precision_parameters(toy):
-    def half(rngs):
-        return nnx.Sequential(lambda x: x.reshape(len(x), -1), nnx.Linear(64, 3, param_dtype=jnp.bfloat16, rngs=rngs))
-
+@pytest.mark.usefixtures("compiled_quickly")
+def test_with_64_bits(toy):
     with jax.enable_x64(True):
         runs = train(subsets(), keys_of(6), toy)
     assert np.isfinite(runs.test_margin).all() and runs.test_margin.dtype == np.float32
+
+
+@pytest.mark.slow
+def test_with_low_precision_parameters(toy):
+    def half(rngs):
+        return nnx.Sequential(lambda x: x.reshape(len(x), -1), nnx.Linear(64, 3, param_dtype=jnp.bfloat16, rngs=rngs))
+
     with jax.numpy_dtype_promotion("standard"):  # inside Flax and Optax, bfloat16 meets float32
         assert np.isfinite(train(subsets(), keys_of(6), toy, model=half).test_margin).all()
 

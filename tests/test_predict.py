@@ -36,7 +36,7 @@ def test_one_view_gives_what_the_run_recorded(toy, runs, name):
 def test_digits_at_full_size(digits):
     """More models than fit one call, images in more than one batch, the registered network."""
     masks = jaxinfl.draw_subsets(6, digits.num_train, 0.5, seed=1)
-    recipe = Recipe(epochs=1)
+    recipe = Recipe(epochs=2)  # as in the tiny presets of the experiments
     keys = jax.random.split(jax.random.key(0), 6)
     made = train_ensemble(masks, keys, data=digits, model="small_mlp", recipe=recipe, keep_weights=True, progress=False)
     again = predict(made.weights(), masks, data=digits, model="small_mlp", recipe=recipe)

@@ -60,7 +60,10 @@ def test_coverage_does_not_depend_on_the_blocks(monkeypatch):
     np.testing.assert_allclose(whole, parts, atol=0.06)
 
 
-@pytest.mark.parametrize("kind", simulations.KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] if "2000 models" in kind else []) for kind in simulations.KINDS],
+)
 def test_tests_have_the_influences_they_say(kind):
     """Over many ensembles, pairs said to have an influence have it, and the others have next to none."""
     rows = []
