@@ -70,12 +70,12 @@ def test_same_arguments_same_bits(toy, base):
     assert (train(subsets(), keys_of(6, seed=9), toy).test_margin != base.test_margin).any()
 
 
-def test_vmapped_equals_one_by_one(toy, base):
+def test_vmapped_equals_one_by_one(toy, base, compiled_quickly):
     """At another width the sums may round otherwise; 2 epochs amplify it little."""
     np.testing.assert_allclose(train(subsets(), keys_of(6), toy, width=4).test_margin, base.test_margin, atol=2e-3)
 
 
-def test_patches_equal_stock_convolutions(toy, base):
+def test_patches_equal_stock_convolutions(toy, base, compiled_quickly):
     np.testing.assert_allclose(train(subsets(), keys_of(6), toy, conv="stock").test_margin, base.test_margin, atol=2e-3)
 
 
@@ -155,7 +155,7 @@ def test_nothing_is_traced_again_between_shards(toy):
             return self.head(x.reshape(len(x), -1))
 
     model = build_model(Counting, image_shape=(8, 8, 1), num_classes=3)
-    recipe = Recipe(epochs=1, batch_size=8)
+    recipe = Recipe(epochs=3, batch_size=8, learning_rate=0.05)  # that of the linear models in tests/test_overrides.py
     when_compiled = []
 
     def note(plan):
@@ -174,7 +174,7 @@ def test_bfloat16_trains(toy):
 
 
 def test_zero_epochs_keep_the_initial_model(toy):
-    runs = train(subsets(), keys_of(6), toy, recipe=Recipe(epochs=0))
+    runs = train(subsets(), keys_of(6), toy, recipe=dataclasses.replace(RECIPE, epochs=0))
     assert np.isfinite(runs.test_margin).all()
 
 

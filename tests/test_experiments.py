@@ -114,7 +114,7 @@ def test_figure_1_end_to_end_and_again(demo, monkeypatch, capsys):
     assert json.loads((out / "results.json").read_text())["results"] == numbers
 
 
-@pytest.mark.usefixtures("compiled_quickly")
+@pytest.mark.slow
 def test_other_data_by_option(tmp_path, monkeypatch, capsys):
     data = make_data(num_train=60, num_test=20, channels=3)
     np.savez(

@@ -114,6 +114,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_spawned_processes_and_the_main_one_share_a_run_of_its_model(tmp_path):
     """The module of the main script has another name in each, which is no part of what the model is."""
     script = tmp_path / "own_model.py"

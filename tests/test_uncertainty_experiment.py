@@ -11,6 +11,7 @@ from tests.small_experiments import run_again, run_here
 EXPERIMENT = "experiments.uncertainty"
 
 
+@pytest.mark.slow
 def test_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     out = tmp_path / "results"
     command = (EXPERIMENT, "--preset", "tiny", "--out", str(out))
