@@ -34,6 +34,7 @@ for model in (cnn, "mlp"):
 """
 
 
+@pytest.mark.slow
 def test_the_same_bits_on_1_and_2_devices(toy, base, monkeypatch):
     """Of those of this process, without one of its own."""
     assert jax.local_device_count() == 2

@@ -178,6 +178,7 @@ def test_zero_epochs_keep_the_initial_model(toy):
     assert np.isfinite(runs.test_margin).all()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_with_64_bits(toy):
     with jax.enable_x64(True):
@@ -199,6 +200,7 @@ def test_raw_keys_are_taken(toy, base):
     assert_same(train(subsets(), raw, toy), base)
 
 
+@pytest.mark.slow
 def test_digits_reach_their_accuracy(digits):
     """The demo's recipe."""
     from experiments.cifar100_subsets import PRESETS

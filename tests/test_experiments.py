@@ -179,6 +179,7 @@ runpy.run_module("{EXPERIMENT}", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_interrupt_keeps_finished_models(tmp_path, monkeypatch, capsys):
     """Ctrl-C in the middle: a message with the command to go on, finished shards kept, and the same command goes on."""
     out = tmp_path / "out"

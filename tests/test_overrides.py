@@ -28,7 +28,7 @@ def train(data, overrides, rows=slice(None), **options):
 @pytest.mark.parametrize(
     ("recipe", "overrides", "width"),
     [
-        (RECIPE, {"learning_rate": RATES, "weight_decay": DECAYS}, 4),
+        pytest.param(RECIPE, {"learning_rate": RATES, "weight_decay": DECAYS}, 4, marks=pytest.mark.slow),
         (dataclasses.replace(RECIPE, momentum=0.0), {"momentum": [0.9, 0, 0, 0.1], "label_smoothing": DECAYS}, 1),
         (
             dataclasses.replace(RECIPE, optimizer="adamw", schedule="step", milestones=(1, 2), warmup_epochs=0.5),
@@ -95,6 +95,7 @@ def test_a_model_that_diverges_harms_no_neighbour(toy):
     np.testing.assert_array_equal(runs.test_margin[1], alone.test_margin[0])
 
 
+@pytest.mark.slow
 def test_low_precision_parameters_keep_their_type(toy):
     def half(rngs):
         return nnx.Sequential(lambda x: x.reshape(len(x), -1), nnx.Linear(64, 3, param_dtype=jnp.bfloat16, rngs=rngs))

@@ -134,6 +134,7 @@ train(subsets(), keys_of(6), make_data(), run_dir=sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_python_without_assertions_works_or_is_told(tmp_path):
     command = [sys.executable, "-O", "-c", WITHOUT_ASSERTIONS, str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
