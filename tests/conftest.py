@@ -35,18 +35,32 @@ hypothesis.settings.load_profile("unhurried")
 
 LONGEST = (
     "test_models_per_hour",
-    "test_lowering",
     "test_large_models",
-    "test_benchmarks",
+    "test_lowering",
     "test_experiments",
     "test_ensemble",
-    "test_models",
-    "test_overrides",
-    "test_weights",
+    "test_devices",
+    "test_planner",
+    "test_benchmarks",
     "test_accumulation",
+    "test_overrides",
     "test_tuning",
+    "test_weights",
+    "test_models",
+    "test_native",
+    "test_extension",
+    "test_chaos",
+    "test_run_directory",
+    "test_experiments_nondeterminism",
+    "test_uncertainty_experiment",
+    "test_experiments_how_many_models",
+    "test_parts",
+    "test_paths",
+    "test_experiments_finetune",
+    "test_experiments_sweep",
+    "test_overlap",
 )
-"""Files that take longest; `make test` hands whole files to its processes, in the order of collection."""
+"""Files that take longest, with their slow tests; whole files are handed to processes, in the order of collection."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,11 +4,8 @@ import os
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
-
-from tests.small_ensembles import assert_same, keys_of, subsets, train
 
 PROGRAM = """
 import hashlib, sys
@@ -34,16 +31,6 @@ for model in (cnn, "mlp"):
 """
 
 
-@pytest.mark.slow
-def test_the_same_bits_on_1_and_2_devices(toy, base, monkeypatch):
-    """Of those of this process, without one of its own."""
-    assert jax.local_device_count() == 2
-    monkeypatch.setattr("jaxinfl.training.execution.own_devices", lambda: jax.local_devices()[:1])
-    runs = train(subsets(), keys_of(6), toy)
-    assert (runs.attributes["execution"]["num_devices"], base.attributes["execution"]["num_devices"]) == (1, 2)
-    assert_same(runs, base)
-
-
 EIGHT = """
 import sys
 import jax, numpy as np
@@ -56,7 +43,8 @@ np.savez(sys.argv[1], **{name: getattr(runs, name) for name in ARRAYS})
 """
 
 
-def test_the_same_bits_on_8_devices(base, tmp_path):
+def test_the_same_bits_on_2_and_8_devices(base, tmp_path):
+    """Two are those of this process."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}
     command = [sys.executable, "-c", EIGHT, str(tmp_path / "eight.npz")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
