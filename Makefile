@@ -1,5 +1,6 @@
-# make demo: influence scores of real images in a few minutes.   make test: lint, types and all tests.
-# make test-all: the same, and lint and types under the other Python that is promised, where it is installed.
+# make demo: influence scores of real images in a few minutes.
+# make test: lint, types and the tests of what a change usually breaks; about 4 minutes on two quiet cores.
+# make test-all: lint, types and every test, and lint and types under the other Python that is promised, where it is installed.
 # make paper: every figure and table of the paper on real digits, in one page, in under 20 minutes.
 # Needs nothing but Python 3.11 or newer with venv; choose another interpreter by `make clean demo PYTHON=python3.13`.
 PYTHON ?= python3
@@ -14,10 +15,15 @@ demo: $(VENV)/installed
 paper: $(VENV)/installed
 	$(BIN)/python -m experiments.paper --preset digits
 
-test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# Whole files go to one process a core, in the order of tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-all: test lint-other
+test: $(VENV)/installed-test lint
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/installed-test lint
+	$(PYTEST)
+	@$(MAKE) --no-print-directory lint-other
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -6,12 +6,19 @@ import shutil
 import tempfile
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    # Programs are compiled once for all processes of a test run, of which most of the time would go into compiling the
-    # same ones again: the workers of xdist and the commands that tests start inherit the folder. It goes with the run.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxinfl-tests-")
+if "JAXINFL_TESTS_FOLDER" not in os.environ:
+    # One folder for all processes of a test run, which goes with the run: the workers of xdist and the commands that
+    # tests start inherit these variables.
+    os.environ["JAXINFL_TESTS_FOLDER"] = FOLDER = tempfile.mkdtemp(prefix="jaxinfl-tests-")
+    atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+    # pytest keeps the folders of the last three runs, for whoever looks into a failure: they stay where they were.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    # TFDS leaves an empty temporary folder behind for every data set whose description it looks up.
+    os.environ["TMPDIR"] = tempfile.tempdir = os.path.join(FOLDER, "temporary")
+    os.mkdir(os.environ["TMPDIR"])
+    # Programs are compiled once a run: most of the time would go into compiling the same ones again.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(FOLDER, "programs"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import hypothesis
 import jax
@@ -28,18 +35,32 @@ hypothesis.settings.load_profile("unhurried")
 
 LONGEST = (
     "test_models_per_hour",
-    "test_lowering",
     "test_large_models",
-    "test_benchmarks",
+    "test_lowering",
     "test_experiments",
     "test_ensemble",
-    "test_models",
-    "test_overrides",
-    "test_weights",
+    "test_devices",
+    "test_planner",
+    "test_benchmarks",
     "test_accumulation",
+    "test_overrides",
     "test_tuning",
+    "test_weights",
+    "test_models",
+    "test_native",
+    "test_extension",
+    "test_chaos",
+    "test_run_directory",
+    "test_experiments_nondeterminism",
+    "test_uncertainty_experiment",
+    "test_experiments_how_many_models",
+    "test_parts",
+    "test_paths",
+    "test_experiments_finetune",
+    "test_experiments_sweep",
+    "test_overlap",
 )
-"""Files that take longest; `make test` hands whole files to its processes, in the order of collection."""
+"""Files that take longest, with their slow tests; whole files are handed to processes, in the order of collection."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

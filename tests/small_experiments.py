@@ -28,6 +28,13 @@ def run_here(monkeypatch, capsys, program: str, *arguments: str) -> tuple[int, s
     return int(ended.value.code or 0), printed.out + printed.err
 
 
+def run_again(monkeypatch, capsys, program: str, *arguments: str) -> tuple[int, str]:
+    """The same of a command whose figures are there: a figure takes seconds to lay out and save."""
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.outcome.save_figure", _no_figure)
+        return run_here(monkeypatch, capsys, program, *arguments)
+
+
 def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures: set[str], runs: set[str]) -> dict:
     """Tell the cost, run, run again; returns the results.
 
@@ -53,7 +60,7 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
     with monkeypatch.context() as patch:
         patch.setattr(run, "finished_shards", _no_training)
         # Drawn once: a figure takes seconds to lay out and save.
-        patch.setattr("experiments.outcome.save_figure", lambda figure, directory, name: [directory / f"{name}.png"])
+        patch.setattr("experiments.outcome.save_figure", _no_figure)
         main(config)
         assert "finished before" in capsys.readouterr().out
         with pytest.raises(NothingMore):
@@ -62,6 +69,10 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
     again = json.loads((out / "results.json").read_text())
     assert again["results"] == written["results"] and again["section"] == written["section"]
     return written["results"]
+
+
+def _no_figure(figure, directory, name):
+    return [directory / f"{name}.png"]
 
 
 def _no_training(*arguments, **options):

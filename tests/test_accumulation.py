@@ -1,6 +1,7 @@
 """Batches taken in parts, and crops that change the size: the step's result, the rules, whole ensembles."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jaxinfl import Recipe, train_ensemble
 from jaxinfl.models import SmallCNN, Variables, build_model
 from jaxinfl.training import step
 from jaxinfl.training.loop import make_segment
+from tests.compiled import compiled
 from tests.conftest import make_data
 from tests.test_step import KEYS
 
@@ -32,24 +34,29 @@ def device_data(data):
     return step.DeviceData(jnp.asarray(images), jnp.asarray(labels), *statistics)
 
 
-def one_step(model, recipe, data, size):
-    """State before and after a step on `size` examples, with its arguments."""
+@partial(compiled, static_argnums=(0, 1))
+def untrained(model, recipe, data):
+    return step.start(model, recipe, data, jnp.ones(len(data.pixel_mean), bool), KEYS)
+
+
+@partial(compiled, static_argnums=(0, 1))
+def one_step(model, recipe, data, before, size):
+    """State after a step on `size` examples, and which they are."""
     index = jnp.where(jnp.arange(recipe.batch_size) < size, jnp.arange(recipe.batch_size) * 2, 0)
     counted = jnp.arange(recipe.batch_size) < size
-    on_device = device_data(data)
-    before = step.start(step.Training(model, recipe), on_device, jnp.ones(data.num_train, bool), KEYS)
     key = jax.random.key(4)
-    after = step._update(step.Training(model, recipe), on_device, before, index, counted, key, jnp.float32(0.1))
-    return before, after, index
+    return step._update(step.Training(model, recipe), data, before, index, counted, key, jnp.float32(0.1)), index
 
 
 @pytest.mark.parametrize("size", [16, 13, 8, 3, 1])
 def test_the_sum_over_parts_is_the_whole_batchs_gradient(toy, size):
     """Without batch norm, for parts that are full, partly and wholly padding, with random views."""
     whole = Recipe(batch_size=16, crop_padding=1, flip=True, normalization="none", label_smoothing=0.1, momentum=0.0)
-    _, expected, _ = one_step(PLAIN, whole, toy, size)
+    data = device_data(toy)
+    before = untrained(PLAIN, whole, data)
+    expected, _ = one_step(PLAIN, whole, data, before, size)
     for microbatch in (1, 4, 16):
-        _, got, _ = one_step(PLAIN, dataclasses.replace(whole, microbatch=microbatch), toy, size)
+        got, _ = one_step(PLAIN, dataclasses.replace(whole, microbatch=microbatch), data, before, size)
         for a, b in zip(jax.tree.leaves(got.variables), jax.tree.leaves(expected.variables), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(got.loss, expected.loss, rtol=1e-5)
@@ -58,19 +65,21 @@ def test_the_sum_over_parts_is_the_whole_batchs_gradient(toy, size):
 def test_batch_norm_averages_over_each_part(toy):
     """As PyTorch: part after part by hand, gradients added with the whole batch's count, statistics one after another."""
     recipe = Recipe(batch_size=12, microbatch=4, normalization="none", momentum=0.0, weight_decay=0.0)
-    before, after, index = one_step(NORMED, recipe, toy, 10)
-    images = jnp.asarray(toy.train_images, jnp.float32) / 255
-    stats, total = before.variables.stats, jax.tree.map(jnp.zeros_like, before.variables.params)
+    before = untrained(NORMED, recipe, device_data(toy))
+    after, index = one_step(NORMED, recipe, device_data(toy), before, 10)
+    index, images, labels = np.asarray(index), toy.train_images.astype(np.float32) / np.float32(255), toy.train_labels
+
+    @partial(compiled, static_argnums=2)
+    @partial(jax.grad, has_aux=True)
+    def gradient_of_loss(params, stats, part):
+        logits, new = NORMED.apply(Variables(params, stats), jnp.asarray(images[list(part)]), train=True)
+        return -jnp.sum(jax.nn.log_softmax(logits)[jnp.arange(len(part)), labels[list(part)]]) / 10, new
+
+    stats, total = before.variables.stats, jax.tree.map(np.zeros_like, before.variables.params)
     for part in (index[0:4], index[4:8], index[8:10]):  # the last part has 2 examples
-
-        def loss(params, part=part, stats=stats):
-            logits, new = NORMED.apply(Variables(params, stats), images[part], train=True)
-            labels = jnp.asarray(toy.train_labels)[part]
-            return -jnp.sum(jax.nn.log_softmax(logits)[jnp.arange(len(part)), labels]) / 10, new
-
-        gradient, stats = jax.grad(loss, has_aux=True)(before.variables.params)
-        total = jax.tree.map(jnp.add, total, gradient)
-    expected = jax.tree.map(lambda p, g: p - 0.1 * g, before.variables.params, total)
+        gradient, stats = gradient_of_loss(before.variables.params, stats, tuple(part.tolist()))
+        total = jax.tree.map(np.add, total, gradient)
+    expected = jax.tree.map(lambda p, g: p - np.float32(0.1) * g, before.variables.params, total)
     for a, b in zip(jax.tree.leaves(after.variables.params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     for a, b in zip(jax.tree.leaves(after.variables.stats), jax.tree.leaves(stats), strict=True):
@@ -127,6 +136,7 @@ def cropped(larger):
     return train(larger)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_the_models_input_is_the_crop(larger):
     """A registered model is built for the crop, learns from crops and is evaluated on the center."""
     recipe = Recipe(epochs=15, batch_size=8, resized_crop=8, normalization="none")
@@ -154,10 +164,15 @@ def test_excluded_examples_have_no_effect(larger, cropped):
     assert (one.test_margin != cropped.test_margin[:2]).any()
 
 
-def test_neighbours_do_not_matter_and_vmap_agrees(larger, cropped):
-    """Rule 3 to the bit; under vmap models with other numbers of parts keep their padding out of batch norm."""
+def test_neighbours_do_not_matter(larger, cropped):
+    """Rule 3 to the bit."""
     backwards = train(larger, MASKS[::-1], MODEL_KEYS[::-1])
     np.testing.assert_array_equal(backwards.test_margin[::-1], cropped.test_margin)
+
+
+@pytest.mark.slow
+def test_vmap_agrees(larger, cropped, compiled_quickly):
+    """Under vmap models with other numbers of parts keep their padding out of batch norm."""
     costs = []
     together = train(larger, width=4, on_cost=costs.append)
     assert "batch 8 in parts of 4, sgd" in costs[0].describe()

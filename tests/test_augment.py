@@ -1,7 +1,6 @@
 """Crops and flips against a plain NumPy version, and their distribution."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +18,10 @@ from jaxinfl.training.views import (
     take_views,
 )
 from tests import reference
+from tests.compiled import compiled
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (7, 5, 6, 2)).astype(np.uint8)
 
-# Compiled whole, for operation by operation takes ten times as long, and without making fast what is called once.
-compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 resize = compiled(resize_windows, static_argnums=2)
 draw_crops = compiled(draw_resized_crops, static_argnums=(1, 2, 3))
 draw = compiled(draw_views, static_argnums=(1, 2, 3))

@@ -97,6 +97,7 @@ def test_roofline_runs(tmp_path):
     assert record["assumptions"]
 
 
+@pytest.mark.slow
 def test_startup_runs(tmp_path):
     record = check_files(startup.main(startup.Config(quick=True, out=tmp_path)), "startup")
     assert record["targets"] == {"empty caches": 15.0, "filled caches": 4.0}
@@ -110,6 +111,7 @@ def test_startup_runs(tmp_path):
     assert kernels[0] < 1 or kernels[1] < kernels[0] / 2
 
 
+@pytest.mark.slow
 def test_scaling_runs(tmp_path):
     record = check_files(scaling.main(scaling.Config(quick=True, out=tmp_path)), "scaling")
     assert set(record["training_seconds_per_model"]) == {"models", "training examples", "devices"}
@@ -144,6 +146,7 @@ def test_report_writes_numbers_and_bars(tmp_path):
     assert record["measured"] == measured and record["median"] == {"ours": 3.0, "theirs": 1.0}
 
 
+@pytest.mark.slow
 def test_influence_kernel_runs(tmp_path):
     record = check_files(influence_kernel.main(influence_kernel.Config(quick=True, out=tmp_path)), "influence_kernel")
     assert all(value > 0 for value in record["median"].values())

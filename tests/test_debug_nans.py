@@ -34,7 +34,7 @@ def test_a_model_that_diverges_is_left_out(toy):
             subsets(),
             keys_of(6),
             toy,
-            recipe=jaxinfl.Recipe(epochs=2, batch_size=8, learning_rate=1e4),
+            overrides={"learning_rate": [1e4] * 6},  # with the program of any learning rate
             max_diverged=1.0,
             tune=False,
         ).with_diverged()

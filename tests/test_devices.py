@@ -4,6 +4,9 @@ import os
 import subprocess
 import sys
 
+import numpy as np
+import pytest
+
 PROGRAM = """
 import hashlib, sys
 import jax, numpy as np
@@ -28,6 +31,30 @@ for model in (cnn, "mlp"):
 """
 
 
+EIGHT = """
+import sys
+import jax, numpy as np
+from tests.conftest import make_data
+from tests.small_ensembles import ARRAYS, keys_of, subsets, train
+
+assert jax.device_count() == 8
+runs = train(subsets(), keys_of(6), make_data())
+np.savez(sys.argv[1], **{name: getattr(runs, name) for name in ARRAYS})
+"""
+
+
+def test_the_same_bits_on_2_and_8_devices(base, tmp_path):
+    """Two are those of this process."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}
+    command = [sys.executable, "-c", EIGHT, str(tmp_path / "eight.npz")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "eight.npz") as eight:
+        for name, values in eight.items():
+            np.testing.assert_array_equal(values, getattr(base, name), err_msg=name)
+
+
+@pytest.mark.slow
 def test_the_same_bits_on_1_2_and_8_devices():
     """Partial batches, batch norm, large matrix products (the MLP's first layer has 768 inputs), Adam's divisions."""
     ways: tuple[dict[str, str], ...] = (

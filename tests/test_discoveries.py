@@ -149,7 +149,9 @@ def tied(kind, latent):
 
 
 @pytest.mark.parametrize("kind", ["0-1", "saturated", "rounded", "continuous"])
-@pytest.mark.parametrize(("models", "ratio"), [(50, 0.7), (200, 0.9), (200, 0.5), (600, 0.95)])
+@pytest.mark.parametrize(
+    ("models", "ratio"), [(50, 0.7), (200, 0.9), (200, 0.5), pytest.param(600, 0.95, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("influential", [0, 40])
 def test_false_discovery_rate_of_floats_with_ties(kind, models, ratio, influential):
     """The normal approximation alone made up to 93% of the discoveries false."""
@@ -191,7 +193,7 @@ def test_where_the_normal_approximation_is_trusted_it_is_right():
     assert far[0] < 1.3 * 0.0027 and far[2] > 3 * 0.0027
 
 
-@pytest.mark.parametrize("kind", ["bool", "float"])
+@pytest.mark.parametrize("kind", [pytest.param("bool", marks=pytest.mark.slow), "float"])
 def test_subsets_of_one_size_leak_no_discoveries(kind):
     """Of 20 training examples a strong one makes all others seem a little harmful: up to 72% of the discoveries were that."""
 

@@ -70,12 +70,12 @@ def test_same_arguments_same_bits(toy, base):
     assert (train(subsets(), keys_of(6, seed=9), toy).test_margin != base.test_margin).any()
 
 
-def test_vmapped_equals_one_by_one(toy, base):
+def test_vmapped_equals_one_by_one(toy, base, compiled_quickly):
     """At another width the sums may round otherwise; 2 epochs amplify it little."""
     np.testing.assert_allclose(train(subsets(), keys_of(6), toy, width=4).test_margin, base.test_margin, atol=2e-3)
 
 
-def test_gemm_kernels_equal_xlas(toy, base):
+def test_gemm_kernels_equal_xlas(toy, base, compiled_quickly):
     np.testing.assert_allclose(
         train(subsets(), keys_of(6), toy, kernels="xla").test_margin, base.test_margin, atol=2e-3
     )
@@ -110,11 +110,17 @@ class SometimesNaN(nnx.Module):
         return self.head(x.reshape(len(x), -1)) * self.scale[...]
 
 
-@pytest.mark.parametrize("width", [1, 4])
+SOMETIMES_NAN = {
+    "model": build_model(SometimesNaN, image_shape=(8, 8, 1), num_classes=3),
+    "recipe": Recipe(epochs=2, batch_size=8),
+}
+
+
+@pytest.mark.parametrize("width", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_diverging_model_is_marked_and_harms_no_other(toy, width):
     masks, keys = np.tile(subsets()[4], (8, 1)), keys_of(8)
     with pytest.warns(RuntimeWarning, match=r"of 8 models diverged and are left out of the ensemble in memory"):
-        without = train(masks, keys, toy, model=SometimesNaN, width=width, max_diverged=1.0)
+        without = train(masks, keys, toy, width=width, max_diverged=1.0, **SOMETIMES_NAN)
     runs = without.with_diverged()
     assert 0 < runs.diverged.sum() < 8 and without.num_diverged == runs.diverged.sum()
     assert "models diverged, left out" in repr(without) and not without.diverged.any()
@@ -124,13 +130,13 @@ def test_a_diverging_model_is_marked_and_harms_no_other(toy, width):
     assert not runs.test_correct[runs.diverged].any() and "models diverged" in repr(runs)
     healthy = ~runs.diverged
     assert np.isfinite(runs.test_margin[healthy]).all()
-    alone = train(masks[healthy], keys[healthy], toy, model=SometimesNaN, width=width)
+    alone = train(masks[healthy], keys[healthy], toy, width=width, **SOMETIMES_NAN)
     assert_same(alone, runs, other_rows=healthy)
 
 
 def test_many_diverging_models_end_the_run(toy, tmp_path):
     masks, keys = np.tile(subsets()[4], (8, 1)), keys_of(8)
-    options = {"model": build_model(SometimesNaN, image_shape=(8, 8, 1), num_classes=3), "run_dir": tmp_path / "run"}
+    options = SOMETIMES_NAN | {"run_dir": tmp_path / "run"}
     advice = r"diverged \(a loss or logit was not finite\), more than 5% of the 8 models .* Lower learning_rate \(it is 0.1\)"
     for _ in range(2):  # while it trains, and when it is asked for again
         with pytest.raises(TooManyDiverged, match=advice):
@@ -151,7 +157,7 @@ def test_nothing_is_traced_again_between_shards(toy):
             return self.head(x.reshape(len(x), -1))
 
     model = build_model(Counting, image_shape=(8, 8, 1), num_classes=3)
-    recipe = Recipe(epochs=1, batch_size=8)
+    recipe = Recipe(epochs=3, batch_size=8, learning_rate=0.05)  # that of the linear models in tests/test_overrides.py
     when_compiled = []
 
     def note(plan):
@@ -161,6 +167,7 @@ def test_nothing_is_traced_again_between_shards(toy):
     assert when_compiled == [len(traces)] and len(traces) > 0
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_bfloat16_trains(toy):
     runs = train(
         np.ones((2, 40), bool), keys_of(2), toy, recipe=Recipe(epochs=12, batch_size=8, compute_dtype="bfloat16")
@@ -169,17 +176,23 @@ def test_bfloat16_trains(toy):
 
 
 def test_zero_epochs_keep_the_initial_model(toy):
-    runs = train(subsets(), keys_of(6), toy, recipe=Recipe(epochs=0))
+    runs = train(subsets(), keys_of(6), toy, recipe=dataclasses.replace(RECIPE, epochs=0))
     assert np.isfinite(runs.test_margin).all()
 
 
-def test_with_64_bits_and_low_precision_parameters(toy):
-    def half(rngs):
-        return nnx.Sequential(lambda x: x.reshape(len(x), -1), nnx.Linear(64, 3, param_dtype=jnp.bfloat16, rngs=rngs))
-
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_quickly")
+def test_with_64_bits(toy):
     with jax.enable_x64(True):
         runs = train(subsets(), keys_of(6), toy)
     assert np.isfinite(runs.test_margin).all() and runs.test_margin.dtype == np.float32
+
+
+@pytest.mark.slow
+def test_with_low_precision_parameters(toy):
+    def half(rngs):
+        return nnx.Sequential(lambda x: x.reshape(len(x), -1), nnx.Linear(64, 3, param_dtype=jnp.bfloat16, rngs=rngs))
+
     with jax.numpy_dtype_promotion("standard"):  # inside Flax and Optax, bfloat16 meets float32
         assert np.isfinite(train(subsets(), keys_of(6), toy, model=half).test_margin).all()
 
@@ -189,6 +202,7 @@ def test_raw_keys_are_taken(toy, base):
     assert_same(train(subsets(), raw, toy), base)
 
 
+@pytest.mark.slow
 def test_digits_reach_their_accuracy(digits):
     """The demo's recipe."""
     from experiments.cifar100_subsets import PRESETS

@@ -16,17 +16,20 @@ import jaxinfl
 from jaxinfl import native
 from jaxinfl.native import library
 from tests.conftest import make_data
-from tests.small_experiments import ROOT, run_here
+from tests.small_experiments import ROOT, run_again, run_here
 
 EXPERIMENT = "experiments.cifar100_subsets"
-START = """
-import sys, jax, jaxinfl
+TWO_MODELS = """
+import sys, jaxinfl
+from experiments.cifar100_subsets import PRESETS
 from experiments.compilation_cache import use_compilation_cache
 use_compilation_cache()
+first, config = jaxinfl.Ensemble.open(sys.argv[1]), PRESETS["tiny"]
+keys = jaxinfl.ModelKeys.of_data(first.key_data[:2])
 data = jaxinfl.load_dataset("digits")
-masks = jaxinfl.draw_subsets(2, data.num_train, ratio=0.05)
-keys = jax.random.split(jax.random.key(0), 2)
-jaxinfl.train_ensemble(masks, keys, data=data, recipe=jaxinfl.Recipe(epochs=1), run_dir=sys.argv[1])
+jaxinfl.train_ensemble(
+    first.masks[:2], keys, data=data, model=config.model, recipe=config.recipe, run_dir=sys.argv[2]
+)
 """
 
 
@@ -39,35 +42,40 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_compiled_programs_are_kept(tmp_path):
-    """As every experiment starts: a second process finds the programs, and its models have the same bits."""
-    cache = tmp_path / "cache"
-    # Not the cache of this test run.
-    environment = {"XDG_CACHE_HOME": str(cache), "JAX_COMPILATION_CACHE_DIR": ""}
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A folder for what processes keep; not the cache of this test run."""
+    folder = tmp_path_factory.mktemp("cache")
     if native.why_unavailable() is None:  # the hand-written kernels need not be compiled again
-        kernels = cache / "jaxinfl" / "native"
+        kernels = folder / "jaxinfl" / "native"
         kernels.mkdir(parents=True)
         shutil.copy(library._find_or_compile(), kernels)
-
-    def start(name: str) -> list[str]:
-        done = run("-c", START, str(tmp_path / name), **environment)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return sorted(path.name for path in cache.rglob("jit_advance_group*-cache"))
-
-    kept = start("first")
-    assert len(kept) == 1
-    assert start("second") == kept
-    one, other = (jaxinfl.Ensemble.open(tmp_path / name) for name in ("first", "second"))
-    assert (one.test_margin == other.test_margin).all()
+    return folder
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def demo(tmp_path_factory, cache):
     """The demo's own command on a tiny preset, as a process: what it printed, and its options."""
     options = ("--preset", "tiny", "--out", str(tmp_path_factory.mktemp("demo") / "results"))
-    done = run("-m", EXPERIMENT, *options)
+    done = run("-m", EXPERIMENT, *options, XDG_CACHE_HOME=str(cache), JAX_COMPILATION_CACHE_DIR="")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, options
+
+
+def test_compiled_programs_are_kept(demo, cache, tmp_path):
+    """As every experiment starts: a second process finds the programs, and its models have the same bits."""
+
+    def kept() -> list[str]:
+        return sorted(path.name for path in cache.rglob("jit_advance_group*-cache"))
+
+    by_the_first, models = kept(), Path(demo[1][-1]) / "models"
+    assert len(by_the_first) == 1
+    program = ("-c", TWO_MODELS, str(models), str(tmp_path / "run"))
+    done = run(*program, XDG_CACHE_HOME=str(cache), JAX_COMPILATION_CACHE_DIR="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert kept() == by_the_first
+    one, other = (jaxinfl.Ensemble.open(path) for path in (models, tmp_path / "run"))
+    assert (one.test_margin[:2] == other.test_margin).all()
 
 
 def test_figure_1_end_to_end_and_again(demo, monkeypatch, capsys):
@@ -101,11 +109,12 @@ def test_figure_1_end_to_end_and_again(demo, monkeypatch, capsys):
     assert share["low"] is None and "subsets are too few; an interval takes 20" in share["reason"]
     assert "the subset decides" in results["section"]["finding"]
 
-    status, printed = run_here(monkeypatch, capsys, EXPERIMENT, *options)
+    status, printed = run_again(monkeypatch, capsys, EXPERIMENT, *options)
     assert status == 0 and "compiled in" not in printed and "finished before" in printed
     assert json.loads((out / "results.json").read_text())["results"] == numbers
 
 
+@pytest.mark.slow
 def test_other_data_by_option(tmp_path, monkeypatch, capsys):
     data = make_data(num_train=60, num_test=20, channels=3)
     np.savez(
@@ -162,12 +171,26 @@ def test_another_recipe_in_the_same_directory_is_refused(demo, monkeypatch, caps
     assert status == 2 and "differs in recipe (epochs): 2 there, 3 now" in printed
 
 
-def test_interrupt_keeps_finished_models(tmp_path):
+SMALL_SHARDS = f"""
+import runpy
+from jaxinfl.training import ensemble
+ensemble.SHARD_SECONDS = 0.5
+runpy.run_module("{EXPERIMENT}", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_interrupt_keeps_finished_models(tmp_path, monkeypatch, capsys):
     """Ctrl-C in the middle: a message with the command to go on, finished shards kept, and the same command goes on."""
     out = tmp_path / "out"
-    command = ["-m", EXPERIMENT, "--preset", "tiny", "--num-models", "3000", "--num-repeated", "6", "--out", str(out)]
+    options = ["--preset", "tiny", "--num-models", "1000", "--num-repeated", "6", "--out", str(out)]
     process = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-c", SMALL_SHARDS, *options],
+        cwd=ROOT,
+        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     with process:
         try:
@@ -184,10 +207,10 @@ def test_interrupt_keeps_finished_models(tmp_path):
     assert (
         "Traceback" not in printed
         and "The same call goes on from there: " in printed
-        and "--num-models 3000" in printed
+        and "--num-models 1000" in printed
     )
 
     finished = jaxinfl.Ensemble.open(out / "models").num_models
-    assert 0 < finished < 3000
-    done = run(*command, JAX_DISABLE_MOST_OPTIMIZATIONS="")
-    assert done.returncode == 0 and f"({finished} are finished, {3000 - finished} to go)" in done.stdout
+    assert 0 < finished < 1000
+    status, printed = run_here(monkeypatch, capsys, EXPERIMENT, *options)
+    assert status == 0 and f"({finished} are finished, {1000 - finished} to go)" in printed

@@ -13,6 +13,7 @@ from jaxinfl.training.run import TooManyDiverged
 from tests.small_experiments import check_end_to_end
 
 
+@pytest.mark.slow
 def test_end_to_end(tmp_path, monkeypatch, capsys, digits):
     runs = {f"small_mlp-{kind}" for kind in ("trained", "finetuned", "retrained")}
     config = PRESETS["tiny"]

@@ -24,6 +24,7 @@ from tests.small_experiments import check_end_to_end
 FIGURES = {"figure2a", "figure4"}
 
 
+@pytest.mark.slow
 def test_end_to_end(tmp_path, monkeypatch, capsys):
     config = PRESETS["tiny"]
     results = check_end_to_end(

@@ -56,6 +56,7 @@ def test_every_cell_has_its_own_setting_and_the_same_seeds(digits):
     assert (rows[:4] == rows[0]).all() and (rows[4:] == rows[4]).all() and (rows[0] != rows[4]).any()
 
 
+@pytest.mark.slow
 def test_a_cell_is_the_model_that_its_setting_trains(digits):
     """Row 3 of the grid, trained alone by a recipe with its numbers written in."""
     config = dataclasses.replace(PRESETS["tiny"], recipe=Recipe(epochs=1))

@@ -32,6 +32,7 @@ def test_fewer_large_images_are_evaluated_at_once(examples, side, batch):
     assert evaluation_batch(Recipe(), data) == batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SIDES))
 @pytest.mark.usefixtures("compiled_quickly")
 def test_two_models_train_for_two_steps(name):

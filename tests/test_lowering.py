@@ -11,6 +11,7 @@ from jaxinfl.training.machine import GPU_WIDTH
 from jaxinfl.training.programs import Execution, Programs, build_programs
 from jaxinfl.training.step import DeviceData, Keys, Segment, Training
 
+LARGE = ("inception_v3", "resnet18", "resnet18_cifar", "small_inception")
 SHAPES = {"small_inception": (32, 32, 3), "resnet18": (32, 32, 3), "inception_v3": (299, 299, 3)}
 NUM_TRAIN, NUM_TEST, CLASSES = 96, 32, 10
 
@@ -29,7 +30,9 @@ def abstract_arguments(programs: Programs, shape: tuple[int, ...]) -> tuple[Devi
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", sorted(REGISTRY))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in sorted(REGISTRY)]
+)
 def test_training_and_evaluation_lower_for_cuda(name, dtype):
     check_that_it_lowers(name, Recipe(compute_dtype=dtype, crop_padding=1, flip=True), SHAPES.get(name, (8, 8, 1)))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.models_needed_report import find, main_finding, numbers
-from tests.small_experiments import run_here
+from tests.small_experiments import run_again, run_here
 
 EXPERIMENT = "experiments.models_needed"
 
@@ -30,7 +30,7 @@ def test_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     assert found["test_accuracy"]["mean"] == pytest.approx(found["p"]["mean"]) and found["p"]["mean"] > 0.5
     assert {round(4 * share) / 4 for share in found["p_of_test_examples"]} == set(found["p_of_test_examples"])
 
-    status, printed = run_here(monkeypatch, capsys, EXPERIMENT, *command)
+    status, printed = run_again(monkeypatch, capsys, EXPERIMENT, *command)
     assert status == 0 and "compiled in" not in printed and "finished before" in printed
     assert json.loads((out / "results.json").read_text())["results"] == found
 

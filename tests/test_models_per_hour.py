@@ -24,6 +24,7 @@ from jaxinfl.models import build_model
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_every_contender_runs(tmp_path):
     # One network with convolutions, for which there are whole calls too, and one without: together they meet every contender.
     networks = ("digits", "small_mlp")
@@ -86,7 +87,7 @@ def test_gemm_counts_its_own_flops():
     assert gemm.run().shape == (jax.device_count(), 50, 50)
 
 
-@pytest.mark.parametrize("name", ["cifar", "small_mlp"])
+@pytest.mark.parametrize("name", [pytest.param("digits", marks=pytest.mark.slow), "small_mlp"])
 @pytest.mark.parametrize("contender", ["ours", "plain", "vmap of a step", "vmap of training"])
 @pytest.mark.usefixtures("compiled_quickly")
 def test_contenders_in_jax_learn(name, contender):

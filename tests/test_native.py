@@ -15,6 +15,7 @@ from jaxinfl.models.layers import default_kernels
 from jaxinfl.models.layers.norm import normalize, relu_of_normalized_conv
 from jaxinfl.native import library
 from jaxinfl.training.machine import choose_execution
+from tests.compiled import compiled
 
 needs_compiler = pytest.mark.skipif(native.why_unavailable() is not None, reason=f"{native.why_unavailable()}")
 
@@ -38,12 +39,23 @@ def definition(images, kernel, strides, padding, grad=None):
     return result, images_grad, kernel_grad
 
 
+def with_gradients(function, *arguments, seed):
+    """The function's result, with random numbers of its shape, and its gradients times these."""
+    grad = normal(seed, *jax.eval_shape(function, *arguments).shape)
+
+    @compiled
+    def passes(grad, *arguments):
+        result, gradients = jax.vjp(function, *arguments)
+        return result, *gradients(grad)
+
+    return grad, passes(grad, *arguments)
+
+
 def check(image_shape, kernel_shape, strides, padding):
     images, kernel = normal(0, *image_shape), normal(1, *kernel_shape)
-    result, gradients = jax.vjp(lambda x, w: native.conv(x, w, strides, padding), images, kernel)
-    grad = normal(2, *result.shape)
+    grad, found = with_gradients(lambda x, w: native.conv(x, w, strides, padding), images, kernel, seed=2)
     expected = definition(images, kernel, strides, padding, grad)
-    for ours, exact in zip((result, *gradients(grad)), expected, strict=True):
+    for ours, exact in zip(found, expected, strict=True):
         # float32 sums of up to 10,000 products of normal numbers.
         np.testing.assert_allclose(ours, exact, rtol=1e-4, atol=1e-5 * (1 + np.abs(exact).max()))
 
@@ -99,13 +111,12 @@ def test_windows_of_one_row_or_column(window):
 def test_bias_and_relu_of_a_convolution_and_their_gradients(images, kernel, strides, relu):
     images, kernel, bias, padding = normal(0, *images), normal(1, *kernel), normal(2, kernel[-1]), ((1, 1), (0, 1))
     ours = lambda *arguments: native.conv_with_bias(*arguments, strides, padding, relu)
-    result, gradients = jax.vjp(ours, images, kernel, bias)
-    grad = normal(3, *result.shape)
+    grad, found = with_gradients(ours, images, kernel, bias, seed=3)
     exact = definition(images, kernel, strides, padding)[0] + np.asarray(bias, np.float64)
     passed = np.where(exact > 0, grad, 0) if relu else np.asarray(grad, np.float64)
     _, *expected = definition(images, kernel, strides, padding, passed)
     expected = (np.maximum(exact, 0) if relu else exact, *expected, passed.sum((0, 1, 2)))
-    for mine, theirs in zip((result, *gradients(grad)), expected, strict=True):
+    for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5 * (1 + np.abs(theirs).max()))
 
 
@@ -174,8 +185,8 @@ def test_gradient_of_batch_norm_is_that_of_its_definition(native_sums):
     def ours(x, scale, bias):
         return jnp.sum(weight * normalize(x, counted, scale, bias, 1e-5, native_sums)[0])
 
-    expected = jax.value_and_grad(definition, (0, 1, 2))(x, scale, bias)
-    result = jax.value_and_grad(ours, (0, 1, 2))(x, scale, bias)
+    expected = compiled(jax.value_and_grad(definition, (0, 1, 2)))(x, scale, bias)
+    result = compiled(jax.value_and_grad(ours, (0, 1, 2)))(x, scale, bias)
     for mine, theirs in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-5)
 
@@ -206,10 +217,11 @@ def test_relu_of_a_normalized_convolution_and_its_gradients(images, kernel, stri
         standard = (x - mean.reshape(shape)) / jnp.sqrt(variance + 1e-5).reshape(shape)
         return jax.nn.relu(standard * scale.reshape(shape) + bias.reshape(shape)), mean, variance
 
-    result, gradients = jax.vjp(ours, images, kernel, scale, bias)
-    expected, expected_gradients = jax.vjp(definition, images, kernel, scale, bias)
-    grad = (normal(5, *expected[0].shape), jnp.zeros(channels), jnp.zeros(channels))
-    for mine, theirs in zip((*result, *gradients(grad)), (*expected, *expected_gradients(grad)), strict=True):
+    def passes(function):
+        result, gradients = jax.vjp(function, images, kernel, scale, bias)
+        return *result, *gradients((normal(5, *result[0].shape), jnp.zeros(channels), jnp.zeros(channels)))
+
+    for mine, theirs in zip(compiled(lambda: passes(ours))(), compiled(lambda: passes(definition))(), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5 * np.abs(theirs).max())
 
 
@@ -235,6 +247,8 @@ def test_an_image_that_does_not_count_moves_no_other_through_a_normalized_convol
 @needs_compiler
 def test_find_or_compile_once_and_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    # Nobody runs these kernels.
+    monkeypatch.setattr(library, "OPTIMIZATION", dict.fromkeys(library.SOURCES, "-O0"))
     first = library._find_or_compile()
     assert first.is_relative_to(tmp_path)
     written = first.stat().st_mtime_ns

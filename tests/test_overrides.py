@@ -12,19 +12,12 @@ from jaxinfl import Ensemble, Recipe, RunDirectoryError, train_ensemble
 from jaxinfl.models import build_model
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
 from jaxinfl.training.per_model import OVERRIDABLE, with_overrides
-from tests.small_ensembles import stopped_after_one_shard
+from tests.small_ensembles import LINEAR, stopped_after_one_shard
 
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=0.05)
 MASKS = np.stack([np.random.default_rng(row).permutation(40) < 30 for row in range(4)])
 KEYS = jax.random.split(jax.random.key(0), 4)
 RATES, DECAYS = [0.3, 0.1, 0.01, 0.001], [0.0, 1e-3, 0.1, 0.0]
-
-
-def linear(rngs):
-    return nnx.Sequential(lambda x: x.reshape(len(x), -1), nnx.Linear(64, 3, rngs=rngs))
-
-
-LINEAR = build_model(linear, image_shape=(8, 8, 1), num_classes=3)
 
 
 def train(data, overrides, rows=slice(None), **options):
@@ -35,7 +28,7 @@ def train(data, overrides, rows=slice(None), **options):
 @pytest.mark.parametrize(
     ("recipe", "overrides", "width"),
     [
-        (RECIPE, {"learning_rate": RATES, "weight_decay": DECAYS}, 4),
+        pytest.param(RECIPE, {"learning_rate": RATES, "weight_decay": DECAYS}, 4, marks=pytest.mark.slow),
         (dataclasses.replace(RECIPE, momentum=0.0), {"momentum": [0.9, 0, 0, 0.1], "label_smoothing": DECAYS}, 1),
         (
             dataclasses.replace(RECIPE, optimizer="adamw", schedule="step", milestones=(1, 2), warmup_epochs=0.5),
@@ -102,6 +95,7 @@ def test_a_model_that_diverges_harms_no_neighbour(toy):
     np.testing.assert_array_equal(runs.test_margin[1], alone.test_margin[0])
 
 
+@pytest.mark.slow
 def test_low_precision_parameters_keep_their_type(toy):
     def half(rngs):
         return nnx.Sequential(lambda x: x.reshape(len(x), -1), nnx.Linear(64, 3, param_dtype=jnp.bfloat16, rngs=rngs))

@@ -110,7 +110,7 @@ def torch_network(name):
     return module.double()
 
 
-@pytest.fixture(scope="module", params=sorted(NETWORKS))
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in sorted(NETWORKS)])
 def network(request):
     """Name, our model, PyTorch's module, images and labels, and the carried variables."""
     shape, kind = NETWORKS[request.param]

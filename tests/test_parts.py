@@ -119,6 +119,7 @@ print(runs.num_models)
 """
 
 
+@pytest.mark.slow
 def test_processes_of_a_cluster_train_a_part_each_on_their_own_devices(toy, whole, tmp_path):
     """After `jax.distributed.initialize` every process sees the devices of all, and can use its own."""
     with socket.socket() as free:

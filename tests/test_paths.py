@@ -114,6 +114,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_spawned_processes_and_the_main_one_share_a_run_of_its_model(tmp_path):
     """The module of the main script has another name in each, which is no part of what the model is."""
     script = tmp_path / "own_model.py"
@@ -133,6 +134,7 @@ train(subsets(), keys_of(6), make_data(), run_dir=sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_python_without_assertions_works_or_is_told(tmp_path):
     command = [sys.executable, "-O", "-c", WITHOUT_ASSERTIONS, str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -9,20 +9,13 @@ import pytest
 
 import jaxinfl
 from jaxinfl import Recipe, predict, train_ensemble
-from jaxinfl.models import SmallCNN, build_model
 from jaxinfl.training.views import mean_logits, view_padding, view_windows
+from tests.compiled import compiled
 from tests.conftest import make_data
+from tests.small_ensembles import RECIPE, TINY_CNN
 
 MASKS = np.stack([np.random.default_rng(row).permutation(40) < 20 + row for row in range(5)])
 KEYS = jax.random.split(jax.random.key(3), 5)
-RECIPE = Recipe(epochs=2, batch_size=16)
-
-
-def tiny_cnn(rngs):
-    return SmallCNN((8, 8, 1), 3, widths=(4, 4), strides=(1, 2), rngs=rngs)
-
-
-TINY_CNN = build_model(tiny_cnn, image_shape=(8, 8, 1), num_classes=3)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +36,7 @@ def test_one_view_gives_what_the_run_recorded(toy, runs, name):
 def test_digits_at_full_size(digits):
     """More models than fit one call, images in more than one batch, the registered network."""
     masks = jaxinfl.draw_subsets(6, digits.num_train, 0.5, seed=1)
-    recipe = Recipe(epochs=1)
+    recipe = Recipe(epochs=2)  # as in the tiny presets of the experiments
     keys = jax.random.split(jax.random.key(0), 6)
     made = train_ensemble(masks, keys, data=digits, model="small_mlp", recipe=recipe, keep_weights=True, progress=False)
     again = predict(made.weights(), masks, data=digits, model="small_mlp", recipe=recipe)
@@ -116,7 +109,7 @@ def test_windows_stay_in_the_padded_image():
 def test_views_of_kept_weights_are_means_of_logits(toy, runs):
     """Each model's margin from the mean of its logits over hand-made views, evaluated as data sets of their own."""
     found = predict(runs.weights(), MASKS, data=toy, model=TINY_CNN, recipe=RECIPE, views="ten")
-    weights = runs.weights()
+    weights, apply = runs.weights(), compiled(lambda own, batch: TINY_CNN.apply(own, batch, train=False)[0])
     for row in range(len(MASKS)):
         pixels = toy.train_images[MASKS[row]] / 255.0
         mean, deviation = pixels.mean(), pixels.std()
@@ -124,7 +117,7 @@ def test_views_of_kept_weights_are_means_of_logits(toy, runs):
         for image in toy.test_images:
             batch = (np.stack(numpy_views(image, "ten")) / 255.0 - mean) / deviation
             own = jax.tree.map(lambda w, row=row: jnp.asarray(w[row]), weights)
-            logits.append(np.asarray(TINY_CNN.apply(own, jnp.asarray(batch, jnp.float32), train=False)[0]).mean(axis=0))
+            logits.append(np.asarray(apply(own, jnp.asarray(batch, jnp.float32))).mean(axis=0))
         values = np.asarray(logits, np.float64)
         np.testing.assert_array_equal(found.test_prediction[row], values.argmax(axis=1))
         true = np.eye(3, dtype=bool)[toy.test_labels]

@@ -47,7 +47,7 @@ def test_a_finished_run_is_read_and_not_trained(toy, tmp_path, monkeypatch):
     assert not costs
 
 
-def test_width_and_kernels_of_a_run_stay(toy, tmp_path):
+def test_width_and_kernels_of_a_run_stay(toy, tmp_path, compiled_quickly):
     with stopped_after_one_shard():
         train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", shard_size=2, width=4)
     for change in ({"width": 1}, {"kernels": "xla"}):

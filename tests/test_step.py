@@ -12,7 +12,9 @@ from jaxinfl.models import Variables, WithAuxiliary, build_model
 from jaxinfl.training import step
 from jaxinfl.training.loop import make_segment
 from tests import reference
+from tests.compiled import compiled
 
+MARGIN = compiled(step.margin)
 KEYS = step.Keys(*jax.random.split(jax.random.key(0), 3))
 
 
@@ -66,7 +68,7 @@ def test_order_is_random_and_shared_with_the_model_that_lacks_an_example():
 
 def test_every_order_is_equally_likely():
     keys = jax.random.split(jax.random.key(0), 6000)
-    orders = jax.vmap(lambda key: step._epoch_order(key, jnp.ones(3, bool), 3))(keys)
+    orders = compiled(jax.vmap(lambda key: step._epoch_order(key, jnp.ones(3, bool), 3)))(keys)
     counts = np.unique(np.asarray(orders), axis=0, return_counts=True)[1]
     assert len(counts) == 6
     assert np.abs(counts / 6000 - 1 / 6).max() < 5 * np.sqrt(5 / 36 / 6000)
@@ -78,13 +80,13 @@ def test_margin_equals_its_definition(classes, scale, seed):
     rng = np.random.default_rng(seed)
     logits = (rng.standard_normal((5, classes)) * scale).astype(np.float32)
     labels = rng.integers(0, classes, 5)
-    got = step.margin(jnp.asarray(logits), jnp.asarray(labels))
+    got = MARGIN(jnp.asarray(logits), jnp.asarray(labels))
     expected = reference.margin(logits, labels)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4 * max(1, scale / 10))
 
 
 def test_margin_of_certainty_is_finite():
-    got = step.margin(jnp.array([[200.0, -200.0, 0.0]] * 2), jnp.array([0, 1]))
+    got = MARGIN(jnp.array([[200.0, -200.0, 0.0]] * 2), jnp.array([0, 1]))
     np.testing.assert_allclose(got, [200, -400], rtol=1e-6)
 
 

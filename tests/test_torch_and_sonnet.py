@@ -86,7 +86,12 @@ SMALL = {("layers", 8, "conv"): 0.8796 / math.sqrt(144 * 9), ("head",): 0.8796 /
 
 
 @pytest.mark.parametrize(
-    ("kind", "side", "layers"), [(ResNet18, 32, RESNET), (InceptionV3, 299, INCEPTION), (SmallInception, 32, SMALL)]
+    ("kind", "side", "layers"),
+    [
+        (ResNet18, 32, RESNET),
+        pytest.param(InceptionV3, 299, INCEPTION, marks=pytest.mark.slow),
+        (SmallInception, 32, SMALL),
+    ],
 )
 def test_initial_weights(kind, side, layers):
     def kernels(key):

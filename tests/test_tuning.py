@@ -13,6 +13,7 @@ from jaxinfl.training import Job, cost, loop, tuning
 from jaxinfl.training.machine import OutOfMemory, choose_execution
 from jaxinfl.training.programs import Execution
 from jaxinfl.training.tuning import Freedom, Search, SearchRecord
+from tests.small_ensembles import LINEAR
 
 OWN = Execution("gpu", num_devices=2, lanes=1, width=32, kernels="gemm")
 ALL = Freedom(width=True, kernels=True, devices=True, most=10_000)
@@ -98,7 +99,7 @@ def test_what_was_found_is_kept(toy, cache):
 
 def train(toy, models=4, **options):
     keys = jax.random.split(jax.random.key(0), models)
-    options = {"model": "mlp", "recipe": RECIPE, "progress": False} | options
+    options = {"model": LINEAR, "recipe": RECIPE, "progress": False} | options
     return train_ensemble(np.ones((models, 40), bool), keys, data=toy, **options)
 
 
@@ -169,7 +170,7 @@ def test_out_of_memory_in_the_middle_of_a_run(toy, monkeypatch, caplog):
 
 def test_not_even_one_model_fits(toy, monkeypatch):
     monkeypatch.setattr(cost, "time_programs", NoMemory(0, None))
-    with pytest.raises(OutOfMemory, match=r"not even one mlp at a time fits.*Use a smaller batch_size"):
+    with pytest.raises(OutOfMemory, match=r"not even one .*linear at a time fits.*Use a smaller batch_size"):
         train(toy, width=1)
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from experiments import uncertainty_simulations as simulations
-from tests.small_experiments import run_here
+from tests.small_experiments import run_again, run_here
 
 EXPERIMENT = "experiments.uncertainty"
 
 
+@pytest.mark.slow
 def test_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     out = tmp_path / "results"
     command = (EXPERIMENT, "--preset", "tiny", "--out", str(out))
@@ -30,7 +31,7 @@ def test_end_to_end_and_again(tmp_path, monkeypatch, capsys):
                 assert row["n"] == (0 if none else 13) and (none or 0.8 < row["mean"] <= 1)
     assert len(found["false_discoveries"]) == 18 and len(found["other_coverage"]) == 10 and len(found["power"]) == 5
     assert all(row["n"] == 500 and 0.7 < row["mean"] < 0.9 for row in found["power"].values())
-    status, printed = run_here(monkeypatch, capsys, *command)
+    status, printed = run_again(monkeypatch, capsys, *command)
     assert status == 0 and "finished before" in printed
     assert json.loads((out / "results.json").read_text())["results"] == found
 
@@ -60,7 +61,10 @@ def test_coverage_does_not_depend_on_the_blocks(monkeypatch):
     np.testing.assert_allclose(whole, parts, atol=0.06)
 
 
-@pytest.mark.parametrize("kind", simulations.KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] if "2000 models" in kind else []) for kind in simulations.KINDS],
+)
 def test_tests_have_the_influences_they_say(kind):
     """Over many ensembles, pairs said to have an influence have it, and the others have next to none."""
     rows = []

@@ -37,6 +37,7 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+@pytest.mark.slow
 def test_every_damaged_file_is_found_and_repaired(run, data, tmp_path, capsys):
     """Each file of a run in turn is found; one of each array is repaired, and the arrays are those of before."""
     before = Ensemble.open(run)
