@@ -36,7 +36,7 @@ def device_data(data):
 
 @partial(compiled, static_argnums=(0, 1))
 def untrained(model, recipe, data):
-    return step.start(model, recipe, data, jnp.ones(len(data.pixel_mean), bool), KEYS)
+    return step.start(step.Training(model, recipe), data, jnp.ones(len(data.pixel_mean), bool), KEYS)
 
 
 @partial(compiled, static_argnums=(0, 1))
