@@ -23,6 +23,7 @@ from tests.small_experiments import check_end_to_end
 TINY = PRESETS["tiny"]
 
 
+@pytest.mark.slow
 def test_end_to_end(tmp_path, monkeypatch, capsys):
     # One estimator of a kind: each shape is compiled for.
     names = {PUBLISHED, "0-1 ridge datamodel", "margin difference"}

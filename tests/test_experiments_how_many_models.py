@@ -23,6 +23,7 @@ def hasty(monkeypatch):
     monkeypatch.setattr("jaxinfl.statistics.pilot_counts._CYCLES", 4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 def test_end_to_end(tmp_path, monkeypatch, capsys):
     results = check_end_to_end(
