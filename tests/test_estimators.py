@@ -193,11 +193,11 @@ MASKS = np.array([[True, False], [False, True], [True, True]])
 @pytest.mark.parametrize(
     ("masks", "score", "error", "message"),
     [
-        (MASKS.astype(int), MASKS, TypeError, r"masks has dtype int64, but takes bool .*masks.astype\(bool\)"),
-        (MASKS[0], MASKS, ValueError, r"masks has shape \(2,\), but takes 2 dimensions, \[models, train\]"),
+        (MASKS.astype(int), MASKS, TypeError, r"masks has dtype int64; it takes bool .*masks.astype\(bool\)"),
+        (MASKS[0], MASKS, ValueError, r"masks has shape \(2,\); it takes 2 dimensions, \[models, train\]"),
         (MASKS[:0], MASKS, ValueError, r"masks has shape \(0, 2\): it is empty"),
-        (MASKS, MASKS.astype(int), TypeError, r"score has dtype int64, but takes bool .*score.astype\(bool\)"),
-        (MASKS, MASKS[:, 0], ValueError, r"score has shape \(3,\), but takes 2 dimensions, \[models, test\]"),
+        (MASKS, MASKS.astype(int), TypeError, r"score has dtype int64; it takes bool .*score.astype\(bool\)"),
+        (MASKS, MASKS[:, 0], ValueError, r"score has shape \(3,\); it takes 2 dimensions, \[models, test\]"),
         (MASKS, MASKS[:, :0], ValueError, r"score has shape \(3, 0\): it is empty"),
         (MASKS, MASKS[:2], ValueError, r"score has 2 rows, but masks has 3: both need one row a model"),
         (MASKS, np.array([[0.1], [np.nan], [np.inf]]), ValueError, r"NaN or inf \(as float32\) for 2 of 3 models .*: \[1, 2\]\)\. Drop"),

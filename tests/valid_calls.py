@@ -324,7 +324,7 @@ CALLS = [
       for function in (jaxinfl.variance_components, statistics.subset_share_intervals, statistics.subset_share_of_all)),
     Call(statistics.pair_uncertainty,
          _given | {"train_index": pairs[0], "test_index": pairs[1], "confidence": 0.9, "interval": "welch"},
-         _score | {"train_index": INDICES, "test_index": INDICES, "confidence": share(), "interval": CHOICE}),
+         _score | {"train_index": INDICES, "test_index": INDICES.but("no rows"), "confidence": share(), "interval": CHOICE}),
     Call(statistics.memorization_uncertainty, {"masks": masks, "train_score": train_correct, "confidence": 0.9},
          {"masks": MASKS, "train_score": MASKS.but("floats"), "confidence": share()}),
     Call(statistics.newcombe_interval, _sides, _side_kinds),
