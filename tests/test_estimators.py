@@ -172,13 +172,13 @@ def test_tile_kernels_lower(platform):
     assert "precision = [HIGHEST, HIGHEST]" in exported.mlir_module()
     (train,), num_in = counts.pack_models(masks, "gemm")
     (test,), num_right = counts.pack_models(score < 0.5, "gemm")
-    scalars = np.int32(41), np.int32(0)
+    totals = tiles.Totals(num_in, num_right, np.int32(41))
     for kernel in (
         partial(tiles._influence_of_counts, rows=2, width="float32"),
         partial(tiles._numerators_of_counts, rows=2, dtype="int32"),
     ):
         exporter = jax.export.export(jax.jit(kernel), platforms=[platform])
-        counts.call_with_64_bits(exporter, None, train, num_in, test, num_right, *scalars)
+        counts.call_with_64_bits(exporter, None, train, test, totals, np.int32(0))
 
 
 def test_default_tiles_share_the_rows_evenly():
