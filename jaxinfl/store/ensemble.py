@@ -239,6 +239,7 @@ class Ensemble:
         """Final weights and batch-norm statistics of models trained with `keep_weights=True`.
 
         Args:
+          models: rows of this ensemble, or a bool mask of them; None takes all.
 
         Returns:
           Arrays [models, ...] in the structure that the model's own variables have; `train_ensemble(initial=...)` takes
