@@ -186,7 +186,7 @@ def _torch(config: Config, network: Network, data: Dataset, workers: list[Worker
     found: dict[str, Callable[[], float]] = {}
     formats: tuple[Kind, ...] = ("contiguous_format", "channels_last") if network.strides else ("contiguous_format",)
     for pool in workers:
-        pool.load(network, normalized_images(data), data.train_labels)
+        pool.load(network, normalized_images(data), data.train_targets)
         for layout in formats:
             suffix = f", {layout.split('_format')[0]}" if network.strides else ""
             found[f"{PYTORCH}, {pool.setting}{suffix}"] = partial(pool.steps_per_second, layout, config.seconds)

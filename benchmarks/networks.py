@@ -90,10 +90,10 @@ class Network:
         labels = np.arange(self.synthetic + CLASSES) % CLASSES
         images = (classes[labels] + rng.integers(0, 128, (len(labels), *self.image_shape))).astype(np.uint8)
         return Dataset(
-            train_images=images[: self.synthetic],
-            train_labels=labels[: self.synthetic],
-            test_images=images[self.synthetic :],
-            test_labels=labels[self.synthetic :],
+            train_inputs=images[: self.synthetic],
+            train_targets=labels[: self.synthetic],
+            test_inputs=images[self.synthetic :],
+            test_targets=labels[self.synthetic :],
             name=f"synthetic_{self.name}",
         )
 
@@ -113,7 +113,7 @@ class Network:
 
 def normalized_images(data: Dataset) -> np.ndarray:
     """The training images for those contenders that keep floats in memory, float32 [train, h, w, c]."""
-    pixels = data.train_images.astype(np.float32) / 255
+    pixels = data.train_inputs.astype(np.float32) / 255
     deviation = np.maximum(pixels.std((0, 1, 2)), 1 / 255)
     return (pixels - pixels.mean((0, 1, 2))) / deviation
 

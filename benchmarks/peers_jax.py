@@ -86,7 +86,7 @@ class StockTrainer:
             init, train = jax.vmap(init), jax.vmap(train, in_axes=(0, *[None] * (2 if looped is None else 3)))
             keys = jax.random.split(keys, models)
         # The keys are placed too: else the first step's models are, to JAX, elsewhere than the second's: compiled twice.
-        rest = (normalized_images(data), data.train_labels, *([] if looped is None else [np.int32(looped)]))
+        rest = (normalized_images(data), data.train_targets, *([] if looped is None else [np.int32(looped)]))
         self._keys, self._rest = jax.device_put((keys, rest), jax.devices()[0])
         self._jitted_init, self._jitted_train = jax.jit(init), jax.jit(train, donate_argnums=0)
 

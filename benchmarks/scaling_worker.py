@@ -57,12 +57,12 @@ def random_images(train: int) -> Dataset:
     def split(size: int) -> tuple[np.ndarray, np.ndarray]:
         return rng.integers(0, 256, (size, 8, 8, 1), np.uint8), np.arange(size) % 10
 
-    (train_images, train_labels), (test_images, test_labels) = split(train), split(NUM_TEST)
+    (train_inputs, train_targets), (test_inputs, test_targets) = split(train), split(NUM_TEST)
     return Dataset(
-        train_images=train_images,
-        train_labels=train_labels,
-        test_images=test_images,
-        test_labels=test_labels,
+        train_inputs=train_inputs,
+        train_targets=train_targets,
+        test_inputs=test_inputs,
+        test_targets=test_targets,
         name="random images",
     )
 

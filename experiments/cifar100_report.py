@@ -113,10 +113,10 @@ def _gallery(findings: Findings, data: Dataset) -> Any:
     pairs, names = findings.pairs, data.class_names
     errors = findings.uncertainty.standard_error
     return plots.pairs_gallery(
-        data.train_images[pairs.train_index],
-        data.test_images[pairs.test_index],
-        [f"train {i}: {names[data.train_labels[i]]}" for i in pairs.train_index],
-        [f"test {j}: {names[data.test_labels[j]]}" for j in pairs.test_index],
+        data.train_inputs[pairs.train_index],
+        data.test_inputs[pairs.test_index],
+        [f"train {i}: {names[data.train_targets[i]]}" for i in pairs.train_index],
+        [f"test {j}: {names[data.test_targets[j]]}" for j in pairs.test_index],
         [
             f"influence {value:.2f} ± {error:.2f}, memorization {memorized:.2f}"
             for value, error, memorized in zip(pairs.influence, errors, pairs.memorization, strict=True)

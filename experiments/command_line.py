@@ -160,10 +160,10 @@ def _part(data: Dataset, train_examples: int | None, test_examples: int | None) 
     if all(mask.all() for mask in kept.values()):
         return data
     return Dataset(
-        train_images=data.train_images[kept["train"]],
-        train_labels=data.train_labels[kept["train"]],
-        test_images=data.test_images[kept["test"]],
-        test_labels=data.test_labels[kept["test"]],
+        train_inputs=data.train_inputs[kept["train"]],
+        train_targets=data.train_targets[kept["train"]],
+        test_inputs=data.test_inputs[kept["test"]],
+        test_targets=data.test_targets[kept["test"]],
         class_names=data.class_names,
         name=data.name,
     )

@@ -99,11 +99,11 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
 
 
 def _name(example: Example, data: Dataset) -> str:
-    return f"train {example.index}: {data.class_names[data.train_labels[example.index]]}"
+    return f"train {example.index}: {data.class_names[data.train_targets[example.index]]}"
 
 
 def _label(entry: int, data: Dataset) -> str:
-    return "itself" if entry == 0 else f"test {entry - 1}: {data.class_names[data.test_labels[entry - 1]]}"
+    return "itself" if entry == 0 else f"test {entry - 1}: {data.class_names[data.test_targets[entry - 1]]}"
 
 
 def _estimates(example: Example, shown: int, data: Dataset) -> plots.Estimates:

@@ -155,12 +155,12 @@ def compare(config: Config, name: str, runs: Ensemble, data: Dataset) -> Network
         right=runs.test_correct[both].mean(axis=0),
         control=float((control[:1] == control).mean()),
         augmented=None if augmented is None else _summarize(augmented, data),
-        augmented_right=None if augmented is None else (augmented == data.test_labels[None]).mean(axis=0),
+        augmented_right=None if augmented is None else (augmented == data.test_targets[None]).mean(axis=0),
     )
 
 
 def _summarize(predictions: Int[np.ndarray, "models test"], data: Dataset) -> Stable:
-    correct: Bool[np.ndarray, "models test"] = predictions == data.test_labels[None]
+    correct: Bool[np.ndarray, "models test"] = predictions == data.test_targets[None]
     return Stable(agreement_of_pairs(predictions), correct.mean(axis=1))
 
 

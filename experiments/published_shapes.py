@@ -40,10 +40,10 @@ def stand_in(name: str, shapes: Shapes, image_size: int | None = None) -> Datase
     side = image_size or shapes.side or _SIDE_OF_VARYING
     black = np.zeros((), np.uint8)
     return Dataset(
-        train_images=np.broadcast_to(black, (shapes.num_train, side, side, 3)),
-        train_labels=np.arange(shapes.num_train) % shapes.num_classes,
-        test_images=np.broadcast_to(black, (shapes.num_test, side, side, 3)),
-        test_labels=np.arange(shapes.num_test) % shapes.num_classes,
+        train_inputs=np.broadcast_to(black, (shapes.num_train, side, side, 3)),
+        train_targets=np.arange(shapes.num_train) % shapes.num_classes,
+        test_inputs=np.broadcast_to(black, (shapes.num_test, side, side, 3)),
+        test_targets=np.arange(shapes.num_test) % shapes.num_classes,
         class_names=[str(label) for label in range(shapes.num_classes)],
         name=name,
     )

@@ -113,13 +113,13 @@ def make_data(
             image[label * side // 3 : (label + 1) * side // 3] += 100
         return images.astype(np.uint8), labels
 
-    train_images, train_labels = split(num_train)
-    test_images, test_labels = split(num_test)
+    train_inputs, train_targets = split(num_train)
+    test_inputs, test_targets = split(num_test)
     return jaxinfl.Dataset(
-        train_images=train_images,
-        train_labels=train_labels,
-        test_images=test_images,
-        test_labels=test_labels,
+        train_inputs=train_inputs,
+        train_targets=train_targets,
+        test_inputs=test_inputs,
+        test_targets=test_targets,
         name="toy",
     )
 

@@ -15,10 +15,10 @@ def random_images(n, height=4, width=5, channels=3, seed=0):
 def arrays(**changes):
     """Valid arguments of `Dataset`: 6 training and 4 test examples of 3 classes."""
     valid = {
-        "train_images": random_images(6),
-        "train_labels": np.array([0, 1, 2, 2, 1, 0]),
-        "test_images": random_images(4, seed=1),
-        "test_labels": np.array([2, 1, 0, 1]),
+        "train_inputs": random_images(6),
+        "train_targets": np.array([0, 1, 2, 2, 1, 0]),
+        "test_inputs": random_images(4, seed=1),
+        "test_targets": np.array([2, 1, 0, 1]),
     }
     return valid | changes
 

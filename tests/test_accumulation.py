@@ -28,8 +28,8 @@ PLAIN = build_model(
 
 
 def device_data(data):
-    images = np.concatenate([data.train_images, data.test_images])
-    labels = np.concatenate([data.train_labels, data.test_labels])
+    images = np.concatenate([data.train_inputs, data.test_inputs])
+    labels = np.concatenate([data.train_targets, data.test_targets])
     statistics = jnp.zeros((2, data.num_train, images.shape[-1]))
     return step.DeviceData(jnp.asarray(images), jnp.asarray(labels), *statistics)
 
@@ -67,7 +67,7 @@ def test_batch_norm_averages_over_each_part(toy):
     recipe = Recipe(batch_size=12, microbatch=4, normalization="none", momentum=0.0, weight_decay=0.0)
     before = untrained(NORMED, recipe, device_data(toy))
     after, index = one_step(NORMED, recipe, device_data(toy), before, 10)
-    index, images, labels = np.asarray(index), toy.train_images.astype(np.float32) / np.float32(255), toy.train_labels
+    index, images, labels = np.asarray(index), toy.train_inputs.astype(np.float32) / np.float32(255), toy.train_targets
 
     @partial(compiled, static_argnums=2)
     @partial(jax.grad, has_aux=True)
@@ -145,7 +145,7 @@ def test_the_models_input_is_the_crop(larger):
     weights = runs.weights([0])
     assert 64 in {leaf.shape[1] for leaf in jax.tree.leaves(weights.params)}
     model = build_model("small_mlp", image_shape=(8, 8, 1), num_classes=3)
-    center = jnp.asarray(larger.test_images[:, 2:10, 2:10], jnp.float32) / 255
+    center = jnp.asarray(larger.test_inputs[:, 2:10, 2:10], jnp.float32) / 255
     logits, _ = model.apply(jax.tree.map(lambda w: jnp.asarray(w[0]), weights), center, train=False)
     np.testing.assert_array_equal(jnp.argmax(logits, axis=-1), runs.test_prediction[0])
 
@@ -154,9 +154,9 @@ def test_excluded_examples_have_no_effect(larger, cropped):
     """Rule 1 in parts and crops, to the bit; with numbers for the whole data set too, as long as they stay."""
     masks = MASKS[:2]
     excluded = ~masks.any(axis=0)
-    images, labels = larger.train_images.copy(), larger.train_labels.copy()
+    images, labels = larger.train_inputs.copy(), larger.train_targets.copy()
     images[excluded], labels[excluded] = 255 - images[excluded] // 2, (labels[excluded] + 1) % 3
-    changed = dataclasses.replace(larger, train_images=images, train_labels=labels)
+    changed = dataclasses.replace(larger, train_inputs=images, train_targets=labels)
     np.testing.assert_array_equal(train(changed, masks, MODEL_KEYS[:2]).test_margin, cropped.test_margin[:2])
     fixed = dataclasses.replace(CROPPED, normalization=jaxinfl.channel_statistics(larger))
     one, other = (train(data, masks, MODEL_KEYS[:2], recipe=fixed) for data in (larger, changed))

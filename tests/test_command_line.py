@@ -11,13 +11,13 @@ from experiments.command_line import Mistake, Options, load
 def test_a_part_of_the_data_has_every_class_in_its_share(digits):
     part, _ = load(Options(train_examples=100, test_examples=30), "x", "digits")
     assert (part.num_train, part.num_test, part.num_classes) == (100, 30, 10)
-    shares = np.bincount(digits.train_labels) * 100 / digits.num_train
-    assert (np.abs(np.bincount(part.train_labels) - shares) < 1).all()
+    shares = np.bincount(digits.train_targets) * 100 / digits.num_train
+    assert (np.abs(np.bincount(part.train_targets) - shares) < 1).all()
     again, _ = load(Options(train_examples=100, test_examples=30), "x", "digits")
     assert again.fingerprint == part.fingerprint != digits.fingerprint
     # Real images with their own labels.
-    first = int(np.flatnonzero((digits.train_images == part.train_images[0]).all((1, 2, 3)))[0])
-    assert digits.train_labels[first] == part.train_labels[0]
+    first = int(np.flatnonzero((digits.train_inputs == part.train_inputs[0]).all((1, 2, 3)))[0])
+    assert digits.train_targets[first] == part.train_targets[0]
 
 
 def test_all_of_the_data_is_the_data(digits):

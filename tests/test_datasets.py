@@ -18,14 +18,14 @@ from tests.example_images import CHECKED_BEFORE, arrays, random_images
 def test_dataset_keeps_order_values_and_names():
     given = arrays()
     dataset = Dataset(**given, class_names=["cat", "dog", "eel"], name="pets")
-    np.testing.assert_array_equal(dataset.train_images, given["train_images"])
-    np.testing.assert_array_equal(dataset.train_labels, given["train_labels"])
-    np.testing.assert_array_equal(dataset.test_images, given["test_images"])
-    np.testing.assert_array_equal(dataset.test_labels, given["test_labels"])
+    np.testing.assert_array_equal(dataset.train_inputs, given["train_inputs"])
+    np.testing.assert_array_equal(dataset.train_targets, given["train_targets"])
+    np.testing.assert_array_equal(dataset.test_inputs, given["test_inputs"])
+    np.testing.assert_array_equal(dataset.test_targets, given["test_targets"])
     assert dataset.class_names == ("cat", "dog", "eel")
     assert (dataset.num_train, dataset.num_test, dataset.num_classes) == (6, 4, 3)
     assert dataset.image_shape == (4, 5, 3)
-    assert dataset.train_labels.dtype == dataset.test_labels.dtype == np.int32
+    assert dataset.train_targets.dtype == dataset.test_targets.dtype == np.int32
     assert repr(dataset) == "Dataset(name='pets', num_train=6, num_test=4, num_classes=3, image_shape=(4, 5, 3))"
 
 
@@ -35,70 +35,70 @@ def test_class_names_and_name_have_defaults():
 
 
 def test_arrays_are_read_only_views_and_the_callers_stay_writable():
-    given = arrays(train_labels=np.array([0, 1, 2, 2, 1, 0], np.int32))
+    given = arrays(train_targets=np.array([0, 1, 2, 2, 1, 0], np.int32))
     dataset = Dataset(**given)
     for field, array in given.items():
         assert array.flags.writeable
         with pytest.raises(ValueError, match="read-only"):
             getattr(dataset, field)[0] = 1
-    assert np.shares_memory(dataset.train_images, given["train_images"])
-    assert np.shares_memory(dataset.train_labels, given["train_labels"])
+    assert np.shares_memory(dataset.train_inputs, given["train_inputs"])
+    assert np.shares_memory(dataset.train_targets, given["train_targets"])
     with pytest.raises(dataclasses.FrozenInstanceError):
         dataset.name = "other"
 
 
 def test_images_without_channels_and_labels_in_columns_are_taken():
     given = arrays()
-    gray = {field: given[field][..., 0] for field in ("train_images", "test_images")}
-    columns = {field: given[field][:, None].astype(np.uint8) for field in ("train_labels", "test_labels")}
+    gray = {field: given[field][..., 0] for field in ("train_inputs", "test_inputs")}
+    columns = {field: given[field][:, None].astype(np.uint8) for field in ("train_targets", "test_targets")}
     dataset = Dataset(**gray, **columns)
-    assert dataset.train_images.shape == (6, 4, 5, 1)
-    np.testing.assert_array_equal(dataset.train_images[..., 0], gray["train_images"])
-    np.testing.assert_array_equal(dataset.train_labels, given["train_labels"])
+    assert dataset.train_inputs.shape == (6, 4, 5, 1)
+    np.testing.assert_array_equal(dataset.train_inputs[..., 0], gray["train_inputs"])
+    np.testing.assert_array_equal(dataset.train_targets, given["train_targets"])
 
 
 def test_a_class_may_be_missing_in_the_test_set():
-    assert Dataset(**arrays(test_labels=np.zeros(4, int))).num_classes == 3
+    assert Dataset(**arrays(test_targets=np.zeros(4, int))).num_classes == 3
 
 
 REFUSED = {
-    "images have 2 dimensions": ({"train_images": np.zeros((6, 4), np.uint8)}, ValueError, "train_images has 2 dim"),
-    "images have 5 dimensions": ({"test_images": np.zeros((4, 1, 1, 1, 1), np.uint8)}, ValueError, "test_images has 5"),
+    "images have 2 dimensions": ({"train_inputs": np.zeros((6, 4), np.uint8)}, ValueError, "train_inputs has 2 dim"),
+    "images have 5 dimensions": ({"test_inputs": np.zeros((4, 1, 1, 1, 1), np.uint8)}, ValueError, "test_inputs has 5"),
     "float images": (
-        {"train_images": np.zeros((6, 4, 5, 3))},
+        {"train_inputs": np.zeros((6, 4, 5, 3))},
         TypeError,
-        r"train_images has dtype float64.*np\.rint",
+        r"train_inputs has dtype float64.*np\.rint",
     ),
-    "int images": ({"test_images": np.zeros((4, 4, 5, 3), int)}, TypeError, "test_images has dtype int64.*uint8"),
-    "NaN images": ({"train_images": np.full((6, 4, 5, 3), np.nan)}, ValueError, "train_images contains NaN"),
-    "ragged images": ({"train_images": [[[0]], [[0, 1]]]}, ValueError, "train_images is not one rectangular array"),
-    "float labels": ({"train_labels": np.zeros(6)}, TypeError, "train_labels has dtype float64.*integer"),
-    "bool labels": ({"train_labels": np.zeros(6, bool)}, TypeError, "train_labels has dtype bool"),
-    "NaN labels": ({"test_labels": np.full(4, np.nan)}, ValueError, "test_labels contains NaN"),
-    "one-hot labels": ({"train_labels": np.eye(6, dtype=int)}, ValueError, r"train_labels has shape \(6, 6\).*argmax"),
-    "shapes differ": ({"test_images": random_images(4, 4, 4)}, ValueError, r"\(4, 5, 3\).*test_images \(4, 4, 3\)"),
-    "lengths differ": ({"train_labels": np.array([0, 1, 2])}, ValueError, "train_images holds 6 .*train_labels 3"),
-    "test lengths differ": ({"test_labels": np.array([0, 1, 2])}, ValueError, "test_images holds 4 .*test_labels 3"),
-    "no images": ({"train_images": random_images(0)}, ValueError, "train_images is empty"),
-    "no pixels": ({"train_images": random_images(6, 0)}, ValueError, "train_images is empty"),
-    "no labels": ({"test_labels": np.array([], int)}, ValueError, "test_labels is empty"),
-    "negative label": ({"test_labels": np.array([0, 1, -1, 2])}, ValueError, "test_labels contains .* -1 at example 2"),
-    "label beyond names": ({"class_names": ("a", "b")}, ValueError, r"train_labels contains 2.*2 class_names.*0\.\.1"),
+    "int images": ({"test_inputs": np.zeros((4, 4, 5, 3), int)}, TypeError, "test_inputs has dtype int64.*uint8"),
+    "NaN images": ({"train_inputs": np.full((6, 4, 5, 3), np.nan)}, ValueError, "train_inputs contains NaN"),
+    "ragged images": ({"train_inputs": [[[0]], [[0, 1]]]}, ValueError, "train_inputs is not one rectangular array"),
+    "float labels": ({"train_targets": np.zeros(6)}, TypeError, "train_targets has dtype float64.*integer"),
+    "bool labels": ({"train_targets": np.zeros(6, bool)}, TypeError, "train_targets has dtype bool"),
+    "NaN labels": ({"test_targets": np.full(4, np.nan)}, ValueError, "test_targets contains NaN"),
+    "one-hot labels": ({"train_targets": np.eye(6, dtype=int)}, ValueError, r"train_targets has shape \(6, 6\).*argmax"),
+    "shapes differ": ({"test_inputs": random_images(4, 4, 4)}, ValueError, r"\(4, 5, 3\).*test_inputs \(4, 4, 3\)"),
+    "lengths differ": ({"train_targets": np.array([0, 1, 2])}, ValueError, "train_inputs holds 6 .*train_targets 3"),
+    "test lengths differ": ({"test_targets": np.array([0, 1, 2])}, ValueError, "test_inputs holds 4 .*test_targets 3"),
+    "no images": ({"train_inputs": random_images(0)}, ValueError, "train_inputs is empty"),
+    "no pixels": ({"train_inputs": random_images(6, 0)}, ValueError, "train_inputs is empty"),
+    "no labels": ({"test_targets": np.array([], int)}, ValueError, "test_targets is empty"),
+    "negative label": ({"test_targets": np.array([0, 1, -1, 2])}, ValueError, "test_targets contains .* -1 at example 2"),
+    "label beyond names": ({"class_names": ("a", "b")}, ValueError, r"train_targets contains 2.*2 class_names.*0\.\.1"),
     "test label beyond names": (
-        {"class_names": ("a", "b", "c"), "test_labels": np.array([0, 1, 2, 9])},
+        {"class_names": ("a", "b", "c"), "test_targets": np.array([0, 1, 2, 9])},
         ValueError,
-        "test_labels contains 9",
+        "test_targets contains 9",
     ),
-    "labels with gaps": ({"train_labels": np.array([0, 5, 5, 2, 1, 0])}, ValueError, r"not contiguous.*\[3, 4\]"),
-    "a huge label": ({"train_labels": np.array([0, 2**40, 1, 2, 1, 0])}, ValueError, "not contiguous.*109951162777"),
+    "labels with gaps": ({"train_targets": np.array([0, 5, 5, 2, 1, 0])}, ValueError, r"not contiguous.*\[3, 4\]"),
+    "a huge label": ({"train_targets": np.array([0, 2**40, 1, 2, 1, 0])}, ValueError, "not contiguous.*109951162777"),
     "labels from 1": (
-        {"train_labels": np.array([1, 2, 3, 3, 2, 1]), "test_labels": np.array([1, 2, 3, 1])},
+        {"train_targets": np.array([1, 2, 3, 3, 2, 1]), "test_targets": np.array([1, 2, 3, 1])},
         ValueError,
         r"not contiguous.*\[0\]",
     ),
-    "untrained class": ({"test_labels": np.array([0, 1, 2, 3])}, ValueError, r"no training example: 3 \('3'\)"),
+    "untrained class": ({"test_targets": np.array([0, 1, 2, 3])}, ValueError, r"no training example: 3 \('3'\)"),
     "untrained named class": ({"class_names": tuple("abcd")}, ValueError, r"no training example: 3 \('d'\)"),
-    "one class": ({"train_labels": np.zeros(6, int), "test_labels": np.zeros(4, int)}, ValueError, "hold 1 class"),
+    "one class": ({"train_targets": np.zeros(6, int), "test_targets": np.zeros(4, int)}, ValueError, "hold 1 class"),
     "one class name": ({"class_names": ("a",)}, ValueError, "class_names holds 1 class"),
     "repeated names": ({"class_names": ("a", "b", "a")}, ValueError, r"class_names repeats \['a'\]"),
     "names are a string": ({"class_names": "abc"}, TypeError, "class_names is 'abc'"),
@@ -119,11 +119,11 @@ def test_fingerprint_depends_on_content_only():
     assert len(fingerprint) == 64
     assert int(fingerprint, 16) >= 0
     same = {field: np.asfortranarray(array) for field, array in given.items()}
-    same["train_labels"] = given["train_labels"].astype(">i2")
+    same["train_targets"] = given["train_targets"].astype(">i2")
     assert Dataset(**same, class_names=("a", "b", "c"), name="other").fingerprint == fingerprint
 
 
-@pytest.mark.parametrize("field", ["train_images", "train_labels", "test_images", "test_labels"])
+@pytest.mark.parametrize("field", ["train_inputs", "train_targets", "test_inputs", "test_targets"])
 def test_fingerprint_sees_one_value(field):
     changed = arrays()
     fingerprint = Dataset(**changed).fingerprint
@@ -137,14 +137,14 @@ def test_fingerprint_sees_shapes_and_the_split():
     given = arrays()
     others = [
         arrays(
-            train_images=given["train_images"].reshape(6, 5, 4, 3), test_images=given["test_images"].reshape(4, 5, 4, 3)
+            train_inputs=given["train_inputs"].reshape(6, 5, 4, 3), test_inputs=given["test_inputs"].reshape(4, 5, 4, 3)
         ),
-        arrays(train_images=given["train_images"][::-1]),
+        arrays(train_inputs=given["train_inputs"][::-1]),
         {  # the last training example becomes the first test example
-            "train_images": given["train_images"][:5],
-            "train_labels": given["train_labels"][:5],
-            "test_images": np.concatenate([given["train_images"][5:], given["test_images"]]),
-            "test_labels": np.concatenate([given["train_labels"][5:], given["test_labels"]]),
+            "train_inputs": given["train_inputs"][:5],
+            "train_targets": given["train_targets"][:5],
+            "test_inputs": np.concatenate([given["train_inputs"][5:], given["test_inputs"]]),
+            "test_targets": np.concatenate([given["train_targets"][5:], given["test_targets"]]),
         },
     ]
     fingerprints = {Dataset(**arguments).fingerprint for arguments in [given, *others]}
@@ -163,18 +163,18 @@ def test_any_valid_arrays_come_back(data):
     num_classes, num_test = data.draw(st.integers(2, 5)), data.draw(st.integers(1, 4))
     shape = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)))
     extra = data.draw(st.lists(st.integers(0, num_classes - 1), max_size=4))
-    train_labels = np.array(data.draw(st.permutations([*range(num_classes), *extra])))
+    train_targets = np.array(data.draw(st.permutations([*range(num_classes), *extra])))
     dtype = data.draw(hnp.integer_dtypes() | hnp.unsigned_integer_dtypes())
-    test_labels = data.draw(hnp.arrays(dtype, num_test, elements=st.integers(0, num_classes - 1)))
-    train_images = data.draw(hnp.arrays(np.uint8, (len(train_labels), *shape)))
-    test_images = data.draw(hnp.arrays(np.uint8, (num_test, *shape)))
+    test_targets = data.draw(hnp.arrays(dtype, num_test, elements=st.integers(0, num_classes - 1)))
+    train_inputs = data.draw(hnp.arrays(np.uint8, (len(train_targets), *shape)))
+    test_inputs = data.draw(hnp.arrays(np.uint8, (num_test, *shape)))
     dataset = Dataset(
-        train_images=train_images, train_labels=train_labels, test_images=test_images, test_labels=test_labels
+        train_inputs=train_inputs, train_targets=train_targets, test_inputs=test_inputs, test_targets=test_targets
     )
-    np.testing.assert_array_equal(dataset.train_images, train_images)
-    np.testing.assert_array_equal(dataset.train_labels, train_labels)
-    np.testing.assert_array_equal(dataset.test_images, test_images)
-    np.testing.assert_array_equal(dataset.test_labels, test_labels)
+    np.testing.assert_array_equal(dataset.train_inputs, train_inputs)
+    np.testing.assert_array_equal(dataset.train_targets, train_targets)
+    np.testing.assert_array_equal(dataset.test_inputs, test_inputs)
+    np.testing.assert_array_equal(dataset.test_targets, test_targets)
     assert dataset.num_classes == num_classes
     again = dataclasses.replace(dataset, name="again")
     assert again.fingerprint == dataset.fingerprint
@@ -183,7 +183,7 @@ def test_any_valid_arrays_come_back(data):
 def test_channels_first_is_refused_with_the_remedy():
     images, labels = np.zeros((4, 3, 12, 12), np.uint8), np.array([0, 1, 0, 1])
     with pytest.raises(ValueError, match=r"looks like channels first.*transpose\(0, 2, 3, 1\)"):
-        Dataset(train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+        Dataset(train_inputs=images, train_targets=labels, test_inputs=images, test_targets=labels)
 
 
 # load_dataset: digits
@@ -195,9 +195,9 @@ def test_digits_are_split_in_a_stratified_and_fixed_way():
     assert digits.image_shape == (8, 8, 1)
     assert digits.class_names == tuple("0123456789")
     assert digits.name == "digits"
-    assert (digits.train_images.min(), digits.train_images.max()) == (0, 255)
-    test_counts = np.bincount(digits.test_labels)
-    counts = np.bincount(digits.train_labels) + test_counts
+    assert (digits.train_inputs.min(), digits.train_inputs.max()) == (0, 255)
+    test_counts = np.bincount(digits.test_targets)
+    counts = np.bincount(digits.train_targets) + test_counts
     assert np.all(np.abs(test_counts - counts * 360 / 1797) < 1)
     # Stored runs name this fingerprint: it must never change.
     assert digits.fingerprint == "6a612f3dca0e7fc56b66fa125779ca2405f7276c73a511701cf270ed82dcb122"
@@ -209,16 +209,16 @@ def test_digits_are_scikit_learns():
     digits, raw = load_dataset("digits"), load_digits()
     in_test = stratified_mask(raw.target, 360)
     expected = np.array([[round(value * 255 / 16) for value in image.reshape(-1)] for image in raw.images])
-    np.testing.assert_array_equal(digits.test_images.reshape(360, 64), expected[in_test])
-    np.testing.assert_array_equal(digits.train_images.reshape(1437, 64), expected[~in_test])
-    np.testing.assert_array_equal(digits.train_labels, raw.target[~in_test])
+    np.testing.assert_array_equal(digits.test_inputs.reshape(360, 64), expected[in_test])
+    np.testing.assert_array_equal(digits.train_inputs.reshape(1437, 64), expected[~in_test])
+    np.testing.assert_array_equal(digits.train_targets, raw.target[~in_test])
 
 
 def test_arrays_are_resized_on_request():
     small = load_dataset("digits", image_size=4)
     assert small.image_shape == (4, 4, 1)
-    first = Image.fromarray(load_dataset("digits").train_images[0, ..., 0])
-    np.testing.assert_array_equal(small.train_images[0, ..., 0], first.resize((4, 4), Image.Resampling.BILINEAR))
+    first = Image.fromarray(load_dataset("digits").train_inputs[0, ..., 0])
+    np.testing.assert_array_equal(small.train_inputs[0, ..., 0], first.resize((4, 4), Image.Resampling.BILINEAR))
     assert load_dataset("digits", image_size=8).fingerprint == load_dataset("digits").fingerprint
 
 

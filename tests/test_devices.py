@@ -15,7 +15,7 @@ from jaxinfl.models import SmallCNN
 
 rng = np.random.default_rng(0)
 images, labels = rng.integers(0, 256, (60, 16, 16, 3), dtype=np.uint8), rng.integers(0, 3, 60).astype(np.int32)
-data = jaxinfl.Dataset(train_images=images[:44], train_labels=labels[:44], test_images=images[44:], test_labels=labels[44:])
+data = jaxinfl.Dataset(train_inputs=images[:44], train_targets=labels[:44], test_inputs=images[44:], test_targets=labels[44:])
 masks = np.stack([rng.permutation(44) < size for size in (10, 25, 40, 44, 33)])
 keys = jax.random.split(jax.random.key(0), 5)
 assert jax.device_count() == int(sys.argv[1])

@@ -22,7 +22,7 @@ def test_callables_are_taken(toy, base):
 def test_it_learns_and_says_so(toy):
     runs = train(np.ones((2, 40), bool), keys_of(2), toy, recipe=Recipe(epochs=12, batch_size=8))
     assert runs.test_correct.mean() > 0.9
-    np.testing.assert_array_equal(runs.test_correct, runs.test_prediction == toy.test_labels)
+    np.testing.assert_array_equal(runs.test_correct, runs.test_prediction == toy.test_targets)
     # The most likely class is the true one exactly where p_y beats every other; p_y > 1/2 suffices.
     assert runs.test_correct[runs.test_probability > 0.5].all()
     np.testing.assert_allclose(runs.test_probability, 1 / (1 + np.exp(-runs.test_margin.astype(float))), rtol=1e-5)
@@ -36,11 +36,11 @@ def test_excluded_examples_have_no_effect(toy, normalization):
     masks = subsets()[:4]
     excluded = ~masks.any(axis=0)
     assert excluded.any()
-    images, labels = toy.train_images.copy(), toy.train_labels.copy()
+    images, labels = toy.train_inputs.copy(), toy.train_targets.copy()
     images[excluded] = 255 - images[excluded] // 2
     labels[excluded] = (labels[excluded] + 1) % 3
     changed = jaxinfl.Dataset(
-        train_images=images, train_labels=labels, test_images=toy.test_images, test_labels=toy.test_labels
+        train_inputs=images, train_targets=labels, test_inputs=toy.test_inputs, test_targets=toy.test_targets
     )
     one, other = (train(masks, keys_of(4), data, recipe=recipe) for data in (toy, changed))
     for name in ("test_prediction", "test_margin"):
@@ -49,7 +49,7 @@ def test_excluded_examples_have_no_effect(toy, normalization):
     # And an included one has: the test above could not fail otherwise.
     images[masks.any(axis=0).argmax()] //= 2
     touched = jaxinfl.Dataset(
-        train_images=images, train_labels=labels, test_images=toy.test_images, test_labels=toy.test_labels
+        train_inputs=images, train_targets=labels, test_inputs=toy.test_inputs, test_targets=toy.test_targets
     )
     assert (train(masks, keys_of(4), touched, recipe=recipe).test_margin != one.test_margin).any()
 

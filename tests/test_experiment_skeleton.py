@@ -103,7 +103,7 @@ def test_published_shapes_are_those_of_the_data_set(name):
     data = stand_in(name, shapes)
     assert (data.num_train, data.num_test, data.num_classes) == shapes[:3]
     assert data.image_shape == (shapes.side or 224, shapes.side or 224, 3) and data.name == name
-    assert data.train_images.strides == (0, 0, 0, 0)  # no memory
+    assert data.train_inputs.strides == (0, 0, 0, 0)  # no memory
     assert stand_in(name, shapes, 16).image_shape == (16, 16, 3)
 
 

@@ -119,10 +119,10 @@ def test_other_data_by_option(tmp_path, monkeypatch, capsys):
     data = make_data(num_train=60, num_test=20, channels=3)
     np.savez(
         tmp_path / "toy.npz",
-        x_train=data.train_images,
-        y_train=data.train_labels,
-        x_test=data.test_images,
-        y_test=data.test_labels,
+        x_train=data.train_inputs,
+        y_train=data.train_targets,
+        x_test=data.test_inputs,
+        y_test=data.test_targets,
     )
     status, printed = run_here(
         monkeypatch, capsys, EXPERIMENT, "--preset", "tiny", "--data", str(tmp_path / "toy.npz"),

@@ -140,7 +140,7 @@ def test_a_lost_extension_is_noticed(toy, tmp_path):
 
 def test_extensions_are_verified_and_repaired(toy, tmp_path, capsys):
     data = tmp_path / "toy.npz"
-    np.savez(data, x_train=toy.train_images, y_train=toy.train_labels, x_test=toy.test_images, y_test=toy.test_labels)
+    np.savez(data, x_train=toy.train_inputs, y_train=toy.train_targets, x_test=toy.test_inputs, y_test=toy.test_targets)
     loaded, path = jaxinfl.load_dataset(data), tmp_path / "run"
     options = {"model": "small_mlp", "run_dir": path}
     train(MASKS[FIRST], KEYS[FIRST], loaded, **options)

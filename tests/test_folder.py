@@ -37,10 +37,10 @@ def test_folder_in_sorted_order(folder):
     (root / "README.md").write_text("fine here")
     dataset = load_dataset(str(root))
     assert (dataset.class_names, dataset.name) == (("cat", "dog"), "pets")
-    np.testing.assert_array_equal(dataset.train_images, pixels[[2, 3, 1, 0]])  # "10.bmp" < "9.ppm", "a.PNG" < "b.png"
-    np.testing.assert_array_equal(dataset.train_labels, [0, 0, 1, 1])
-    np.testing.assert_array_equal(dataset.test_images, pixels[[5, 4]])
-    np.testing.assert_array_equal(dataset.test_labels, [0, 1])
+    np.testing.assert_array_equal(dataset.train_inputs, pixels[[2, 3, 1, 0]])  # "10.bmp" < "9.ppm", "a.PNG" < "b.png"
+    np.testing.assert_array_equal(dataset.train_targets, [0, 0, 1, 1])
+    np.testing.assert_array_equal(dataset.test_inputs, pixels[[5, 4]])
+    np.testing.assert_array_equal(dataset.test_targets, [0, 1])
     assert load_dataset(root).fingerprint == dataset.fingerprint
 
 
@@ -54,13 +54,13 @@ def test_folder_of_gray_images_keeps_one_channel(tmp_path):
     pixels = random_images(4, channels=1)
     names = ["train/a/0.png", "train/b/0.png", "test/a/0.png", "test/b/0.png"]
     root = write_folder(tmp_path / "gray", {n: png(image) for n, image in zip(names, pixels, strict=True)})
-    np.testing.assert_array_equal(load_dataset(root).train_images, pixels[:2])
+    np.testing.assert_array_equal(load_dataset(root).train_inputs, pixels[:2])
     color = random_images(1, seed=5)[0]
     (root / "test" / "b" / "0.png").write_bytes(png(color))
     dataset = load_dataset(root)
     assert dataset.image_shape == (4, 5, 3)
-    np.testing.assert_array_equal(dataset.train_images, np.repeat(pixels[:2], 3, axis=-1))
-    np.testing.assert_array_equal(dataset.test_images[1], color)
+    np.testing.assert_array_equal(dataset.train_inputs, np.repeat(pixels[:2], 3, axis=-1))
+    np.testing.assert_array_equal(dataset.test_inputs[1], color)
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("1", 1), ("L", 1), ("LA", 1), ("P", 3), ("RGBA", 3)])
@@ -72,7 +72,7 @@ def test_folder_takes_every_8_bit_mode(folder, mode, channels):
     dataset = load_dataset(root)
     assert dataset.image_shape == (4, 5, channels)
     if mode == "RGBA":
-        np.testing.assert_array_equal(dataset.train_images[0], pixels[0])
+        np.testing.assert_array_equal(dataset.train_inputs[0], pixels[0])
 
 
 def test_folder_palette_with_transparency_gives_no_warning(folder):
@@ -92,8 +92,8 @@ def test_folder_of_varying_sizes_is_resized_and_cropped(tmp_path):
     bilinear = Image.Resampling.BILINEAR
     landscape = np.asarray(Image.fromarray(pixels[0]).resize((21, 16), bilinear))[:, 2:18]
     portrait = np.asarray(Image.fromarray(pixels[1]).resize((16, 48), bilinear))[16:32]
-    np.testing.assert_array_equal(dataset.train_images, [landscape, portrait])
-    np.testing.assert_array_equal(dataset.test_images[0], pixels[2])
+    np.testing.assert_array_equal(dataset.train_inputs, [landscape, portrait])
+    np.testing.assert_array_equal(dataset.test_inputs[0], pixels[2])
 
 
 def change_folder(root, case):

@@ -47,7 +47,7 @@ def test_formats_without_loss_keep_every_value(folder, name):
     (pixels,) = random_images(1, channels=channels, seed=7)
     options = {"lossless": True} if file_format == "WEBP" else {}
     (folder / "train" / "b" / name).write_bytes(encode([pixels], file_format, **options))
-    np.testing.assert_array_equal(load_dataset(folder).train_images[2], np.broadcast_to(pixels, (4, 5, 3)))
+    np.testing.assert_array_equal(load_dataset(folder).train_inputs[2], np.broadcast_to(pixels, (4, 5, 3)))
 
 
 def test_bitmaps_and_photographs(folder):
@@ -58,8 +58,8 @@ def test_bitmaps_and_photographs(folder):
     photograph = encode(random_images(1, seed=4), "JPEG")
     (folder / "train" / "b" / "3.jfif").write_bytes(photograph)
     dataset = load_dataset(folder)
-    np.testing.assert_array_equal(dataset.train_images[2], np.repeat(bits * np.uint8(255), 3, axis=-1))
-    np.testing.assert_array_equal(dataset.train_images[3], np.asarray(Image.open(io.BytesIO(photograph))))
+    np.testing.assert_array_equal(dataset.train_inputs[2], np.repeat(bits * np.uint8(255), 3, axis=-1))
+    np.testing.assert_array_equal(dataset.train_inputs[3], np.asarray(Image.open(io.BytesIO(photograph))))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_phones_picture_with_a_preview_behind_it_is_taken(folder):
     with Image.open(path) as image:
         assert image.n_frames == 2
         expected = np.asarray(image.convert("RGB"))
-    np.testing.assert_array_equal(load_dataset(folder).train_images[2], expected)
+    np.testing.assert_array_equal(load_dataset(folder).train_inputs[2], expected)
 
 
 def test_frames_are_seen_where_sizes_are_declared(tmp_path, folder):
@@ -131,7 +131,7 @@ def test_pixels_of_16_bits_keep_their_order_by_the_remedy(folder):
     with Image.open(path) as image:
         pixels = np.rint(np.asarray(image) / 257).astype(np.uint8)
     Image.fromarray(pixels).save(path)
-    np.testing.assert_array_equal(load_dataset(folder).train_images[2, ..., 0], np.rint(deep / 257))
+    np.testing.assert_array_equal(load_dataset(folder).train_inputs[2, ..., 0], np.rint(deep / 257))
 
 
 # --- links -----------------------------------------------------------------------------------------------------------

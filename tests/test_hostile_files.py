@@ -111,7 +111,7 @@ def test_a_pickle_in_place_of_any_file_of_a_run(finished, tmp_path, canary):
         (run / file).write_bytes(content)
         try:
             runs = Ensemble.open(run)
-            for name in ("masks", "key_data", "train_labels", "test_labels", "train_margin", "test_prediction"):
+            for name in ("masks", "key_data", "train_targets", "test_targets", "train_margin", "test_prediction"):
                 getattr(runs, name)
             runs.weights()
         except RunDirectoryError as error:

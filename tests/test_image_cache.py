@@ -55,21 +55,21 @@ def test_images_are_decoded_once_and_mapped(folder, root, never_decoded):
     (entry,) = root.iterdir()
     stored = np.load(entry / "images.npy")
     assert stored.shape == (5, 8, 8, 3) and stored.dtype == np.uint8
-    np.testing.assert_array_equal(again.train_images, stored[:3])
-    np.testing.assert_array_equal(again.test_images, stored[3:])
-    base = again.train_images
+    np.testing.assert_array_equal(again.train_inputs, stored[:3])
+    np.testing.assert_array_equal(again.test_inputs, stored[3:])
+    base = again.train_inputs
     while isinstance(base.base, np.ndarray):
         base = base.base
-    assert isinstance(base, np.memmap) and not again.train_images.flags.writeable
+    assert isinstance(base, np.memmap) and not again.train_inputs.flags.writeable
 
 
 def test_what_is_stored_is_the_resized_center(folder, root):
     """torchvision's Resize (the longer side rounded down) and CenterCrop (half to even), with Pillow."""
     dataset = load_dataset(folder, image_size=10)
     image = Image.fromarray(random_images(1, 20, 30, seed=0)[0]).resize((15, 10), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(dataset.train_images[0], np.asarray(image)[:, 2:12])
+    np.testing.assert_array_equal(dataset.train_inputs[0], np.asarray(image)[:, 2:12])
     image = Image.fromarray(random_images(1, 22, 28, seed=2)[0]).resize((12, 10), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(dataset.train_images[2], np.asarray(image)[:, 1:11])
+    np.testing.assert_array_equal(dataset.train_inputs[2], np.asarray(image)[:, 1:11])
 
 
 def test_the_center_of_the_stored_square_is_what_torchvision_evaluates(folder, root):
@@ -77,7 +77,7 @@ def test_the_center_of_the_stored_square_is_what_torchvision_evaluates(folder, r
     recipe = jaxinfl.Recipe(resized_crop=28)
     dataset = load_dataset(folder, image_size=jaxinfl.recipes.stored_side(28))
     assert dataset.image_shape == (32, 32, 3)
-    for stored, k in ((dataset.train_images[1], 1), (dataset.test_images[0], 3)):
+    for stored, k in ((dataset.train_inputs[1], 1), (dataset.test_inputs[0], 3)):
         image = Image.fromarray(random_images(1, 20 + k, 30 - k, seed=k)[0])
         image = image.resize((32 * (30 - k) // (20 + k), 32), Image.Resampling.BILINEAR)
         left, top = round((image.width - 28) / 2), round((32 - 28) / 2)
@@ -166,13 +166,13 @@ def test_labels_that_are_exchanged_under_equal_names_sizes_and_dates(tmp_path, r
     for file in folder.rglob("*.bmp"):
         os.utime(file, (1_700_000_000, 1_700_000_000))
     before = load_dataset(folder)
-    np.testing.assert_array_equal(before.train_images, pixels[:4])
+    np.testing.assert_array_equal(before.train_inputs, pixels[:4])
     (folder / "train" / "a").rename(folder / "train" / "c")
     (folder / "train" / "b").rename(folder / "train" / "a")
     (folder / "train" / "c").rename(folder / "train" / "b")
     after = load_dataset(folder)
-    np.testing.assert_array_equal(after.train_images, pixels[[2, 3, 0, 1]])
-    np.testing.assert_array_equal(after.train_labels, before.train_labels)
+    np.testing.assert_array_equal(after.train_inputs, pixels[[2, 3, 0, 1]])
+    np.testing.assert_array_equal(after.train_targets, before.train_targets)
     assert after.fingerprint != before.fingerprint
 
 
@@ -182,7 +182,7 @@ def test_two_folders_of_equal_names_sizes_and_dates(tmp_path, root):
         folder = write_folder(tmp_path / name / "pets", {file.replace("png", "bmp"): c for file, c in files.items()})
         for file in folder.rglob("*.bmp"):
             os.utime(file, (1_700_000_000, 1_700_000_000))
-        np.testing.assert_array_equal(load_dataset(folder).train_images, random_images(1, seed=seed).repeat(3, axis=0))
+        np.testing.assert_array_equal(load_dataset(folder).train_inputs, random_images(1, seed=seed).repeat(3, axis=0))
 
 
 def test_the_same_content_under_other_names_and_dates_is_decoded_once(folder, root, never_decoded):
@@ -310,9 +310,9 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
 
 def test_a_cached_data_set_is_joined_without_a_copy(folder, root):
     dataset = load_dataset(folder, image_size=8)
-    whole = joined(dataset.train_images, dataset.test_images)
-    assert np.shares_memory(whole, dataset.train_images) and np.shares_memory(whole, dataset.test_images)
-    np.testing.assert_array_equal(whole, np.concatenate([dataset.train_images, dataset.test_images]))
+    whole = joined(dataset.train_inputs, dataset.test_inputs)
+    assert np.shares_memory(whole, dataset.train_inputs) and np.shares_memory(whole, dataset.test_inputs)
+    np.testing.assert_array_equal(whole, np.concatenate([dataset.train_inputs, dataset.test_inputs]))
 
 
 def test_other_arrays_are_copied():
@@ -331,8 +331,8 @@ def test_other_arrays_are_copied():
 def test_training_takes_mapped_images(folder, root):
     """The same models as from arrays in memory."""
     mapped = load_dataset(folder, image_size=8)
-    images = {name: np.array(getattr(mapped, name)) for name in ("train_images", "test_images")}
-    plain = Dataset(**images, train_labels=mapped.train_labels, test_labels=mapped.test_labels)
+    images = {name: np.array(getattr(mapped, name)) for name in ("train_inputs", "test_inputs")}
+    plain = Dataset(**images, train_targets=mapped.train_targets, test_targets=mapped.test_targets)
     masks, keys = np.ones((2, 3), bool), jaxinfl.ModelKeys.split(np.arange(4, dtype=np.uint32).reshape(2, 2))
     margins = [
         jaxinfl.train_ensemble(
@@ -348,7 +348,7 @@ def test_training_takes_mapped_images(folder, root):
 
 def test_channel_statistics_are_mean_and_deviation(monkeypatch):
     images = random_images(9, 5, 4) // np.array([1, 2, 3], np.uint8)
-    data = Dataset(train_images=images, train_labels=np.arange(9) % 2, test_images=images, test_labels=np.arange(9) % 2)
+    data = Dataset(train_inputs=images, train_targets=np.arange(9) % 2, test_inputs=images, test_targets=np.arange(9) % 2)
     values = images.astype(np.float64) / 255
     expected = np.stack([values.mean((0, 1, 2)), values.std((0, 1, 2))], axis=1)
     np.testing.assert_allclose(jaxinfl.channel_statistics(data), expected, rtol=1e-12)
@@ -362,6 +362,6 @@ def test_channel_statistics_are_mean_and_deviation(monkeypatch):
 def test_a_constant_channel_is_refused():
     images = random_images(4)
     images[..., 1] = 7
-    data = Dataset(train_images=images, train_labels=np.arange(4) % 2, test_images=images, test_labels=np.arange(4) % 2)
+    data = Dataset(train_inputs=images, train_targets=np.arange(4) % 2, test_inputs=images, test_targets=np.arange(4) % 2)
     with pytest.raises(ValueError, match=r"channel 1 of arrays is constant; normalize by"):
         jaxinfl.channel_statistics(data)

@@ -12,13 +12,13 @@ TRAIN, TEST = ["cat", "eel", "dog", "eel", "cat", "dog"], ["eel", "cat", "eel", 
 
 
 def with_labels(train, test, **more):
-    return arrays(train_labels=train, test_labels=test, **more)
+    return arrays(train_targets=train, test_targets=test, **more)
 
 
 def names_of(data):
     """The class name of every training and test example."""
     names = np.array(data.class_names)
-    return names[data.train_labels].tolist(), names[data.test_labels].tolist()
+    return names[data.train_targets].tolist(), names[data.test_targets].tolist()
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -39,9 +39,9 @@ def test_text_has_one_coding_in_both_sets(form):
     """dog is in no test example: numbered by itself, the test set would call eel 1."""
     data = Dataset(**with_labels(FORMS[form](TRAIN), FORMS[form](TEST)))
     assert data.class_names == ("cat", "dog", "eel")
-    np.testing.assert_array_equal(data.train_labels, [0, 2, 1, 2, 0, 1])
-    np.testing.assert_array_equal(data.test_labels, [2, 0, 2, 0])
-    assert data.train_labels.dtype == np.int32
+    np.testing.assert_array_equal(data.train_targets, [0, 2, 1, 2, 0, 1])
+    np.testing.assert_array_equal(data.test_targets, [2, 0, 2, 0])
+    assert data.train_targets.dtype == np.int32
     numbers = Dataset(**with_labels([0, 2, 1, 2, 0, 1], [2, 0, 2, 0]))
     assert data.fingerprint == numbers.fingerprint
 
@@ -49,7 +49,7 @@ def test_text_has_one_coding_in_both_sets(form):
 def test_class_names_decide_the_order():
     data = Dataset(**with_labels(TRAIN, np.array(TEST, bytes), class_names=["eel", "cat", "dog"]))
     assert data.class_names == ("eel", "cat", "dog") and names_of(data) == (TRAIN, TEST)
-    np.testing.assert_array_equal(data.test_labels, [0, 1, 0, 1])
+    np.testing.assert_array_equal(data.test_targets, [0, 1, 0, 1])
 
 
 def test_two_forms_of_one_name_are_one_class():
@@ -57,7 +57,7 @@ def test_two_forms_of_one_name_are_one_class():
     train, test = ["caf\u00e9", "bar"] * 3, ["cafe\u0301", "bar"] * 2
     for names in (None, ["cafe\u0301", "bar"]):
         data = Dataset(**with_labels(train, test, class_names=names))
-        np.testing.assert_array_equal(data.train_labels[:2], data.test_labels[:2])
+        np.testing.assert_array_equal(data.train_targets[:2], data.test_targets[:2])
     with pytest.raises(ValueError, match="class_names repeats"):
         Dataset(**with_labels(train, test, class_names=["caf\u00e9", "cafe\u0301", "bar"]))
 
@@ -65,11 +65,11 @@ def test_two_forms_of_one_name_are_one_class():
 def test_the_names_are_in_utf_8():
     data = Dataset(**with_labels(["é".encode(), b"x"] * 3, ["é", "x"] * 2))
     assert data.class_names == ("x", "é")
-    with pytest.raises(ValueError, match=r"train_labels holds bytes that are no UTF-8 .*np\.char\.decode") as refused:
+    with pytest.raises(ValueError, match=r"train_targets holds bytes that are no UTF-8 .*np\.char\.decode") as refused:
         Dataset(**with_labels(np.array(["é".encode("latin-1"), b"x"] * 3), ["é", "x"] * 2))
-    train_labels = np.array(["é".encode("latin-1"), b"x"] * 3)
+    train_targets = np.array(["é".encode("latin-1"), b"x"] * 3)
     (advice,) = re.findall(r"np\.char\.decode\(.*\)", str(refused.value))
-    assert Dataset(**with_labels(eval(advice), ["é", "x"] * 2)).class_names == ("x", "é"), train_labels
+    assert Dataset(**with_labels(eval(advice), ["é", "x"] * 2)).class_names == ("x", "é"), train_targets
 
 
 TEXT_REFUSED = {
@@ -78,49 +78,49 @@ TEXT_REFUSED = {
         TEST,
         ("cat", "dog"),
         ValueError,
-        r"train_labels contains 'eel' at example 1.*'cat', 'dog'",
+        r"train_targets contains 'eel' at example 1.*'cat', 'dog'",
     ),
     "unknown in test": (
         TRAIN,
         ["cow", *TEST[1:]],
         ("cat", "dog", "eel"),
         ValueError,
-        "test_labels contains 'cow' at ex",
+        "test_targets contains 'cow' at ex",
     ),
     "in test only": (TRAIN, ["cow", *TEST[1:]], None, ValueError, r"no training example: 1 \('cow'\)"),
     "one class": (["a"] * 6, ["a"] * 4, None, ValueError, "hold 1 class, 'a'"),
-    "empty": (["a", "b", ""] * 2, ["a"] * 4, None, ValueError, r"train_labels holds an empty text at example 2"),
+    "empty": (["a", "b", ""] * 2, ["a"] * 4, None, ValueError, r"train_targets holds an empty text at example 2"),
     "escape": (["a", "b\x1b[31m"] * 3, ["a"] * 4, None, ValueError, "control characters"),
     "a number in it": (
         TRAIN,
         ["cat", 1, "eel", "cat"],
         None,
         TypeError,
-        r"test_labels holds 1 \(int\) at example 1 besi",
+        r"test_targets holds 1 \(int\) at example 1 besi",
     ),
-    "NaN in it": (["a", "b", np.nan] * 2, ["a"] * 4, None, TypeError, r"train_labels holds nan \(float\) at example 2"),
+    "NaN in it": (["a", "b", np.nan] * 2, ["a"] * 4, None, TypeError, r"train_targets holds nan \(float\) at example 2"),
     "None in it": (
         TRAIN,
         np.array(["cat", None] * 2),
         None,
         TypeError,
-        r"test_labels holds None .* at example 1 beside",
+        r"test_targets holds None .* at example 1 beside",
     ),
     "numbers beside": (
         TRAIN,
         [0, 1, 2, 0],
         None,
         TypeError,
-        r"train_labels holds text \('cat' first\) and test_labels h",
+        r"train_targets holds text \('cat' first\) and test_targets h",
     ),
     "numbers before": (
         [0, 1, 2, 0, 1, 2],
         TEST,
         None,
         TypeError,
-        r"test_labels holds text .* and train_labels holds int",
+        r"test_targets holds text .* and train_targets holds int",
     ),
-    "floats beside": (TRAIN, [0.0, 1, 2, 0], None, TypeError, r"test_labels holds float64 \(0\.0 first\)"),
+    "floats beside": (TRAIN, [0.0, 1, 2, 0], None, TypeError, r"test_targets holds float64 \(0\.0 first\)"),
     "two columns": (np.array([TRAIN, TRAIN]).T, TEST, None, ValueError, r"shape \(6, 2\).*choose one column in both"),
 }
 
@@ -134,7 +134,7 @@ def test_text_is_refused(case):
 
 # --- advice, followed ------------------------------------------------------------------------------------------------
 
-NUMBERED = r"names, both = .*?\[len\(train_labels\)\]\)"
+NUMBERED = r"names, both = .*?\[len\(train_targets\)\]\)"
 
 
 def refusal(given, error=(TypeError, ValueError)):
@@ -176,13 +176,13 @@ def test_numbers_that_are_classes_are_numbered_together(train, test, cause):
 def test_examples_without_a_label_are_removed_with_their_images(column):
     given = with_labels(np.array([0, 1, 2, 0, 1, 2]), np.array([2, -1, 0, -1]))
     if column:
-        given["test_labels"] = given["test_labels"][:, None]
+        given["test_targets"] = given["test_targets"][:, None]
     message = refusal(given)
     assert "contains the negative label -1 at example 1" in message
-    (code,) = re.findall(r"keep = .*?\[keep\], test_labels\[keep\]", message)
+    (code,) = re.findall(r"keep = .*?\[keep\], test_targets\[keep\]", message)
     data = Dataset(**follow(given, code))
-    np.testing.assert_array_equal(data.test_labels, [2, 0])
-    np.testing.assert_array_equal(data.test_images, given["test_images"][[0, 2]])
+    np.testing.assert_array_equal(data.test_targets, [2, 0])
+    np.testing.assert_array_equal(data.test_inputs, given["test_inputs"][[0, 2]])
 
 
 def test_a_set_without_any_label_is_told_so():
@@ -200,20 +200,20 @@ def test_targets_of_a_regression_are_never_rounded():
 @pytest.mark.parametrize("dtype", [float, bool, object, np.float16])
 def test_whole_numbers_of_another_dtype_are_cast(dtype):
     given = with_labels(np.array([0, 1, 1, 0, 1, 0], dtype), np.array([1, 0, 0, 1], dtype))
-    for field in ("train_labels", "test_labels"):
+    for field in ("train_targets", "test_targets"):
         (code,) = re.findall(r"np\.asarray\(\w+\)\.astype\(np\.int64\)", refusal(given, TypeError))
         given = follow(given, f"{field} = {code}")
-    np.testing.assert_array_equal(Dataset(**given).train_labels, [0, 1, 1, 0, 1, 0])
+    np.testing.assert_array_equal(Dataset(**given).train_targets, [0, 1, 1, 0, 1, 0])
 
 
 @pytest.mark.parametrize("dtype", [int, float, bool])
 def test_one_hot_rows_and_others(dtype):
     labels = np.array([0, 1, 2, 2, 1, 0])
     given = with_labels(np.eye(3, dtype=dtype)[labels], np.eye(3, dtype=dtype)[[2, 1, 0, 1]])
-    for field in ("train_labels", "test_labels"):
+    for field in ("train_targets", "test_targets"):
         (code,) = re.findall(r"np\.argmax\(\w+, axis=1\)", refusal(given))
         given = follow(given, f"{field} = {code}")
-    np.testing.assert_array_equal(Dataset(**given).train_labels, labels)
+    np.testing.assert_array_equal(Dataset(**given).train_targets, labels)
 
     several = np.eye(3, dtype=dtype)[labels]
     several[0] = 1
@@ -230,20 +230,20 @@ def test_rows_that_are_no_marks_of_classes():
     coarse_and_fine = np.array([[0, 7], [1, 8], [1, 9]] * 2)
     message = refusal(with_labels(coarse_and_fine, [0, 1, 0, 1]))
     assert "choose one column" in message and "argmax" not in message
-    assert "np.reshape(train_labels, -1)" in refusal(with_labels(np.array([[0, 1, 2, 0, 1, 2]]), [0, 1, 2, 1]))
+    assert "np.reshape(train_targets, -1)" in refusal(with_labels(np.array([[0, 1, 2, 0, 1, 2]]), [0, 1, 2, 1]))
 
 
 def test_numbers_written_as_text_beside_numbers():
     given = with_labels(np.array(list("012012")), np.array([2, 1, 0, 1]))
-    (code,) = re.findall(r"np\.asarray\(train_labels\)\.astype\(np\.int64\)", refusal(given, TypeError))
-    np.testing.assert_array_equal(Dataset(**follow(given, f"train_labels = {code}")).train_labels, [0, 1, 2] * 2)
+    (code,) = re.findall(r"np\.asarray\(train_targets\)\.astype\(np\.int64\)", refusal(given, TypeError))
+    np.testing.assert_array_equal(Dataset(**follow(given, f"train_targets = {code}")).train_targets, [0, 1, 2] * 2)
 
 
 def test_positions_beside_text():
     class_names = ["dog", "eel", "cat"]
     given = with_labels(np.array(TRAIN), np.array([1, 2, 1, 2]), class_names=class_names)
-    (code,) = re.findall(r"np\.array\(class_names\)\[test_labels\]", refusal(given, TypeError))
-    assert names_of(Dataset(**follow(given, f"test_labels = {code}"))) == (TRAIN, ["eel", "cat", "eel", "cat"])
+    (code,) = re.findall(r"np\.array\(class_names\)\[test_targets\]", refusal(given, TypeError))
+    assert names_of(Dataset(**follow(given, f"test_targets = {code}"))) == (TRAIN, ["eel", "cat", "eel", "cat"])
 
 
 @pytest.mark.parametrize("kind", ["numbers", "names", "text", "text and names"])
@@ -257,14 +257,14 @@ def test_a_class_without_training_examples_is_taken_out(kind):
     if "names" in kind:
         given["class_names"] = names
     message = refusal(given, ValueError)
-    assert "train_labels lacks 1 of the 4 classes" in message
-    (code,) = re.findall(r"keep = .*?test_labels\[keep\]", message)
+    assert "train_targets lacks 1 of the 4 classes" in message
+    (code,) = re.findall(r"keep = .*?test_targets\[keep\]", message)
     given = follow(given, code)
     if kind == "numbers":
         (code,) = re.findall(NUMBERED, refusal(given, ValueError))
         given = follow(given, code)
     elif kind == "names":
-        for field in ("train_labels", "test_labels"):
+        for field in ("train_targets", "test_targets"):
             (code,) = re.findall(rf"{field}=(np\.array\(class_names\)\[{field}\])", message)
             given = follow(given, f"{field} = {code}")
         del given["class_names"]
@@ -273,13 +273,13 @@ def test_a_class_without_training_examples_is_taken_out(kind):
     data = Dataset(**given)
     kept = [str(k) for k in range(4)] if kind == "numbers" else names
     assert names_of(data) == ([kept[k] for k in train], [kept[k] for k in test if k != 2])
-    np.testing.assert_array_equal(data.test_images, arrays()["test_images"][1:])
+    np.testing.assert_array_equal(data.test_inputs, arrays()["test_inputs"][1:])
 
 
 def test_labels_from_one_with_names():
     given = with_labels(np.array([1, 2, 3, 3, 2, 1]), np.array([3, 2, 1, 1]), class_names=["a", "b", "c"])
     assert "begin at 1: subtract 1 from both" in refusal(given)
-    given["test_labels"] = np.array([0, 2, 1, 1])
+    given["test_targets"] = np.array([0, 2, 1, 1])
     assert "subtract" not in refusal(given)
 
 
@@ -287,9 +287,9 @@ def test_masked_values_are_not_taken_for_real_ones():
     masked = np.ma.array([0, 1, 2, 2, 1, 0], mask=[0, 0, 0, 0, 0, 1])
     assert "whose 1 masked values" in refusal(with_labels(masked, [2, 1, 0, 1]))
     images = np.ma.array(random_images(6), mask=False)
-    assert Dataset(**arrays(train_images=images)).num_train == 6
+    assert Dataset(**arrays(train_inputs=images)).num_train == 6
     images[0, 0, 0, 0] = np.ma.masked
-    assert "train_images is a masked array" in refusal(arrays(train_images=images))
+    assert "train_inputs is a masked array" in refusal(arrays(train_inputs=images))
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
@@ -318,19 +318,19 @@ def test_images_are_scaled_alike_in_both_sets(case, dark):
     (train if dark else test)[0, 0, 0] = 0
     if not dark:
         test //= 2
-    given = arrays(train_images=change(train), test_images=change(test))
-    for field in ("train_images", "test_images"):
+    given = arrays(train_inputs=change(train), test_inputs=change(test))
+    for field in ("train_inputs", "test_inputs"):
         message = refusal(given, TypeError)
         assert cause in message
         (code,) = re.findall(r"(np\.rint\(.*\.astype\(np\.uint8\)|\w+_images\.astype\(np\.uint8\))\.$", message)
         given = follow(given, f"images = {field}; {field} = {code}")
         if cause != "one formula":
             continue
-        if field == "train_images":  # the formula of the first message is for both
-            given = follow(given, f"images = test_images; test_images = {code}")
+        if field == "train_inputs":  # the formula of the first message is for both
+            given = follow(given, f"images = test_inputs; test_inputs = {code}")
             break
     data = Dataset(**given)
-    for found, expected in ((data.train_images, train), (data.test_images, test)):
+    for found, expected in ((data.train_inputs, train), (data.test_inputs, test)):
         assert np.abs(found.astype(int) - expected).max() <= (
             0 if case not in ("overshoot", "12 bits", "standardized") else 1
         )
@@ -339,35 +339,35 @@ def test_images_are_scaled_alike_in_both_sets(case, dark):
 @pytest.mark.parametrize("other", [bool, np.uint8])
 def test_images_of_true_and_false(other):
     train, test = random_images(6) > 99, random_images(4, seed=1) > 99
-    given = arrays(train_images=train, test_images=test.astype(other))
-    while given["train_images"].dtype != np.uint8 or given["test_images"].dtype != np.uint8:
+    given = arrays(train_inputs=train, test_inputs=test.astype(other))
+    while given["train_inputs"].dtype != np.uint8 or given["test_inputs"].dtype != np.uint8:
         ((code, field),) = re.findall(r"Convert with (.*?(\w+_images)\.astype.*)\.$", refusal(given, TypeError))
         given = follow(given, f"{field} = {code}")
     data = Dataset(**given)
     white = 255 if other is bool else 1
-    np.testing.assert_array_equal(data.train_images, train * np.uint8(white))
-    np.testing.assert_array_equal(data.test_images, test * np.uint8(white))
+    np.testing.assert_array_equal(data.train_inputs, train * np.uint8(white))
+    np.testing.assert_array_equal(data.test_inputs, test * np.uint8(white))
 
 
 def test_images_of_16_bits_beside_bytes():
-    message = refusal(arrays(train_images=random_images(6).astype(np.uint16) * 257), TypeError)
+    message = refusal(arrays(train_inputs=random_images(6).astype(np.uint16) * 257), TypeError)
     assert "the formula by which the other set was made" in message and "astype(np.uint8)" not in message
 
 
 def test_images_without_a_scale():
-    assert "infinite values" in refusal(arrays(train_images=np.full((6, 4, 5, 3), np.inf)))
+    assert "infinite values" in refusal(arrays(train_inputs=np.full((6, 4, 5, 3), np.inf)))
     for value in (300, -7):
-        message = refusal(arrays(train_images=np.full((6, 4, 5, 3), value), test_images=np.full((4, 4, 5, 3), value)))
+        message = refusal(arrays(train_inputs=np.full((6, 4, 5, 3), value), test_inputs=np.full((4, 4, 5, 3), value)))
         assert "inf" not in message and "nan" not in message
-    assert "as files: one folder a class" in refusal(arrays(train_images=np.array([None] * 6)))
+    assert "as files: one folder a class" in refusal(arrays(train_inputs=np.array([None] * 6)))
 
 
 def test_layouts_of_images():
     pixels, labels = random_images(4, 32, 32), np.array([0, 1, 0, 1])
-    given = {"train_labels": labels, "test_images": pixels, "test_labels": labels}
+    given = {"train_targets": labels, "test_inputs": pixels, "test_targets": labels}
     first = pixels.transpose(0, 3, 1, 2)
-    (code,) = re.findall(r"images(\.transpose\(.*?\))", refusal(given | {"train_images": first}))
+    (code,) = re.findall(r"images(\.transpose\(.*?\))", refusal(given | {"train_inputs": first}))
     np.testing.assert_array_equal(eval(f"first{code}", {"first": first}), pixels)
     rows = np.ascontiguousarray(first).reshape(4, -1)
-    (code,) = re.findall(r"rows of CIFAR's files, for instance, are (.*)\.$", refusal(given | {"train_images": rows}))
+    (code,) = re.findall(r"rows of CIFAR's files, for instance, are (.*)\.$", refusal(given | {"train_inputs": rows}))
     np.testing.assert_array_equal(eval(f"rows{code}", {"rows": rows}), pixels)

@@ -16,10 +16,10 @@ CLASSES = 3
 def make_data(side, num_train=5, num_test=1, seed=0):
     rng = np.random.default_rng(seed)
     return jaxinfl.Dataset(
-        train_images=rng.integers(0, 256, (num_train, side, side, 3)).astype(np.uint8),
-        train_labels=np.arange(num_train) % CLASSES,
-        test_images=rng.integers(0, 256, (num_test, side, side, 3)).astype(np.uint8),
-        test_labels=np.zeros(num_test, int),
+        train_inputs=rng.integers(0, 256, (num_train, side, side, 3)).astype(np.uint8),
+        train_targets=np.arange(num_train) % CLASSES,
+        test_inputs=rng.integers(0, 256, (num_test, side, side, 3)).astype(np.uint8),
+        test_targets=np.zeros(num_test, int),
         class_names=("a", "b", "c"),
     )
 

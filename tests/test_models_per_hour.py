@@ -114,7 +114,7 @@ def test_contenders_in_pytorch_learn(name, kind):
     pytest.importorskip("torch")
     network = NETWORKS[name].tiny()
     data = network.load()
-    step = make_step(network, normalized_images(data), data.train_labels, kind)
+    step = make_step(network, normalized_images(data), data.train_targets, kind)
     losses = [float(step()) for _ in range(48)]
     assert losses[0] > 1.5 and losses[-1] < 0.5
 
@@ -124,7 +124,7 @@ def test_dattri_learns(name):
     pytest.importorskip("dattri")
     network = dataclasses.replace(NETWORKS[name].tiny(), epochs=8)
     data = network.load()
-    rate, losses = retrain_with_dattri(network, normalized_images(data), data.train_labels, 0.01)
+    rate, losses = retrain_with_dattri(network, normalized_images(data), data.train_targets, 0.01)
     assert rate > 0 and len(losses) % network.steps(data.num_train) == 0
     assert losses[0] > 1.5 and losses[-1] < 0.5
 
@@ -147,7 +147,7 @@ def test_a_failing_worker_is_noticed():
     data = network.load()
     workers = Workers(processes=1, threads=1)
     try:
-        workers.load(network, normalized_images(data), data.train_labels)
+        workers.load(network, normalized_images(data), data.train_targets)
         assert workers.steps_per_second("contiguous_format", 0.01) > 0
         with pytest.raises(RuntimeError, match="worker failed"):
             workers.steps_per_second("no_such_format", 0.01)

@@ -15,10 +15,10 @@ from tests.example_images import arrays
 def npz_arrays():
     given = arrays()
     return {
-        "x_train": given["train_images"],
-        "y_train": given["train_labels"],
-        "x_test": given["test_images"],
-        "y_test": given["test_labels"],
+        "x_train": given["train_inputs"],
+        "y_train": given["train_targets"],
+        "x_test": given["test_inputs"],
+        "y_test": given["test_targets"],
     }
 
 
@@ -135,9 +135,9 @@ def test_npz_mistakes_name_the_file_and_its_keys(tmp_path):
 def medmnist(**more):
     """As its files are: labels in a column, and a validation set."""
     given = arrays()
-    columns = {name: given[name][:, None].astype(np.uint8) for name in ("train_labels", "test_labels")}
-    images = {name: given[name] for name in ("train_images", "test_images")}
-    return images | columns | {"val_images": given["test_images"][:2], "val_labels": columns["test_labels"][:2]} | more
+    columns = {f"{split}_labels": given[f"{split}_targets"][:, None].astype(np.uint8) for split in ("train", "test")}
+    images = {f"{split}_images": given[f"{split}_inputs"] for split in ("train", "test")}
+    return images | columns | {"val_images": images["test_images"][:2], "val_labels": columns["test_labels"][:2]} | more
 
 
 def test_the_keys_of_medmnist(tmp_path, caplog):
@@ -187,7 +187,7 @@ def test_names_of_classes_as_labels(tmp_path, npz_arrays):
         np.savez(tmp_path / "pets.npz", **npz_arrays | text)
         dataset = load_dataset(tmp_path / "pets.npz")
         assert dataset.class_names == ("cat", "dog", "eel")
-        np.testing.assert_array_equal(dataset.test_labels, npz_arrays["y_test"])
+        np.testing.assert_array_equal(dataset.test_targets, npz_arrays["y_test"])
     pickled = {key: names[npz_arrays[key]].astype(object) for key in ("y_train", "y_test")}
     np.savez(tmp_path / "pickled.npz", **npz_arrays | pickled)
     with pytest.raises(ValueError, match=r"y_train in .* holds pickled Python objects .*text with \.astype\(str\)"):

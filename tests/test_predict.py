@@ -111,16 +111,16 @@ def test_views_of_kept_weights_are_means_of_logits(toy, runs):
     found = predict(runs.weights(), MASKS, data=toy, model=TINY_CNN, recipe=RECIPE, views="ten")
     weights, apply = runs.weights(), compiled(lambda own, batch: TINY_CNN.apply(own, batch, train=False)[0])
     for row in range(len(MASKS)):
-        pixels = toy.train_images[MASKS[row]] / 255.0
+        pixels = toy.train_inputs[MASKS[row]] / 255.0
         mean, deviation = pixels.mean(), pixels.std()
         logits = []
-        for image in toy.test_images:
+        for image in toy.test_inputs:
             batch = (np.stack(numpy_views(image, "ten")) / 255.0 - mean) / deviation
             own = jax.tree.map(lambda w, row=row: jnp.asarray(w[row]), weights)
             logits.append(np.asarray(apply(own, jnp.asarray(batch, jnp.float32))).mean(axis=0))
         values = np.asarray(logits, np.float64)
         np.testing.assert_array_equal(found.test_prediction[row], values.argmax(axis=1))
-        true = np.eye(3, dtype=bool)[toy.test_labels]
+        true = np.eye(3, dtype=bool)[toy.test_targets]
         other = np.where(true, -np.inf, values)
         margins = values[true] - np.logaddexp.reduce(other, axis=1)
         np.testing.assert_allclose(found.test_margin[row], margins, atol=1e-4)

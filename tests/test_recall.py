@@ -32,7 +32,7 @@ def importable_function(rngs):
 def saved(toy, tmp_path_factory):
     """The toy data in a file, and as they are loaded from it."""
     path = tmp_path_factory.mktemp("data") / "toy.npz"
-    np.savez(path, x_train=toy.train_images, y_train=toy.train_labels, x_test=toy.test_images, y_test=toy.test_labels)
+    np.savez(path, x_train=toy.train_inputs, y_train=toy.train_targets, x_test=toy.test_inputs, y_test=toy.test_targets)
     return path, jaxinfl.load_dataset(path)
 
 
@@ -54,11 +54,11 @@ def test_a_run_predicts_again(saved, tmp_path, model):
 def test_other_examples(saved, tmp_path):
     data = saved[1]
     runs = train(data, Importable, tmp_path / "run")
-    other = runs.predict(data.train_images[:5], data.train_labels[:5])
+    other = runs.predict(data.train_inputs[:5], data.train_targets[:5])
     np.testing.assert_array_equal(other.test_prediction, runs.train_prediction[:, :5])
     np.testing.assert_allclose(other.test_margin, runs.train_margin[:, :5], atol=1e-5)
     with pytest.raises(ValueError, match="inputs and targets belong together"):
-        runs.predict(data.train_images[:5])
+        runs.predict(data.train_inputs[:5])
 
 
 def test_only_rows_of_the_ensemble_are_predicted(saved):

@@ -70,10 +70,10 @@ def test_a_run_in_an_empty_directory_that_is_there(toy, base, tmp_path, monkeypa
 def test_the_same_data_under_another_name_goes_on(toy, tmp_path):
     runs = train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run")
     renamed = jaxinfl.Dataset(
-        train_images=toy.train_images,
-        train_labels=toy.train_labels,
-        test_images=toy.test_images,
-        test_labels=toy.test_labels,
+        train_inputs=toy.train_inputs,
+        train_targets=toy.train_targets,
+        test_inputs=toy.test_inputs,
+        test_targets=toy.test_targets,
         name="moved",
     )
     assert_same(train(subsets(), keys_of(6), renamed, run_dir=tmp_path / "run"), runs)

@@ -36,8 +36,8 @@ def layout() -> Layout:
         inputs={
             "masks": (rng.random((MODELS, TRAIN)) < 0.5, ("model", "train")),
             "key_data": (rng.integers(0, 9, (MODELS, 3, 2)).astype(np.uint32), ("model", "source", "word")),
-            "train_labels": (np.arange(TRAIN, dtype=np.int32), ("train",)),
-            "test_labels": (np.arange(TEST, dtype=np.int32), ("test",)),
+            "train_targets": (np.arange(TRAIN, dtype=np.int32), ("train",)),
+            "test_targets": (np.arange(TEST, dtype=np.int32), ("test",)),
         },
         row_arrays={
             "train_prediction": RowArray((TRAIN,), "int16", ("train",)),
@@ -74,7 +74,7 @@ def run(tmp_path) -> Path:
 
 def read_everything(run: Path) -> Ensemble:
     ensemble = Ensemble.open(run)
-    for name in ("masks", "key_data", "train_labels", "test_labels", *layout().row_arrays):
+    for name in ("masks", "key_data", "train_targets", "test_targets", *layout().row_arrays):
         getattr(ensemble, name)
     return ensemble
 

@@ -63,8 +63,8 @@ def test_tfds_varying_sizes_and_splits(tmp_path):
         assert same.fingerprint == dataset.fingerprint
     assert (dataset.num_train, dataset.num_test) == (4, 1)
     tall = Image.fromarray(random_images(1, 60, 20)[0]).resize((16, 48), Image.Resampling.BILINEAR)
-    (where,) = np.flatnonzero(dataset.train_labels == 1)
-    np.testing.assert_array_equal(dataset.train_images[where], np.asarray(tall)[16:32])
+    (where,) = np.flatnonzero(dataset.train_targets == 1)
+    np.testing.assert_array_equal(dataset.train_inputs[where], np.asarray(tall)[16:32])
 
 
 @pytest.mark.parametrize("name", ["dtd", "oxford_flowers102"])

@@ -46,9 +46,9 @@ def test_tfds_cifar10_itself_is_prepared_without_tensorflow(tmp_path):
     dataset = load_dataset("cifar10", tmp_path)
     assert "tensorflow" not in sys.modules
     assert (dataset.num_train, dataset.num_test, dataset.class_names) == (20, 4, tuple("abcdefghij"))
-    order = [int(np.flatnonzero((pixels == image).all((1, 2, 3)))[0]) for image in dataset.train_images]
+    order = [int(np.flatnonzero((pixels == image).all((1, 2, 3)))[0]) for image in dataset.train_inputs]
     assert sorted(order) == list(range(4, 24))
-    np.testing.assert_array_equal(dataset.train_labels, np.array(order) % 10)
+    np.testing.assert_array_equal(dataset.train_targets, np.array(order) % 10)
 
 
 @tfds_progress_cut_short
@@ -69,8 +69,8 @@ def test_tfds_cifar100_itself_is_prepared_without_tensorflow(tmp_path):
     dataset = load_dataset("cifar100", tmp_path)
     assert (dataset.num_train, dataset.num_test, dataset.num_classes) == (100, 10, 100)
     assert dataset.class_names[7] == "class007" and dataset.image_shape == (32, 32, 3)
-    order = [int(np.flatnonzero((pixels == image).all((1, 2, 3)))[0]) for image in dataset.test_images]
-    np.testing.assert_array_equal(dataset.test_labels, np.array(order) % 100)
+    order = [int(np.flatnonzero((pixels == image).all((1, 2, 3)))[0]) for image in dataset.test_inputs]
+    np.testing.assert_array_equal(dataset.test_targets, np.array(order) % 100)
 
 
 def sized(k):
@@ -93,8 +93,8 @@ def test_tfds_dtd_itself_trains_on_train_and_validation(tmp_path):
     dataset = load_dataset("dtd", tmp_path, image_size=16)
     assert "tensorflow" not in sys.modules
     assert (dataset.num_train, dataset.num_test, dataset.image_shape) == (47, 5, (16, 16, 3))
-    assert dataset.class_names == tuple(names) and sorted(dataset.train_labels) == list(range(47))
-    for label, image in zip(dataset.test_labels, dataset.test_images, strict=True):
+    assert dataset.class_names == tuple(names) and sorted(dataset.train_targets) == list(range(47))
+    for label, image in zip(dataset.test_targets, dataset.test_inputs, strict=True):
         np.testing.assert_array_equal(image, fit_square(Image.fromarray(sized(3 * label)), 16))
     with pytest.raises(ValueError, match="dtd, split train lacks 7 of the 47 classes"):
         load_dataset("dtd", tmp_path, image_size=16, splits="train:validation+test")
@@ -117,9 +117,9 @@ def test_tfds_flowers_itself_trains_on_train_and_validation(tmp_path):
     dataset = load_dataset("oxford_flowers102", tmp_path, image_size=16)
     assert (dataset.num_train, dataset.num_test, dataset.num_classes) == (102, 18, 102)
     expected = {k: np.asarray(fit_square(Image.fromarray(sized(k)), 16)) for k in range(1, 121)}
-    found = [next(k for k in expected if (expected[k] == image).all()) for image in dataset.test_images]
+    found = [next(k for k in expected if (expected[k] == image).all()) for image in dataset.test_inputs]
     assert sorted(found) == list(range(103, 121))
-    np.testing.assert_array_equal(dataset.test_labels, labels[np.array(found) - 1] - 1)
+    np.testing.assert_array_equal(dataset.test_targets, labels[np.array(found) - 1] - 1)
     assert load_dataset("oxford_flowers102", tmp_path, image_size=16, splits="train+validation:test").fingerprint == (
         dataset.fingerprint
     )

@@ -127,19 +127,19 @@ def prepare(data_dir, monkeypatch, **changes):
 def test_other_content_under_equal_names_and_dates(tmp_path, monkeypatch):
     """Two copies that differ in two labels, or in two images that change places."""
     monkeypatch.setenv("JAXINFL_IMAGE_CACHE", str(tmp_path / "cache"))
-    labels, images = arrays()["train_labels"].copy(), arrays()["train_images"].copy()
+    labels, images = arrays()["train_targets"].copy(), arrays()["train_inputs"].copy()
     labels[[0, 1]], images[[0, 1]] = labels[[1, 0]], images[[1, 0]]
     found = [
         prepare(tmp_path / str(k), monkeypatch, **changes)
-        for k, changes in enumerate([{}, {"train_labels": labels}, {"train_images": images}])
+        for k, changes in enumerate([{}, {"train_targets": labels}, {"train_inputs": images}])
     ]
     assert found[0].fingerprint != found[1].fingerprint
     for data, (given_images, given_labels) in zip(
         found,
-        [(arrays()["train_images"], arrays()["train_labels"]), (arrays()["train_images"], labels), (images, arrays()["train_labels"])],
+        [(arrays()["train_inputs"], arrays()["train_targets"]), (arrays()["train_inputs"], labels), (images, arrays()["train_targets"])],
         strict=True,
     ):  # fmt: skip
-        for image, label in zip(data.train_images, data.train_labels, strict=True):
+        for image, label in zip(data.train_inputs, data.train_targets, strict=True):
             (row,) = np.flatnonzero((given_images == image).all((1, 2, 3)))
             assert given_labels[row] == label
 
@@ -170,6 +170,6 @@ def test_transparent_images(tmp_path, monkeypatch):
         with pytest.warns(UserWarning, match="10 of the 10 images of jaxinfl_transparent vary in transparency"):
             white = load_dataset("jaxinfl_transparent", tmp_path)
     assert white.image_shape == (4, 5, 3)
-    for image in white.train_images:
-        assert any((255 - given_image[..., 3] == image[..., 0]).all() for given_image in given["train_images"])
-    assert load_dataset("jaxinfl_transparent", tmp_path, background="black").train_images.max() == 0
+    for image in white.train_inputs:
+        assert any((255 - given_image[..., 3] == image[..., 0]).all() for given_image in given["train_inputs"])
+    assert load_dataset("jaxinfl_transparent", tmp_path, background="black").train_inputs.max() == 0

@@ -150,7 +150,7 @@ def test_opaque_images_keep_their_bytes(root, mode):
     given = Image.open(root / "train" / "b" / "1.png")
     plain = np.asarray((given.convert("RGBA") if given.mode == "P" else given).convert("RGB"))
     for background in (None, "white", "black"):
-        np.testing.assert_array_equal(load_dataset(root, background=background).train_images[2], plain)
+        np.testing.assert_array_equal(load_dataset(root, background=background).train_inputs[2], plain)
 
 
 # --- backgrounds in load_dataset -------------------------------------------------------------------------------------
@@ -169,8 +169,8 @@ def test_the_background_is_white_or_what_is_asked_for(root):
         by_default = load_dataset(root)
     white, black = load_dataset(root, background="white"), load_dataset(root, background="black")
     assert by_default.fingerprint == white.fingerprint != black.fingerprint
-    np.testing.assert_array_equal(white.train_images[2], compose(shape[..., :3], shape[..., 3], "white"))
-    assert white.train_images[2].max() == 255 and white.train_images[2].min() == 0 == black.train_images[2].max()
+    np.testing.assert_array_equal(white.train_inputs[2], compose(shape[..., :3], shape[..., 3], "white"))
+    assert white.train_inputs[2].max() == 255 and white.train_inputs[2].min() == 0 == black.train_inputs[2].max()
     assert load_dataset(root, background="white").fingerprint == white.fingerprint
 
 
@@ -188,8 +188,8 @@ def test_the_warning_counts_and_stays_with_the_cache(root):
         message = str(warning.message)
         assert message.startswith(f"2 of the 8 images of {root} vary in transparency") and "put onto white" in message
         assert "background='white' or background='black'" in message
-    assert (dataset.train_images[3] == 255).all()  # what the warning is about
-    assert load_dataset(root, background="black").train_images[3].max() == 255
+    assert (dataset.train_inputs[3] == 255).all()  # what the warning is about
+    assert load_dataset(root, background="black").train_inputs[3].max() == 255
 
 
 def test_the_warning_names_the_line_that_loads(tmp_path, monkeypatch):
@@ -218,7 +218,7 @@ def test_images_of_which_nothing_is_visible(root):
             load_dataset(root, background=background)
     file = root / "train" / "b" / "1.png"
     Image.open(file).convert("RGBA").convert("RGB").save(file)
-    np.testing.assert_array_equal(load_dataset(root).train_images[2], color)
+    np.testing.assert_array_equal(load_dataset(root).train_inputs[2], color)
 
 
 def test_opaque_folders_say_nothing(root):
@@ -234,7 +234,7 @@ def test_transparent_images_are_put_onto_the_background_before_they_are_resized(
     image[:, :4] = [200, 100, 50, 255]
     image[:, 4:, 1] = 255  # bright green, invisible
     write(root, {"1.png": encode(Image.fromarray(image))})
-    small = load_dataset(root, image_size=4, background="black").train_images[2].astype(float)
+    small = load_dataset(root, image_size=4, background="black").train_inputs[2].astype(float)
     np.testing.assert_array_less(small[..., 1], small[..., 0] * 0.51 + 1)
 
 

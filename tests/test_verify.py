@@ -16,7 +16,7 @@ SHARDS = 4
 def data(toy, tmp_path_factory):
     """A data set that can be loaded by its recorded name."""
     path = tmp_path_factory.mktemp("data") / "toy.npz"
-    np.savez(path, x_train=toy.train_images, y_train=toy.train_labels, x_test=toy.test_images, y_test=toy.test_labels)
+    np.savez(path, x_train=toy.train_inputs, y_train=toy.train_targets, x_test=toy.test_inputs, y_test=toy.test_targets)
     return path, load_dataset(str(path))
 
 

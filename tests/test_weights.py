@@ -42,8 +42,8 @@ def test_weights_are_those_that_predicted(toy, finished):
     apply = compiled(lambda own, images: TINY_CNN.apply(own, images, train=False)[0])
     for row in range(5):
         own = jax.tree.map(lambda w, row=row: jnp.asarray(w[row]), weights)
-        pixels = toy.train_images[MASKS[row]] / 255
-        logits = apply(own, jnp.asarray((toy.test_images / 255 - pixels.mean()) / pixels.std(), jnp.float32))
+        pixels = toy.train_inputs[MASKS[row]] / 255
+        logits = apply(own, jnp.asarray((toy.test_inputs / 255 - pixels.mean()) / pixels.std(), jnp.float32))
         np.testing.assert_array_equal(jnp.argmax(logits, axis=-1), finished.test_prediction[row])
 
 

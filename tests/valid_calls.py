@@ -73,7 +73,7 @@ left_out = np.concatenate([np.ones((4, TRAIN), bool), jaxinfl.leave_one_out(TRAI
 images = _rng.integers(0, 256, (TRAIN + 2, 8, 8, 1), dtype=np.uint8)
 labels = np.array([0, 1, 2, 0, 1, 2, 1, 0])
 data = jaxinfl.Dataset(
-    train_images=images[:TRAIN], train_labels=labels[:TRAIN], test_images=images[TRAIN:], test_labels=labels[TRAIN:]
+    train_inputs=images[:TRAIN], train_targets=labels[:TRAIN], test_inputs=images[TRAIN:], test_targets=labels[TRAIN:]
 )
 keys = jax.random.split(jax.random.key(0), MODELS)
 weights = jax.tree.map(
@@ -231,9 +231,9 @@ _two_kinds = {"p": PROBABILITIES, "q": PROBABILITIES, "delta": share(0.0, 0.5)}
 _sides = {"share_in": np.array([0.5, 1.0, 0.25]), "num_in": np.array([4.0, 4.0, 8.0]), "share_out": np.array([0.5, 0.0, 0.5]),
           "num_out": np.array([2.0, 4.0, 4.0]), "confidence": 0.9}  # fmt: skip
 _side_kinds = {"share_in": SHARES, "num_in": SIDE, "share_out": SHARES, "num_out": SIDE, "confidence": share()}
-_arrays = {"train_images": data.train_images, "train_labels": data.train_labels, "test_images": data.test_images,
-           "test_labels": data.test_labels, "class_names": ("a", "b", "c"), "name": "toy"}  # fmt: skip
-_array_kinds = {"train_images": IMAGES, "train_labels": LABELS, "test_images": IMAGES, "test_labels": LABELS,
+_arrays = {"train_inputs": data.train_inputs, "train_targets": data.train_targets, "test_inputs": data.test_inputs,
+           "test_targets": data.test_targets, "class_names": ("a", "b", "c"), "name": "toy"}  # fmt: skip
+_array_kinds = {"train_inputs": IMAGES, "train_targets": LABELS, "test_inputs": IMAGES, "test_targets": LABELS,
                 "class_names": NAMES, "name": PATH.but(escape=constant("a\x1b[2J"), none=constant(None))}  # fmt: skip
 _run = {"masks": masks, "keys": keys, "data": data, "model": "small_mlp", "recipe": jaxinfl.Recipe(), "run_dir": None,
         "shard_size": 2, "width": 1, "kernels": "gemm", "tune": True, "overrides": None, "initial": None, "keep_weights": False,

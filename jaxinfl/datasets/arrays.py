@@ -33,15 +33,15 @@ def as_images(train: ArrayLike, test: ArrayLike) -> tuple[UInt8[np.ndarray, "...
     remedy = "Replace the missing values, or remove these examples from images and labels"
     given = {
         field: as_array(field, value, EXPECTED_IMAGES, remedy)
-        for field, value in (("train_images", train), ("test_images", test))
+        for field, value in (("train_inputs", train), ("test_inputs", test))
     }
-    for field, other in (("train_images", "test_images"), ("test_images", "train_images")):
+    for field, other in (("train_inputs", "test_inputs"), ("test_inputs", "train_inputs")):
         if given[field].dtype != np.uint8:
             raise TypeError(
                 f"{field} has dtype {given[field].dtype}; it takes {EXPECTED_IMAGES}. "
                 f"{_conversion(field, given[field], given[other])}"
             )
-    return _with_channels("train_images", given["train_images"]), _with_channels("test_images", given["test_images"])
+    return _with_channels("train_inputs", given["train_inputs"]), _with_channels("test_inputs", given["test_inputs"])
 
 
 def _with_channels(field: str, images: np.ndarray) -> UInt8[np.ndarray, "n height width channels"]:
@@ -65,7 +65,7 @@ def check_same_shape(train: np.ndarray, test: np.ndarray) -> None:
     """Raise `ValueError` unless the images of both sets have one height, width and number of channels."""
     if train.shape[1:] != test.shape[1:]:
         raise ValueError(
-            f"train_images are {train.shape[1:]} (height, width, channels) and test_images {test.shape[1:]}. "
+            f"train_inputs are {train.shape[1:]} (height, width, channels) and test_inputs {test.shape[1:]}. "
             "Bring them to one shape."
         )
 

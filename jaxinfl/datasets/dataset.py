@@ -8,46 +8,56 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8
 from numpy.typing import ArrayLike
 
 from jaxinfl.arguments import quote
 from jaxinfl.datasets.arrays import as_images, check_same_shape
+from jaxinfl.datasets.inputs import Inputs, as_inputs, as_targets, by_name, count_categories, find_task, looks_like_images
 from jaxinfl.datasets.labels import check_text, code_labels, label_rows
+from jaxinfl.tasks import BINARY, CLASSIFICATION, NEXT_TOKEN, Regression, Task, TaskName
 
 _HASHED_AT_ONCE = 64 * 2**20  # bytes; bounds the copies made of arrays that are not contiguous
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, init=False)
 class Dataset:
-    """Images and labels for training and testing, in a fixed order: example i is row i, everywhere in jaxinfl.
+    """Inputs and targets for training and testing, in a fixed order: example i is row i, everywhere in jaxinfl.
 
     Given arrays are converted where needed (see the fields), checked, and kept as read-only views: nothing is
     copied that already has the right form, and the caller's own arrays stay writable. Whoever writes to them
     afterwards changes this data set and makes its `fingerprint` wrong.
 
     Raises:
-      TypeError: an array has a dtype that is not taken, one set has text as labels and the other numbers, or `name` or
-        a class name is not a string.
-      ValueError: a wrong or empty shape, images and labels of unequal length, NaN, masked values, a label outside the
+      TypeError: an array has a dtype that is not taken, or is of the wrong kind for the task; one set has text as labels and the
+        other numbers; `name` or a class name is not a string.
+      ValueError: a wrong or empty shape, inputs and targets of unequal length, NaN or infinity, masked values, a label outside the
         classes, a class without a training example, fewer than 2 classes, two classes of one name, or a name that cannot
         be written (control characters, bytes that are no UTF-8). A class may be missing in the test set.
     """
 
-    train_images: UInt8[np.ndarray, "train height width channels"]
-    """uint8, 0 to 255. It is given as `[train, height, width, channels]`, or without the last axis (one channel)."""
-    train_labels: Int32[np.ndarray, " train"]
-    """0 to `num_classes - 1`. It is given as any integer dtype, or as text, `[train]` or `[train, 1]`.
+    train_inputs: Inputs
+    """Images, arrays or a dict of arrays, an example a row.
 
-    Text is `str`, or `bytes` as UTF-8, in a list or an array (of objects, too). Both sets get one coding: the label is
-    the position of the text in `class_names`."""
-    test_images: UInt8[np.ndarray, "test height width channels"]
-    """Test images, in the form of `train_images` and of the same height, width and channels."""
-    test_labels: Int32[np.ndarray, " test"]
-    """Test labels, in the form of `train_labels`."""
+    One uint8 array `[train, height, width, channels]`, or without the last axis (one channel), holds images of pixels from 0 to
+    255, unless `categories` is given, by which it holds categories. Any other array of bool, integers or floats goes to the model as it is: integers are
+    numbers of categories or tokens, and numbers are given as floats. Several arrays are given as a dict."""
+    train_targets: np.ndarray
+    """What the model is to predict, as the task takes it.
+
+    Of classification, int32 from 0 to `num_classes - 1`. Labels are given as any integer dtype, or as text, `[train]` or
+    `[train, 1]`. Text is `str`, or `bytes` as UTF-8, in a list or an array (of objects, too). Both sets get one coding: the label
+    is the position of the text in `class_names`."""
+    test_inputs: Inputs
+    """Test inputs, in the form of `train_inputs`."""
+    test_targets: np.ndarray
+    """Test targets, in the form of `train_targets`."""
+    task: Task
+    """What targets mean: loss and scores."""
     class_names: tuple[str, ...]
     """One name a class, by label. None given: the sorted names of both sets together where labels are text; else "0",
-    "1", ..., and the labels must then be exactly 0..K-1."""
+    "1", ..., and the labels must then be exactly 0..K-1. Empty where the task is not classification."""
+    categories: Mapping[str, int]
+    """Number of categories or tokens of each integer array by its name ("" for a single array), declared or inferred."""
     name: str
     """What to call the data in tables and plots. Not part of `fingerprint`."""
 
@@ -55,32 +65,44 @@ class Dataset:
     def __init__(
         self,
         *,
-        train_images: ArrayLike,
-        train_labels: ArrayLike,
-        test_images: ArrayLike,
-        test_labels: ArrayLike,
+        train_inputs: ArrayLike | Mapping[str, ArrayLike],
+        train_targets: ArrayLike,
+        test_inputs: ArrayLike | Mapping[str, ArrayLike],
+        test_targets: ArrayLike,
+        task: TaskName | Task = "classification",
         class_names: Sequence[str] | None = None,
+        categories: int | Mapping[str, int] | None = None,
         name: str = "arrays",
     ):
-        train_pixels, test_pixels = as_images(train_images, test_images)
-        labels = label_rows(train_labels, test_labels)
-        _check_lengths("train", train_pixels, labels["train_labels"])
-        _check_lengths("test", test_pixels, labels["test_labels"])
-        check_same_shape(train_pixels, test_pixels)
-        train, test, names = code_labels(labels, class_names)
+        found = find_task(task, train_targets)
+        images = categories is None and (looks_like_images(train_inputs) or looks_like_images(test_inputs))
+        given = as_images(train_inputs, test_inputs) if images else as_inputs(train_inputs, test_inputs)
+        names: tuple[str, ...] = ()
+        if found is CLASSIFICATION:
+            labels = label_rows(train_targets, test_targets)
+            _check_lengths("train", given[0], labels["train_targets"])
+            _check_lengths("test", given[1], labels["test_targets"])
+            train, test, names = code_labels(labels, class_names)
+            targets = train.astype(np.int32, copy=False), test.astype(np.int32, copy=False)
+        else:
+            if class_names is not None:
+                raise ValueError(f"class_names is given, which the task {found.name!r} does not take. Leave it out.")
+            targets = as_targets(found, train_targets, test_targets)
+            _check_lengths("train", given[0], targets[0])
+            _check_lengths("test", given[1], targets[1])
+        if images:
+            check_same_shape(*given)
         if not isinstance(name, str):
             raise TypeError(f"name is {quote(name)}; it takes a string.")
         check_text("name", name)
-        arrays = {
-            "train_images": train_pixels,
-            "train_labels": train.astype(np.int32, copy=False),
-            "test_images": test_pixels,
-            "test_labels": test.astype(np.int32, copy=False),
-        }
-        for field, array in arrays.items():
+        fields = {"train_inputs": given[0], "train_targets": targets[0], "test_inputs": given[1], "test_targets": targets[1]}
+        for field, array in fields.items():
             object.__setattr__(self, field, _read_only(array))
+        object.__setattr__(self, "task", found)
         object.__setattr__(self, "class_names", names)
+        object.__setattr__(self, "categories", {} if images else count_categories(*given, categories))
         object.__setattr__(self, "name", name)
+        object.__setattr__(self, "_images", images)
 
     def loaded_by(self, **arguments: Any) -> "Dataset":
         """The same data, which `load_dataset` finds again by these arguments."""
@@ -95,46 +117,77 @@ class Dataset:
         return found
 
     @property
+    def are_images(self) -> bool:
+        """Whether the inputs are images, which are augmented, and normalized by the statistics of their channels."""
+        images: bool = self.__dict__["_images"]
+        return images
+
+    @property
     def num_train(self) -> int:
         """Number of training examples."""
-        return len(self.train_labels)
+        return len(self.train_targets)
 
     @property
     def num_test(self) -> int:
         """Number of test examples."""
-        return len(self.test_labels)
+        return len(self.test_targets)
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, those without a test example included."""
+        """Number of classes, those without a test example included; 0 where the task is not classification."""
         return len(self.class_names)
 
     @property
+    def num_outputs(self) -> int | None:
+        """Number of outputs an example, or a place of a sequence, that the task takes; None where the task is a user's own."""
+        if self.task is CLASSIFICATION:
+            return self.num_classes
+        if self.task is NEXT_TOKEN:
+            tokens = max((int(each.max()) + 1 for each in (self.train_targets, self.test_targets)), default=1)
+            return max([tokens, *self.categories.values()])
+        if self.task is BINARY or isinstance(self.task, Regression):
+            return int(np.prod(self.train_targets.shape[1:]))
+        return None
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of every image."""
-        height, width, channels = self.train_images.shape[1:]
+        """(height, width, channels) of every image.
+
+        Raises:
+          ValueError: the inputs are no images.
+        """
+        if isinstance(self.train_inputs, dict) or not self.are_images:
+            raise ValueError(f"{self.name} holds no images; this takes uint8 images [n, height, width, channels].")
+        height, width, channels = self.train_inputs.shape[1:]
         return height, width, channels
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """64 hex digits that are equal for equal content: sha256 over shapes and values, and the number of classes.
+        """64 hex digits that are equal for equal content: sha256 over shapes and values, the task, and what is declared.
 
         Neither the names nor the memory layout or byte order of the arrays matter. Computed at first use
         (about a second for each gigabyte), then kept.
         """
-        digest = hashlib.sha256(f"jaxinfl dataset 1, {self.num_classes} classes\n".encode())
-        for field in ("train_images", "train_labels", "test_images", "test_labels"):
-            array = getattr(self, field)
-            digest.update(f"{field} {array.dtype.name} {array.shape}\n".encode())
-            for rows in _contiguous_pieces(array):
-                digest.update(rows.data)
+        if self.are_images and self.task is CLASSIFICATION:
+            digest = hashlib.sha256(f"jaxinfl dataset 1, {self.num_classes} classes\n".encode())
+            names = {"train_inputs": "train_images", "test_inputs": "test_images"}
+            names |= {"train_targets": "train_labels", "test_targets": "test_labels"}
+        else:
+            declared = f"{self.task.name}, {self.num_classes} classes, categories {sorted(self.categories.items())}"
+            digest = hashlib.sha256(f"jaxinfl dataset 2, {declared}, images {self.are_images}\n".encode())
+            names = {}
+        for field in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
+            for part, array in by_name(getattr(self, field)).items():
+                digest.update(f"{names.get(field, field)}{part and ' '}{part} {array.dtype.name} {array.shape}\n".encode())
+                for rows in _contiguous_pieces(array):
+                    digest.update(rows.data)
         return digest.hexdigest()
 
     def __repr__(self) -> str:
-        return (
-            f"Dataset(name={self.name!r}, num_train={self.num_train}, num_test={self.num_test}, "
-            f"num_classes={self.num_classes}, image_shape={self.image_shape})"
-        )
+        what = f"num_classes={self.num_classes}" if self.num_classes else f"task={self.task.name!r}"
+        shapes = {part: array.shape[1:] for part, array in by_name(self.train_inputs).items()}
+        inputs = f"image_shape={self.image_shape}" if self.are_images else f"input_shape={shapes.get('', shapes)}"
+        return f"Dataset(name={self.name!r}, num_train={self.num_train}, num_test={self.num_test}, {what}, {inputs})"
 
 
 def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -165,15 +218,18 @@ def _contiguous_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(array[start : start + step], dtype=array.dtype.newbyteorder("<"))
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
+def _read_only(array: Any) -> Any:
     """A view that cannot be written to; the flag of `array` itself, which may be the caller's, stays as it is."""
+    if isinstance(array, dict):
+        return {name: _read_only(each) for name, each in array.items()}
     view = array.view()
     view.flags.writeable = False
     return view
 
 
-def _check_lengths(split: str, images: np.ndarray, labels: np.ndarray) -> None:
-    if len(images) != len(labels):
+def _check_lengths(split: str, inputs: Inputs, targets: np.ndarray) -> None:
+    length = len(next(iter(by_name(inputs).values())))
+    if length != len(targets):
         raise ValueError(
-            f"{split}_images holds {len(images)} examples and {split}_labels {len(labels)}. Give every image one label."
+            f"{split}_inputs holds {length} examples and {split}_targets {len(targets)}. Give every example one target."
         )

@@ -23,10 +23,10 @@ def load_digits() -> Dataset:
     labels = table[:, -1].astype(np.int32)
     in_test = stratified_mask(labels, _NUM_TEST)
     return Dataset(
-        train_images=images[~in_test],
-        train_labels=labels[~in_test],
-        test_images=images[in_test],
-        test_labels=labels[in_test],
+        train_inputs=images[~in_test],
+        train_targets=labels[~in_test],
+        test_inputs=images[in_test],
+        test_targets=labels[in_test],
         class_names=tuple("0123456789"),
         name="digits",
     )

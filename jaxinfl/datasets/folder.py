@@ -68,10 +68,10 @@ def load_folder(root: str | os.PathLike, image_size: int | None = None, backgrou
         str(root),
     )
     return Dataset(
-        train_images=images[: len(train)],
-        train_labels=labels[: len(train)],
-        test_images=images[len(train) :],
-        test_labels=labels[len(train) :],
+        train_inputs=images[: len(train)],
+        train_targets=labels[: len(train)],
+        test_inputs=images[len(train) :],
+        test_targets=labels[len(train) :],
         class_names=tuple(class_names),
         name=root.resolve().name,
     )

@@ -16,13 +16,13 @@ EXPECTED_LABELS = "labels [n] or [n, 1] as integers or as text"
 
 # Numbering each set on its own would give one class two numbers.
 _ONE_CODING = (
-    "number both sets by one coding: names, both = np.unique(np.concatenate([train_labels, test_labels]), "
-    "return_inverse=True); train_labels, test_labels = np.split(both, [len(train_labels)]); and keep the old labels as "
+    "number both sets by one coding: names, both = np.unique(np.concatenate([train_targets, test_targets]), "
+    "return_inverse=True); train_targets, test_targets = np.split(both, [len(train_targets)]); and keep the old labels as "
     "names: class_names=[str(name) for name in names]"
 )
 
 Labels = dict[str, np.ndarray]
-"""train_labels and test_labels."""
+"""train_targets and test_targets."""
 
 
 def label_rows(train: ArrayLike, test: ArrayLike) -> Labels:
@@ -31,7 +31,7 @@ def label_rows(train: ArrayLike, test: ArrayLike) -> Labels:
     Raises:
       ValueError: a wrong shape, no examples, NaN or masked values.
     """
-    return {"train_labels": _as_rows("train_labels", train), "test_labels": _as_rows("test_labels", test)}
+    return {"train_targets": _as_rows("train_targets", train), "test_targets": _as_rows("test_targets", test)}
 
 
 def code_labels(
@@ -51,18 +51,18 @@ def code_labels(
     texts = {field: _as_text(field, labels) for field, labels in given.items()}
     if all(text is not None for text in texts.values()):
         coded, names = _code_text({field: text for field, text in texts.items() if text is not None}, names)
-        _check_every_class_is_trained(coded["train_labels"], names, _UNTRAINED_TEXT)
-        return coded["train_labels"], coded["test_labels"], names
+        _check_every_class_is_trained(coded["train_targets"], names, _UNTRAINED_TEXT)
+        return coded["train_targets"], coded["test_targets"], names
     _check_one_kind(given, texts)
     _check_integers(given)
     _check_not_negative(given)
     if names:
         _check_within(given, names)
-        _check_every_class_is_trained(given["train_labels"], names, _UNTRAINED_NAME)
+        _check_every_class_is_trained(given["train_targets"], names, _UNTRAINED_NAME)
     else:
-        names = _number_classes(given["train_labels"], given["test_labels"])
-        _check_every_class_is_trained(given["train_labels"], names, _UNTRAINED_NUMBER)
-    return given["train_labels"], given["test_labels"], names
+        names = _number_classes(given["train_targets"], given["test_targets"])
+        _check_every_class_is_trained(given["train_targets"], names, _UNTRAINED_NUMBER)
+    return given["train_targets"], given["test_targets"], names
 
 
 def check_text(field: str, text: str) -> None:
@@ -166,10 +166,10 @@ def _code_text(texts: dict[str, list[str]], names: tuple[str, ...]) -> tuple[Lab
     if not names:
         names = tuple(sorted({text for labels in texts.values() for text in labels}))
         for name in names:
-            check_text("train_labels or test_labels", name)
+            check_text("train_targets or test_targets", name)
         if len(names) < 2:
             raise ValueError(
-                f"train_labels and test_labels hold 1 class, {names[0]!r}. At least 2 classes are needed to classify."
+                f"train_targets and test_targets hold 1 class, {names[0]!r}. At least 2 classes are needed to classify."
             )
     position = {normal_form(name): k for k, name in enumerate(names)}
     coded = {}
@@ -246,7 +246,7 @@ def _check_not_negative(given: Labels) -> None:
 
 def _without_negatives(field: str, given: Labels) -> str:
     labels, images = given[field], f"{field.removesuffix('labels')}images"
-    present = set(np.unique(given["train_labels"]).tolist()) | set(np.unique(given["test_labels"]).tolist())
+    present = set(np.unique(given["train_targets"]).tolist()) | set(np.unique(given["test_targets"]).tolist())
     if present == {-1, 1}:
         return f"Where -1 and 1 are two classes, {_ONE_CODING}"
     if labels.max() < 0:
@@ -275,33 +275,33 @@ def _check_within(given: Labels, names: tuple[str, ...]) -> None:
             )
 
 
-def _number_classes(train_labels: np.ndarray, test_labels: np.ndarray) -> tuple[str, ...]:
+def _number_classes(train_targets: np.ndarray, test_targets: np.ndarray) -> tuple[str, ...]:
     """Names "0".."K-1", when the labels are exactly 0..K-1."""
-    present = set(np.unique(train_labels).tolist()) | set(np.unique(test_labels).tolist())
+    present = set(np.unique(train_targets).tolist()) | set(np.unique(test_targets).tolist())
     num_classes = max(present) + 1
     if len(present) < num_classes:
         # Lazily: a label may be as large as 2**63, while only few labels are looked at before 10 missing are found.
         missing = list(itertools.islice((k for k in range(num_classes) if k not in present), 10))
         raise ValueError(
-            f"train_labels and test_labels are not contiguous: the largest is {max(present)}, but "
+            f"train_targets and test_targets are not contiguous: the largest is {max(present)}, but "
             f"{num_classes - len(present)} smaller ones are missing, {missing} first. To renumber them to 0..K-1, "
             f"{_ONE_CODING}."
         )
     if num_classes < 2:
-        raise ValueError("train_labels and test_labels hold 1 class, 0. At least 2 classes are needed to classify.")
+        raise ValueError("train_targets and test_targets hold 1 class, 0. At least 2 classes are needed to classify.")
     return tuple(str(k) for k in range(num_classes))
 
 
 # --- class names -----------------------------------------------------------------------------------------------------
 
 _REMOVE_FROM_TEST = (
-    "remove their test examples, if there are any: keep = np.isin(np.reshape(test_labels, -1), train_labels); "
-    "test_images, test_labels = test_images[keep], test_labels[keep]"
+    "remove their test examples, if there are any: keep = np.isin(np.reshape(test_targets, -1), train_targets); "
+    "test_inputs, test_targets = test_inputs[keep], test_targets[keep]"
 )
 _UNTRAINED_NUMBER = _REMOVE_FROM_TEST
 _UNTRAINED_NAME = (
     f"{_REMOVE_FROM_TEST}; then give the names as labels in place of class_names: "
-    "train_labels=np.array(class_names)[train_labels], test_labels=np.array(class_names)[test_labels]"
+    "train_targets=np.array(class_names)[train_targets], test_targets=np.array(class_names)[test_targets]"
 )
 _UNTRAINED_TEXT = f"{_REMOVE_FROM_TEST}; and take their names out of class_names, if they are there"
 
@@ -326,11 +326,11 @@ def _as_class_names(names: Sequence[str] | None) -> tuple[str, ...]:
     return taken
 
 
-def _check_every_class_is_trained(train_labels: np.ndarray, names: tuple[str, ...], remedy: str) -> None:
-    untrained = np.flatnonzero(np.bincount(train_labels.astype(np.int64), minlength=len(names)) == 0)
+def _check_every_class_is_trained(train_targets: np.ndarray, names: tuple[str, ...], remedy: str) -> None:
+    untrained = np.flatnonzero(np.bincount(train_targets.astype(np.int64), minlength=len(names)) == 0)
     if untrained.size:
         listed = ", ".join(f"{k} ({names[k]!r})" for k in untrained[:10])
         raise ValueError(
-            f"train_labels lacks {untrained.size} of the {len(names)} classes, so they have no training example: "
+            f"train_targets lacks {untrained.size} of the {len(names)} classes, so they have no training example: "
             f"{listed}. Add examples, or {remedy}."
         )

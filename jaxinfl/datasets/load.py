@@ -29,8 +29,8 @@ def load_dataset(
     Args:
       name: the first of these that fits:
         - "digits": 1437 + 360 handwritten digits, 8 x 8 x 1, embedded, no download.
-        - a path that ends in .npz: arrays x_train, y_train, x_test, y_test (Keras) or train_images, train_labels,
-          test_images, test_labels (MedMNIST), and optionally class_names. A validation set in it is left out, which a
+        - a path that ends in .npz: arrays x_train, y_train, x_test, y_test (Keras) or train_inputs, train_targets,
+          test_inputs, test_targets (MedMNIST), and optionally class_names. A validation set in it is left out, which a
           warning of the logger "jaxinfl" says.
         - a folder: images root/train/<class>/* and root/test/<class>/*, or val, valid or validation where there is no
           test. A `str` without "/" is taken for one when it holds train or test; write "./name" to insist. Files with
@@ -155,10 +155,10 @@ def _resized(dataset: Dataset, image_size: int) -> Dataset:
     if dataset.image_shape[:2] == (image_size, image_size):
         return dataset
     return Dataset(
-        train_images=resize_arrays(dataset.train_images, image_size),
-        train_labels=dataset.train_labels,
-        test_images=resize_arrays(dataset.test_images, image_size),
-        test_labels=dataset.test_labels,
+        train_inputs=resize_arrays(dataset.train_inputs, image_size),
+        train_targets=dataset.train_targets,
+        test_inputs=resize_arrays(dataset.test_inputs, image_size),
+        test_targets=dataset.test_targets,
         class_names=dataset.class_names,
         name=dataset.name,
     )

@@ -16,7 +16,8 @@ from jaxinfl.datasets.dataset import Dataset
 REQUIRED_KEYS = ("x_train", "y_train", "x_test", "y_test")
 """Training images and labels, test images and labels, as Keras calls them."""
 MEDMNIST_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
-_FIELDS = MEDMNIST_KEYS  # of `Dataset`, which has the same names in the same order
+_FIELDS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+"""The fields of `Dataset`, in the order of the keys."""
 _NOT_USED = ("x_val", "y_val", "x_valid", "y_valid", "val_images", "val_labels")
 
 _log = logging.getLogger("jaxinfl")

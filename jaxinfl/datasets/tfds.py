@@ -47,13 +47,13 @@ def load_tfds(
         background,
         builder.name,
     )
-    train_labels, test_labels = labels[: len(train)], labels[len(train) :]
-    _check_labels(builder, (train, train_labels), (test, test_labels), label.names)
+    train_targets, test_targets = labels[: len(train)], labels[len(train) :]
+    _check_labels(builder, (train, train_targets), (test, test_targets), label.names)
     return Dataset(
-        train_images=images[: len(train)],
-        train_labels=train_labels,
-        test_images=images[len(train) :],
-        test_labels=test_labels,
+        train_inputs=images[: len(train)],
+        train_targets=train_targets,
+        test_inputs=images[len(train) :],
+        test_targets=test_targets,
         class_names=tuple(label.names),
         name=name,
     )

@@ -14,8 +14,8 @@ from jaxinfl.plots.style import OTHER_COLOUR, SEEN_COLOUR, STYLE
 
 
 def pairs_gallery(
-    train_images: UInt8[np.ndarray, "pairs h w c"],
-    test_images: UInt8[np.ndarray, "pairs h w c"],
+    train_inputs: UInt8[np.ndarray, "pairs h w c"],
+    test_inputs: UInt8[np.ndarray, "pairs h w c"],
     train_captions: Sequence[str],
     test_captions: Sequence[str],
     captions: Sequence[str],
@@ -26,7 +26,7 @@ def pairs_gallery(
     """Pairs of a training example and a test example, each image with its caption above, each pair with one below.
 
     Args:
-      train_images, test_images: the images of each pair.
+      train_inputs, test_inputs: the images of each pair.
       train_captions, test_captions: captions above these images.
       captions: caption below each pair.
       title: title of the figure.
@@ -38,8 +38,8 @@ def pairs_gallery(
         grid: Any = figure.subfigures(rows, columns, squeeze=False, wspace=0.02, hspace=0.02)
         for pair, cell in enumerate(grid.ravel()[: len(captions)]):
             left, right = cell.subplots(1, 2)
-            _draw_image(left, train_images[pair], train_captions[pair], SEEN_COLOUR)
-            _draw_image(right, test_images[pair], test_captions[pair], OTHER_COLOUR)
+            _draw_image(left, train_inputs[pair], train_captions[pair], SEEN_COLOUR)
+            _draw_image(right, test_inputs[pair], test_captions[pair], OTHER_COLOUR)
             cell.suptitle(captions[pair], fontsize=8.5, y=0.04, va="bottom", parse_math=False)
         heading = title if captions else f"{title}: no pair has a defined influence"
         figure.suptitle(heading, fontsize=10, parse_math=False)

@@ -34,7 +34,7 @@ class Ensemble:
 
     Attributes:
       masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
-      train_labels, test_labels: int32 [train], [test].
+      train_targets, test_targets: int32 [train], [test].
       train_prediction, test_prediction: predicted class, int16 or int32 [models, train] and [models, test]; -1 for
         models that diverged.
       train_margin, test_margin: float32, log(p_y / (1 - p_y)) of the true class y, natural log; NaN for models that
@@ -212,12 +212,12 @@ class Ensemble:
         return {name.removeprefix(OVERRIDE): self._store.read_input(name)[self.model_index] for name in names}
 
     @cached_property
-    def train_labels(self) -> Int[np.ndarray, " train"]:
-        return self._store.read_input("train_labels")
+    def train_targets(self) -> Int[np.ndarray, " train"]:
+        return self._store.read_input("train_targets")
 
     @cached_property
-    def test_labels(self) -> Int[np.ndarray, " test"]:
-        return self._store.read_input("test_labels")
+    def test_targets(self) -> Int[np.ndarray, " test"]:
+        return self._store.read_input("test_targets")
 
     @cached_property
     def train_prediction(self) -> Int[np.ndarray, "models train"]:
@@ -292,11 +292,11 @@ class Ensemble:
 
     @property
     def train_correct(self) -> Bool[np.ndarray, "models train"]:
-        return self.train_prediction == self.train_labels[None, :]
+        return self.train_prediction == self.train_targets[None, :]
 
     @property
     def test_correct(self) -> Bool[np.ndarray, "models test"]:
-        return self.test_prediction == self.test_labels[None, :]
+        return self.test_prediction == self.test_targets[None, :]
 
     @property
     def train_probability(self) -> Float[np.ndarray, "models train"]:

@@ -21,7 +21,7 @@ from jaxinfl.store.weights import empty_leaves
 
 _NAME = re.compile(r"part-(\d+)-of-(\d+)")
 _EXTENSION = re.compile(r"rows-(\d+)-to-(\d+)")
-_OF_EXAMPLES = ("train_labels", "test_labels")
+_OF_EXAMPLES = ("train_targets", "test_targets")
 """Inputs without a row a model, which every run directory of a run repeats."""
 
 

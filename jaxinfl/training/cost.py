@@ -228,7 +228,7 @@ def memory_bytes(job: Job, execution: Execution) -> int:
     optimizer = jax.eval_shape(make_optimizer(job.recipe).init, variables.params)
     state = _bytes((variables, optimizer))
     step = _bytes(variables.params) + _kept_for_backward(job.model, job.recipe, job.input_shape)
-    images = job.data.train_images.nbytes + job.data.test_images.nbytes
+    images = job.data.train_inputs.nbytes + job.data.test_inputs.nbytes
     return images + execution.lanes * execution.width * state + execution.width * step
 
 

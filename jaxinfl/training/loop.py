@@ -172,7 +172,7 @@ class ShardTraining:
         self._finished.append((scores, weights))
         if self._work.segments.one_call:
             self._bar.advance(models)
-        correct = scores.prediction[:, self._work.job.data.num_train :] == self._work.job.data.test_labels[None]
+        correct = scores.prediction[:, self._work.job.data.num_train :] == self._work.job.data.test_targets[None]
         self._bar.score(int(correct.sum()), correct.size)
 
     def _save(self, on_the_way: tuple[slice, State, Position] | None = None) -> None:

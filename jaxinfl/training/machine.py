@@ -50,7 +50,7 @@ def check_fits(data: Dataset, used: Sequence[jax.Device]) -> None:
     Raises:
       OutOfMemory: with the size of the data set, and what would fit.
     """
-    size = data.train_images.nbytes + data.test_images.nbytes
+    size = data.train_inputs.nbytes + data.test_inputs.nbytes
     free = host.free_memory(used[0])
     # The devices of a CPU share its memory.
     copies = len(used) if used[0].platform == "cpu" else 1

@@ -180,10 +180,10 @@ def predict_again(
     built = recall_model(about, own, model)
     if inputs is not None and targets is not None:
         own = Dataset(
-            train_images=own.train_images,
-            train_labels=own.train_labels,
-            test_images=inputs,
-            test_labels=targets,
+            train_inputs=own.train_inputs,
+            train_targets=own.train_targets,
+            test_inputs=inputs,
+            test_targets=targets,
             class_names=own.class_names,
             name=f"{own.name}, other examples",
         )

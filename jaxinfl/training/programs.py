@@ -117,12 +117,12 @@ class Programs:
     def place_data(self, data: Dataset) -> DeviceData:
         """The data set on every device."""
         pixels_axes = (1, 2)
-        scaled = [data.train_images.mean(pixels_axes, dtype=np.float64) / 255]
+        scaled = [data.train_inputs.mean(pixels_axes, dtype=np.float64) / 255]
         # In pieces: a float copy of a large training set would not fit in memory.
-        pieces = np.array_split(data.train_images, -(-data.train_images.nbytes // 2**24))
+        pieces = np.array_split(data.train_inputs, -(-data.train_inputs.nbytes // 2**24))
         scaled.append(np.concatenate([np.square(piece / 255.0).mean(pixels_axes) for piece in pieces]))
-        images = joined(data.train_images, data.test_images)
-        labels = np.concatenate([data.train_labels, data.test_labels])
+        images = joined(data.train_inputs, data.test_inputs)
+        labels = np.concatenate([data.train_targets, data.test_targets])
         arrays = (images, labels, *(part.astype(np.float32) for part in scaled))
         return DeviceData(*jax.device_put(arrays, self.replicated))
 

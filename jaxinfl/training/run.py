@@ -255,8 +255,8 @@ def layout_of(job: Job, description: Mapping[str, Any], shard_size: int) -> Layo
     inputs: dict[str, tuple[Any, tuple[str, ...]]] = {
         "masks": (job.masks, ("model", "train")),
         "key_data": (job.keys.data(), ("model", "source", "word")),
-        "train_labels": (data.train_labels, ("train",)),
-        "test_labels": (data.test_labels, ("test",)),
+        "train_targets": (data.train_targets, ("train",)),
+        "test_targets": (data.test_targets, ("test",)),
     }
     if "weights" in description:
         row_arrays[CHECKSUM] = RowArray((), "uint32", ())

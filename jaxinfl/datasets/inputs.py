@@ -1,0 +1,214 @@
+"""Inputs that are no images, and targets that are no classes: one array or several of one length, checked and kept as they are."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxinfl.arguments import check_whole, quote
+from jaxinfl.datasets.arrays import as_array
+from jaxinfl.tasks import BINARY, CLASSIFICATION, NEXT_TOKEN, TASK_NAMES, Regression, Task
+
+Inputs = np.ndarray | dict[str, np.ndarray]
+"""One array [examples, ...], or several by name."""
+EXPECTED_INPUTS = "arrays of bool, integers or floats [n, ...], or a dict of them"
+_AT_ONCE = 64 * 2**20  # bytes; a memory-mapped array may be larger than memory
+
+
+def by_name(inputs: Inputs) -> dict[str, np.ndarray]:
+    """The arrays by name; "" is the name of a single one."""
+    return inputs if isinstance(inputs, dict) else {"": inputs}
+
+
+def looks_like_images(inputs: Any) -> bool:
+    """Whether inputs are taken for images where nobody says: one uint8 array of 3 or 4 dimensions."""
+    return (
+        not isinstance(inputs, Mapping)
+        and getattr(inputs, "dtype", None) == np.uint8
+        and getattr(inputs, "ndim", 0) in (3, 4)
+    )
+
+
+def as_inputs(train: Any, test: Any) -> tuple[Inputs, Inputs]:
+    """Both sets as one array or a dict of arrays, each with an example a row.
+
+    Raises:
+      TypeError: another dtype, or a dict in one set and an array in the other.
+      ValueError: other names, shapes or dtypes in the two sets; arrays of unequal length; NaN or infinity; no example.
+    """
+    if isinstance(train, Mapping) != isinstance(test, Mapping):
+        one, other = ("train", "test") if isinstance(train, Mapping) else ("test", "train")
+        raise TypeError(
+            f"{one}_inputs is a dict of arrays and {other}_inputs is not; both sets take the same. Give both in one form."
+        )
+    if not isinstance(train, Mapping):
+        pair = _as_rows("train_inputs", train), _as_rows("test_inputs", test)
+        _check_alike("", *pair)
+        return pair
+    if not train or set(train) != set(test) or not all(isinstance(name, str) and name for name in train):
+        raise ValueError(
+            f"train_inputs has the arrays {quote(list(train))} and test_inputs {quote(list(test))}; both take the same names, "
+            "which are strings."
+        )
+    found: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = {}, {}
+    for name in sorted(train):
+        for kept, split, given in zip(found, ("train", "test"), (train, test), strict=True):
+            kept[name] = _as_rows(f"{split}_inputs[{name!r}]", given[name])
+        _check_alike(f"[{name!r}]", found[0][name], found[1][name])
+    for split, arrays in zip(("train", "test"), found, strict=True):
+        lengths = {name: len(array) for name, array in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"{split}_inputs has arrays of the lengths {lengths}; it takes one row an example in each.")
+    return found
+
+
+def _as_rows(field: str, value: Any) -> np.ndarray:
+    array = as_array(field, value, EXPECTED_INPUTS, "Replace the missing values, or remove these examples")
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise TypeError(
+            f"{field} has dtype {array.dtype}; it takes {EXPECTED_INPUTS}. Number categories and tokens from 0, and give numbers "
+            "as floats."
+        )
+    if array.ndim == 0 or array.size == 0:
+        raise ValueError(f"{field} has shape {array.shape}; it takes {EXPECTED_INPUTS}, with at least one example.")
+    check_finite(field, array)
+    return array
+
+
+def check_finite(field: str, array: np.ndarray) -> None:
+    """Raise `ValueError` for NaN and infinity, with the first example and column."""
+    if array.dtype.kind != "f":
+        return
+    for start, rows in pieces(array):
+        wrong = ~np.isfinite(rows)
+        if wrong.any():
+            example, *column = (int(index[0]) for index in np.nonzero(wrong))
+            where = f", column {column[0] if len(column) == 1 else tuple(column)}" if column else ""
+            value = rows[(example, *column)]
+            raise ValueError(
+                f"{field} is {value} at example {start + example}{where}; it takes finite numbers. Replace the missing values, or "
+                "remove these examples."
+            )
+
+
+def pieces(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Some rows at a time, each with the number of the first: a memory-mapped array may be larger than memory."""
+    step = max(1, _AT_ONCE // max(array[:1].nbytes, 1))
+    for start in range(0, len(array), step):
+        yield start, array[start : start + step]
+
+
+def _check_alike(name: str, train: np.ndarray, test: np.ndarray) -> None:
+    if train.dtype != test.dtype or train.shape[1:] != test.shape[1:]:
+        raise ValueError(
+            f"train_inputs{name} is {train.dtype} {train.shape[1:]} an example and test_inputs{name} {test.dtype} "
+            f"{test.shape[1:]}; both sets take one dtype and one shape."
+        )
+
+
+def count_categories(
+    train: Inputs, test: Inputs, declared: int | Mapping[str, int] | None
+) -> dict[str, int]:
+    """Number of categories or tokens of each integer array, declared or one more than the largest that is there.
+
+    Raises:
+      TypeError, ValueError: a declaration for an array that holds no integers, or that is too small; negative integers.
+    """
+    integers = {name: array for name, array in by_name(train).items() if array.dtype.kind in "iu"}
+    given = declared if isinstance(declared, Mapping) else dict.fromkeys(integers, declared)
+    if isinstance(declared, int) and len(integers) != 1:
+        raise ValueError(
+            f"categories is {declared} for {len(integers)} integer arrays; it takes a number for one array, or a dict."
+        )
+    unknown = [name for name in given if name not in integers]
+    if unknown:
+        raise ValueError(f"categories names {unknown[0]!r}, which is no array of integers; these are {sorted(integers)}.")
+    found = {}
+    for name, array in integers.items():
+        label = f"[{name!r}]" if name else ""
+        low, high = 0, 0
+        for each in (array, by_name(test)[name]):
+            for _, rows in pieces(each):
+                low, high = min(low, int(rows.min())), max(high, int(rows.max()))
+        if low < 0:
+            raise ValueError(
+                f"train_inputs{label} or test_inputs{label} holds {low}; integers are categories or tokens, from 0 up. Number "
+                "them so, or give numbers as floats: .astype(np.float32)."
+            )
+        number = given.get(name)
+        found[name] = high + 1 if number is None else check_whole(number, f"categories{label}", 1, 2**31 - 1)
+        if found[name] <= high:
+            raise ValueError(
+                f"categories{label} is {found[name]}, but the inputs hold {high}; it takes a number above every category."
+            )
+    return found
+
+
+def find_task(task: Any, train_targets: Any) -> Task:
+    """The task of a name, or the task itself.
+
+    Raises:
+      TypeError, ValueError: neither a `Task` nor the name of a built-in one.
+    """
+    if isinstance(task, Task):
+        return task
+    if not isinstance(task, str):
+        raise TypeError(f"task is {quote(task)}; it takes one of {', '.join(map(repr, TASK_NAMES))}, or a jaxinfl.Task.")
+    if task not in TASK_NAMES:
+        raise ValueError(f"task is {quote(task)}; it takes one of {', '.join(map(repr, TASK_NAMES))}, or a jaxinfl.Task.")
+    if task == "regression":
+        shape = np.shape(train_targets)
+        return _regression(int(np.prod(shape[1:])) if len(shape) > 1 else 1)
+    return {"classification": CLASSIFICATION, "binary": BINARY, "next_token": NEXT_TOKEN}[task]
+
+
+_REGRESSIONS: dict[int, Task] = {}
+
+
+def _regression(num_targets: int) -> Task:
+    # One task for a number of targets, so that a second ensemble finds the programs of the first.
+    return _REGRESSIONS.setdefault(num_targets, Regression(num_targets))
+
+
+def as_targets(task: Task, train: Any, test: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Targets of a task other than classification.
+
+    Raises:
+      TypeError, ValueError: they are not of the kind that the task takes, with the task that would fit.
+    """
+    pair = _as_rows("train_targets", train), _as_rows("test_targets", test)
+    for field, array in zip(("train_targets", "test_targets"), pair, strict=True):
+        if task is BINARY:
+            if array.ndim > 2 or not np.isin(array, (0, 1)).all():
+                raise ValueError(
+                    f"{field} is {array.dtype} {array.shape} with values other than 0 and 1; the task 'binary' takes 0 and 1, [n] or "
+                    "[n, labels]. Classes are the task 'classification', numbers the task 'regression'."
+                )
+        elif task is NEXT_TOKEN:
+            if array.dtype.kind not in "iu" or array.ndim != 2:
+                raise TypeError(
+                    f"{field} is {array.dtype} {array.shape}; the task 'next_token' takes integers [n, length], below 0 for padding."
+                )
+        elif isinstance(task, Regression) and (array.dtype.kind not in "fiu" or array.ndim > 2):
+            raise TypeError(
+                f"{field} is {array.dtype} {array.shape}; the task 'regression' takes numbers [n] or [n, k]. Classes are the task "
+                "'classification', 0 and 1 the task 'binary'."
+            )
+    if pair[0].shape[1:] != pair[1].shape[1:]:
+        raise ValueError(
+            f"train_targets is {pair[0].shape[1:]} an example and test_targets {pair[1].shape[1:]}; both sets take one shape."
+        )
+    return pair
+
+
+__all__ = [
+    "Inputs",
+    "as_inputs",
+    "as_targets",
+    "by_name",
+    "check_finite",
+    "count_categories",
+    "find_task",
+    "looks_like_images",
+    "pieces",
+]
