@@ -359,7 +359,7 @@ def test_images_without_a_scale():
     for value in (300, -7):
         message = refusal(arrays(train_images=np.full((6, 4, 5, 3), value), test_images=np.full((4, 4, 5, 3), value)))
         assert "inf" not in message and "nan" not in message
-    assert "as files: one folder a class" in refusal(arrays(train_images=np.array([None] * 6)))
+    assert "as files, in one folder for each class" in refusal(arrays(train_images=np.array([None] * 6)))
 
 
 def test_layouts_of_images():

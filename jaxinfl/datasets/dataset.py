@@ -22,36 +22,38 @@ _HASHED_AT_ONCE = 64 * 2**20  # bytes; bounds the copies made of arrays that are
 class Dataset:
     """Images and labels for training and testing, in a fixed order: example i is row i, everywhere in jaxinfl.
 
-    Given arrays are converted where needed (see the fields), checked, and kept as read-only views: nothing is
-    copied that already has the right form, and the caller's own arrays stay writable. Whoever writes to them
-    afterwards changes this data set and makes its `fingerprint` wrong.
+    Arrays are converted where needed (see the fields), checked, and kept as read-only views. Arrays of the right form are
+    not copied, and the caller's own arrays stay writable. Whoever writes to them afterwards changes this data set and makes
+    its `fingerprint` wrong.
 
     Raises:
       TypeError: an array has a dtype that is not taken, one set has text as labels and the other numbers, or `name` or
         a class name is not a string.
-      ValueError: a wrong or empty shape, images and labels of unequal length, NaN, masked values, a label outside the
-        classes, a class without a training example, fewer than 2 classes, two classes of one name, or a name that cannot
-        be written (control characters, bytes that are no UTF-8). A class may be missing in the test set.
+      ValueError: a shape is wrong or empty, images and labels have unequal length, or values are NaN or masked. A label
+        lies outside the classes, a class has no training example, there are fewer than 2 classes, or two have one name. A
+        name cannot be written, because of control characters or bytes that are no UTF-8. The test set may lack classes.
     """
 
     train_images: UInt8[np.ndarray, "train height width channels"]
-    """uint8, 0 to 255. It is given as `[train, height, width, channels]`, or without the last axis (one channel)."""
+    """Training images, 0 to 255, given as `[train, height, width, channels]` or without the last axis (one channel)."""
     train_labels: Int32[np.ndarray, " train"]
-    """0 to `num_classes - 1`. It is given as any integer dtype, or as text, `[train]` or `[train, 1]`.
+    """Training labels, 0 to `num_classes - 1`, given as any integer dtype or as text, `[train]` or `[train, 1]`.
 
-    Text is `str`, or `bytes` as UTF-8, in a list or an array (of objects, too). Both sets get one coding: the label is
-    the position of the text in `class_names`."""
+    Text is `str`, or `bytes` as UTF-8, in a list or an array, which may be of objects. Both sets get one coding: the label
+    is the position of the text in `class_names`."""
     test_images: UInt8[np.ndarray, "test height width channels"]
     """Test images, in the form of `train_images` and of the same height, width and channels."""
     test_labels: Int32[np.ndarray, " test"]
     """Test labels, in the form of `train_labels`."""
     class_names: tuple[str, ...]
-    """One name a class, by label. None given: the sorted names of both sets together where labels are text; else "0",
-    "1", ..., and the labels must then be exactly 0..K-1."""
-    name: str
-    """What to call the data in tables and plots. Not part of `fingerprint`."""
+    """Name of each class, by label.
 
-    # Written out, because it takes more than the fields hold: the generated one would have the fields' annotations.
+    Where none are given and labels are text, these are the sorted names of both sets together. Where none are given and
+    labels are numbers, they are "0", "1", ..., and the labels must be exactly 0..K-1."""
+    name: str
+    """Name of the data in tables and plots, which does not enter `fingerprint`."""
+
+    # This method is written out, because it takes more than the fields hold: a generated one has the fields' annotations.
     def __init__(
         self,
         *,
@@ -78,12 +80,12 @@ class Dataset:
             "test_labels": test.astype(np.int32, copy=False),
         }
         for field, array in arrays.items():
-            object.__setattr__(self, field, _read_only(array))
+            object.__setattr__(self, field, _view_read_only(array))
         object.__setattr__(self, "class_names", names)
         object.__setattr__(self, "name", name)
 
-    def loaded_by(self, **arguments: Any) -> "Dataset":
-        """The same data, which `load_dataset` finds again by these arguments."""
+    def with_source(self, **arguments: Any) -> "Dataset":
+        """The data set, with the arguments by which `load_dataset` finds it again."""
         loaded = copy.copy(self)
         object.__setattr__(loaded, "_source", arguments)
         return loaded
@@ -106,21 +108,21 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, those without a test example included."""
+        """Number of classes, including those without a test example."""
         return len(self.class_names)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of every image."""
+        """Height, width and channels of every image."""
         height, width, channels = self.train_images.shape[1:]
         return height, width, channels
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """64 hex digits that are equal for equal content: sha256 over shapes and values, and the number of classes.
+        """Hash of the content in 64 hex digits: sha256 over shapes and values, and the number of classes.
 
-        Neither the names nor the memory layout or byte order of the arrays matter. Computed at first use
-        (about a second for each gigabyte), then kept.
+        Neither the names nor the memory layout or byte order of the arrays matter. It is computed at first use, which takes
+        about a second for each gigabyte, and then kept.
         """
         digest = hashlib.sha256(f"jaxinfl dataset 1, {self.num_classes} classes\n".encode())
         for field in ("train_images", "train_labels", "test_images", "test_labels"):
@@ -137,8 +139,8 @@ class Dataset:
         )
 
 
-def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """`second` behind `first`; no copy where they lie so already, as the images of a cached data set do."""
+def join_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Put `second` behind `first`, without a copy where memory holds them so, as for the images of a cached data set."""
     adjacent = (
         _owner(first) is _owner(second)
         and first.flags.c_contiguous
@@ -152,7 +154,7 @@ def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _owner(array: np.ndarray) -> np.ndarray:
-    """The array whose memory this is a view of."""
+    """The array that owns the memory of this view."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
@@ -165,8 +167,8 @@ def _contiguous_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(array[start : start + step], dtype=array.dtype.newbyteorder("<"))
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """A view that cannot be written to; the flag of `array` itself, which may be the caller's, stays as it is."""
+def _view_read_only(array: np.ndarray) -> np.ndarray:
+    """Make a view that cannot be written to; the flag of `array` itself, which may be the caller's, stays as it is."""
     view = array.view()
     view.flags.writeable = False
     return view
