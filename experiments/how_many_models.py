@@ -203,7 +203,6 @@ def _predict(config: Config, pilot: Ensemble | Run) -> ModelPlan:
             min_memorization=config.min_memorization,
             doublings=config.doublings,
             repeats=config.resamples,
-            seed=config.seed,
         )
 
 

@@ -26,6 +26,8 @@ Judge how far an estimate can be trusted, and how many models it takes:
 `docs/api.md` tells apart the five answers to "how many models" and the three ways to the difference of means.
 """
 
+from typing import Any
+
 import lazy_loader
 
 from jaxinfl.devices import use_every_core
@@ -35,7 +37,14 @@ use_every_core()
 # `__init__.pyi` is the one list of what is public and where it comes from. Type checkers read it, and so does this line:
 # each name is imported when it is first asked for. SciPy, which the statistics need, takes half a second to import, and
 # training needs none of it.
-__getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_load, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _load(name)
+
 
 # Everything but the statistics is loaded at once.
 from jaxinfl import influence as influence

@@ -19,12 +19,27 @@ class Kind(NamedTuple):
 
     broken: Mapping[str, Change]
     equal: Mapping[str, Change] = {}
+    single: bool = False
+    """Whether it is a number, a word or a switch, and no array."""
 
     def but(self, *without: str, **more: Change) -> "Kind":
         """Leave out ways of breaking the argument, because it takes these values, and add others."""
         kept = {name: change for name, change in self.broken.items() if name not in without}
         assert len(kept) == len(self.broken) - len(without)
-        return Kind(kept | more, {name: change for name, change in self.equal.items() if name not in without})
+        equal = {name: change for name, change in self.equal.items() if name not in without}
+        return Kind(kept | more, equal, self.single)
+
+    def errors(self, change: str) -> tuple[type[Exception], ...]:
+        """What a change may raise. For single values of another kind it is a `TypeError`, whatever the function."""
+        if self.single and change in ANOTHER_KIND:
+            return (TypeError,)
+        return (ValueError,) if self.single and change in OUT_OF_RANGE else (TypeError, ValueError)
+
+
+ANOTHER_KIND = frozenset(
+    {"none", "bytes", "dictionary", "set", "function", "type", "objects", "record", "complex", "date", "duration"}
+)
+OUT_OF_RANGE = frozenset({"below", "above", "low", "high", "minus huge", "huge", "upper case"})
 
 
 def at_random(value: Any, rng: np.random.Generator, put: Any) -> np.ndarray:
@@ -149,7 +164,7 @@ def whole(low: int, high: int | None = None) -> Kind:
     }
     if high is not None:
         more |= {"above": lambda value, rng: high + 1 + int(rng.integers(10**6)), "huge": constant(10**30)}
-    return Kind(SCALAR | more, {"numpy": lambda value, rng: np.int64(value)})
+    return Kind(SCALAR | more, {"numpy": lambda value, rng: np.int64(value)}, single=True)
 
 
 def share(low: float = 0.0, high: float = 1.0, *, with_high: bool = False) -> Kind:
@@ -164,13 +179,15 @@ def share(low: float = 0.0, high: float = 1.0, *, with_high: bool = False) -> Ki
     }
     if not with_high:
         more["high"] = constant(high)
-    return Kind(
-        SCALAR | more, {"numpy": lambda value, rng: np.float64(value), "exact": lambda value, rng: Fraction(value)}
-    )
+    equal: dict[str, Change] = {
+        "numpy": lambda value, rng: np.float64(value),
+        "exact": lambda value, rng: Fraction(value),
+    }
+    return Kind(SCALAR | more, equal, single=True)
 
 
 SEED = whole(0)
-NUMBER = Kind(SCALAR, {"numpy": lambda value, rng: np.float64(value)})
+NUMBER = Kind(SCALAR, {"numpy": lambda value, rng: np.float64(value)}, single=True)
 CHOICE = Kind(
     NOT_NUMBERS
     | {
@@ -179,10 +196,12 @@ CHOICE = Kind(
         "upper case": lambda value, rng: value.upper() + "!",
         "array": lambda value, rng: np.array([value, value]),
         "list": lambda value, rng: [value],
-    }
+    },
+    single=True,
 )
 SWITCH = Kind(
     {name: change for name, change in SCALAR.items() if name not in ("true", "numpy's false")} | {"one": constant(1)},
+    single=True,
 )
 PATH = Kind({name: NOT_NUMBERS[name] for name in ("bytes", "dictionary", "set", "objects")} | {"number": constant(3)})
 NOTHING_ELSE = Kind(

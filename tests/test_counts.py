@@ -113,9 +113,9 @@ def test_tile_kernel_lowers(method, platform):
 @pytest.mark.parametrize(
     ("masks", "correct", "error", "message"),
     [
-        (np.zeros((3, 2)), np.zeros((3, 2), bool), TypeError, r"masks has dtype float64, but takes bool"),
+        (np.zeros((3, 2)), np.zeros((3, 2), bool), TypeError, r"masks has dtype float64; it takes bool"),
         (np.zeros((3, 2), bool), np.zeros((3, 2), int), TypeError, r"correct has dtype int64.*correct.astype\(bool\)"),
-        (np.zeros(3, bool), np.zeros((3, 2), bool), ValueError, r"masks has shape \(3,\), but takes 2 dimensions"),
+        (np.zeros(3, bool), np.zeros((3, 2), bool), ValueError, r"masks has shape \(3,\); it takes 2 dimensions"),
         (np.zeros((3, 2), bool), np.zeros((3, 2, 1), bool), ValueError, r"correct has shape \(3, 2, 1\)"),
         (np.zeros((3, 2), bool), np.zeros((4, 2), bool), ValueError, r"correct has 4 rows, but masks has 3"),
         (np.zeros((0, 2), bool), np.zeros((0, 2), bool), ValueError, r"masks has shape \(0, 2\): it is empty"),

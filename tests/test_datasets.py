@@ -232,7 +232,7 @@ def test_arrays_are_resized_on_request():
         ({"name": "digits", "image_size": 0}, ValueError, "image_size is 0"),
         ({"name": "digits", "image_size": 8.0}, TypeError, rf"image_size is 8\.0|{CHECKED_BEFORE}"),
         ({"name": "digits", "splits": ("train", "test")}, ValueError, "only TensorFlow Datasets have named splits"),
-        ({"name": "cifar10", "splits": "train"}, ValueError, "splits is 'train'. Taken: two splits"),
+        ({"name": "cifar10", "splits": "train"}, ValueError, "splits is 'train'; it takes two splits"),
         ({"name": "cifar10", "splits": "a:b:c"}, ValueError, "splits is 'a:b:c'"),
         ({"name": "cifar10", "splits": "train[:50%]"}, ValueError, r"splits is 'train\[:50%\]'"),
         ({"name": "cifar10", "splits": "train:"}, ValueError, "splits is 'train:'"),

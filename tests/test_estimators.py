@@ -172,13 +172,13 @@ def test_tile_kernels_lower(platform):
     assert "precision = [HIGHEST, HIGHEST]" in exported.mlir_module()
     (train,), num_in = counts.pack_models(masks, "gemm")
     (test,), num_right = counts.pack_models(score < 0.5, "gemm")
-    scalars = np.int32(41), np.int32(0)
+    totals = tiles.Totals(num_in, num_right, np.int32(41))
     for kernel in (
         partial(tiles._influence_of_counts, rows=2, width="float32"),
         partial(tiles._numerators_of_counts, rows=2, dtype="int32"),
     ):
         exporter = jax.export.export(jax.jit(kernel), platforms=[platform])
-        counts.call_with_64_bits(exporter, None, train, num_in, test, num_right, *scalars)
+        counts.call_with_64_bits(exporter, None, train, test, totals, np.int32(0))
 
 
 def test_default_tiles_share_the_rows_evenly():
@@ -193,11 +193,11 @@ MASKS = np.array([[True, False], [False, True], [True, True]])
 @pytest.mark.parametrize(
     ("masks", "score", "error", "message"),
     [
-        (MASKS.astype(int), MASKS, TypeError, r"masks has dtype int64, but takes bool .*masks.astype\(bool\)"),
-        (MASKS[0], MASKS, ValueError, r"masks has shape \(2,\), but takes 2 dimensions, \[models, train\]"),
+        (MASKS.astype(int), MASKS, TypeError, r"masks has dtype int64; it takes bool .*masks.astype\(bool\)"),
+        (MASKS[0], MASKS, ValueError, r"masks has shape \(2,\); it takes 2 dimensions, \[models, train\]"),
         (MASKS[:0], MASKS, ValueError, r"masks has shape \(0, 2\): it is empty"),
-        (MASKS, MASKS.astype(int), TypeError, r"score has dtype int64, but takes bool .*score.astype\(bool\)"),
-        (MASKS, MASKS[:, 0], ValueError, r"score has shape \(3,\), but takes 2 dimensions, \[models, test\]"),
+        (MASKS, MASKS.astype(int), TypeError, r"score has dtype int64; it takes bool .*score.astype\(bool\)"),
+        (MASKS, MASKS[:, 0], ValueError, r"score has shape \(3,\); it takes 2 dimensions, \[models, test\]"),
         (MASKS, MASKS[:, :0], ValueError, r"score has shape \(3, 0\): it is empty"),
         (MASKS, MASKS[:2], ValueError, r"score has 2 rows, but masks has 3: both need one row a model"),
         (MASKS, np.array([[0.1], [np.nan], [np.inf]]), ValueError, r"NaN or inf \(as float32\) for 2 of 3 models .*: \[1, 2\]\)\. Drop"),

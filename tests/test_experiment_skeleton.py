@@ -12,13 +12,13 @@ import pytest
 
 import experiments
 import jaxinfl
-from experiments import sweep
+from experiments import ensembles, sweep
 from experiments.command_line import NothingMore, Options, load
 from experiments.experiment import Experiment
 from experiments.published_shapes import shapes_of, stand_in
 from jaxinfl.datasets import is_prepared, load_dataset
 from jaxinfl.report import read_results, write_results
-from jaxinfl.training import ensemble
+from jaxinfl.training import run
 from tests.small_experiments import ROOT
 from tests.tfds_builders import tfds
 
@@ -64,17 +64,17 @@ def test_functions_of_experiments_benchmarks_and_plots_take_few_arguments():
 
 @pytest.mark.parametrize("name", PAPER)
 def test_a_cost_at_paper_scale_needs_no_data_set(name, tmp_path, monkeypatch, capsys):
-    """Up to what `training_cost` is asked, which compiles networks of the paper's size for minutes."""
+    """Up to the jobs whose cost is asked, which compiles networks of the paper's size for minutes."""
     asked = []
-    cost = jaxinfl.training_cost(np.ones((1, 40), bool), np.zeros((1, 2), np.uint32), **_small(), tune=False)
+    cost = jaxinfl.training_cost(np.ones((1, 40), bool), np.zeros((1, 2), np.uint32), **_small())
 
-    def note(masks, keys, **arguments):
-        asked.append((masks.shape, arguments["data"]))
-        return dataclasses.replace(cost, num_models=len(masks))
+    def note(job, run_dir, *, keep_weights):
+        asked.append((job.masks.shape, job.data))
+        return dataclasses.replace(cost, num_models=len(job))
 
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
-    monkeypatch.setattr(jaxinfl, "training_cost", note)
-    monkeypatch.setattr(ensemble, "finished_shards", None)
+    monkeypatch.setattr(ensembles, "cost_of_job", note)
+    monkeypatch.setattr(run, "finished_shards", None)
     module = importlib.import_module(f"experiments.{name}")
     config = dataclasses.replace(
         module.PRESETS["paper"], cost=True, out=tmp_path / "out", data_dir=str(tmp_path / "none")

@@ -18,9 +18,9 @@ from tests.small_experiments import check_end_to_end
 @pytest.fixture
 def hasty(monkeypatch):
     """A rough distribution is found soon, and is enough to go through everything."""
-    monkeypatch.setattr("jaxinfl.statistics.planner._CYCLES", 4)
-    monkeypatch.setattr("jaxinfl.statistics.planner._CYCLES_AGAIN", 2)
-    monkeypatch.setattr("jaxinfl.statistics.pilot_counts._CYCLES", 4)
+    monkeypatch.setattr("jaxinfl.statistics.planner._STEPS", 12)
+    monkeypatch.setattr("jaxinfl.statistics.planner._STEPS_AGAIN", 6)
+    monkeypatch.setattr("jaxinfl.statistics.pilot_counts._STEPS", 12)
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def test_environment_variables_name_other_folders(monkeypatch, tmp_path):
 def test_environment_variables_are_checked(monkeypatch, variable):
     monkeypatch.delenv("JAXINFL_IMAGE_CACHE", raising=False)
     monkeypatch.setenv(variable, "gs://bucket/cache")
-    with pytest.raises(ValueError, match=rf"{variable} is 'gs://bucket/cache', but addresses .* are not taken"):
+    with pytest.raises(ValueError, match=rf"{variable} is 'gs://bucket/cache'; it takes a folder .* and no address"):
         cache_folder("images", variable="JAXINFL_IMAGE_CACHE")
 
 

@@ -102,7 +102,7 @@ def change_folder(root, case):
         return root / "no", FileNotFoundError, "no does not exist or is not a folder"
     if case == "no test":
         (root / "test").rename(root / "Test")
-        return root, ValueError, r"has no folder test; it holds Test, train\. Taken: .*train/<class>.* val, valid"
+        return root, ValueError, r"has no folder test but Test, train; it takes .*train/<class>.* val, valid"
     if case == "no train":
         (root / "train").rename(root / "training")
         return root, ValueError, "has no folder train"
@@ -121,7 +121,7 @@ def change_folder(root, case):
         return root, ValueError, r"stray\.png is not a folder"
     if case == "other suffix":
         (root / "train" / "cat" / "notes.txt").write_bytes(b"")
-        return root, ValueError, r"notes\.txt is not an image file\. Taken: \.png"
+        return root, ValueError, r"notes\.txt is not an image file\; it takes \.png"
     if case == "nested folder":
         (root / "train" / "cat" / "more.png").mkdir()
         return root, ValueError, r"more\.png is not an image file"

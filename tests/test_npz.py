@@ -45,7 +45,7 @@ def test_npz_missing_file(tmp_path):
 def test_npz_missing_keys(tmp_path, npz_arrays):
     del npz_arrays["y_train"], npz_arrays["x_test"]
     np.savez(tmp_path / "pets.npz", **npz_arrays)
-    with pytest.raises(ValueError, match=r"lacks y_train, x_test; it holds x_train, y_test"):
+    with pytest.raises(ValueError, match=r"lacks y_train, x_test and holds x_train, y_test"):
         load_dataset(tmp_path / "pets.npz")
 
 
@@ -170,7 +170,7 @@ def test_mistakes_are_told_by_the_names_of_the_file(tmp_path):
     given = medmnist()
     del given["test_labels"]
     np.savez(tmp_path / "a.npz", **given)
-    with pytest.raises(ValueError, match=r"a\.npz lacks test_labels; it holds .*Taken: x_train.*, or train_images"):
+    with pytest.raises(ValueError, match=r"a\.npz lacks test_labels and holds .*it takes x_train.*, or train_images"):
         load_dataset(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", **medmnist(train_labels=np.eye(6, 14, dtype=np.uint8) + np.eye(6, 14, 1, np.uint8)))
     with pytest.raises(ValueError, match=r"b\.npz: train_labels has shape \(6, 14\).*multi-label"):

@@ -329,13 +329,13 @@ def test_mean_and_spread_skip_nan_without_warnings():
     ("changes", "error", "message"),
     [
         ({"num_models": [20, 46]}, ValueError, "num_models holds 46, .* need 92 models, but the pool has 90"),
-        ({"num_models": [20.0]}, TypeError, r"num_models is np.float64\(20.0\) .*takes a positive int"),
-        ({"num_models": [0]}, ValueError, "num_models is 0, but takes a positive int"),
+        ({"num_models": [20.0]}, TypeError, r"num_models is np.float64\(20.0\) .*takes a whole number from 1"),
+        ({"num_models": [0]}, ValueError, "num_models is 0; it takes a whole number from 1"),
         ({"num_models": []}, ValueError, "num_models is empty"),
-        ({"repeats": 0}, ValueError, "repeats is 0, but takes a positive int"),
+        ({"repeats": 0}, ValueError, "repeats is 0; it takes a whole number from 1"),
         ({"thresholds": []}, ValueError, r"thresholds has shape \(0,\)"),
         ({"thresholds": [0.1, np.nan]}, ValueError, "thresholds holds 1 NaN of 2"),
-        ({"thresholds": ["high"]}, TypeError, "thresholds has dtype <U4, but takes numbers"),
+        ({"thresholds": ["high"]}, TypeError, "thresholds has dtype <U4; it takes numbers"),
         ({"min_memorization": 1.5}, ValueError, r"none of 11 training examples .* above 1.5 \(the highest is 0\.\d+\)"),
         ({"min_memorization": np.nan}, ValueError, "min_memorization is NaN"),
     ],
@@ -366,7 +366,7 @@ def test_iou_rejects():
         iou(a.ravel(), a.ravel(), 0.1)
     with pytest.raises(ValueError, match=r"have shape \(0, 2\)"):
         iou(a[:0], a[:0], 0.1)
-    with pytest.raises(TypeError, match="influence_b is int64, but takes a float array"):
+    with pytest.raises(TypeError, match="influence_b is int64; it takes a float array"):
         iou(a, a.astype(np.int64), 0.1)
     with pytest.raises(ValueError, match=r"thresholds has shape \(1, 1\)"):
         iou(a, a, [[0.1]])
@@ -379,7 +379,7 @@ def test_iou_rejects():
         ({"score_b": np.ones((4, 3), bool)}, ValueError, "score_a has 2 columns and score_b 3"),
         ({"score_b": np.ones((5, 2), bool)}, ValueError, "score_b has 5 rows, but masks_b has 4"),
         ({"masks_a": np.ones((4, 2))}, TypeError, "masks_a has dtype float64"),
-        ({"tile": 0}, ValueError, "tile is 0, but takes a positive int"),
+        ({"tile": 0}, ValueError, "tile is 0; it takes a whole number from 1"),
         ({"examples": [0, 2]}, ValueError, r"examples holds 1 indices outside 0..1 \(first: 2\)"),
         ({"examples": [-1]}, ValueError, r"outside 0..1 \(first: -1\)"),
         ({"examples": []}, TypeError, "examples has dtype float64"),

@@ -32,7 +32,7 @@ def every_function(toy, path):
 def test_urls_are_refused_by_name(toy, url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for call in every_function(toy, url).values():
-        with pytest.raises((ValueError, Mistake), match=r"begin with \w+: are not taken.*local folder"):
+        with pytest.raises((ValueError, Mistake), match=r"begins with \w+:.*local folder"):
             call()
     assert not list(tmp_path.iterdir())
 

@@ -94,9 +94,9 @@ def test_memorization_is_told_from_luck():
 def test_a_part_of_the_pairs_stands_for_all(monkeypatch):
     masks, _, test = draw_run(make_world("heavy tails", 0, 150, 60), 100, 0)
     chance = np.ones(masks.shape[1])
-    whole = pilot_pairs(masks, test, chance, 0)
+    whole = pilot_pairs(masks, test, chance)
     monkeypatch.setattr("jaxinfl.statistics.pilot_counts._MOST_PAIRS", 2000)
-    part = pilot_pairs(masks, test, chance, 0)
+    part = pilot_pairs(masks, test, chance)
     assert len(part.weight) < 2400 < len(whole.weight)
     assert part.weight.sum() == pytest.approx(whole.weight.sum(), rel=0.05)
     assert whole.cell_weights().sum() == pytest.approx(whole.weight.sum()) and (part.counts.num_in > 0).all()

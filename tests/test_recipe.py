@@ -171,7 +171,7 @@ def test_recipes_of_older_runs_are_read():
     ],
 )
 def test_refusals(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         Recipe(**options)
 
 

@@ -86,7 +86,7 @@ def test_check_coverage():
     ],
 )
 def test_refusals(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         draw_subsets(*arguments)
 
 

@@ -96,8 +96,8 @@ def test_tfds_split_without_labels(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ag_news_subset", "not an image classification data set: it has the features .*title: Text"),
-        ("jaxinfl_depth", "images of dtype .*uint16.*Taken: uint8"),
+        ("ag_news_subset", "not an image classification data set, with the features .*title: Text"),
+        ("jaxinfl_depth", "images of dtype .*uint16.*it takes uint8"),
     ],
 )
 def test_tfds_other_kinds_of_data(tmp_path, name, message):

@@ -103,8 +103,8 @@ def test_a_tile_is_compiled_once():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"k": 0}, "k is 0, but takes a positive int"),
-        ({"tile": 0}, "tile is 0, but takes a positive int"),
+        ({"k": 0}, "k is 0; it takes a whole number from 1"),
+        ({"tile": 0}, "tile is 0; it takes a whole number from 1"),
         ({"min_memorization": float("nan")}, "min_memorization is NaN"),
         ({"train_score": np.ones((20, 8), bool)}, "train_score has 8 columns, but masks has 9"),
         ({"test_score": np.ones((19, 8), bool)}, "test_score has 19 rows, but masks has 20"),

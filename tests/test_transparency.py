@@ -257,7 +257,7 @@ def test_the_kept_counts_are_checked(root, caplog):
     [
         ("digits", "white", ValueError, "background is 'white', but only images of folders and TensorFlow Datasets"),
         ("x.npz", "black", ValueError, "background is 'black', but only images of folders"),
-        ("pets", "grey", ValueError, "background is 'grey'. Taken: 'white', 'black' or None"),
+        ("pets", "grey", ValueError, "background is 'grey'; it takes one of 'white', 'black'"),
     ],
 )
 def test_backgrounds_that_are_refused(name, background, error, message):

@@ -13,9 +13,12 @@ import numpy as np
 
 def quote(value: Any) -> str:
     """Format a value for a message, with its type, on one line."""
-    text = repr(value)
-    text = text if len(text) <= 80 else f"{text[:77]}..."
+    text = _shorten(repr(value))
     return text if isinstance(value, str) else f"{text} ({type(value).__name__})"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def is_whole(value: Any) -> bool:
@@ -40,11 +43,11 @@ def check_number(
     if not is_number(value):
         raise TypeError(f"{name} is {quote(value)}; it takes {takes}.")
     if not (low < value < high if inside else low <= value <= high):
-        raise ValueError(f"{name} is {quote(value)}; it takes {takes}.")
+        raise ValueError(f"{name} is {_shorten(str(value))}; it takes {takes}.")
     try:
         return float(value)
     except OverflowError:  # a whole number with hundreds of digits
-        raise ValueError(f"{name} is {quote(value)}; it takes {takes}.") from None
+        raise ValueError(f"{name} is {_shorten(str(value))}; it takes {takes}.") from None
 
 
 def check_share(value: Any, name: str, high: float = 1.0) -> float:
@@ -68,7 +71,7 @@ def check_whole(value: Any, name: str, low: int = 1, high: int | None = None, un
     if not is_whole(value):
         raise TypeError(f"{name} is {quote(value)}; it takes {takes}.")
     if value < low or (high is not None and value > high):
-        raise ValueError(f"{name} is {value}; it takes {takes}.")
+        raise ValueError(f"{name} is {_shorten(str(value))}; it takes {takes}.")
     return int(value)
 
 

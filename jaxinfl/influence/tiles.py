@@ -8,7 +8,7 @@ whatever tile it is computed, streamed results equal stored ones, and equal infl
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,16 @@ MOST_MODELS_INT32 = 92_681
 """Models up to which no numerator overflows int32."""
 
 Width = Literal["float32", "float64"]
+
+
+class Totals(NamedTuple):
+    """What is counted of each example alone, apart from the pairs."""
+
+    num_in: Int32[Any, " padded"]
+    """Number of models that are trained on each training example."""
+    num_right: Int32[Any, " test"]
+    """Number of models that are right on each test example."""
+    num_models: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +89,8 @@ class CountTiles:
             kernel,
             leading,
             self.train[-1],
-            self.num_in,
             self.test[-1],
-            self.num_right,
-            np.int32(self.num_models),
+            Totals(self.num_in, self.num_right, np.int32(self.num_models)),
             np.int32(start),
             rows=self.rows,
             **static,
@@ -210,10 +218,8 @@ def is_undefined(comparable: Num[Array, "rows test"]) -> Bool[Array, "rows test"
 def _numerators_of_counts(
     leading: Int32[Array, "rows test"] | None,
     train: Chunk,
-    num_in: Int32[Array, " padded"],
     test: Chunk,
-    num_right: Int32[Array, " test"],
-    num_models: Int32[Array, ""],
+    totals: Totals,
     start: Int32[Array, ""],
     *,
     rows: int,
@@ -221,11 +227,11 @@ def _numerators_of_counts(
 ) -> Int[Array, "rows test"]:
     right_in = add_counts(leading, tile_of(train, start, rows), test)
     inside, everything = (
-        jax.lax.dynamic_slice_in_dim(num_in, start, rows)[:, None].astype(dtype),
-        num_models.astype(dtype),
+        jax.lax.dynamic_slice_in_dim(totals.num_in, start, rows)[:, None].astype(dtype),
+        totals.num_models.astype(dtype),
     )
     # Either product may overflow; their difference does not, and whole numbers wrap around.
-    numerator = everything * right_in.astype(dtype) - inside * num_right[None, :].astype(dtype)
+    numerator = everything * right_in.astype(dtype) - inside * totals.num_right[None, :].astype(dtype)
     defined = (inside > 0) & (inside < everything)
     return jnp.where(defined, numerator, jnp.iinfo(dtype).min)
 
@@ -234,18 +240,17 @@ def _numerators_of_counts(
 def _influence_of_counts(
     leading: Int32[Array, "rows test"] | None,
     train: Chunk,
-    num_in: Int32[Array, " padded"],
     test: Chunk,
-    num_right: Int32[Array, " test"],
-    num_models: Int32[Array, ""],
+    totals: Totals,
     start: Int32[Array, ""],
     *,
     rows: int,
     width: Width,
 ) -> Float[Array, "rows test"]:
     right_in = add_counts(leading, tile_of(train, start, rows), test)
-    inside = jax.lax.dynamic_slice_in_dim(num_in, start, rows)
-    return _quotient(right_in.astype(jnp.float64), num_right.astype(jnp.float64), inside, num_models).astype(width)
+    inside = jax.lax.dynamic_slice_in_dim(totals.num_in, start, rows)
+    num_right = totals.num_right.astype(jnp.float64)
+    return _quotient(right_in.astype(jnp.float64), num_right, inside, totals.num_models).astype(width)
 
 
 @partial(jax.jit, static_argnames="width")

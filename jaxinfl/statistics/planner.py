@@ -13,7 +13,6 @@ from jaxinfl.arguments import (
     check_correct,
     check_masks,
     check_min_memorization,
-    check_seed,
     check_share,
     check_thresholds,
     check_whole,
@@ -32,6 +31,8 @@ FEWEST_MODELS = 50
 _STEPS = 180
 _STEPS_AGAIN = 45
 _STEPS_BELOW = 60
+_SEED = 0
+"""Seed of the bootstrap samples: the same pilot has the same answer."""
 _WIDTH = 2.0
 """Width of the bell curves that make up the distribution of effects, in thirds of a standard error."""
 _WIDTH_SPARSE, _SPARSE = 3.0, 0.97
@@ -58,7 +59,6 @@ def plan(
     doublings: int = 3,
     confidence: float = 0.9,
     repeats: int = 15,
-    seed: int = 0,
 ) -> ModelPlan:
     """Number of models at which two influence estimates agree, and their whole IOU curve, predicted from a small run.
 
@@ -82,7 +82,6 @@ def plan(
         than those that the pilot resolves; beyond 3 it can hardly tell.
       confidence: confidence of the intervals, between 0 and 1.
       repeats: number of bootstrap samples behind the intervals, from 2 up.
-      seed: seed of these samples.
 
     Returns:
       `ModelPlan`; its `verdict` and `text` say whether the pilot can tell. Where it cannot, values are NaN or None.
@@ -108,12 +107,11 @@ def plan(
     target, level = check_share(target_iou, "target_iou"), check_share(confidence, "confidence")
     check_min_memorization(min_memorization)
     check_whole(repeats, "repeats", 2, 10**6)
-    check_seed(seed)
     asked = _check_question(masks, threshold, thresholds, check_whole(doublings, "doublings", 1, 20))
     num_models = len(masks)
     chance = memorization_chance(masks, train, min_memorization)
-    pairs = pilot_pairs(masks, test, chance, seed) if num_models >= FEWEST_MODELS else None
-    found = _make_empty(asked) if pairs is None else _predict(asked, num_models, pairs, level, repeats, seed)
+    pairs = pilot_pairs(masks, test, chance) if num_models >= FEWEST_MODELS else None
+    found = _make_empty(asked) if pairs is None else _predict(asked, num_models, pairs, level, repeats)
     told = Answer("small pilot", f"{num_models} models cannot tell; a pilot takes {FEWEST_MODELS} or more.")
     if num_models >= FEWEST_MODELS:
         told = judge(
@@ -216,7 +214,7 @@ class _Fit:
         return found
 
 
-def _predict(asked: _Question, num_models: int, pairs: PilotPairs, level: float, repeats: int, seed: int) -> _Found:
+def _predict(asked: _Question, num_models: int, pairs: PilotPairs, level: float, repeats: int) -> _Found:
     grid = make_grid(num_models, asked.ratio, strongest=9.0, start_width=1.0)
     table = likelihood(grid, pairs.counts)
     weight = pairs.cell_weights()
@@ -229,7 +227,7 @@ def _predict(asked: _Question, num_models: int, pairs: PilotPairs, level: float,
         return float(weight.sum() * (dense_one[reach].sum() + sparse_one[reach].sum()) / 2)
 
     forecast = _Forecast(grid, asked)
-    again = [dense(drawn, _STEPS_AGAIN) for drawn in _resample_weights(pairs, repeats, seed)]
+    again = [dense(drawn, _STEPS_AGAIN) for drawn in _resample_weights(pairs, repeats)]
     curve, path = (
         _band(of(dense_one), of(sparse_one), np.stack([of(each) for each in again]), level)
         for of in (forecast.curve, forecast.path)
@@ -278,11 +276,11 @@ def _clear_up_to(
     return float(ordered[clear]) if clear >= 0 else -np.inf
 
 
-def _resample_weights(pairs: PilotPairs, repeats: int, seed: int) -> Iterator[Float[np.ndarray, " cells"]]:
+def _resample_weights(pairs: PilotPairs, repeats: int) -> Iterator[Float[np.ndarray, " cells"]]:
     """Weights of the outcomes with resampled training and test examples."""
     rows, columns = int(pairs.row.max()) + 1, int(pairs.column.max()) + 1
     for repeat in range(repeats):
-        rng = np.random.default_rng((seed, repeat))
+        rng = np.random.default_rng((_SEED, repeat))
         drawn = (rng.multinomial(size, np.full(size, 1 / size)).astype(np.float64) for size in (rows, columns))
         weight = pairs.cell_weights(*drawn)
         if weight.sum() > 0:
