@@ -13,12 +13,12 @@ from benchmarks.record import console, describe_machine, write
 Name = TypeVar("Name", bound=Hashable)
 
 
-def interleaved(
+def run_in_turns(
     contenders: Mapping[Name, Callable[[], float]], rounds: int, *, warm_up: bool = True, brief: bool = False
 ) -> dict[Name, list[float]]:
-    """Call every contender once for warm-up, then `rounds` times in turns; returns what each returned, by name.
+    """Call every contender once for warm-up, then `rounds` times in turns, and return the results by name.
 
-    Prints every value, or only a line a round where that would be too many (`brief`).
+    Every value is printed, or only a line for each round where that would be too many (`brief`).
     """
     measured: dict[Name, list[float]] = {name: [] for name in contenders}
     for number in range(0 if warm_up else 1, rounds + 1):

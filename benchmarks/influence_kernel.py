@@ -26,10 +26,10 @@ import tyro
 from rich.table import Table
 
 import jaxinfl
-from benchmarks.compare import interleaved, report
+from benchmarks.compare import report, run_in_turns
 from benchmarks.influence_at_scale import TASKS
 from benchmarks.record import console
-from jaxinfl.arguments import as_typed
+from jaxinfl.arguments import expand_home
 from jaxinfl.influence import joint_counts
 
 
@@ -65,7 +65,7 @@ def published_influence(masks: np.ndarray, correct: np.ndarray) -> np.ndarray:
 
 def main(config: Config) -> Path:
     """Measure and report; returns the JSON file."""
-    config = dataclasses.replace(config, out=as_typed(config.out, "--out"))
+    config = dataclasses.replace(config, out=expand_home(config.out, "--out"))
     if config.quick:
         config = dataclasses.replace(config, models=100, train=64, test=50, large_train=400, rounds=1)
     rng = np.random.default_rng(0)
@@ -76,13 +76,13 @@ def main(config: Config) -> Path:
     probability = rng.random(correct.shape, np.float32)
     gemm = jax.jit(lambda a, b: a.T @ b)
     contenders = {
-        "joint_counts": _timed(lambda: joint_counts(masks, correct)),
-        "influence": _timed(lambda: jaxinfl.influence(masks, correct)),
-        "influence of float scores": _timed(lambda: jaxinfl.influence(masks, probability)),
-        "one float32 GEMM (JAX)": _timed(lambda: gemm(seen, score)),
-        "published formula (NumPy)": _timed(lambda: published_influence(masks, correct)),
+        "joint_counts": _make_timer(lambda: joint_counts(masks, correct)),
+        "influence": _make_timer(lambda: jaxinfl.influence(masks, correct)),
+        "influence of float scores": _make_timer(lambda: jaxinfl.influence(masks, probability)),
+        "one float32 GEMM (JAX)": _make_timer(lambda: gemm(seen, score)),
+        "published formula (NumPy)": _make_timer(lambda: published_influence(masks, correct)),
     }
-    measured = interleaved(contenders, config.rounds)
+    measured = run_in_turns(contenders, config.rounds)
     title = f"{config.models} models x {config.train} train x {config.test} test"
     return report(
         "influence_kernel",
@@ -114,7 +114,7 @@ def _at_scale(config: Config) -> dict[str, dict[str, float]]:
     return found
 
 
-def _timed(function: Callable[[], object]) -> Callable[[], float]:
+def _make_timer(function: Callable[[], object]) -> Callable[[], float]:
     def measure() -> float:
         begun = time.perf_counter()
         jax.block_until_ready(function())

@@ -28,7 +28,7 @@ import tyro
 from jaxtyping import Array
 
 import jaxinfl
-from benchmarks.compare import interleaved, report
+from benchmarks.compare import report, run_in_turns
 from benchmarks.models_per_hour_summary import (
     GEMM,
     GEMM_KERNELS,
@@ -46,7 +46,7 @@ from benchmarks.peers_jax import Gemm, StockTrainer, steps_per_second
 from benchmarks.peers_torch import Kind, Workers, why_missing
 from benchmarks.record import console
 from jaxinfl import Dataset
-from jaxinfl.arguments import as_typed
+from jaxinfl.arguments import expand_home
 from jaxinfl.devices import num_cores
 from jaxinfl.models import Model, build_model
 from jaxinfl.training.loop import make_segment
@@ -78,7 +78,7 @@ class Config:
 
 def main(config: Config) -> Path:
     """Measure and report; returns the JSON file of the summary."""
-    config = dataclasses.replace(config, out=as_typed(config.out, "--out"))
+    config = dataclasses.replace(config, out=expand_home(config.out, "--out"))
     if config.quick:
         config = dataclasses.replace(config, rounds=1, seconds=0.05, models=4)
     workers = _start_workers(config)
@@ -107,7 +107,7 @@ def _start_workers(config: Config) -> list[Workers]:
 
 def _compare(config: Config, network: Network, workers: list[Workers]) -> Result:
     data = network.load()
-    measured = interleaved(contenders(config, network, data, workers), config.rounds)
+    measured = run_in_turns(contenders(config, network, data, workers), config.rounds)
     steps = network.steps(data.num_train)
     ours = OURS if OURS in measured else TRAINING
     title = f"{network.description}, batch {network.batch_size}: {network.step_flops / 1e9:.3g} GFLOP a step"

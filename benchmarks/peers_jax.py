@@ -33,7 +33,7 @@ def steps_per_second(contender: Contender, seconds: float) -> Callable[[], float
     """A measurement of about so many seconds; its first call compiles and finds out how many calls these are."""
     calls = 0
 
-    def timed(number: int) -> float:
+    def measure_seconds(number: int) -> float:
         contender.restart()
         begun = time.perf_counter()
         for _ in range(number):
@@ -47,14 +47,14 @@ def steps_per_second(contender: Contender, seconds: float) -> Callable[[], float
     def measure() -> float:
         nonlocal calls
         if not calls:
-            timed(1)
-            tried, elapsed = 1, timed(1)
+            measure_seconds(1)
+            tried, elapsed = 1, measure_seconds(1)
             while elapsed < seconds / 8:
                 tried *= 2
-                elapsed = timed(tried)
+                elapsed = measure_seconds(tried)
             calls = max(1, round(tried * seconds / elapsed))
             return tried * contender.steps / elapsed
-        return calls * contender.steps / timed(calls)
+        return calls * contender.steps / measure_seconds(calls)
 
     return measure
 

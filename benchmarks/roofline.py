@@ -24,7 +24,7 @@ from benchmarks.record import console, write
 from benchmarks.roofline_figure import Point, Roof, duration, roofline_figure
 from experiments.cifar100_subsets import PRESETS
 from jaxinfl import Recipe, recipes
-from jaxinfl.arguments import as_typed
+from jaxinfl.arguments import expand_home
 from jaxinfl.models import REGISTRY, build_model
 from jaxinfl.training.programs import EVALUATION_BATCH
 
@@ -166,7 +166,7 @@ def limit(cost: Cost, gpu: GPU, arithmetic: Arithmetic) -> Limit:
 
 def main(config: Config) -> Path:
     """Count, print and write; returns the JSON file."""
-    config = dataclasses.replace(config, out=as_typed(config.out, "--out"))
+    config = dataclasses.replace(config, out=expand_home(config.out, "--out"))
     chosen = [entry for entry in ENTRIES if entry.quick or not config.quick]
     for entry in chosen:
         if entry.model not in REGISTRY:
@@ -207,7 +207,7 @@ def _print_costs(entries: Sequence[Entry], costs: Sequence[Cost]) -> None:
         epochs, batch_size = entry.recipe.epochs, entry.recipe.batch_size
         recipe = f"{epochs} epochs x {entry.steps // max(epochs, 1)} steps of {batch_size}"
         amounts = (cost.flops, cost.least_bytes, cost.least_bytes_bfloat16, cost.fused_bytes)
-        table.add_row(_name(entry), recipe, *map(_prefixed, amounts), f"{cost.flops / cost.least_bytes:.3g}")
+        table.add_row(_name(entry), recipe, *map(_with_prefix, amounts), f"{cost.flops / cost.least_bytes:.3g}")
     console.print(table)
 
 
@@ -252,7 +252,7 @@ def _name(entry: Entry) -> str:
     return f"{entry.model}, {entry.data}"
 
 
-def _prefixed(value: float) -> str:
+def _with_prefix(value: float) -> str:
     """A number with a prefix, as 1.2 G or 30 T."""
     power = min(int(math.log10(value) // 3), 6)
     return f"{value / 1000**power:.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E')[power]}"

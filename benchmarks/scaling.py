@@ -28,11 +28,11 @@ from rich.table import Table
 
 import benchmarks
 import jaxinfl
-from benchmarks.compare import interleaved
+from benchmarks.compare import run_in_turns
 from benchmarks.figures import Panel, growth
 from benchmarks.record import console, describe_machine, write
 from benchmarks.scaling_worker import RATIO, RECIPE, Worker
-from jaxinfl.arguments import as_typed
+from jaxinfl.arguments import expand_home
 from jaxinfl.devices import num_cores
 from jaxinfl.influence import joint_counts
 
@@ -124,7 +124,7 @@ class DeviceWorker:
 
 def main(config: Config) -> Path:
     """Measure and report; returns the JSON file."""
-    config = dataclasses.replace(config, out=as_typed(config.out, "--out"))
+    config = dataclasses.replace(config, out=expand_home(config.out, "--out"))
     if config.quick:
         config = dataclasses.replace(QUICK, out=config.out)
     console.print("training, models and training examples")
@@ -162,7 +162,7 @@ def measure_training(config: Config) -> dict[str, Series]:
         "training examples": {n: Worker(config.models_per_call, n, config.model) for n in config.train},
     }
     contenders = {(axis, n): worker.seconds_per_model for axis, each in workers.items() for n, worker in each.items()}
-    return _by_axis(interleaved(contenders, config.rounds, brief=True))
+    return _by_axis(run_in_turns(contenders, config.rounds, brief=True))
 
 
 def measure_devices(config: Config) -> Series:
@@ -172,7 +172,7 @@ def measure_devices(config: Config) -> Series:
         for worker in workers.values():
             worker.wait()
         contenders = {("devices", n): worker.seconds_per_model for n, worker in workers.items()}
-        return _by_axis(interleaved(contenders, config.rounds, brief=True))["devices"]
+        return _by_axis(run_in_turns(contenders, config.rounds, brief=True))["devices"]
     finally:
         for worker in workers.values():
             worker.close()
@@ -189,7 +189,7 @@ def measure_kernels(config: Config) -> dict[str, dict[str, Series]]:
     contenders = {
         (name, shape): kernel for shape in sorted(set(shapes.values())) for name, kernel in _kernels(*shape).items()
     }
-    measured = interleaved(contenders, config.rounds, brief=True)
+    measured = run_in_turns(contenders, config.rounds, brief=True)
     names = dict.fromkeys(name for name, _ in contenders)
     return {
         name: {axis: {size: measured[name, shapes[axis, size]] for size in config.kernel_sizes} for axis in AXES}
@@ -217,7 +217,7 @@ def _kernels(models: int, train: int, test: int) -> dict[str, Callable[[], float
         "top_pairs": lambda: jaxinfl.top_pairs(masks, right_train, right_test, k=100, min_memorization=None),
     }
 
-    def timed(call: Callable[[], object]) -> Callable[[], float]:
+    def make_timer(call: Callable[[], object]) -> Callable[[], float]:
         def measure() -> float:
             begun = time.perf_counter()
             jax.block_until_ready(call())
@@ -225,7 +225,7 @@ def _kernels(models: int, train: int, test: int) -> dict[str, Callable[[], float
 
         return measure
 
-    return {name: timed(call) for name, call in calls.items()}
+    return {name: make_timer(call) for name, call in calls.items()}
 
 
 def _by_axis(measured: Mapping[tuple[str, int], list[float]]) -> dict[str, Series]:
@@ -250,7 +250,7 @@ def _print_training(config: Config, training: Mapping[str, Series]) -> None:
     }
     for axis, series in training.items():
         rates = (f"{3600 / statistics.median(values):,.0f}" for values in series.values())
-        table.add_row(axis, _listed(series), " / ".join(rates), notes[axis])
+        table.add_row(axis, _join_sizes(series), " / ".join(rates), notes[axis])
     console.print(table)
 
 
@@ -266,12 +266,12 @@ def _print_kernels(config: Config, kernels: Mapping[str, Mapping[str, Series]]) 
             seconds = " / ".join(f"{statistics.median(values):.2g}" for values in series.values())
             first, last = axis == AXES[0], axis == AXES[-1]
             table.add_row(
-                name if first else "", axis, _listed(series), seconds, f"{exponent(series):.2f}", end_section=last
+                name if first else "", axis, _join_sizes(series), seconds, f"{exponent(series):.2f}", end_section=last
             )
     console.print(table)
 
 
-def _listed(sizes: Iterable[int]) -> str:
+def _join_sizes(sizes: Iterable[int]) -> str:
     return " / ".join(map(str, sizes))
 
 

@@ -25,10 +25,10 @@ import tyro
 from rich.table import Table
 
 import benchmarks
-from benchmarks.compare import interleaved
+from benchmarks.compare import run_in_turns
 from benchmarks.figures import stacked_bars
 from benchmarks.record import console, describe_machine, write
-from jaxinfl.arguments import as_typed
+from jaxinfl.arguments import expand_home
 
 EMPTY, FILLED = "empty caches", "filled caches"
 TARGETS = {EMPTY: 15.0, FILLED: 4.0}
@@ -102,13 +102,13 @@ def start(model: str, cache: Path) -> dict[str, float]:
 
 def main(config: Config) -> Path:
     """Measure and report; returns the JSON file."""
-    config = dataclasses.replace(config, out=as_typed(config.out, "--out"))
+    config = dataclasses.replace(config, out=expand_home(config.out, "--out"))
     if config.quick:
         config = dataclasses.replace(config, model="small_mlp", rounds=1)
     starts = Starts(config.model)
     try:
         contenders = {situation: starts.contender(situation) for situation in TARGETS}
-        measured = interleaved(contenders, config.rounds, warm_up=not config.quick)
+        measured = run_in_turns(contenders, config.rounds, warm_up=not config.quick)
     finally:
         starts.close()
     parts = {situation: _medians(each[-config.rounds :]) for situation, each in starts.parts.items()}

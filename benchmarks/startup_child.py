@@ -29,7 +29,7 @@ def main(model: str, begun: float) -> None:
     native.why_unavailable()
     ends["hand-written kernels"] = time.time()
 
-    def told(cost: jaxinfl.Cost) -> None:
+    def end_last_part(cost: jaxinfl.Cost) -> None:
         """Ends the last part: all programs are compiled, some steps are timed, and training is about to begin."""
         now = time.time()
         ends["XLA compile"] = ends["hand-written kernels"] + cost.compile_seconds
@@ -43,7 +43,7 @@ def main(model: str, begun: float) -> None:
         model=built,
         recipe=jaxinfl.Recipe(epochs=1),
         progress=False,
-        on_cost=told,
+        on_cost=end_last_part,
     )
     starts = [begun, *ends.values()]
     seconds = {part: end - start for start, (part, end) in zip(starts, ends.items(), strict=False)}

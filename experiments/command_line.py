@@ -15,7 +15,7 @@ from rich.console import Console
 
 from experiments.published_shapes import shapes_of, stand_in
 from jaxinfl import Dataset, Recipe, load_dataset
-from jaxinfl.arguments import as_typed
+from jaxinfl.arguments import expand_home
 from jaxinfl.datasets import is_prepared, stratified_mask
 
 Config = TypeVar("Config", bound="Options")
@@ -143,7 +143,7 @@ def results_folder(out: Path | None) -> Path | None:
       Mistake: it is a URL.
     """
     with mistakes():
-        return None if out is None else as_typed(out, "--out")
+        return None if out is None else expand_home(out, "--out")
 
 
 def _part(data: Dataset, train_examples: int | None, test_examples: int | None) -> Dataset:

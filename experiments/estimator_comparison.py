@@ -162,8 +162,8 @@ class Judge:
         """The measures of `COLUMNS` for one estimate."""
         published = self.references.published >= self.references.threshold
         top = select_highest(found, self.references.num_pairs)
-        own_top, own_rank = self._known(estimator.name, self.references.own[estimator.name])
-        _, published_rank = self._known("", self.references.published)
+        own_top, own_rank = self._top_and_ranks(estimator.name, self.references.own[estimator.name])
+        _, published_rank = self._top_and_ranks("", self.references.published)
         rank = _standard_ranks(found)
         same_unit = estimator.estimand.startswith(("being right", "probability"))
         return np.array(
@@ -176,7 +176,7 @@ class Judge:
             ]
         )
 
-    def _known(self, name: str, values: Float[np.ndarray, "examples test"]) -> tuple[np.ndarray, np.ndarray]:
+    def _top_and_ranks(self, name: str, values: Float[np.ndarray, "examples test"]) -> tuple[np.ndarray, np.ndarray]:
         if name not in self._sets:
             self._sets[name] = select_highest(values, self.references.num_pairs), _standard_ranks(values)
         return self._sets[name]

@@ -41,22 +41,22 @@ class Findings:
         """Numbers of models, counted in models of the published estimator that cost as much."""
         return judgement.cost * np.array(self.sizes, float)
 
-    def needed(self, judgement: Judgement, measure: str) -> Float[np.ndarray, " repeats"]:
+    def count_models(self, judgement: Judgement, measure: str) -> Float[np.ndarray, " repeats"]:
         """Number of models that reach the target, for each repeat; infinite where it is not reached."""
         values = judgement.values[:, :, COLUMNS.index(measure)]
         return models_to_reach(self.costs(judgement), values, self.target)
 
     def interval(self, judgement: Judgement, measure: str) -> Float[np.ndarray, "3"]:
-        """Lowest, median and highest of `needed`."""
-        return _range_of(self.needed(judgement, measure))
+        """Lowest, median and highest of `count_models`."""
+        return _range_of(self.count_models(judgement, measure))
 
     def share(self, judgement: Judgement, measure: str) -> Float[np.ndarray, "3"]:
         """Lowest, median and highest of the models needed over those that the published estimator needs in the same repeat.
 
         Where the published one does not get there, the largest number tried is taken for it: the true share is lower.
         """
-        published = np.minimum(self.needed(self.judged[0], measure), max(self.sizes))
-        return _range_of(self.needed(judgement, measure) / published)
+        published = np.minimum(self.count_models(self.judged[0], measure), max(self.sizes))
+        return _range_of(self.count_models(judgement, measure) / published)
 
     def share_for_the_same(self, judgement: Judgement, measure: str) -> Float[np.ndarray, " sizes"]:
         """For each number of models, the share of it that suffices to agree as well as the published estimator does with all.
@@ -164,7 +164,7 @@ def _summarize_estimator(findings: Findings, judgement: Judgement) -> dict[str, 
             measure: {size: summarize(judgement.values[row, :, column]) for row, size in enumerate(findings.sizes)}
             for column, measure in enumerate(COLUMNS)
         },
-        "needed": {measure: findings.needed(judgement, measure) for measure in COLUMNS},
+        "needed": {measure: findings.count_models(judgement, measure) for measure in COLUMNS},
         "share_for_the_same_agreement": {
             measure: dict(zip(findings.sizes, findings.share_for_the_same(judgement, measure), strict=True))
             for measure in ("own", "published", "own rank", "published rank")

@@ -47,7 +47,7 @@ class Example:
         """Whether each side has as many models as Section 4.3 asks for."""
         return self.needed <= self.num_models
 
-    def most_affected(self, shown: int) -> Int[np.ndarray, " shown"]:
+    def select_most_affected(self, shown: int) -> Int[np.ndarray, " shown"]:
         """Entries of itself and the test examples with the largest estimates, positive or negative; none of 0."""
         order = 1 + np.argsort(-np.abs(self.influence[1:]), kind="stable")[:shown]
         return np.concatenate([[0], order[self.influence[order] != 0]])
@@ -107,7 +107,7 @@ def _label(entry: int, data: Dataset) -> str:
 
 
 def _estimates(example: Example, shown: int, data: Dataset) -> plots.Estimates:
-    rows = example.most_affected(shown)
+    rows = example.select_most_affected(shown)
     labels = [_label(entry, data) for entry in rows]
     return plots.Estimates(labels, example.influence[rows], example.low[rows], example.high[rows], rows == 0)
 
@@ -139,7 +139,7 @@ def _numbers(example: Example, entries: Any) -> dict[str, Any]:
 def _table(findings: Findings, data: Dataset) -> Table:
     rows = []
     for example in findings.examples:
-        for entry in example.most_affected(findings.shown):
+        for entry in example.select_most_affected(findings.shown):
             memorized = "" if entry or example.memorization is None else f"{example.memorization:.2f}"
             needed = example.needed[entry]
             rows.append(

@@ -7,21 +7,22 @@ import jax
 import psutil
 
 _THREADS = "NPROC"
-"""Read by XLA when it starts."""
+"""Environment variable from which XLA takes the number of its threads when it starts."""
 _COUNT_FLAG = "xla_force_host_platform_device_count"
 
 
 def use_every_core() -> None:
-    """Give JAX one CPU device a core; called when jaxinfl is imported, which must be before JAX starts its backends.
+    """Give JAX one CPU device for each core; called when jaxinfl is imported, which must be before JAX starts its backends.
 
-    Measured on 2 cores: two devices with a model each train 1.6 times as many models as one device with two threads
-    (DESIGN: 30,300 against 18,400 an hour), because layers of small models are too small to split.
+    On 2 cores, two devices with a model each train 1.6 times as many models as one device with two threads (30,300
+    against 18,400 an hour), because layers of small models are too small to split.
     A choice of the user (JAX_NUM_CPU_DEVICES, `jax_num_cpu_devices`, XLA_FLAGS) stands, and any choice up to 8 gives the
-    same bits. Other platforms do not care.
+    same bits. Other platforms ignore the number of CPU devices.
     """
-    if _chosen_by_user():
-        # XLA's threads are as many as cores or devices, whichever are more, and the order of the sums in a large matrix
-        # product depends on them. 8 threads on 2 cores slow a large MLP down by a quarter, CNNs not: hence not always.
+    if _user_chose():
+        # XLA starts as many threads as there are cores or devices, whichever are more, and the order of the sums in a
+        # large matrix product depends on their number. Only here are there always 8: on 2 cores they slow a large MLP
+        # down by a quarter.
         os.environ.setdefault(_THREADS, str(max(8, num_cores())))
         return
     try:
@@ -32,7 +33,7 @@ def use_every_core() -> None:
 
 
 def own_devices() -> tuple[jax.Device, ...]:
-    """The devices of this process: a run belongs to one process, and those of others cannot be given work."""
+    """The devices of this process: a run belongs to one process, which cannot give work to the devices of others."""
     return tuple(jax.local_devices())
 
 
@@ -44,11 +45,12 @@ def num_cores() -> int:
 
 
 def unused_cores() -> int:
-    """Cores without a CPU device, for no reason that the user gave."""
-    return 0 if _chosen_by_user() or jax.default_backend() != "cpu" else num_cores() - len(own_devices())
+    """Number of cores that have no CPU device although the user did not ask for that."""
+    return 0 if _user_chose() or jax.default_backend() != "cpu" else num_cores() - len(own_devices())
 
 
-def _chosen_by_user() -> bool:
+def _user_chose() -> bool:
+    """Whether the user set the number of CPU devices."""
     settings: Any = jax.config  # JAX 0.10 does not declare them
     configured: int = settings.jax_num_cpu_devices
     return configured != -1 or _COUNT_FLAG in os.environ.get("XLA_FLAGS", "")
@@ -60,7 +62,7 @@ def describe(devices: tuple[jax.Device, ...]) -> str:
 
 
 def free_memory(device: jax.Device) -> int | None:
-    """Bytes that may still be allocated on a device; of the host, if it is a CPU. None where nothing is known."""
+    """Bytes that may still be allocated on a device, or on the host for a CPU; None where the device does not tell."""
     if device.platform == "cpu":
         return int(psutil.virtual_memory().available)
     stats = device.memory_stats()

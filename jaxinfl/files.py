@@ -32,11 +32,11 @@ def cache_folder(name: str, variable: str | None = None) -> Path:
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write a file or a folder to, which becomes `path` where the block ends without an error.
+    """Give a name beside `path` to write a file or a folder to, which becomes `path` when the block ends without an error.
 
-    Whoever reads `path` finds what was there before or everything that was written, also when the process is killed, and a
-    file also when the machine loses its power. After an error nothing is left of the draft; a killed process leaves it, under
-    a name that ends in ".partial". A folder becomes `path` only where that is missing or an empty folder.
+    Whoever reads `path` finds what was there before or everything that was written, also when the process is killed. For a
+    file this also holds when the machine loses its power. After an error nothing is left of the draft; a killed process
+    leaves it, under a name that ends in ".partial". A folder becomes `path` only where that is missing or an empty folder.
 
     Raises:
       OSError: the draft cannot be written to the disk, or cannot take its place.
@@ -63,7 +63,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _remove(draft: Path) -> None:
-    """Remove what can be removed: the error that stopped the writing is the one to be told."""
+    """Remove as much as can be removed: the user is to see the error that stopped the writing, not another one."""
     if draft.is_dir():
         shutil.rmtree(draft, ignore_errors=True)
     else:

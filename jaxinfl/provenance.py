@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, command, commit."""
+"""The origin of a result: versions of the packages, the command line and the git commit."""
 
 import platform
 import shlex
@@ -11,7 +11,7 @@ _PACKAGES = ("jaxinfl", "jax", "jaxlib", "flax", "optax", "numpy", "zarr")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results."""
+    """Versions of Python and of the packages on which results depend."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -39,7 +39,7 @@ def git_commit() -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints, or None where it fails or is not there."""
+    """Run git and return what it prints; None where it fails or is not installed."""
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -24,7 +24,7 @@ Design = Literal["uniform", "balanced", "complementary"]
 def draw_subsets(
     num_models: int, num_train: int, ratio: float = 0.7, seed: int = 0, design: Design = "uniform"
 ) -> Bool[np.ndarray, "models train"]:
-    """One random subset of `int(ratio * num_train)` examples a model, drawn without replacement.
+    """Draw one random subset of `int(ratio * num_train)` examples for each model, without replacement.
 
     More models with the same seed continue the list: the first rows stay what they were.
 
@@ -32,11 +32,11 @@ def draw_subsets(
       num_models: number of subsets; even for "complementary".
       num_train: size of the training set.
       ratio: share of the training set in each subset, above 0 and at most 1. The paper and Feldman and Zhang take 0.7.
-      seed: of the subsets alone; the models' randomness comes from their keys.
+      seed: seed of the subsets alone; the models' own randomness comes from their keys.
       design: "uniform": independent subsets (the paper, Section 2.3). "balanced": each subset has the same
         distribution, but after any number of models every example has been in equally many, give or take one.
-        "complementary": rows 2k and 2k + 1 split the training set (ratio 0.5; of an odd one the second half is
-        the larger by one).
+        "complementary": rows 2k and 2k + 1 split the training set, which takes ratio 0.5; where its size is odd, the
+        second half is larger by one.
 
     Returns:
       Bool [models, train]; `masks[t, i]` says whether model t is trained on example i.
@@ -67,14 +67,14 @@ def leave_one_out(num_train: int, dropped: Iterable[int], repeats: int) -> Bool[
     Args:
       num_train: size of the training set.
       dropped: the examples to leave out, one after another.
-      repeats: models for each of them.
+      repeats: number of models for each left-out example.
 
     Returns:
-      Bool [len(dropped) * repeats, train]; rows k * repeats to (k + 1) * repeats leave out `dropped[k]`. For the
+      Bool [len(dropped) * repeats, train]; rows k * repeats to (k + 1) * repeats - 1 leave out `dropped[k]`. For the
       models on everything take `np.ones((models, num_train), bool)`; both sorts may stand in one ensemble.
 
     Raises:
-      TypeError: `dropped` is no list of anything.
+      TypeError: `dropped` is no list.
       ValueError: an example outside the training set or named twice; repeats below 1; masks of more than 64 GiB.
     """
     check_whole(num_train, "num_train", 2)
@@ -116,12 +116,12 @@ def check_coverage(masks: ArrayLike) -> None:
 
 
 def _generator(seed: int, row: int) -> np.random.Generator:
-    """A generator of its own for each row, so that a row does not depend on how many come before or after."""
+    """Make the generator of one row, so that a row does not depend on how many come before or after."""
     return np.random.default_rng([seed, row])
 
 
 def _deal(num_models: int, num_train: int, size: int, seed: int) -> Iterable[Int[np.ndarray, " size"]]:
-    """Subsets dealt from a shuffled deck of all examples; a new deck is opened when the old one runs out."""
+    """Deal subsets from a shuffled deck of all examples; a new deck is opened when the old one runs out."""
     rng = _generator(seed, 0)
     deck = rng.permutation(num_train)
     for _ in range(num_models):
@@ -158,7 +158,7 @@ def _check_size(name: str, num_models: int, num_train: int) -> None:
     if int(num_models) * int(num_train) > MOST_BYTES:
         raise ValueError(
             f"{name} asks for {num_models} masks of {num_train} training examples (num_train), "
-            f"{int(num_models) * int(num_train) / 2**30:.3g} GiB; at most {MOST_BYTES / 2**30:.0f} GiB are taken."
+            f"{int(num_models) * int(num_train) / 2**30:.3g} GiB; at most {MOST_BYTES / 2**30:.0f} GiB are taken. Ask for fewer."
         )
 
 

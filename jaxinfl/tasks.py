@@ -233,4 +233,16 @@ def huber(delta: float = 1.0, num_targets: int = 1) -> Task:
     return Regression(num_targets, delta)
 
 
-__all__ = ["BINARY", "CLASSIFICATION", "NEXT_TOKEN", "TASK_NAMES", "Kind", "Regression", "Task", "TaskName", "huber", "margin", "score_kind"]
+__all__ = [
+    "BINARY",
+    "CLASSIFICATION",
+    "NEXT_TOKEN",
+    "TASK_NAMES",
+    "Kind",
+    "Regression",
+    "Task",
+    "TaskName",
+    "huber",
+    "margin",
+    "score_kind",
+]

@@ -1,4 +1,4 @@
-"""NaN stands for what is undefined, and is no mistake."""
+"""NaN stands for what is undefined, so JAX's search for NaN is switched off where undefined values are expected."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ import jax
 
 @contextlib.contextmanager
 def nan_is_an_answer() -> Iterator[None]:
-    """Inside this block JAX_DEBUG_NANS and JAX_DEBUG_INFS are off.
+    """Switch JAX_DEBUG_NANS and JAX_DEBUG_INFS off inside this block.
 
-    People look for mistakes in their own programs by them, and they would raise here for influence that is undefined and
-    for models that diverge, which is documented.
+    People find mistakes in their own programs by them. Here they would raise for undefined influence and for models that
+    diverge, both of which are documented.
     """
     with jax.debug_nans(False), jax.debug_infs(False):
         yield

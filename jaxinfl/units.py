@@ -1,10 +1,10 @@
-"""Sizes and times for people."""
+"""Sizes and times, formatted for people."""
 
 import math
 
 
 def format_seconds(seconds: float) -> str:
-    """12 s, 3 min 20 s, 5 h 12 min."""
+    """Format a time in seconds, such as 12 s, 3 min 20 s or 5 h 12 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -14,7 +14,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_bytes(size: float) -> str:
-    """Decimal units: 1.2 GB."""
+    """Format a number of bytes in decimal units, such as 1.2 GB."""
     power = min(int(math.log(max(size, 1), 1000)), 4)
     return f"{size / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
 

@@ -1,9 +1,10 @@
-"""Is a run directory what was written? And if not: recompute just what is damaged.
+"""This command checks that a run directory holds what was written, and recomputes just what is damaged.
 
     python -m jaxinfl.verify RUN_DIR             read everything, name every file that is damaged, missing or foreign
-    python -m jaxinfl.verify RUN_DIR --repair    put right what is there twice, train damaged models again
+    python -m jaxinfl.verify RUN_DIR --repair    restore damaged files from their copies, train damaged models again
 
-Exit status: 0, everything is as it was written, or repaired; 1, something is not; 2, it cannot be told or repaired.
+The exit status is 0 where every file is what was written or was repaired, 1 where some file is not what was written, and 2
+where the run cannot be read or cannot be repaired.
 """
 
 import dataclasses
@@ -27,29 +28,29 @@ from jaxinfl.training import ModelKeys, recall_data, recall_model, recall_recipe
 
 @dataclass(frozen=True)
 class Options:
-    """What `python -m jaxinfl.verify` takes."""
+    """Options of `python -m jaxinfl.verify`."""
 
     run_dir: Annotated[Path, tyro.conf.Positional]
-    """A directory made by train_ensemble(..., run_dir=...), whole or in parts."""
+    """The run directory, which train_ensemble(..., run_dir=...) made, whole or in parts."""
     repair: bool = False
-    """Put right what is there twice, make damaged models absent and train them again, move foreign files out."""
+    """Restore damaged files from their copies, train damaged models again, and move foreign files out of the run."""
     data: str | None = None
-    """The data set, where its recorded name does not lead to it: an .npz file or image folder."""
+    """The data set, as an .npz file, an image folder or a name, where the name that the run records does not lead to it."""
     data_dir: str | None = None
-    """Where TFDS keeps prepared data sets."""
+    """Folder in which TFDS keeps prepared data sets."""
     image_size: int | None = None
-    """Side in pixels that the images were resized to when the data set was loaded."""
+    """Side in pixels to which the images were resized when the data set was loaded."""
     splits: str | None = None
-    """The TFDS splits that the data set was loaded with: train+validation:test."""
+    """TFDS splits with which the data set was loaded, such as train+validation:test."""
     background: Literal["white", "black"] | None = None
-    """The colour that transparent images were put onto when the data set was loaded."""
+    """Colour onto which transparent images were put when the data set was loaded."""
 
 
-_NAME_IT = "On the command line data are named by --data, with --image-size, --splits and --background. Or:"
+_NAME_IT = "Name the data set by --data, with --image-size, --splits and --background, or do without this command."
 
 
 def verify(run_dir: Path) -> list[tuple[Path, Damage]]:
-    """Everything that is wrong in a run directory or its parts, each with the directory in which it is.
+    """Find everything that is wrong in a run directory or its parts, each with the directory in which it is.
 
     Raises:
       RunDirectoryError: there is no run, or another jaxinfl made it.
@@ -59,7 +60,7 @@ def verify(run_dir: Path) -> list[tuple[Path, Damage]]:
 
 
 def repair(options: Options) -> list[tuple[Path, Damage]]:
-    """What was wrong; mended and trained again, and no other models with it.
+    """Mend what is damaged, train just the damaged models again, and return what was wrong.
 
     Raises:
       RunDirectoryError: what is damaged cannot be replaced, or the data set or the model is not known here.
@@ -67,32 +68,32 @@ def repair(options: Options) -> list[tuple[Path, Damage]]:
     found, again = [], []
     for path in _runs(options.run_dir):
         with writing(path):
-            unfinished = _absent(path)
+            unfinished = _count_absent(path)
             mended = mend(path)
             found += [(path, damage) for damage in mended]
         if unfinished and any(damage.models for damage in mended):
             raise RunDirectoryError(
-                f"{path} is mended, but it was not complete: its damaged models are trained with those that were still to "
-                f"come. Run the command that made it once more: {RunStore.open(path, writable=False).attributes['command']}"
+                f"{path} is mended, but some of its models were never trained; its damaged models are trained together with "
+                f"those. Run the command that made it once more: {RunStore.open(path, writable=False).attributes['command']}"
             )
-        if _absent(path) and not unfinished:
+        if _count_absent(path) and not unfinished:
             again.append(path)
     # Only when all is mended: extensions are trained together with what they extend.
     for path in again:
-        if _absent(path):
+        if _count_absent(path):
             _train_again(path, options)
     return found
 
 
 def _runs(run_dir: Path) -> list[Path]:
-    """The directory itself, or those of its parts, and those of its extensions."""
+    """List the directory itself, or the directories of its parts, and those of its extensions."""
     parts = [] if is_run(run_dir) else parts_in(run_dir)
     whole = [part_path(run_dir, part) for part in parts] or [run_dir]
     return whole + [extension_path(run_dir, rows) for rows in extensions_in(run_dir)]
 
 
-def _absent(path: Path) -> int:
-    """Models that are still to be trained; 0 where that cannot be read before it is mended."""
+def _count_absent(path: Path) -> int:
+    """Count the models that are still to be trained; 0 where the run must be mended before it can be read."""
     try:
         return int((RunStore.open(path, writable=False).own_status() == ABSENT).sum())
     except RunDirectoryError:
@@ -100,14 +101,14 @@ def _absent(path: Path) -> int:
 
 
 def _train_again(path: Path, options: Options) -> None:
-    """Train the absent models from what the run says of itself."""
+    """Train the absent models with the masks, keys, data, model and recipe that the run records."""
     store = RunStore.open(path, writable=False)
     identity = store.attributes["identity"]
     command = f"Run the command that made it once more, which trains just those models: {store.attributes['command']}"
     if "initial" in identity:
         raise RunDirectoryError(f"damaged models of {path} start from weights that the run does not keep. {command}")
     part = store.attributes.get("part")
-    # Of a run with extensions everything is asked for, and only what is absent is trained.
+    # A run with extensions is asked for as a whole, and only its absent models are trained.
     rows = store if part is not None else open_rows(options.run_dir)
     overrides = {name: rows.read_input(f"override_{name}") for name in identity.get("overrides", {})}
     try:
@@ -130,7 +131,7 @@ def _train_again(path: Path, options: Options) -> None:
 
 
 def _data(options: Options) -> Dataset | None:
-    """The data set that the user names; None where that is left to the run."""
+    """Load the data set that the user names; None where the run's own record is to be used."""
     if options.data is None:
         return None
     try:
@@ -146,7 +147,7 @@ def _data(options: Options) -> Dataset | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     options = tyro.cli(
         Options, args=argv, prog="python -m jaxinfl.verify", description=(__doc__ or "").split("\n\n")[0]
     )
@@ -157,23 +158,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for path, damage in found:
-        print(f"{path / damage.file}: {damage.what}" + _models(damage))
+        print(f"{path / damage.file}: {damage.what}" + _format_range(damage))
     again = np.unique([model for path, damage in found for model in damage.models]).size
     if not found:
         print(f"{options.run_dir}: every file is what was written.")
     elif options.repair:
-        print(f"Repaired: {len(found)} files, {again} models trained again.")
+        print(f"Files repaired: {len(found)}. Models trained again: {again}.")
     else:
         print(
-            f"{len(found)} files are not what was written; {again} models must be trained again. To do so: "
+            f"{len(found)} files are not what was written; {again} models must be trained again. To repair them, run "
             f"python -m jaxinfl.verify {options.run_dir} --repair"
         )
-    if absent := sum(map(_absent, _runs(options.run_dir))):
+    if absent := sum(map(_count_absent, _runs(options.run_dir))):
         print(f"{absent} models are not trained yet; the command that made the run trains them.")
     return 1 if found and not options.repair else 0
 
 
-def _models(damage: Damage) -> str:
+def _format_range(damage: Damage) -> str:
     return f", models {damage.models.start} to {damage.models.stop - 1}" if damage.models else ""
 
 

@@ -1,7 +1,7 @@
-"""Ways to break an argument, and ways to write it otherwise that change nothing: kinds of arguments for `tests.valid_calls`.
+"""Kinds of arguments for `tests.valid_calls`: ways to break an argument, and ways to write it that change nothing.
 
-A kind has two tables of functions of a valid value and a random generator. What the first make must be refused by an error
-that names the argument; what the second make must give the valid call's result.
+A kind has two tables of functions of a valid value and a random generator. Values from the first table must be refused by an
+error that names the argument. Values from the second table must give the valid call's result.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ Change = Callable[[Any, np.random.Generator], Any]
 
 
 class Kind(NamedTuple):
-    """What an argument takes, by what it does not."""
+    """The values that an argument does not take, and other spellings of a value that it takes."""
 
     broken: Mapping[str, Change]
     equal: Mapping[str, Change] = {}
@@ -23,7 +23,7 @@ class Kind(NamedTuple):
     """Whether it is a number, a word or a switch, and no array."""
 
     def but(self, *without: str, **more: Change) -> "Kind":
-        """The same with some ways of breaking it left out, because this argument takes them, and others added."""
+        """Leave out ways of breaking the argument, because it takes these values, and add others."""
         kept = {name: change for name, change in self.broken.items() if name not in without}
         assert len(kept) == len(self.broken) - len(without)
         equal = {name: change for name, change in self.equal.items() if name not in without}
@@ -43,7 +43,7 @@ OUT_OF_RANGE = frozenset({"below", "above", "low", "high", "minus huge", "huge",
 
 
 def at_random(value: Any, rng: np.random.Generator, put: Any) -> np.ndarray:
-    """The array with one value replaced."""
+    """Replace one random value of an array."""
     array = np.array(value, np.float64)
     array.flat[rng.integers(array.size)] = put
     return array
@@ -155,7 +155,7 @@ SCALAR: dict[str, Change] = NOT_NUMBERS | {
 
 
 def whole(low: int, high: int | None = None) -> Kind:
-    """Whole numbers in a range."""
+    """Make the kind of whole numbers in a range."""
     more: dict[str, Change] = {
         "below": lambda value, rng: low - 1 - int(rng.integers(10**6)),
         "minus huge": constant(-(10**30)),
@@ -168,7 +168,7 @@ def whole(low: int, high: int | None = None) -> Kind:
 
 
 def share(low: float = 0.0, high: float = 1.0, *, with_high: bool = False) -> Kind:
-    """Numbers between two, the lower excluded, and the upper."""
+    """Make the kind of numbers between two bounds; the lower is excluded, and so is the upper unless `with_high`."""
     more: dict[str, Change] = {
         "low": constant(low),
         "below": lambda value, rng: low - float(rng.random()) - 1e-9,
@@ -207,4 +207,4 @@ PATH = Kind({name: NOT_NUMBERS[name] for name in ("bytes", "dictionary", "set", 
 NOTHING_ELSE = Kind(
     NOT_NUMBERS | {"number": constant(3.5), "none": constant(None), "array": lambda value, rng: np.zeros(3)}
 )
-"""Objects of one class."""
+"""Kind of arguments that take objects of one class."""

@@ -1,10 +1,10 @@
-"""Kill a real run at random moments, some of them while it writes, and compare: not one bit may differ.
+"""This command kills a real run at random moments, some of them while it writes; not one bit of the result may differ.
 
     python -m tests.chaos --kills 30        about 5 minutes on 2 cores
 
-Each process that is killed (SIGKILL; every fifth is asked by SIGTERM) is followed by one that goes on. Whenever a run is
-finished, its arrays and weights are compared with those of a run that nobody disturbed, every file of it is verified, and
-another run is started, until there were so many kills.
+Each process that is killed, four of five by SIGKILL and every fifth by SIGTERM, is followed by one that goes on. Whenever a
+run is finished, its arrays and weights are compared with those of an undisturbed run, and all of its files are verified.
+Then another run is started, until there were as many kills as asked for.
 """
 
 import os
@@ -29,25 +29,26 @@ ARRAYS = ("masks", "key_data", "train_prediction", "test_prediction", "train_mar
 
 @dataclass(frozen=True)
 class Options:
-    """What `python -m tests.chaos` takes."""
+    """Options of `python -m tests.chaos`."""
 
     kills: int = 30
-    """Processes to kill."""
+    """Number of processes to kill."""
     models: int = 48
-    """Of each run; three shards."""
+    """Number of models of each run, which are trained in three shards."""
     seed: int = 0
-    """Of the moments."""
+    """Seed of the random moments at which processes are killed."""
 
 
 @dataclass
 class Report:
-    """What happened."""
+    """Numbers of kills and runs."""
 
     kills: dict[str, int] = field(default_factory=lambda: {"at random": 0, "while writing": 0, "by SIGTERM": 0})
+    """Number of killed processes, by the way in which they were killed."""
     runs: int = 0
-    """Finished and compared."""
+    """Number of runs that were finished and compared."""
     checkpoints: int = 0
-    """Processes that went on in the middle of a shard."""
+    """Number of processes that went on in the middle of a shard."""
 
     @property
     def total(self) -> int:
@@ -55,10 +56,10 @@ class Report:
 
 
 def main(options: Options) -> Report:
-    """Do it, and say what happened.
+    """Kill and compare runs, and return the report.
 
     Raises:
-      AssertionError: a run differs from one that nobody disturbed, or is damaged.
+      AssertionError: a run differs from an undisturbed one, or is damaged.
     """
     moments, report = random.Random(options.seed), Report()
     with tempfile.TemporaryDirectory(prefix="jaxinfl-chaos-") as folder:
@@ -75,7 +76,7 @@ def main(options: Options) -> Report:
 
 
 def _disturb(run: Path, options: Options, folder: str, moments: random.Random, report: Report) -> None:
-    """Start a run again and again until it is finished, and kill it as long as there are kills to come."""
+    """Start a run again and again until it is finished, and kill its processes until there were enough kills."""
     while True:
         report.checkpoints += any((run / "checkpoint").glob("*.json"))
         with _start(run, options, folder) as process:
@@ -90,7 +91,7 @@ def _disturb(run: Path, options: Options, folder: str, moments: random.Random, r
 
 
 def _kill(process: subprocess.Popen[str], run: Path, how: str, moments: random.Random) -> bool:
-    """Kill a process some time after `train_ensemble` was called; False if it was faster."""
+    """Kill a process some time after `train_ensemble` was called; return False if it ended before."""
     time.sleep(moments.uniform(0, 4))
     if how == "while writing":
         before = _files(run)
@@ -101,7 +102,7 @@ def _kill(process: subprocess.Popen[str], run: Path, how: str, moments: random.R
         return False
     process.send_signal(signal.SIGTERM if how == "by SIGTERM" else signal.SIGKILL)
     printed, _ = process.communicate()
-    # A process whose call has returned answers for itself: SIGTERM ends it as it ends any.
+    # SIGTERM ends a process whose call has returned as it ends any other.
     returned = {0, -signal.SIGTERM} if "returned\n" in printed else set()
     assert process.returncode in {-signal.SIGKILL, 128 + signal.SIGTERM, *returned}, process.returncode
     return process.returncode != 0
@@ -127,6 +128,6 @@ def _compare(runs: Ensemble, reference: Ensemble) -> None:
 if __name__ == "__main__":
     found = main(tyro.cli(Options, description=(__doc__ or "").split("\n\n")[0]))
     print(
-        f"{found.total} kills survived ({', '.join(f'{number} {how}' for how, number in found.kills.items())}); "
-        f"{found.checkpoints} times in the middle of a shard; {found.runs} runs equal to the bit."
+        f"The runs survived {found.total} kills ({', '.join(f'{number} {how}' for how, number in found.kills.items())}). "
+        f"{found.checkpoints} processes went on in the middle of a shard. {found.runs} runs are equal to the bit."
     )

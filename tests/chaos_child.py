@@ -1,4 +1,4 @@
-"""The process that `tests/chaos.py` kills: trains on digits, in calls of a tenth of a second, with as many checkpoints."""
+"""The process that `tests/chaos.py` kills: it trains on digits, in calls of a tenth of a second, with a checkpoint each."""
 
 import sys
 from typing import Any
@@ -11,7 +11,7 @@ from jaxinfl.training import loop
 
 
 class Announced:
-    """Masks that say when they are looked at, which is inside of the call."""
+    """Masks that print a line when they are read, which is inside the call."""
 
     def __init__(self, masks: np.ndarray):
         self._masks = masks
@@ -22,7 +22,7 @@ class Announced:
 
 
 def main(run_dir: str, models: int, cache: str) -> None:
-    """Prints "called" from inside the call of `train_ensemble`, and "returned" after it."""
+    """Print "called" from inside the call of `train_ensemble`, and "returned" after it."""
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     loop.CALL_SECONDS = 0.1

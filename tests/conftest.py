@@ -1,4 +1,4 @@
-"""Settings of all tests: silent broadcasting and promotion are errors, and there are two devices on any machine."""
+"""Settings of all tests: silent broadcasting and promotion are errors, and every machine has two devices."""
 
 import atexit
 import os
@@ -7,7 +7,7 @@ import tempfile
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 if "JAXINFL_TESTS_FOLDER" not in os.environ:
-    # One folder for all processes of a test run, which goes with the run: the workers of xdist and the commands that
+    # All processes of a test run share one folder, which is removed at its end: the workers of xdist and the commands that
     # tests start inherit these variables.
     os.environ["JAXINFL_TESTS_FOLDER"] = FOLDER = tempfile.mkdtemp(prefix="jaxinfl-tests-")
     atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
@@ -16,7 +16,7 @@ if "JAXINFL_TESTS_FOLDER" not in os.environ:
     # TFDS leaves an empty temporary folder behind for every data set whose description it looks up.
     os.environ["TMPDIR"] = tempfile.tempdir = os.path.join(FOLDER, "temporary")
     os.mkdir(os.environ["TMPDIR"])
-    # Programs are compiled once a run: most of the time would go into compiling the same ones again.
+    # Programs are compiled once in a test run: most of the time would go into compiling the same ones again.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(FOLDER, "programs"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
@@ -60,22 +60,22 @@ LONGEST = (
     "test_experiments_sweep",
     "test_overlap",
 )
-"""Files that take longest, with their slow tests; whole files are handed to processes, in the order of collection."""
+"""Test files that take longest, with their slow tests; processes get whole files, in the order of collection."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, so that no process is left with one of them when the others are done."""
+    """Put the longest files first, so that no process is left with one of them when the others are done."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A program that another process is still writing into the cache is compiled here.
+    # A program that another process is still writing into the cache is compiled once more, with this warning.
     config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache entry")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def image_cache(tmp_path_factory):
-    """Decoded images go to a folder of this session, not to the user's."""
+    """Keep decoded images in a folder of this session, not in the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXINFL_IMAGE_CACHE", str(tmp_path_factory.mktemp("image_cache")))
         yield
@@ -83,7 +83,7 @@ def image_cache(tmp_path_factory):
 
 @pytest.fixture
 def no_download(monkeypatch):
-    """Whoever uses it can reach no host."""
+    """Refuse every access to the network."""
     import requests
 
     def refuse(*args, **kwargs):
@@ -94,7 +94,7 @@ def no_download(monkeypatch):
 
 @pytest.fixture
 def compiled_quickly():
-    """Programs are compiled with few optimizations: for large ones, of which neither speed nor last bits matter."""
+    """Compile programs with few optimizations, where neither their speed nor their last bits matter."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -103,7 +103,7 @@ def compiled_quickly():
 def make_data(
     num_train: int = 40, num_test: int = 12, side: int = 8, channels: int = 1, seed: int = 0
 ) -> jaxinfl.Dataset:
-    """Random images of three classes; the class brightens a third of the rows, so that there is something to learn."""
+    """Make random images of three classes; the class brightens a third of the rows, so that there is something to learn."""
     rng = np.random.default_rng(seed)
 
     def split(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +126,7 @@ def make_data(
 
 @pytest.fixture(scope="session")
 def toy() -> jaxinfl.Dataset:
-    """40 training and 12 test images, 8x8x1."""
+    """A data set of 40 training and 12 test images, 8x8x1."""
     return make_data()
 
 

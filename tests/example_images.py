@@ -1,4 +1,4 @@
-"""Images and folders of images that the tests of data sets share."""
+"""Images and folders of images, which the tests of data sets share."""
 
 import io
 
@@ -13,7 +13,7 @@ def random_images(n, height=4, width=5, channels=3, seed=0):
 
 
 def arrays(**changes):
-    """Valid arguments of `Dataset`: 6 training and 4 test examples of 3 classes."""
+    """Make valid arguments of `Dataset`: 6 training and 4 test examples of 3 classes."""
     valid = {
         "train_inputs": random_images(6),
         "train_targets": np.array([0, 1, 2, 2, 1, 0]),

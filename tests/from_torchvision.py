@@ -1,7 +1,7 @@
-"""Weights of a PyTorch module as a model's variables, and back: layer by layer, in the order of their definition.
+"""Conversion of a PyTorch module's weights to a model's variables, and back, layer by layer in the order of definition.
 
-Both sides define the same layers in the same order; which is which follows from nothing but this order, kinds and shapes,
-and a wrong pair would show in the numbers. Nothing of PyTorch is imported here: its arrays come as tensors.
+Both sides define the same layers in the same order. Layers are paired by nothing but this order, their kinds and shapes, and
+a wrong pair would show in the numbers. Nothing of PyTorch is imported here: its arrays come as tensors.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,15 +15,15 @@ KINDS = {nnx.Conv: "Conv2d", nnx.BatchNorm: "BatchNorm2d", nnx.Linear: "Linear"}
 Path = tuple[str | int, ...]
 
 
-def as_defined(factory: Callable[[], nnx.Module]) -> nnx.Module:
-    """The module, its attributes in the order of definition (`nnx.eval_shape` sorts them) and no number computed."""
+def build_in_order(factory: Callable[[], nnx.Module]) -> nnx.Module:
+    """Build the module without computing a number, its attributes in the order of definition, not sorted as by `nnx.eval_shape`."""
     built: list[nnx.Module] = []
     jax.eval_shape(lambda: built.append(factory()))
     return built[0]
 
 
 def our_layers(module: Any, path: Path = ()) -> Iterator[tuple[Path, nnx.Module]]:
-    """Convolutions, batch norms and linear layers of a Flax module, as defined."""
+    """Yield the convolutions, batch norms and linear layers of a Flax module, in the order of definition."""
     if isinstance(module, tuple(KINDS)):
         yield path, module
     elif isinstance(module, nnx.List):
@@ -35,7 +35,7 @@ def our_layers(module: Any, path: Path = ()) -> Iterator[tuple[Path, nnx.Module]
 
 
 def pairs(module: nnx.Module, torch_module: Any) -> list[tuple[Path, nnx.Module, Any]]:
-    """Each layer's path and module beside PyTorch's.
+    """List each layer's path and module with PyTorch's module.
 
     Raises:
       ValueError: the two do not have the same kinds of layers in the same order.
@@ -44,14 +44,14 @@ def pairs(module: nnx.Module, torch_module: Any) -> list[tuple[Path, nnx.Module,
     theirs = [part for part in torch_module.modules() if type(part).__name__ in KINDS.values()]
     names = [next(name for kind, name in KINDS.items() if isinstance(layer, kind)) for _, layer in ours]
     if names != [type(part).__name__ for part in theirs]:
-        raise ValueError(f"the layers differ: {names} here, {[type(part).__name__ for part in theirs]} in PyTorch")
+        raise ValueError(f"The layers differ: {names} here, {[type(part).__name__ for part in theirs]} in PyTorch.")
     return [(path, layer, part) for (path, layer), part in zip(ours, theirs, strict=True)]
 
 
 def params_of(module: nnx.Module, torch_module: Any, read: Callable[[Any], Any]) -> dict[str | int, Any]:
-    """Nested as a model's `Variables.params`; `read` maps each of PyTorch's parameters to what is wanted of it.
+    """Read parameters in the structure of a model's `Variables.params`; a convolution's [out, in, h, w] becomes [h, w, in, out].
 
-    That is the parameter itself, or its gradient: a convolution's [out, in, h, w] becomes [h, w, in, out].
+    `read` maps each of PyTorch's parameters to the array to take, which is the parameter itself or its gradient.
     """
     tree: dict[str | int, Any] = {}
     for path, layer, part in pairs(module, torch_module):
@@ -67,7 +67,7 @@ def params_of(module: nnx.Module, torch_module: Any, read: Callable[[Any], Any])
 
 
 def stats_of(module: nnx.Module, torch_module: Any) -> dict[str | int, Any]:
-    """Nested as a model's `Variables.stats`: running means and variances."""
+    """Read running means and variances in the structure of a model's `Variables.stats`."""
     tree: dict[str | int, Any] = {}
     for path, layer, part in pairs(module, torch_module):
         if isinstance(layer, nnx.BatchNorm):

@@ -1,4 +1,4 @@
-"""Models whose scores have names, from arrays: what the estimators take in place of an `Ensemble` that was trained."""
+"""Models whose scores have names, made from arrays; estimators take them in place of a trained `Ensemble`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass
 class NamedScores:
-    """The face of `jaxinfl.Ensemble` that the estimators look at."""
+    """The attributes and methods of `jaxinfl.Ensemble` that the estimators use."""
 
     masks: np.ndarray
     train: Mapping[str, np.ndarray]

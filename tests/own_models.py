@@ -1,4 +1,4 @@
-"""Models as a user writes them, for the tests of what is done with them."""
+"""Models as a user writes them, for the tests of models."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def logits(model, *, train, key=0, images=None):
 
 
 class Plain(nnx.Module):
-    """Two dense layers; batch norm and dropout between them go by their attributes."""
+    """Two dense layers with batch norm and dropout between them, whose attributes tell them their mode."""
 
     def __init__(self, rngs):
         self.first = nnx.Linear(64, 8, rngs=rngs)

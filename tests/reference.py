@@ -1,4 +1,4 @@
-"""What the kernels compute, as slow float64 loops over plain Python numbers that share no code with them."""
+"""References for the kernels: slow float64 loops over plain Python numbers, which share no code with the kernels."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def joint_counts(masks: np.ndarray, correct: np.ndarray) -> np.ndarray:
-    """[train, test] number of models trained on i and right on j."""
+    """Number of models trained on i and right on j, [train, test]."""
     counts = np.zeros((masks.shape[1], correct.shape[1]), int)
     for model in range(len(masks)):
         for i in range(masks.shape[1]):
@@ -18,7 +18,7 @@ def joint_counts(masks: np.ndarray, correct: np.ndarray) -> np.ndarray:
 
 
 def difference_of_means(members: Sequence[bool], score: Sequence[float]) -> float:
-    """Mean score of the members minus mean score of the others; NaN where there are none of either."""
+    """Mean score of the members minus mean score of the others; NaN where there are no members or no others."""
     inside = [float(value) for member, value in zip(members, score, strict=True) if member]
     outside = [float(value) for member, value in zip(members, score, strict=True) if not member]
     if not inside or not outside:
@@ -27,18 +27,18 @@ def difference_of_means(members: Sequence[bool], score: Sequence[float]) -> floa
 
 
 def influence(masks: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """[train, test] by definition: Section 2.3 of the paper, step 3."""
+    """Influence by definition, [train, test]: Section 2.3 of the paper, step 3."""
     return np.array([[difference_of_means(column, values) for values in score.T] for column in masks.T])
 
 
 def memorization(masks: np.ndarray, train_score: np.ndarray) -> np.ndarray:
-    """[train] by definition: influence of an example on itself."""
+    """Memorization by definition, [train]: influence of an example on itself."""
     columns = zip(masks.T, train_score.T, strict=True)
     return np.array([difference_of_means(column, values) for column, values in columns])
 
 
 def iou(influence_a: np.ndarray, influence_b: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
-    """[thresholds] by definition: sets of pairs, Section 2.3.1."""
+    """IOU by definition, [thresholds]: sets of pairs, Section 2.3.1."""
     curve = []
     for threshold in thresholds:
         chosen_a, chosen_b = set(), set()
@@ -58,7 +58,7 @@ def iou(influence_a: np.ndarray, influence_b: np.ndarray, thresholds: Sequence[f
 def top_pairs(
     masks: np.ndarray, train_score: np.ndarray, test_score: np.ndarray, k: int, min_memorization: float | None
 ) -> list[tuple[float, int, int]]:
-    """(influence, train, test) of the k most influential pairs, equal ones by rising indices."""
+    """List (influence, train, test) of the k most influential pairs; equal ones come by rising indices."""
     own, everything = memorization(masks, train_score), influence(masks, test_score)
     pairs = []
     for i in range(everything.shape[0]):
@@ -71,7 +71,7 @@ def top_pairs(
 
 
 def margin(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """log(p_y / (1 - p_y)) in float64, by the softmax's numerators scaled by the largest."""
+    """Margin log(p_y / (1 - p_y)) in float64, from the softmax's numerators scaled by the largest."""
     result = []
     for row, label in zip(logits.astype(np.float64), labels, strict=True):
         others = [value for k, value in enumerate(row) if k != label]
@@ -81,7 +81,7 @@ def margin(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's SAME: as many outputs as strides fit, the odd pixel of padding behind."""
+    """TensorFlow's SAME padding: there are as many outputs as strides fit, and an odd pixel of padding comes behind."""
     total = max((math.ceil(size / stride) - 1) * stride + window - size, 0)
     return total // 2, total - total // 2
 
@@ -89,7 +89,7 @@ def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
 def convolution(
     images: np.ndarray, kernel: np.ndarray, strides: tuple[int, int], padding: Sequence[tuple[int, int]]
 ) -> np.ndarray:
-    """Cross-correlation, images [batch, h, w, c], kernel [kh, kw, c, features]."""
+    """Cross-correlation of images [batch, h, w, c] with a kernel [kh, kw, c, features]."""
     padded = np.pad(images.astype(np.float64), ((0, 0), *padding, (0, 0)))
     kh, kw = kernel.shape[:2]
     rows = range(0, padded.shape[1] - kh + 1, strides[0])
@@ -103,7 +103,7 @@ def convolution(
 
 
 def random_resized_crop(rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of torchvision's RandomResizedCrop with its default scale and ratio."""
+    """Draw (top, left, height, width) of torchvision's RandomResizedCrop with its default scale and ratio."""
     for _ in range(10):
         area = height * width * rng.uniform(0.08, 1.0)
         ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
@@ -119,8 +119,8 @@ def random_resized_crop(rng: np.random.Generator, height: int, width: int) -> tu
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def resized(window: np.ndarray, side: int) -> np.ndarray:
-    """[side, side, c] from [h, w, c]: Pillow's bilinear filter, a triangle as wide as the pixels it stands for."""
+def resize(window: np.ndarray, side: int) -> np.ndarray:
+    """Resize [h, w, c] to [side, side, c] by Pillow's bilinear filter, a triangle as wide as the pixels it stands for."""
 
     def line(values: np.ndarray) -> np.ndarray:
         scale = len(values) / side

@@ -19,7 +19,7 @@ def tiny_cnn(rngs):
     return SmallCNN((8, 8, 1), 3, widths=(4, 8), strides=(1, 2), rngs=rngs)
 
 
-# Built once: programs are compiled once for each Model object, and again for each callable.
+# This model is built once: programs are compiled once for each Model object, and again for each callable.
 TINY_CNN = build_model(tiny_cnn, image_shape=(8, 8, 1), num_classes=3)
 
 
@@ -27,7 +27,7 @@ def linear(rngs):
     return nnx.Sequential(lambda x: x.reshape(len(x), -1), nnx.Linear(64, 3, rngs=rngs))
 
 
-# Where the network does not matter: compiled in less than half the time.
+# This model serves where the network does not matter: it compiles in less than half the time.
 LINEAR = build_model(linear, image_shape=(8, 8, 1), num_classes=3)
 
 
@@ -36,7 +36,7 @@ def keys_of(models, seed=0):
 
 
 def subsets(models=6, num_train=40, seed=0):
-    """Subsets of different sizes."""
+    """Draw subsets of different sizes."""
     rng = np.random.default_rng(seed)
     return np.stack([rng.permutation(num_train) < size for size in np.linspace(5, num_train, models).astype(int)])
 
@@ -52,8 +52,8 @@ def assert_same(one, other, rows=slice(None), other_rows=slice(None)):
 
 
 @contextlib.contextmanager
-def stopped_after_one_shard():
-    """Around a training of several shards: it stops when the second one is about to be written."""
+def stop_after_one_shard():
+    """Stop a training of several shards inside this block, when the second shard is about to be written."""
     write, written = RunStore.write, []
 
     def write_one(store, shard, rows, diverged):

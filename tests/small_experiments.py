@@ -1,4 +1,4 @@
-"""What every experiment must do, checked on its smallest preset in the test's own process."""
+"""Checks that every experiment must pass, on its smallest preset, in the test's own process."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def run_here(monkeypatch, capsys, program: str, *arguments: str) -> tuple[int, str]:
-    """Exit status and output of `python -m program arguments`, without a process of its own, whose start takes seconds.
+    """Run `python -m program arguments` without a process of its own, whose start takes seconds; return status and output.
 
     An exception that would end the process with a traceback is raised here.
     """
@@ -29,16 +29,17 @@ def run_here(monkeypatch, capsys, program: str, *arguments: str) -> tuple[int, s
 
 
 def run_again(monkeypatch, capsys, program: str, *arguments: str) -> tuple[int, str]:
-    """The same of a command whose figures are there: a figure takes seconds to lay out and save."""
+    """Run a command like `run_here` without drawing figures, each of which takes seconds to lay out and save."""
     with monkeypatch.context() as patch:
         patch.setattr("experiments.outcome.save_figure", _no_figure)
         return run_here(monkeypatch, capsys, program, *arguments)
 
 
 def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures: set[str], runs: set[str]) -> dict:
-    """Tell the cost, run, run again; returns the results.
+    """Print the cost of an experiment, run it, and run it again; return the results.
 
-    Telling the cost trains and writes nothing, before the run and after it; a second run trains nothing and says the same.
+    Printing the cost trains and writes nothing, before the run and after it. A second run trains nothing and gives the same
+    results.
     """
     out = folder / "results"
     config = dataclasses.replace(config, out=out)
@@ -59,7 +60,7 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "finished_shards", _no_training)
-        # Drawn once: a figure takes seconds to lay out and save.
+        # Figures are drawn once: each takes seconds to lay out and save.
         patch.setattr("experiments.outcome.save_figure", _no_figure)
         main(config)
         assert "finished before" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""One small run for all tests of run directories: a single compiled program."""
+"""One small run for all tests of run directories, which takes a single compiled program."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ ARRAYS = ("masks", "train_prediction", "test_prediction", "train_margin", "test_
 
 
 def train(data, run_dir=None, **options):
-    """Two devices, two models each in a call: groups of four, and one that is not full."""
+    """Train on two devices with two models each in a call: in groups of four, of which one is not full."""
     options = {"model": MODEL, "recipe": RECIPE, "width": 2, "progress": False, "tune": False} | options
     return train_ensemble(MASKS, KEYS, data=data, run_dir=run_dir, **options)
 

@@ -13,7 +13,7 @@ from jaxinfl import Recipe, train_ensemble
 from jaxinfl.models import SmallCNN, Variables, build_model
 from jaxinfl.training import step
 from jaxinfl.training.loop import make_segment
-from tests.compiled import compiled
+from tests.compile_whole import compile_whole
 from tests.conftest import make_data
 from tests.test_step import KEYS
 
@@ -34,12 +34,12 @@ def device_data(data):
     return step.DeviceData(jnp.asarray(images), jnp.asarray(labels), *statistics)
 
 
-@partial(compiled, static_argnums=(0, 1))
+@partial(compile_whole, static_argnums=(0, 1))
 def untrained(model, recipe, data):
     return step.start(step.Training(model, recipe), data, jnp.ones(len(data.pixel_mean), bool), KEYS)
 
 
-@partial(compiled, static_argnums=(0, 1))
+@partial(compile_whole, static_argnums=(0, 1))
 def one_step(model, recipe, data, before, size):
     """State after a step on `size` examples, and which they are."""
     index = jnp.where(jnp.arange(recipe.batch_size) < size, jnp.arange(recipe.batch_size) * 2, 0)
@@ -69,7 +69,7 @@ def test_batch_norm_averages_over_each_part(toy):
     after, index = one_step(NORMED, recipe, device_data(toy), before, 10)
     index, images, labels = np.asarray(index), toy.train_inputs.astype(np.float32) / np.float32(255), toy.train_targets
 
-    @partial(compiled, static_argnums=2)
+    @partial(compile_whole, static_argnums=2)
     @partial(jax.grad, has_aux=True)
     def gradient_of_loss(params, stats, part):
         logits, new = NORMED.apply(Variables(params, stats), jnp.asarray(images[list(part)]), train=True)

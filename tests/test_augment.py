@@ -18,14 +18,14 @@ from jaxinfl.training.views import (
     take_views,
 )
 from tests import reference
-from tests.compiled import compiled
+from tests.compile_whole import compile_whole
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (7, 5, 6, 2)).astype(np.uint8)
 
-resize = compiled(resize_windows, static_argnums=2)
-draw_crops = compiled(draw_resized_crops, static_argnums=(1, 2, 3))
-draw = compiled(draw_views, static_argnums=(1, 2, 3))
-take = compiled(take_views, static_argnums=3)
+resize = compile_whole(resize_windows, static_argnums=2)
+draw_crops = compile_whole(draw_resized_crops, static_argnums=(1, 2, 3))
+draw = compile_whole(draw_views, static_argnums=(1, 2, 3))
+take = compile_whole(take_views, static_argnums=3)
 
 
 def take_batch(images, index, key, recipe):
@@ -124,7 +124,7 @@ def test_windows_are_resized_by_definition(side):
     columns = [jnp.array(column) for column in zip(*WINDOWS, strict=True)]
     got = np.asarray(resize(jnp.asarray(np.stack([image] * len(WINDOWS))), DrawnViews(*columns), side))
     for result, (top, left, height, width, flipped) in zip(got, WINDOWS, strict=True):
-        exact = reference.resized(image[top : top + height, left : left + width], side)
+        exact = reference.resize(image[top : top + height, left : left + width], side)
         exact = exact[:, ::-1] if flipped else exact
         assert np.abs(result - exact).max() <= 0.5 + 1e-3
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import jaxinfl
 from jaxinfl.store import RunDirectoryError
-from tests.valid_calls import CALLS, Call, never_compiled
+from tests.valid_calls import CALLS, Call, forbid_compilation
 
 INPUTS = 3000
 OF_ONE_SIZE = {"one more row", "one row less", "no columns", "fewer", "other length", "other pixels"}
@@ -110,7 +110,7 @@ def test_random_mistakes(results, compilations):
             return  # two arguments of another size may fit each other
         new = changed(call, rewrite, changes, seed)
         before = compilations.number
-        with never_compiled():
+        with forbid_compilation():
             if rewrite:
                 for one, other in zip(
                     arrays_of(call.function(**{**call.arguments, **new})), results[number], strict=True
@@ -131,7 +131,7 @@ def test_random_mistakes(results, compilations):
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: getattr(call.function, "__qualname__", "?"))
 def test_every_mistake_alone(call, results, compilations):
     """Each way to break each argument, with one seed."""
-    with never_compiled():
+    with forbid_compilation():
         for name, kind in call.kinds.items():
             for change in kind.broken:
                 new = changed(call, False, {name: change}, 0)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import influence_kernel, roofline, scaling, startup
-from benchmarks.compare import interleaved, report
+from benchmarks.compare import report, run_in_turns
 from benchmarks.costs import Cost, evaluation_cost, product_bytes, step_cost
 from benchmarks.roofline import GPU, SHARES, limit
 from jaxinfl import Recipe
@@ -134,9 +134,9 @@ def test_contenders_take_turns(capsys):
         return lambda: float(calls.append(name) or len(calls))
 
     contenders = {name: contender(name) for name in ("a", "b")}
-    assert interleaved(contenders, 2) == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+    assert run_in_turns(contenders, 2) == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
     assert calls == ["a", "b"] * 3
-    assert interleaved(contenders, 1, warm_up=False, brief=True) == {"a": [7.0], "b": [8.0]}
+    assert run_in_turns(contenders, 1, warm_up=False, brief=True) == {"a": [7.0], "b": [8.0]}
 
 
 def test_report_writes_numbers_and_bars(tmp_path):

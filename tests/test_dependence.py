@@ -7,7 +7,7 @@ import pytest
 
 from jaxinfl.models.dependence import trace_dependence
 from jaxinfl.models.dependence_rules import FIRST_EXAMPLE, SECOND_EXAMPLE
-from tests.compiled import compiled
+from tests.compile_whole import compile_whole
 
 FUNCTIONS = {
     "elementwise": lambda x: jnp.where(x > 0, jnp.exp(x), jnp.clip(x, -1, 1)) ** 2,
@@ -64,7 +64,7 @@ def test_no_dependence_is_missed(function):
     x = rng.normal(size=(2, 12)).astype(np.float32)
     sources = np.array([[FIRST_EXAMPLE], [SECOND_EXAMPLE]], np.uint8) * np.ones((1, 12), np.uint8)
     found = trace_dependence(jax.make_jaxpr(function)(x), [sources]).outputs
-    computed = compiled(function)
+    computed = compile_whole(function)
     before = jax.tree.leaves(computed(x))
     assert [each.shape for each in found] == [each.shape for each in before]
     for row, source in enumerate((FIRST_EXAMPLE, SECOND_EXAMPLE)):

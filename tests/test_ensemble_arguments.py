@@ -23,7 +23,11 @@ def test_a_finished_model_for_other_classes_is_refused(toy):
         ({"masks": subsets()[0]}, ValueError, r"masks has shape \(40,\)"),
         ({"masks": np.zeros((0, 40), bool)}, ValueError, r"masks has shape \(0, 40\)"),
         ({"masks": subsets()[:, :30]}, ValueError, "masks has 30 columns, but toy has 40 training examples"),
-        ({"masks": subsets() & (np.arange(6) != 2)[:, None]}, ValueError, r"1 subsets are empty \(first: \[2\]\)"),
+        (
+            {"masks": subsets() & (np.arange(6) != 2)[:, None]},
+            ValueError,
+            r"masks has 1 empty subsets \(first: \[2\]\)",
+        ),
         ({"keys": keys_of(5)}, ValueError, "keys has 5 keys for 6 models"),
         ({"keys": jax.random.key(0)}, ValueError, r"keys has shape \(\)"),
         ({"keys": np.arange(6)}, TypeError, "keys has dtype int64"),

@@ -92,7 +92,7 @@ def test_estimates_by_hand(paired):
     assert found.certain.tolist() == [True, False, False, False]
     np.testing.assert_array_equal(found.needed, models_needed(found.p, found.q, TINY.delta))
     assert np.isinf(found.needed[1:3]).all() and found.sufficed.tolist() == [True, False, False, False]
-    assert found.most_affected(2).tolist() == [0, 3] and found.most_affected(1).tolist() == [0, 3]
+    assert found.select_most_affected(2).tolist() == [0, 3] and found.select_most_affected(1).tolist() == [0, 3]
 
 
 def findings(*examples):

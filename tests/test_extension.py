@@ -15,7 +15,7 @@ from tests.small_ensembles import (
     TINY_CNN,
     assert_same,
     keys_of,
-    stopped_after_one_shard,
+    stop_after_one_shard,
     subsets,
     train,
 )
@@ -64,7 +64,7 @@ def test_more_rows_are_trained_and_the_old_ones_stay(toy, whole, tmp_path):
 def test_killed_on_the_way_the_old_run_opens(toy, whole, tmp_path):
     path = tmp_path / "run"
     begin(toy, path)
-    with stopped_after_one_shard():
+    with stop_after_one_shard():
         train(MASKS, KEYS, toy, run_dir=path, shard_size=2)
     runs = Ensemble.open(path)
     assert_same(runs, whole, other_rows=slice(0, 6))
@@ -106,7 +106,7 @@ def test_values_a_model_are_extended(toy, tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ("fewer", "holds a run of 4 models, and masks and keys are those of 3"),
+        ("fewer", "holds a run of 4 models, but masks and keys have 3"),
         ("another mask", "differs in masks"),
         ("another key", "differs in keys"),
         ("another recipe", r"differs in recipe \(epochs\)"),
@@ -134,7 +134,7 @@ def test_a_lost_extension_is_noticed(toy, tmp_path):
     train(MASKS[:7], KEYS[:7], toy, run_dir=path)
     train(MASKS, KEYS, toy, run_dir=path)
     (path / "rows-4-to-7").rename(tmp_path / "elsewhere")
-    with pytest.raises(RunDirectoryError, match=r"lacks the models 4 to 6\. Bring their folder back"):
+    with pytest.raises(RunDirectoryError, match=r"lacks the folder of models 4 to 6\. Bring it back"):
         Ensemble.open(path)
 
 

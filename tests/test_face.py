@@ -273,7 +273,7 @@ class TestEnsemble:
             one[3:].paired(other[:3])
 
     def test_mistakes(self, base, types_unchecked):
-        with pytest.raises(TypeError, match=r"an Ensemble is no array; .*such as \.masks"):
+        with pytest.raises(TypeError, match=r"An Ensemble is no array\. .*such as \.masks"):
             jaxinfl.check_coverage(base)
         with pytest.raises(TypeError, match="models has dtype float64"):
             base[[0.5]]

@@ -165,7 +165,9 @@ def test_a_file_that_is_not_fetched_or_may_not_be_read(folder, monkeypatch):
         return read(path)
 
     monkeypatch.setattr(type(pointer), "read_bytes", refuse)
-    with pytest.raises(ValueError, match=r"2\.png cannot be read .*Permission denied.*Allow this user to read it"):
+    with pytest.raises(
+        ValueError, match=r"2\.png cannot be read .*Permission denied.*Give this user the right to read it"
+    ):
         load_dataset(folder)
 
 
@@ -233,6 +235,6 @@ def test_a_validation_set_beside_a_test_set(folder, caplog):
     with caplog.at_level(logging.WARNING, "jaxinfl"):
         assert load_dataset(folder).fingerprint == expected
     assert (
-        f"Left out: {folder / 'val'}. Models are trained on {folder / 'train'} and tested on {folder / 'test'}."
+        f"{folder / 'val'} is left out. Models are trained on {folder / 'train'} and tested on {folder / 'test'}."
         in caplog.text
     )

@@ -98,7 +98,13 @@ TEXT_REFUSED = {
         TypeError,
         r"test_targets holds 1 \(int\) at example 1 besi",
     ),
-    "NaN in it": (["a", "b", np.nan] * 2, ["a"] * 4, None, TypeError, r"train_targets holds nan \(float\) at example 2"),
+    "NaN in it": (
+        ["a", "b", np.nan] * 2,
+        ["a"] * 4,
+        None,
+        TypeError,
+        r"train_targets holds nan \(float\) at example 2",
+    ),
     "None in it": (
         TRAIN,
         np.array(["cat", None] * 2),
@@ -359,7 +365,7 @@ def test_images_without_a_scale():
     for value in (300, -7):
         message = refusal(arrays(train_inputs=np.full((6, 4, 5, 3), value), test_inputs=np.full((4, 4, 5, 3), value)))
         assert "inf" not in message and "nan" not in message
-    assert "as files: one folder a class" in refusal(arrays(train_inputs=np.array([None] * 6)))
+    assert "as files, in one folder for each class" in refusal(arrays(train_inputs=np.array([None] * 6)))
 
 
 def test_layouts_of_images():

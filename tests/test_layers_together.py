@@ -13,7 +13,7 @@ from flax import nnx
 from jaxinfl import native
 from jaxinfl.models import build_model, conv_norm_relu, conv_relu
 from jaxinfl.models.layers import use_kernels
-from tests.compiled import compiled
+from tests.compile_whole import compile_whole
 
 pytestmark = pytest.mark.skipif(native.why_unavailable() is not None, reason=f"{native.why_unavailable()}")
 
@@ -91,7 +91,7 @@ def test_together_as_one_by_one(module, settings, train, kernel):
 
     def gradients(kernels):
         with use_kernels(kernels):
-            return compiled(jax.value_and_grad(loss, has_aux=True))(variables.params, images)
+            return compile_whole(jax.value_and_grad(loss, has_aux=True))(variables.params, images)
 
     for fast, plain in zip(jax.tree.leaves(gradients("native")), jax.tree.leaves(gradients("gemm")), strict=True):
         np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-4)

@@ -17,7 +17,7 @@ from jaxinfl.models import MLP, SmallCNN, Variables, WithAuxiliary, build_model,
 from jaxinfl.models.layers import use_kernels
 from jaxinfl.models.layers.conv import conv_general_dilated
 from tests import reference
-from tests.compiled import compiled
+from tests.compile_whole import compile_whole
 
 SHAPE = (8, 8, 1)
 
@@ -51,7 +51,7 @@ def test_patches_equal_the_definition_forwards_and_backwards(height, width, chan
         return
     back = rng.standard_normal(expected.shape).astype(np.float32)
 
-    @compiled
+    @compile_whole
     def passes(images, kernel, back):
         result, pullback = jax.vjp(convolve, images, kernel)
         return result, *pullback(back)
@@ -77,7 +77,7 @@ def test_gemm_kernels_equal_xlas_convolution_and_its_gradients(stride):
             out = conv_general_dilated(images, kernel, (stride, stride), "SAME", dimension_numbers=NHWC)
         return jnp.sum(jnp.sin(out))
 
-    both = compiled(jax.value_and_grad(loss, (1, 2)), static_argnums=0)
+    both = compile_whole(jax.value_and_grad(loss, (1, 2)), static_argnums=0)
     got, expected = (both(kernels, images, kernel) for kernels in ("gemm", "xla"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, expected)
 
@@ -155,8 +155,8 @@ def plain():
 @pytest.fixture(scope="module")
 def plain_compiled(plain):
     """The same, each call compiled whole."""
-    apply = compiled(plain.apply, static_argnames="train")
-    return dataclasses.replace(plain, init=compiled(plain.init), apply=apply)
+    apply = compile_whole(plain.apply, static_argnames="train")
+    return dataclasses.replace(plain, init=compile_whole(plain.init), apply=apply)
 
 
 def images(batch, seed=0):
@@ -178,7 +178,7 @@ def test_padding_changes_neither_logits_nor_statistics(plain_compiled):
 def test_gradients_do_not_see_the_padding(plain, plain_compiled):
     variables = plain_compiled.init(jax.random.key(0))
 
-    @compiled
+    @compile_whole
     def gradient(batch, mask):
         def loss(params):
             logits, _ = plain.apply(

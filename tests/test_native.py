@@ -15,7 +15,7 @@ from jaxinfl.models.layers import default_kernels
 from jaxinfl.models.layers.norm import normalize, relu_of_normalized_conv
 from jaxinfl.native import library
 from jaxinfl.training.machine import choose_execution
-from tests.compiled import compiled
+from tests.compile_whole import compile_whole
 
 needs_compiler = pytest.mark.skipif(native.why_unavailable() is not None, reason=f"{native.why_unavailable()}")
 
@@ -43,7 +43,7 @@ def with_gradients(function, *arguments, seed):
     """The function's result, with random numbers of its shape, and its gradients times these."""
     grad = normal(seed, *jax.eval_shape(function, *arguments).shape)
 
-    @compiled
+    @compile_whole
     def passes(grad, *arguments):
         result, gradients = jax.vjp(function, *arguments)
         return result, *gradients(grad)
@@ -185,8 +185,8 @@ def test_gradient_of_batch_norm_is_that_of_its_definition(native_sums):
     def ours(x, scale, bias):
         return jnp.sum(weight * normalize(x, counted, scale, bias, 1e-5, native_sums)[0])
 
-    expected = compiled(jax.value_and_grad(definition, (0, 1, 2)))(x, scale, bias)
-    result = compiled(jax.value_and_grad(ours, (0, 1, 2)))(x, scale, bias)
+    expected = compile_whole(jax.value_and_grad(definition, (0, 1, 2)))(x, scale, bias)
+    result = compile_whole(jax.value_and_grad(ours, (0, 1, 2)))(x, scale, bias)
     for mine, theirs in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-5)
 
@@ -221,7 +221,9 @@ def test_relu_of_a_normalized_convolution_and_its_gradients(images, kernel, stri
         result, gradients = jax.vjp(function, images, kernel, scale, bias)
         return *result, *gradients((normal(5, *result[0].shape), jnp.zeros(channels), jnp.zeros(channels)))
 
-    for mine, theirs in zip(compiled(lambda: passes(ours))(), compiled(lambda: passes(definition))(), strict=True):
+    for mine, theirs in zip(
+        compile_whole(lambda: passes(ours))(), compile_whole(lambda: passes(definition))(), strict=True
+    ):
         np.testing.assert_allclose(mine, theirs, atol=1e-5 * np.abs(theirs).max())
 
 

@@ -145,7 +145,7 @@ def test_the_keys_of_medmnist(tmp_path, caplog):
     dataset = load_dataset(tmp_path / "pets.npz")
     assert dataset.fingerprint == Dataset(**arrays()).fingerprint and dataset.class_names == ("a", "b", "c")
     assert (
-        f"Left out of {tmp_path / 'pets.npz'}: val_images, val_labels. The data set is made of train_images"
+        f"{tmp_path / 'pets.npz'}: val_images, val_labels are left out. The data set is made of train_images"
         in caplog.text
     )
 

@@ -12,7 +12,7 @@ from jaxinfl import Ensemble, Recipe, RunDirectoryError, train_ensemble
 from jaxinfl.models import build_model
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
 from jaxinfl.training.per_model import OVERRIDABLE, with_overrides
-from tests.small_ensembles import LINEAR, stopped_after_one_shard
+from tests.small_ensembles import LINEAR, stop_after_one_shard
 
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=0.05)
 MASKS = np.stack([np.random.default_rng(row).permutation(40) < 30 for row in range(4)])
@@ -126,7 +126,7 @@ def test_traced_numbers_are_the_recipes(nesterov):
 
 def test_a_sweep_is_kept_and_goes_on_only_with_the_same_values(toy, tmp_path):
     overrides = {"weight_decay": DECAYS, "learning_rate": np.array(RATES)}
-    with stopped_after_one_shard():
+    with stop_after_one_shard():
         train(toy, overrides, run_dir=tmp_path / "run", shard_size=2)
     changes = [
         ({"weight_decay": DECAYS, "learning_rate": [0.3, 0.1, 0.01, 0.002]}, r"overrides \(learning_rate\)\. Use"),
@@ -167,7 +167,7 @@ def test_the_plan_names_them(toy):
         ({"learning_rate": RATES[:3]}, ValueError, r"learning_rate has shape \(3,\); it takes .* shape \(4,\)"),
         ({"learning_rate": 0.1}, ValueError, r"learning_rate has shape \(\)"),
         ({"learning_rate": [RATES]}, ValueError, r"learning_rate has shape \(1, 4\)"),
-        ({"learning_rate": [[1], [1, 2]]}, TypeError, "it takes an array of numbers, one a model"),
+        ({"learning_rate": [[1], [1, 2]]}, TypeError, "it takes an array of numbers, one for each model"),
         ({"learning_rate": ["high"] * 4}, TypeError, "it takes an array of numbers"),
         ({"learning_rate": [True] * 4}, TypeError, "it takes an array of numbers"),
         ({"learning_rate": None}, TypeError, "learning_rate is None"),

@@ -27,7 +27,7 @@ from jaxinfl import Recipe, native
 from jaxinfl.models import InceptionV3, ResNet18, SmallInception, Variables, model_from_nnx
 from jaxinfl.models.layers import max_pool, use_kernels
 from jaxinfl.training import step
-from tests.from_torchvision import as_defined, params_of, stats_of
+from tests.from_torchvision import build_in_order, params_of, stats_of
 
 torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed: pip install -e '.[torchvision]'")
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[torchvision]'")
@@ -115,7 +115,7 @@ def network(request):
     """Name, our model, PyTorch's module, images and labels, and the carried variables."""
     shape, kind = NETWORKS[request.param]
     model = model_from_nnx(lambda rngs: kind(shape, CLASSES, rngs=rngs), image_shape=shape, num_classes=CLASSES)
-    ours = as_defined(lambda: kind(shape, CLASSES, rngs=nnx.Rngs(0)))
+    ours = build_in_order(lambda: kind(shape, CLASSES, rngs=nnx.Rngs(0)))
     theirs = torch_network(request.param)
     rng = np.random.default_rng(0)
     # Of 25 patches each: images that differ keep batch norm's variances away from 0, as noise does not.

@@ -50,7 +50,7 @@ def test_parts_must_belong_together(toy, tmp_path):
     train(toy, tmp_path / "run", part=(1, 2))
     train(toy, tmp_path / "other", part=(1, 3))
     os.rename(tmp_path / "other" / "part-1-of-3", tmp_path / "run" / "part-1-of-3")
-    with pytest.raises(RunDirectoryError, match="parts of different divisions: into 2 and 3"):
+    with pytest.raises(RunDirectoryError, match="parts of a run that was divided into 2 and into 3"):
         Ensemble.open(tmp_path / "run")
     train(toy, tmp_path / "longer", part=(2, 2), recipe=dataclasses.replace(RECIPE, epochs=4))
     os.rename(tmp_path / "run" / "part-1-of-3", tmp_path / "away")

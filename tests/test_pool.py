@@ -9,7 +9,7 @@ import pytest
 
 from jaxinfl.models.layers import use_kernels
 from jaxinfl.models.layers.pool import avg_pool, global_mean, max_pool
-from tests.compiled import compiled
+from tests.compile_whole import compile_whole
 
 
 def definition(x, grad, window, stride, padding, kind):
@@ -43,7 +43,7 @@ CASES = [
 ]
 
 
-@partial(compiled, static_argnums=(0, 1, 2, 3))
+@partial(compile_whole, static_argnums=(0, 1, 2, 3))
 def passes(pool, window, stride, padding, x, grad):
     """Result and gradient."""
     result, pullback = jax.vjp(lambda x: pool(x, window, stride=stride, padding=padding), x)
@@ -78,7 +78,7 @@ def test_members_of_a_vmap_do_not_meet(pool):
     def gradient(x):
         return jax.grad(lambda x: jnp.sum(jnp.sin(pool(x, 3, stride=2, padding=1))))(x)
 
-    mapped, alone = jax.jit(jax.vmap(gradient))(x), compiled(gradient)
+    mapped, alone = jax.jit(jax.vmap(gradient))(x), compile_whole(gradient)
     for member in range(3):
         np.testing.assert_allclose(mapped[member], alone(x[member]), rtol=1e-6, atol=1e-7)
 

@@ -10,7 +10,7 @@ import pytest
 import jaxinfl
 from jaxinfl import Recipe, predict, train_ensemble
 from jaxinfl.training.views import mean_logits, view_padding, view_windows
-from tests.compiled import compiled
+from tests.compile_whole import compile_whole
 from tests.conftest import make_data
 from tests.small_ensembles import RECIPE, TINY_CNN
 
@@ -109,7 +109,7 @@ def test_windows_stay_in_the_padded_image():
 def test_views_of_kept_weights_are_means_of_logits(toy, runs):
     """Each model's margin from the mean of its logits over hand-made views, evaluated as data sets of their own."""
     found = predict(runs.weights(), MASKS, data=toy, model=TINY_CNN, recipe=RECIPE, views="ten")
-    weights, apply = runs.weights(), compiled(lambda own, batch: TINY_CNN.apply(own, batch, train=False)[0])
+    weights, apply = runs.weights(), compile_whole(lambda own, batch: TINY_CNN.apply(own, batch, train=False)[0])
     for row in range(len(MASKS)):
         pixels = toy.train_inputs[MASKS[row]] / 255.0
         mean, deviation = pixels.mean(), pixels.std()

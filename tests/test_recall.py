@@ -57,7 +57,7 @@ def test_other_examples(saved, tmp_path):
     other = runs.predict(data.train_inputs[:5], data.train_targets[:5])
     np.testing.assert_array_equal(other.test_prediction, runs.train_prediction[:, :5])
     np.testing.assert_allclose(other.test_margin, runs.train_margin[:, :5], atol=1e-5)
-    with pytest.raises(ValueError, match="inputs and targets belong together"):
+    with pytest.raises(ValueError, match="Only one of inputs and targets is given"):
         runs.predict(data.train_inputs[:5])
 
 
@@ -78,7 +78,7 @@ def test_some_of_the_models_predict(saved, rows):
 def test_what_is_not_found_is_asked_for(toy, saved, tmp_path):
     path, data = saved
     arrays = train(toy, "small_mlp", tmp_path / "arrays")
-    with pytest.raises(RunDirectoryError, match=r"'toy' of the run was made from arrays, so it must be given: data="):
+    with pytest.raises(RunDirectoryError, match=r"'toy' of the run was made from arrays\. Give it again: data="):
         arrays.predict()
     np.testing.assert_array_equal(arrays.predict(data=toy).test_margin, arrays.test_margin)
 
@@ -86,7 +86,7 @@ def test_what_is_not_found_is_asked_for(toy, saved, tmp_path):
         return Importable(rngs)
 
     unnamed = train(data, inside, tmp_path / "unnamed")
-    with pytest.raises(RunDirectoryError, match=r"can be imported by no name, so it must be given: model="):
+    with pytest.raises(RunDirectoryError, match=r"cannot be imported by a name\. Give it again: model="):
         unnamed.predict()
     np.testing.assert_array_equal(unnamed.predict(model=inside).test_margin, unnamed.test_margin)
     with pytest.raises(RunDirectoryError, match="small_mlp is not the model of the run: it computes something else"):

@@ -9,7 +9,7 @@ from jaxinfl import Ensemble, RunDirectoryError
 from jaxinfl.store import RunStore
 from jaxinfl.training.job import Job
 from tests.conftest import make_data
-from tests.small_ensembles import RECIPE, assert_same, keys_of, stopped_after_one_shard, subsets, train
+from tests.small_ensembles import RECIPE, assert_same, keys_of, stop_after_one_shard, subsets, train
 
 
 def test_interrupted_and_continued_equals_uninterrupted(toy, base, tmp_path, monkeypatch, capsys):
@@ -48,7 +48,7 @@ def test_a_finished_run_is_read_and_not_trained(toy, tmp_path, monkeypatch):
 
 
 def test_width_and_kernels_of_a_run_stay(toy, tmp_path, compiled_quickly):
-    with stopped_after_one_shard():
+    with stop_after_one_shard():
         train(subsets(), keys_of(6), toy, run_dir=tmp_path / "run", shard_size=2, width=4)
     for change in ({"width": 1}, {"kernels": "xla"}):
         with pytest.raises(RunDirectoryError, match=f"differs in {next(iter(change))}"):

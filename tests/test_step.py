@@ -12,9 +12,9 @@ from jaxinfl.models import Variables, WithAuxiliary, build_model
 from jaxinfl.training import step
 from jaxinfl.training.loop import make_segment
 from tests import reference
-from tests.compiled import compiled
+from tests.compile_whole import compile_whole
 
-MARGIN = compiled(step.margin)
+MARGIN = compile_whole(step.margin)
 KEYS = step.Keys(*jax.random.split(jax.random.key(0), 3))
 
 
@@ -68,7 +68,7 @@ def test_order_is_random_and_shared_with_the_model_that_lacks_an_example():
 
 def test_every_order_is_equally_likely():
     keys = jax.random.split(jax.random.key(0), 6000)
-    orders = compiled(jax.vmap(lambda key: step._epoch_order(key, jnp.ones(3, bool), 3)))(keys)
+    orders = compile_whole(jax.vmap(lambda key: step._epoch_order(key, jnp.ones(3, bool), 3)))(keys)
     counts = np.unique(np.asarray(orders), axis=0, return_counts=True)[1]
     assert len(counts) == 6
     assert np.abs(counts / 6000 - 1 / 6).max() < 5 * np.sqrt(5 / 36 / 6000)

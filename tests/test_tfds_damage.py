@@ -60,7 +60,7 @@ DAMAGE = {
     "a changed bit": (flip, "cannot be read"),
     "other records": (
         lambda path: shutil.copy(next(path.parent.glob("*-test.*")), path),
-        "holds 4 examples, and 6 by dataset_info.json",
+        "holds 4 examples, but dataset_info.json says 6",
     ),
 }
 

@@ -42,9 +42,9 @@ def test_network_that_swallows_everything(tmp_path, monkeypatch):
 def test_one_answering_host_is_enough(monkeypatch):
     monkeypatch.setattr(download, "_probe", lambda url, seconds: None if "mirror" in url else "refused")
     urls = ["https://a.invalid/x", "https://a.invalid/y", "https://mirror.invalid/x"]
-    assert download.unreachable(urls, 1.0) is None
-    assert download.unreachable(urls[:2], 1.0) == "a.invalid cannot be reached (refused)"
-    assert download.unreachable(["ftp://a.invalid/x"], 1.0) is None
+    assert download.why_unreachable(urls, 1.0) is None
+    assert download.why_unreachable(urls[:2], 1.0) == "a.invalid cannot be reached (refused)"
+    assert download.why_unreachable(["ftp://a.invalid/x"], 1.0) is None
 
 
 @pytest.mark.parametrize(("status", "failure"), [(200, None), (403, None), (503, "HTTP status 503")])

@@ -65,7 +65,7 @@ def test_only_damaged_models_are_trained_again(run, data, tmp_path, capsys):
     flip(tmp_path / "run" / "test_margin" / "c" / "1" / "0")
     untouched = (tmp_path / "run" / "test_margin" / "c" / "0" / "0").stat().st_mtime_ns
     assert main([str(tmp_path / "run"), "--repair", "--data", str(data[0])]) == 0
-    assert "Repaired: 1 files, 4 models trained again." in capsys.readouterr().out
+    assert "Files repaired: 1. Models trained again: 4." in capsys.readouterr().out
     assert (tmp_path / "run" / "test_margin" / "c" / "0" / "0").stat().st_mtime_ns == untouched
 
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_repaired_is_said(run, data, tmp_path, capsys):
     (damaged / "status" / "c" / "0").unlink()
     assert main([str(damaged), "--repair", "--data", "digits"]) == 2
     assert "'digits' is not the data set of the run" in (said := capsys.readouterr().err)
-    assert "named by --data, with --image-size" in said
+    assert "Name the data set by --data, with --image-size" in said
     assert "Run the command that made it once more" in said
     assert main([str(damaged)]) == 0
     assert "4 models are not trained yet" in capsys.readouterr().out

@@ -11,8 +11,8 @@ from flax import nnx
 
 from jaxinfl import Ensemble, RunDirectoryError, predict, train_ensemble
 from jaxinfl.models import Model, Variables
-from tests.compiled import compiled
-from tests.small_ensembles import RECIPE, TINY_CNN, stopped_after_one_shard
+from tests.compile_whole import compile_whole
+from tests.small_ensembles import RECIPE, TINY_CNN, stop_after_one_shard
 
 MASKS = np.stack([np.random.default_rng(row).permutation(40) < 30 for row in range(5)])
 KEYS = jax.random.split(jax.random.key(0), 5)
@@ -39,7 +39,7 @@ def test_weights_are_those_that_predicted(toy, finished):
     """Applied by hand, row by row, they give the run's margins."""
     weights = finished.weights()
     assert jax.tree.structure(weights) == jax.tree.structure(jax.eval_shape(TINY_CNN.init, jax.random.key(0)))
-    apply = compiled(lambda own, images: TINY_CNN.apply(own, images, train=False)[0])
+    apply = compile_whole(lambda own, images: TINY_CNN.apply(own, images, train=False)[0])
     for row in range(5):
         own = jax.tree.map(lambda w, row=row: jnp.asarray(w[row]), weights)
         pixels = toy.train_inputs[MASKS[row]] / 255
@@ -128,7 +128,7 @@ def test_initial_weights_are_part_of_the_run(toy, finished, tmp_path):
 
 def test_a_run_goes_on_keeping_weights_as_it_was_started(toy, finished, tmp_path):
     """Killed between the weights and the shard's rows: the models are absent, and done again with the same bits."""
-    with stopped_after_one_shard():
+    with stop_after_one_shard():
         train(toy, keep_weights=True, run_dir=tmp_path / "run")
     partial = Ensemble.open(tmp_path / "run")
     assert list(partial.model_index) == [0, 1] and (tmp_path / "run" / "weights" / "00000002.npz").is_file()
@@ -142,7 +142,9 @@ def test_a_run_goes_on_keeping_weights_as_it_was_started(toy, finished, tmp_path
     ]
 
     train(toy, run_dir=tmp_path / "plain")
-    with pytest.raises(RunDirectoryError, match="plain keeps no weights: it was started without keep_weights=True"):
+    with pytest.raises(
+        RunDirectoryError, match="plain keeps no weights, because it was started without keep_weights=True"
+    ):
         train(toy, keep_weights=True, run_dir=tmp_path / "plain")
 
 

@@ -16,7 +16,7 @@ tfds_progress_cut_short = pytest.mark.filterwarnings("ignore::pytest.PytestUnrai
 
 
 class JaxinflTiny(tfds.core.GeneratorBasedBuilder):
-    """6 + 4 images of one size, made from arrays: TFDS encodes them with `tf.image.encode_png`."""
+    """A data set of 6 + 4 images of one size, made from arrays, which TFDS encodes with `tf.image.encode_png`."""
 
     VERSION = tfds.core.Version("1.0.0")
     shape = (4, 5, 3)
@@ -38,14 +38,14 @@ class JaxinflTiny(tfds.core.GeneratorBasedBuilder):
 
 
 class JaxinflGray(JaxinflTiny):
-    """One channel, with its size not declared."""
+    """A data set of images with one channel, whose size is not declared."""
 
     VERSION = tfds.core.Version("1.0.0")
     shape = (None, None, 1)
 
 
 class JaxinflTransparent(JaxinflTiny):
-    """Color and transparency."""
+    """A data set of images with color and transparency."""
 
     VERSION = tfds.core.Version("1.0.0")
     shape = (4, 5, 4)
@@ -55,7 +55,7 @@ VARYING = {"train": [(30, 40), (60, 20), (16, 16)], "validation": [(9, 9)], "tes
 
 
 class JaxinflVarying(JaxinflTiny):
-    """PNG files of varying size, and a validation split."""
+    """A data set of PNG files of varying size, with a validation split."""
 
     VERSION = tfds.core.Version("1.0.0")
     shape = (None, None, 3)
@@ -69,7 +69,7 @@ class JaxinflVarying(JaxinflTiny):
 
 
 class JaxinflUnlabelled(JaxinflTiny):
-    """A test split without labels, as in imagenet2012."""
+    """A data set whose test split has no labels, as in imagenet2012."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -87,7 +87,7 @@ class JaxinflBroken(JaxinflTiny):
 
 
 class JaxinflDepth(JaxinflTiny):
-    """Images of 16 bits."""
+    """A data set of images with 16 bits."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -100,7 +100,7 @@ class JaxinflDepth(JaxinflTiny):
 
 
 def put_archive(data_dir, name, url_part, content):
-    """A file where TFDS keeps the download of `name` whose address ends so."""
+    """Put a file where TFDS keeps the download of `name` whose address ends with `url_part`."""
     from tensorflow_datasets.core.download import resource
 
     ((url, info),) = [

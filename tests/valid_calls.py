@@ -1,4 +1,4 @@
-"""A small valid call of every public function, and what each of its arguments takes."""
+"""A small valid call of every public function, with the kind of each argument."""
 
 import contextlib
 import itertools
@@ -49,11 +49,11 @@ class Call(NamedTuple):
     arguments: Mapping[str, Any]
     kinds: Mapping[str, Kind]
     runs: bool = True
-    """False where the valid call itself takes long, and is not made; nothing may get as far as compiling then."""
+    """Whether the valid call itself is made. Where it would take long it is not, and nothing may be compiled then."""
 
 
-def never_compiled() -> contextlib.AbstractContextManager[Any]:
-    """Around calls that must be refused before anything is compiled."""
+def forbid_compilation() -> contextlib.AbstractContextManager[Any]:
+    """Fail where anything is compiled inside this block, in which calls must be refused before."""
     stack = contextlib.ExitStack()
     stack.enter_context(mock.patch("jaxinfl.training.machine.build_programs", side_effect=AssertionError("compiled")))
     return stack
@@ -111,7 +111,7 @@ CROSSED = Kind(
     AS_ARRAY,
 )
 NO_NAME = Kind({"text": constant("margin"), "number": constant(3), "array": lambda value, rng: np.zeros(3)})
-"""The name of a score where no ensemble is given."""
+"""Kind of arguments that name a score, which is refused where no ensemble is given."""
 EFFECTS = Kind(
     {name: change for name, change in NUMBERS.broken.items() if name != "stacked"}
     | {"too large": lambda value, rng: at_random(value, rng, 0.6 + rng.random())},

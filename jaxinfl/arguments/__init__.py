@@ -1,4 +1,4 @@
-"""What any function may be given by mistake, and the errors that say so: one room for all checks of arguments."""
+"""Checks of the arguments of all functions, and the errors for values that are given by mistake."""
 
 from jaxinfl.arguments.arrays import (
     MOST_BYTES,
@@ -16,7 +16,7 @@ from jaxinfl.arguments.arrays import (
     check_thresholds,
     check_values,
 )
-from jaxinfl.arguments.paths import as_path, as_typed
+from jaxinfl.arguments.paths import as_path, expand_home
 from jaxinfl.arguments.values import (
     check_choice,
     check_number,
@@ -33,7 +33,7 @@ __all__ = [
     "MOST_BYTES",
     "as_array",
     "as_path",
-    "as_typed",
+    "expand_home",
     "check_bool_matrix",
     "check_choice",
     "check_correct",

@@ -36,8 +36,8 @@ def as_path(value: Any, name: str, takes: str) -> Path:
         raise ValueError(f"{name} is {quote(text)}: {error} Write the folder out.") from None
 
 
-def as_typed(folder: Path, name: str) -> Path:
-    """A folder from a command line, with ~ replaced; a relative one stays so, for what is printed.
+def expand_home(folder: Path, name: str) -> Path:
+    """Replace ~ in a folder from a command line; a relative folder stays relative, so that it is printed as it was typed.
 
     Raises:
       ValueError: it is a URL, or cannot be the name of a folder.
@@ -46,4 +46,4 @@ def as_typed(folder: Path, name: str) -> Path:
     return folder.expanduser()
 
 
-__all__ = ["as_path", "as_typed"]
+__all__ = ["as_path", "expand_home"]

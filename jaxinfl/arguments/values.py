@@ -1,4 +1,4 @@
-"""Single values that a function may be given by mistake, and the errors that say so.
+"""Checks of single values, and the errors for values that are given by mistake.
 
 Every error is one sentence about the argument: what was given, what is taken, and what to do. A value of another kind is a
 `TypeError`, and a value of the right kind that is out of range or unknown is a `ValueError`, everywhere.
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def quote(value: Any) -> str:
-    """The value as a message shows it: with its type, and not longer than a line."""
+    """Format a value for a message, with its type, on one line."""
     text = _shorten(repr(value))
     return text if isinstance(value, str) else f"{text} ({type(value).__name__})"
 
@@ -22,12 +22,12 @@ def _shorten(text: str) -> str:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether `value` is an integer; True and False are none here."""
+    """Whether `value` is an integer; True and False do not count."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64))
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is one real number; NaN is one."""
+    """Whether `value` is a single real number; NaN counts."""
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_, np.timedelta64))
 
 

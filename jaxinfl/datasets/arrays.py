@@ -1,4 +1,4 @@
-"""Arrays that a user gives as images: what is taken, and what to do with other values."""
+"""Checks of the arrays that a user gives as images, with advice for those that are not taken."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -8,11 +8,11 @@ EXPECTED_IMAGES = "uint8 images [n, height, width, channels] or [n, height, widt
 
 
 def as_array(field: str, value: ArrayLike, expected: str, remedy: str) -> np.ndarray:
-    """`value` as an array without gaps: neither ragged, nor masked, nor NaN. `remedy` says what to do with gaps."""
+    """Return `value` as an array that is neither ragged, nor masked, nor NaN; `remedy` says what to do with gaps."""
     if np.ma.is_masked(value):
         raise ValueError(
-            f"{field} is a masked array, whose {np.ma.count_masked(value)} masked values would be taken for real ones. "
-            f"Taken: {expected}. {remedy}."
+            f"{field} is a masked array, whose {np.ma.count_masked(value)} masked values would be taken for real ones; "
+            f"it takes {expected}. {remedy}."
         )
     try:
         array = np.asarray(value)
@@ -24,11 +24,11 @@ def as_array(field: str, value: ArrayLike, expected: str, remedy: str) -> np.nda
 
 
 def as_images(train: ArrayLike, test: ArrayLike) -> tuple[UInt8[np.ndarray, "..."], UInt8[np.ndarray, "..."]]:
-    """Both sets as uint8 [n, height, width, channels].
+    """Return both sets as uint8 [n, height, width, channels].
 
     Raises:
-      TypeError: another dtype. The remedy depends on the values of both sets, which must be scaled alike.
-      ValueError: a wrong or empty shape, NaN.
+      TypeError: the dtype is not uint8. The remedy depends on the values of both sets, which must be scaled alike.
+      ValueError: the shape is wrong or empty, or values are NaN.
     """
     remedy = "Replace the missing values, or remove these examples from images and labels"
     given = {
@@ -52,7 +52,7 @@ def _with_channels(field: str, images: np.ndarray) -> UInt8[np.ndarray, "n heigh
             "CIFAR's files, for instance, are .reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)."
         )
     if images.size == 0:
-        raise ValueError(f"{field} is empty, shape {images.shape}. Give at least one image of at least one pixel.")
+        raise ValueError(f"{field} is empty, with shape {images.shape}. Give at least one image of at least one pixel.")
     if images.ndim == 4 and images.shape[1] in (1, 3, 4) and images.shape[3] > 4:
         raise ValueError(
             f"{field} has shape {images.shape}, which looks like channels first; it takes {EXPECTED_IMAGES}. "
@@ -78,12 +78,12 @@ def _range(images: np.ndarray) -> tuple[float, float]:
 
 
 def _conversion(field: str, images: np.ndarray, other: np.ndarray) -> str:
-    """How to make uint8 images of exactly these values; `other` is the other set, which needs the same scale."""
+    """Say how to make uint8 images of exactly these values; `other` is the other set, which needs the same scale."""
     kind = images.dtype.kind
     if kind not in "buif" or not images.size:
         return (
-            "Give decoded pixels as numbers from 0 to 255. Images of different sizes are taken as files: one folder a "
-            "class, for jaxinfl.load_dataset."
+            "Give decoded pixels as numbers from 0 to 255. Images of different sizes are taken as files, in one folder for "
+            "each class, by jaxinfl.load_dataset."
         )
     low, high = _range(images)
     other_low, other_high = _range(other)

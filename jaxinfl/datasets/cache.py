@@ -1,11 +1,11 @@
 """Decoded images on disk, made once and memory-mapped from then on.
 
-A folder for each content and way to decode it: images.npy holds the training images and behind them the test images,
-uint8 [train + test, height, width, channels]. Content is the encoded bytes of every image with its label, in order, and
-nothing else: names and dates of files stay as they are when their content is exchanged. So every file is read and hashed
-whenever a data set is loaded, which takes a small part of the time of decoding. The folder appears all at once, when
-everything is in it, so that a conversion that is killed leaves nothing that could be taken for data; and its checksums
-are compared whenever it is opened. Everything below `cache_root()` can be deleted at any time.
+There is one folder for each content and way to decode it. Its images.npy holds the training images and behind them the
+test images, uint8 [train + test, height, width, channels]. Content is the encoded bytes of every image with its label, in
+order, and nothing else: names and dates of files stay as they are when their content is exchanged. So every file is read
+and hashed whenever a data set is loaded, which takes a small part of the time of decoding. The folder appears all at once,
+when everything is in it, so a killed conversion leaves nothing that could be taken for data. Its checksums are compared
+whenever it is opened. Everything below `cache_root()` can be deleted at any time.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _FORMAT = 2
 _CHECKED_AT_ONCE = 16 * 2**20  # bytes
 
 Decoded = tuple[UInt8[np.ndarray, "examples height width channels"], Int32[np.ndarray, " examples"]]
-"""Images and labels of training and test set, one behind the other."""
+"""Images and labels, with the training set first and the test set behind it."""
 
 
 @runtime_checkable  # so that the tests can check annotations
@@ -42,8 +42,9 @@ class LabelledImages(EncodedImages, Protocol):
     """Encoded images, and their labels once every image has been read."""
 
     where: str
-    """Names them in errors and on the progress bar."""
+    """Name of these images in errors and on the progress bar."""
     labels: np.ndarray
+    """Label of each image that has been read."""
 
 
 def cache_root() -> Path:
@@ -53,7 +54,7 @@ def cache_root() -> Path:
 
 @dataclass
 class _Source:
-    """What is to be decoded: the encoded images of both splits, and what was found when they were read."""
+    """The encoded images of both splits, with the hashes and labels that were found when they were read."""
 
     splits: tuple[LabelledImages, LabelledImages]
     digests: tuple[list[bytes], list[bytes]]
@@ -64,7 +65,7 @@ class _Source:
         return len(self.labels)
 
     def content(self) -> str:
-        """64 hex digits over every image and label, in order."""
+        """Hash every image and label, in order, to 64 hex digits."""
         digest = hashlib.sha256()
         first = 0
         for digests in self.digests:
@@ -75,8 +76,8 @@ class _Source:
         return digest.hexdigest()
 
 
-class _Kept(NamedTuple):
-    """What lies in the cache."""
+class _Entry(NamedTuple):
+    """One entry of the cache: decoded images with their labels."""
 
     images: UInt8[np.ndarray, "examples height width channels"]
     labels: Int32[np.ndarray, " examples"]
@@ -91,16 +92,16 @@ def decode_cached(
     background: str | None,
     name: str,
 ) -> Decoded:
-    """The images of both splits, decoded and resized: from the cache, or made and put there.
-
-    Args:
-      settings: JSON values that are other where the same content is decoded otherwise, such as the size.
-      train, test: read and hashed always, decoded only where the cache lacks them.
-      choose_layout: the shape to bring images to; called only where the cache lacks them.
-      background: "white" or "black", behind what is transparent; None: white, with a warning where it matters.
-      name: names the data set in that warning.
+    """Return the images of both splits, decoded and resized, from the cache or newly decoded and put there.
 
     Where the cache cannot be written (a full disk, a read-only home), they are decoded into memory, with a warning.
+
+    Args:
+      settings: JSON values on which the decoding depends, such as the size.
+      train, test: encoded images, which are always read and hashed, and decoded only where the cache lacks them.
+      choose_layout: function that returns the shape to bring images to; called only where the cache lacks them.
+      background: "white" or "black", behind transparent pixels; None takes white, with a warning where it matters.
+      name: name of the data set in that warning.
     """
     source = _read((train, test), background or DEFAULT_BACKGROUND)
     # Decoders and filters differ in last bits from one release of Pillow to the next.
@@ -111,7 +112,7 @@ def decode_cached(
     kept = _open(folder, text)
     if kept is None:
         kept = _decode_into(folder, text, source, choose_layout())
-    # The level of whoever called load_dataset.
+    # This stack level is that of the caller of load_dataset.
     warn_of_lost_content(kept.transparency, len(source), name, background, stacklevel=4)
     return kept.images, kept.labels
 
@@ -129,8 +130,8 @@ def _read(splits: tuple[LabelledImages, LabelledImages], background: str) -> _So
     return _Source(splits, digests, labels, background)
 
 
-def _decode_into(folder: Path, identity: str, source: _Source, layout: Layout) -> _Kept:
-    """Decode and keep in the cache; in memory where that cannot be written."""
+def _decode_into(folder: Path, identity: str, source: _Source, layout: Layout) -> _Entry:
+    """Decode the images into the cache, or into memory where the cache cannot be written."""
     try:
         _make(folder, identity, source, layout)
     except OSError as error:
@@ -147,11 +148,11 @@ def _decode_into(folder: Path, identity: str, source: _Source, layout: Layout) -
             return kept
     images = np.empty((len(source), *layout), np.uint8)
     first, transparency = 0, Transparency()
-    for piece, alphas in _decoded(source, layout):
+    for piece, alphas in _decode_all(source, layout):
         images[first : first + len(piece)] = piece
         first += len(piece)
         transparency = transparency.plus(alphas)
-    return _Kept(images, source.labels, transparency)
+    return _Entry(images, source.labels, transparency)
 
 
 def _make(folder: Path, identity: str, source: _Source, layout: Layout) -> None:
@@ -160,14 +161,14 @@ def _make(folder: Path, identity: str, source: _Source, layout: Layout) -> None:
 
     def pieces() -> Iterator[np.ndarray]:
         nonlocal transparency
-        for piece, alphas in _decoded(source, layout):
+        for piece, alphas in _decode_all(source, layout):
             transparency = transparency.plus(alphas)
             yield piece
 
     try:
         with replace_atomically(folder) as draft:
             draft.mkdir(mode=0o700)
-            # Written, not mapped: a disk that fills up is an error then, and not the end of the process.
+            # The file is written and not mapped, so that a full disk raises an error and does not kill the process.
             about: dict[str, Any] = {"identity": identity}
             about["images"] = _write(draft / "images.npy", (len(source), *layout), np.uint8, pieces())
             about["labels"] = _write(draft / "labels.npy", source.labels.shape, np.int32, [source.labels])
@@ -175,13 +176,13 @@ def _make(folder: Path, identity: str, source: _Source, layout: Layout) -> None:
             (draft / "about.json").write_text(json.dumps(about | {"about": _checksum_of_json(about)}))
             shutil.rmtree(folder, ignore_errors=True)  # one that is damaged
     except OSError:
-        # Another process may have been first, and its folder cannot be replaced.
+        # Another process may have been first, whose folder cannot be replaced.
         if _open(folder, identity) is None:
             raise
 
 
 def _write(path: Path, shape: tuple[int, ...], dtype: type[np.generic], pieces: Iterable[np.ndarray]) -> int:
-    """Write an .npy file piece by piece; CRC-32 of its values."""
+    """Write an .npy file piece by piece, and return the CRC-32 of its values."""
     checksum = 0
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     with path.open("wb") as file:
@@ -196,14 +197,14 @@ def _write(path: Path, shape: tuple[int, ...], dtype: type[np.generic], pieces: 
 
 
 def _progress(verb: str) -> Progress:
-    """A bar where standard error is a terminal."""
+    """Make a progress bar, which shows where standard error is a terminal."""
     console = Console(stderr=True)
     columns = TextColumn(f"{verb} {{task.description}}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _decoded(source: _Source, layout: Layout) -> Iterator[tuple[UInt8[np.ndarray, "n h w c"], list[Alpha]]]:
-    """All images in their order, some at a time, and what their transparency means.
+def _decode_all(source: _Source, layout: Layout) -> Iterator[tuple[UInt8[np.ndarray, "n h w c"], list[Alpha]]]:
+    """Decode all images in their order, some at a time, and judge their transparency.
 
     Raises:
       ValueError: an image cannot be decoded, or it or its label is another than was hashed.
@@ -216,31 +217,31 @@ def _decoded(source: _Source, layout: Layout) -> Iterator[tuple[UInt8[np.ndarray
                 bar.advance(task, len(piece))
     if not np.array_equal(np.concatenate([split.labels for split in source.splits]), source.labels):
         raise ValueError(
-            f"Labels of {source.splits[0].where} were changed while the data set was loaded. Load it again once nothing "
+            f"Labels of {source.splits[0].where} were changed while the data set was loaded. Load it again when nothing "
             "writes there any more."
         )
 
 
-def _open(folder: Path, identity: str) -> _Kept | None:
-    """What lies in the cache; None where that is nothing, or damaged."""
+def _open(folder: Path, identity: str) -> _Entry | None:
+    """Open an entry of the cache; None where there is none, or it is damaged."""
     if not folder.is_dir():
         return None
     try:
         about = json.loads((folder / "about.json").read_text())
         images = np.load(folder / "images.npy", mmap_mode="r")
-        # Mapped, as the images are: a header that declares more than the file holds is refused before memory is taken.
+        # Labels are mapped, as the images are: a header that declares more than the file holds is refused without memory.
         labels = np.array(np.load(folder / "labels.npy", mmap_mode="r"))
         intact = about["identity"] == identity and about.pop("about") == _checksum_of_json(about)
         for name, values in (("images", images), ("labels", labels)):
             intact = intact and _checksum(values) == about[name]
-        kept = _Kept(np.asarray(images), labels, Transparency(**about["transparency"]))
+        entry = _Entry(np.asarray(images), labels, Transparency(**about["transparency"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         _log.warning("%s is damaged (%s); the images are decoded again.", folder, error)
         return None
     if not intact:
         _log.warning("%s is damaged (a checksum differs); the images are decoded again.", folder)
         return None
-    return kept
+    return entry
 
 
 def _checksum_of_json(about: dict[str, Any]) -> int:

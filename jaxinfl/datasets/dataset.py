@@ -12,7 +12,15 @@ from numpy.typing import ArrayLike
 
 from jaxinfl.arguments import quote
 from jaxinfl.datasets.arrays import as_images, check_same_shape
-from jaxinfl.datasets.inputs import Inputs, as_inputs, as_targets, by_name, count_categories, find_task, looks_like_images
+from jaxinfl.datasets.inputs import (
+    Inputs,
+    as_inputs,
+    as_targets,
+    by_name,
+    count_categories,
+    find_task,
+    looks_like_images,
+)
 from jaxinfl.datasets.labels import check_text, code_labels, label_rows
 from jaxinfl.tasks import BINARY, CLASSIFICATION, NEXT_TOKEN, Regression, Task, TaskName
 
@@ -95,17 +103,22 @@ class Dataset:
         if not isinstance(name, str):
             raise TypeError(f"name is {quote(name)}; it takes a string.")
         check_text("name", name)
-        fields = {"train_inputs": given[0], "train_targets": targets[0], "test_inputs": given[1], "test_targets": targets[1]}
+        fields = {
+            "train_inputs": given[0],
+            "train_targets": targets[0],
+            "test_inputs": given[1],
+            "test_targets": targets[1],
+        }
         for field, array in fields.items():
-            object.__setattr__(self, field, _read_only(array))
+            object.__setattr__(self, field, _view_read_only(array))
         object.__setattr__(self, "task", found)
         object.__setattr__(self, "class_names", names)
         object.__setattr__(self, "categories", {} if images else count_categories(*given, categories))
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "_images", images)
 
-    def loaded_by(self, **arguments: Any) -> "Dataset":
-        """The same data, which `load_dataset` finds again by these arguments."""
+    def with_source(self, **arguments: Any) -> "Dataset":
+        """The data set, with the arguments by which `load_dataset` finds it again."""
         loaded = copy.copy(self)
         object.__setattr__(loaded, "_source", arguments)
         return loaded
@@ -178,7 +191,9 @@ class Dataset:
             names = {}
         for field in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
             for part, array in by_name(getattr(self, field)).items():
-                digest.update(f"{names.get(field, field)}{part and ' '}{part} {array.dtype.name} {array.shape}\n".encode())
+                digest.update(
+                    f"{names.get(field, field)}{part and ' '}{part} {array.dtype.name} {array.shape}\n".encode()
+                )
                 for rows in _contiguous_pieces(array):
                     digest.update(rows.data)
         return digest.hexdigest()
@@ -190,7 +205,7 @@ class Dataset:
         return f"Dataset(name={self.name!r}, num_train={self.num_train}, num_test={self.num_test}, {what}, {inputs})"
 
 
-def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def join_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """`second` behind `first`; no copy where they lie so already, as the images of a cached data set do."""
     adjacent = (
         _owner(first) is _owner(second)
@@ -218,10 +233,10 @@ def _contiguous_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(array[start : start + step], dtype=array.dtype.newbyteorder("<"))
 
 
-def _read_only(array: Any) -> Any:
+def _view_read_only(array: Any) -> Any:
     """A view that cannot be written to; the flag of `array` itself, which may be the caller's, stays as it is."""
     if isinstance(array, dict):
-        return {name: _read_only(each) for name, each in array.items()}
+        return {name: _view_read_only(each) for name, each in array.items()}
     view = array.view()
     view.flags.writeable = False
     return view

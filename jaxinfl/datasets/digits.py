@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn carries inside its package: real images, no download."""
+"""The handwritten digits that scikit-learn carries inside its package, which are real images and need no download."""
 
 import gzip
 import importlib.util
@@ -14,11 +14,11 @@ _NUM_TEST = 360
 
 
 def load_digits() -> Dataset:
-    """1437 training and 360 test images of handwritten digits, 8 x 8 x 1, 10 classes.
+    """Load 1437 training and 360 test images of handwritten digits, 8 x 8 x 1, in 10 classes.
 
     The values 0 to 16 become 0 to 255. Within both parts the examples keep scikit-learn's order.
     """
-    table = _table()
+    table = _read_table()
     images = np.rint(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     labels = table[:, -1].astype(np.int32)
     in_test = stratified_mask(labels, _NUM_TEST)
@@ -32,11 +32,10 @@ def load_digits() -> Dataset:
     )
 
 
-def _table() -> Int[np.ndarray, "n 65"]:
-    """64 pixels of 0 to 16 and the class of each image: the file that `sklearn.datasets.load_digits` reads.
+def _read_table() -> Int[np.ndarray, "n 65"]:
+    """Read the 64 pixels of 0 to 16 and the class of each image from the file of `sklearn.datasets.load_digits`.
 
-    Read without importing scikit-learn, which takes a second and is used for nothing else; from a scikit-learn that
-    keeps it elsewhere, by its own function.
+    scikit-learn is not imported, which would take a second. Where it keeps the file elsewhere, its own function reads it.
     """
     package = importlib.util.find_spec("sklearn")
     for folder in (package.submodule_search_locations or ()) if package else ():

@@ -1,4 +1,4 @@
-"""Preparing a TensorFlow Datasets data set on disk, and failing fast when there is no network to do it with."""
+"""Preparation of a TensorFlow Datasets data set on disk, which fails in seconds where there is no network."""
 
 import queue
 import threading
@@ -10,7 +10,7 @@ from typing import Any
 from jaxinfl.datasets.tensorflow_stand_in import tensorflow_stand_in
 
 PROBE_SECONDS = 8.0
-"""How long the hosts of a download have to answer, all together."""
+"""Seconds within which one of the hosts of a download must answer."""
 
 _MAX_PROBED_HOSTS = 4
 
@@ -23,8 +23,8 @@ def prepare(builder: Any) -> None:
     """Download and prepare the data set of the TFDS `builder`, unless a prepared copy is in `builder.data_dir`.
 
     Raises:
-      DatasetUnavailable: not prepared, and it did not work. After `PROBE_SECONDS` where no host of the download
-        answers; TFDS by itself tries for minutes.
+      DatasetUnavailable: the data set could not be prepared. Where no host of the download answers, this takes
+        `PROBE_SECONDS`; TFDS by itself tries for minutes.
     """
     if builder.is_prepared():
         return
@@ -33,7 +33,7 @@ def prepare(builder: Any) -> None:
     # Data that the user must fetch by hand lies in a folder already, or TFDS says at once what to put where.
     manual = bool(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
     urls = [] if manual else _missing_urls(builder)
-    if urls and (failure := unreachable(urls, PROBE_SECONDS)):
+    if urls and (failure := why_unreachable(urls, PROBE_SECONDS)):
         raise _unavailable(builder, f"could not be downloaded: {failure}")
     try:
         with tensorflow_stand_in():
@@ -47,14 +47,14 @@ def prepare(builder: Any) -> None:
 
 def _unavailable(builder: Any, failure: str) -> DatasetUnavailable:
     return DatasetUnavailable(
-        f"{builder.name} {failure}. No prepared copy is in {builder.data_dir}; put one there, or point data_dir (or "
-        "TFDS_DATA_DIR) at the folder that has it. To try things without a network, use the embedded digits: "
-        "--preset digits, or load_dataset('digits')."
+        f"{builder.name} {failure}. There is no prepared copy in {builder.data_dir}: put one there, or point data_dir (or "
+        "TFDS_DATA_DIR) at the folder that has it. The embedded digits need no network: take --preset digits, or "
+        "load_dataset('digits')."
     )
 
 
 def _missing_urls(builder: Any) -> list[str]:
-    """The registered addresses of the download, less those whose file TFDS has kept from an earlier attempt."""
+    """List the registered addresses of the download, except those whose file TFDS kept from an earlier attempt."""
     from tensorflow_datasets.core.download import resource
 
     downloads = builder.data_dir_root / "downloads"
@@ -66,23 +66,23 @@ def _missing_urls(builder: Any) -> list[str]:
     return missing
 
 
-def unreachable(urls: Iterable[str], seconds: float) -> str | None:
-    """None as soon as one host of `urls` answers; else, after at most `seconds`, what went wrong.
+def why_unreachable(urls: Iterable[str], seconds: float) -> str | None:
+    """Return None as soon as one host of `urls` answers; else, after at most `seconds`, say what went wrong.
 
-    One is enough: data sets register addresses of mirrors and of other configurations too. Proxies count, by
-    the usual environment variables.
+    One host is enough: data sets register addresses of mirrors and of other configurations, too. Proxies are used, as the
+    usual environment variables name them.
     """
     by_host: dict[str, str] = {}
     for url in urls:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme in ("http", "https"):
             by_host.setdefault(parts.netloc, url)
-    if not by_host:  # ftp and the like: cannot be asked cheaply, leave it to TFDS
+    if not by_host:  # addresses such as ftp cannot be asked cheaply, so they are left to TFDS
         return None
     probed = dict(list(by_host.items())[:_MAX_PROBED_HOSTS])
     answers: queue.Queue[str | None] = queue.Queue()
     for url in probed.values():
-        # A thread, because looking up a host name knows no timeout; daemonic, so that it cannot keep Python alive.
+        # A thread asks, because looking up a host name has no timeout; it is daemonic and so does not keep Python alive.
         threading.Thread(target=lambda url=url: answers.put(_probe(url, seconds)), daemon=True).start()
     deadline = time.monotonic() + seconds
     failures = []
@@ -105,5 +105,5 @@ def _probe(url: str, seconds: float) -> str | None:
         response = requests.head(url, timeout=seconds / 2, allow_redirects=False)
     except requests.RequestException as error:
         return f"{type(error).__name__}: {error}"
-    # A proxy's own failure. Any other status is the word of the host, which is there.
+    # These are a proxy's own failures; any other status comes from the host, which is there.
     return f"HTTP status {response.status_code}" if response.status_code in (407, 502, 503, 504) else None

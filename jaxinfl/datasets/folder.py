@@ -19,7 +19,7 @@ SUFFIXES = (
     *(".pbm", ".pgm", ".ppm", ".pnm"),
 )
 VALIDATION = ("val", "valid", "validation")
-"""Folders that are tested on where there is no folder test."""
+"""Names of the folders that are taken for the test set where there is no folder test."""
 
 LEFT_OUT = frozenset(
     {
@@ -27,24 +27,24 @@ LEFT_OUT = frozenset(
         *("__macosx", "icon\r", "@eadir", "lost+found"),
     }
 )
-"""What Windows, macOS, network storage and Linux put into folders by themselves, in lower case; besides hidden files."""
+"""Names, in lower case, that Windows, macOS, network storage and Linux put into folders by themselves."""
 
 _log = logging.getLogger("jaxinfl")
 
 
 def load_folder(root: str | os.PathLike, image_size: int | None = None, background: str | None = None) -> Dataset:
-    """The image files below `root`, classes and files in the order of their names (by code point, in Unicode's form NFC).
+    """Load the image files below `root`; classes and files are ordered by name (by code point, in Unicode's form NFC).
 
     Hidden files and folders (".…") and those of `LEFT_OUT` are left out at every level. Orientation tags of photographs
     are not applied, but Pillow applies those of TIFF files. Where there is no folder test, one of `VALIDATION` is taken
-    for it, which a warning of the logger "jaxinfl" says; it also says so where both are there and one is left out.
-    `image_size` and `background` as in `load_dataset`.
+    for it, with a warning of the logger "jaxinfl". Where both are there, a warning says which one is left out.
+    `image_size` and `background` are those of `load_dataset`.
 
     Raises:
-      FileNotFoundError: no such folder.
-      ValueError: train or test is missing, there are no classes, a class is empty or in test only, two class folders have
-        one name in two forms of Unicode, a link is broken, something that is not an image file lies where images are
-        expected, an image cannot be read, has several frames, or was changed meanwhile.
+      FileNotFoundError: there is no such folder.
+      ValueError: train or test is missing, there are no classes, a class is empty or in test only, or two class folders
+        have one name in two forms of Unicode. A link is broken, or a file that is no image lies where images are expected.
+        An image cannot be read, has several frames, or was changed meanwhile.
     """
     root = as_path(root, "root", "an image folder")
     if not root.is_dir():
@@ -99,13 +99,13 @@ def _train_folder(root: Path) -> Path:
 
 
 def _test_folder(root: Path) -> Path:
-    """The folder test, or what stands for it."""
+    """Return the folder test, or the one folder that is taken for it."""
     others = [root / name for name in VALIDATION if (root / name).is_dir()]
     listed = ", ".join(map(str, others))
     if (root / "test").is_dir():
         if others:
             _log.warning(
-                "Left out: %s. Models are trained on %s and tested on %s.", listed, root / "train", root / "test"
+                "%s is left out. Models are trained on %s and tested on %s.", listed, root / "train", root / "test"
             )
         return root / "test"
     if not others:
@@ -122,21 +122,21 @@ def _no_split(root: Path, split: str) -> ValueError:
     instead = f" (or {', '.join(VALIDATION)} in place of test)" if split == "test" else ""
     return ValueError(
         f"{root} has no folder {split} but {there}; it takes {root}/train/<class>/* and {root}/test/<class>/*"
-        f"{instead}. Names are told apart by case."
+        f"{instead}. Rename the folders; upper and lower case matter."
     )
 
 
 def _check_link(path: Path) -> None:
-    """Refuse a link to nothing as what it is."""
+    """Raise `ValueError` where a path is a broken link."""
     if path.is_symlink() and not path.exists():
         raise ValueError(
-            f"{path} is a broken link: it points to {os.readlink(path)}, which does not exist. Fetch or restore that, or "
-            "remove the link."
+            f"{path} is a broken link: it points to {os.readlink(path)}, which does not exist. Restore that file, or remove "
+            "the link."
         )
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What counts in a folder, in an order that is the same on every file system."""
+    """List the entries of a folder that count, in an order that is the same on every file system."""
     entries = [
         entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name.casefold() not in LEFT_OUT
     ]
@@ -144,7 +144,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _class_folders(split: Path) -> dict[str, Path]:
-    """The folder of each class, by the class' name."""
+    """Find the folder of each class, by the name of the class."""
     entries = _entries(split)
     folders: dict[str, Path] = {}
     for entry in entries:

@@ -19,7 +19,7 @@ from jaxinfl.arguments import MOST_BYTES
 from jaxinfl.datasets.transparency import Alpha, ImageRefused, flatten
 
 DEFAULT_SIZE = 224
-"""Side in pixels that images of varying size are brought to when no `image_size` is given."""
+"""Side in pixels to which images of varying size are brought when no `image_size` is given."""
 
 _GRAY_MODES = ("1", "L", "LA", "La")
 _COLOR_MODES = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
@@ -38,14 +38,16 @@ class EncodedImages(Protocol):
 
 
 class Survey(NamedTuple):
-    """What the headers of many images say."""
+    """Sizes and colors of many images, read from their headers."""
 
-    sizes: frozenset[tuple[int, int]]  # the (height, width) that occur
-    gray: bool  # none of them has color
+    sizes: frozenset[tuple[int, int]]
+    """Every (height, width) that occurs."""
+    gray: bool
+    """Whether no image has color."""
 
 
 class Layout(NamedTuple):
-    """The shape that all images are brought to."""
+    """The shape to which all images are brought."""
 
     height: int
     width: int
@@ -59,16 +61,16 @@ def survey_images(images: EncodedImages, where: str) -> Survey:
     with _bombs_are_errors():
         for i in range(len(images)):
             encoded = images[i]
-            width, height, mode = _named(_read_header, encoded, _describe(encoded, i, where))
+            width, height, mode = _name_errors(_read_header, encoded, _describe(encoded, i, where))
             sizes.add((height, width))
             gray = gray and mode in _GRAY_MODES
     return Survey(frozenset(sizes), gray)
 
 
 def choose_layout(surveys: Iterable[Survey], image_size: int | None) -> Layout:
-    """One shape for all: `image_size` squared if given, else the common size, else 224 squared.
+    """Choose one shape for all images: `image_size` squared if given, else their common size, else 224 squared.
 
-    One channel when no image of any survey has color, else three.
+    It has one channel where no image of any survey has color, else three.
     """
     surveys = list(surveys)
     channels = 1 if all(survey.gray for survey in surveys) else 3
@@ -80,14 +82,15 @@ def choose_layout(surveys: Iterable[Survey], image_size: int | None) -> Layout:
 
 
 def hash_images(images: EncodedImages, where: str) -> Iterator[list[bytes]]:
-    """SHA-256 of the encoded bytes of every image, in their order, a few hundred at a time.
+    """Yield the SHA-256 of the encoded bytes of every image, in their order, a few hundred at a time.
 
-    Threads: hashing and reading work without Python's lock.
+    Threads do this, because hashing and reading work without Python's lock.
     """
 
     def digest(item: tuple[int, Path | bytes]) -> bytes:
         i, encoded = item
-        return _named(lambda encoded: hashlib.sha256(_content(encoded)).digest(), encoded, _describe(encoded, i, where))
+        name = _describe(encoded, i, where)
+        return _name_errors(lambda encoded: hashlib.sha256(_content(encoded)).digest(), encoded, name)
 
     yield from _map_images(digest, images)
 
@@ -95,21 +98,23 @@ def hash_images(images: EncodedImages, where: str) -> Iterator[list[bytes]]:
 def decode_images(
     images: EncodedImages, layout: Layout, where: str, background: str, digests: Sequence[bytes]
 ) -> Iterator[tuple[UInt8[np.ndarray, "n height width channels"], list[Alpha]]]:
-    """Decode all `images` to shape `layout`, in their order, a few hundred at a time; what their transparency means.
+    """Decode all `images` to shape `layout`, in their order, a few hundred at a time, and judge their transparency.
 
-    An image of another size is scaled, its shorter side to that of the (then square) layout, and cut around its
-    center. Threads: Pillow decodes without Python's lock.
+    An image of another size is scaled, its shorter side to that of the layout, which is square then, and cut around its
+    center. Threads do this, because Pillow decodes without Python's lock.
 
     Args:
-      background: "white" or "black", behind what is transparent.
-      digests: of `hash_images`; what is decoded has them, or `ValueError` is raised.
+      images: the encoded images.
+      layout: the shape to which all images are brought.
+      where: name of the images in errors.
+      background: "white" or "black", behind transparent pixels.
+      digests: results of `hash_images`; `ValueError` is raised where an image has another one.
     """
 
     def decode(item: tuple[int, Path | bytes]) -> tuple[UInt8[np.ndarray, "height width channels"], Alpha]:
         i, encoded = item
-        return _named(
-            lambda encoded: _decode(encoded, digests[i], layout, background), encoded, _describe(encoded, i, where)
-        )
+        name = _describe(encoded, i, where)
+        return _name_errors(lambda encoded: _decode(encoded, digests[i], layout, background), encoded, name)
 
     for decoded in _map_images(decode, images):
         pixels, alphas = zip(*decoded, strict=True)
@@ -117,11 +122,11 @@ def decode_images(
 
 
 def _map_images(function: Callable[[tuple[int, Path | bytes]], _T], images: EncodedImages) -> Iterator[list[_T]]:
-    """`function` of some images after the others, with their numbers, by threads."""
+    """Apply `function` to all images with their numbers, by threads, and yield the results some at a time."""
     with ThreadPool(min(16, os.cpu_count() or 1)) as pool:
         for start in range(0, len(images), _DECODED_AT_ONCE):
             stop = min(start + _DECODED_AT_ONCE, len(images))
-            # Records are read here: readers of record files are not made for many threads.
+            # Records are read in this thread: readers of record files are not made for many threads.
             with _bombs_are_errors():
                 results = pool.map(function, [(i, images[i]) for i in range(start, stop)])
             yield results
@@ -135,7 +140,7 @@ def resize_arrays(
     if math.prod(shape) > MOST_BYTES:
         raise ValueError(
             f"image_size {image_size} makes {math.prod(shape) / 2**30:.3g} GiB of {len(images)} images; at most "
-            f"{MOST_BYTES / 2**30:.3g} GiB are taken."
+            f"{MOST_BYTES / 2**30:.3g} GiB are taken. Give a smaller one."
         )
     resized = np.empty(shape, np.uint8)
     for i, image in enumerate(images):
@@ -146,10 +151,10 @@ def resize_arrays(
 
 
 def fit_square(image: Image.Image, side: int) -> Image.Image:
-    """Scale the shorter side of `image` to `side` (bilinear), then cut the central `side` x `side` pixels out.
+    """Scale the shorter side of `image` to `side` (bilinear), then cut out the central `side` x `side` pixels.
 
-    As torchvision's `Resize(side)` and `CenterCrop(side)` do with Pillow's images: Pillow's filter averages over the
-    pixels that a result stands for, the longer side is rounded down, the cut rounded half to even.
+    The result is that of torchvision's `Resize(side)` and `CenterCrop(side)` with Pillow's images. Pillow's filter averages
+    over the pixels that a result stands for. The longer side is rounded down, and the cut is rounded half to even.
     """
     short, long = sorted(image.size)
     if long > _MAX_ASPECT * short:  # scaled up, a line of pixels would not fit in memory
@@ -174,7 +179,7 @@ def _read_header(encoded: Path | bytes) -> tuple[int, int, str]:
 
 
 def _check_kind(image: Image.Image) -> None:
-    """Refuse an opened image that has no 8-bit pixels, or several frames."""
+    """Raise `ImageRefused` where an opened image has no 8-bit pixels, or several frames."""
     if image.mode not in _GRAY_MODES and image.mode not in _COLOR_MODES:
         raise ImageRefused(
             f"has pixels of Pillow's mode {image.mode!r}, which do not fit in 8 bits. Scale the pixels of all images to "
@@ -195,7 +200,7 @@ def _decode(
     content = _content(encoded)
     if hashlib.sha256(content).digest() != digest:
         raise ImageRefused(
-            "was changed while the data set was loaded. Load it again once nothing writes there any more."
+            "was changed while the data set was loaded. Load it again when nothing writes there any more."
         )
     with Image.open(io.BytesIO(content)) as file:
         _check_kind(file)
@@ -214,15 +219,15 @@ def _describe(encoded: Path | bytes, index: int, where: str) -> str:
     return str(encoded) if isinstance(encoded, Path) else f"image {index} of {where}"
 
 
-def _named(read: Callable[[Path | bytes], _T], encoded: Path | bytes, name: str) -> _T:
-    """`read(encoded)`, with errors that name the image."""
+def _name_errors(read: Callable[[Path | bytes], _T], encoded: Path | bytes, name: str) -> _T:
+    """Call `read(encoded)`, and name the image in any error."""
     try:
         return read(encoded)
     except ImageRefused as error:
         raise ValueError(f"{name} {error}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"{name} is too large: {error}. Scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
+            f"{name} is too large: {error}. Scale it down, or set PIL.Image.MAX_IMAGE_PIXELS higher if you trust it."
         ) from error
     except Exception as error:  # Pillow's many decoders raise many types on damaged files
         raise ValueError(f"{name} cannot be read as an image: {error}. {_remedy(encoded, error)}.") from error
@@ -230,18 +235,19 @@ def _named(read: Callable[[Path | bytes], _T], encoded: Path | bytes, name: str)
 
 def _remedy(encoded: Path | bytes, error: Exception) -> str:
     if isinstance(encoded, bytes):
-        return "Prepare its data set again, or leave it out by splits, which may be slices"
+        return "Prepare its data set again, or leave it out by splits that are slices"
     if isinstance(error, PermissionError):
-        return "Allow this user to read it"
+        return "Give this user the right to read it"
     with contextlib.suppress(OSError):
         if encoded.read_bytes().startswith(b"version https://git-lfs"):
-            return "It is a pointer of Git LFS, and not the file itself: fetch that with git lfs pull"
+            return "It is a pointer of Git LFS and not the file itself: fetch the file with git lfs pull"
     return "Replace or remove it"
 
 
 def _bombs_are_errors() -> warnings.catch_warnings:
     """Turn Pillow's warning about suspiciously large images into an error.
 
-    Around whole loops, not around each image: warning filters belong to the process, not to a thread.
+    It stands around whole loops and not around each image, because warning filters belong to the process and not to a
+    thread.
     """
     return warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning)

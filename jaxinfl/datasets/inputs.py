@@ -58,7 +58,9 @@ def as_inputs(train: Any, test: Any) -> tuple[Inputs, Inputs]:
     for split, arrays in zip(("train", "test"), found, strict=True):
         lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) > 1:
-            raise ValueError(f"{split}_inputs has arrays of the lengths {lengths}; it takes one row an example in each.")
+            raise ValueError(
+                f"{split}_inputs has arrays of the lengths {lengths}; it takes one row an example in each."
+            )
     return found
 
 
@@ -106,9 +108,7 @@ def _check_alike(name: str, train: np.ndarray, test: np.ndarray) -> None:
         )
 
 
-def count_categories(
-    train: Inputs, test: Inputs, declared: int | Mapping[str, int] | None
-) -> dict[str, int]:
+def count_categories(train: Inputs, test: Inputs, declared: int | Mapping[str, int] | None) -> dict[str, int]:
     """Number of categories or tokens of each integer array, declared or one more than the largest that is there.
 
     Raises:
@@ -122,7 +122,9 @@ def count_categories(
         )
     unknown = [name for name in given if name not in integers]
     if unknown:
-        raise ValueError(f"categories names {unknown[0]!r}, which is no array of integers; these are {sorted(integers)}.")
+        raise ValueError(
+            f"categories names {unknown[0]!r}, which is no array of integers; these are {sorted(integers)}."
+        )
     found = {}
     for name, array in integers.items():
         label = f"[{name!r}]" if name else ""
@@ -153,9 +155,13 @@ def find_task(task: Any, train_targets: Any) -> Task:
     if isinstance(task, Task):
         return task
     if not isinstance(task, str):
-        raise TypeError(f"task is {quote(task)}; it takes one of {', '.join(map(repr, TASK_NAMES))}, or a jaxinfl.Task.")
+        raise TypeError(
+            f"task is {quote(task)}; it takes one of {', '.join(map(repr, TASK_NAMES))}, or a jaxinfl.Task."
+        )
     if task not in TASK_NAMES:
-        raise ValueError(f"task is {quote(task)}; it takes one of {', '.join(map(repr, TASK_NAMES))}, or a jaxinfl.Task.")
+        raise ValueError(
+            f"task is {quote(task)}; it takes one of {', '.join(map(repr, TASK_NAMES))}, or a jaxinfl.Task."
+        )
     if task == "regression":
         shape = np.shape(train_targets)
         return _regression(int(np.prod(shape[1:])) if len(shape) > 1 else 1)

@@ -1,4 +1,4 @@
-"""Labels of both sets by one coding: numbers from 0 on as they are, text by the names of the classes."""
+"""One coding for the labels of both sets: numbers from 0 on stay as they are, text becomes the number of its class."""
 
 import itertools
 import unicodedata
@@ -22,14 +22,14 @@ _ONE_CODING = (
 )
 
 Labels = dict[str, np.ndarray]
-"""train_targets and test_targets."""
+"""Labels by set: "train_targets" and "test_targets"."""
 
 
 def label_rows(train: ArrayLike, test: ArrayLike) -> Labels:
-    """Both sets as arrays [n] of any dtype.
+    """Return both sets as arrays [n] of any dtype.
 
     Raises:
-      ValueError: a wrong shape, no examples, NaN or masked values.
+      ValueError: the shape is wrong, there are no examples, or values are NaN or masked.
     """
     return {"train_targets": _as_rows("train_targets", train), "test_targets": _as_rows("test_targets", test)}
 
@@ -37,44 +37,45 @@ def label_rows(train: ArrayLike, test: ArrayLike) -> Labels:
 def code_labels(
     given: Labels, class_names: Sequence[str] | None
 ) -> tuple[Integer[np.ndarray, " train"], Integer[np.ndarray, " test"], tuple[str, ...]]:
-    """Both sets as integers from 0 to K-1, still in their own dtype where they were integers, and the K class names.
+    """Return both sets as integers from 0 to K-1, integers still in their own dtype, and the K class names.
 
-    Text (`str`, or `bytes` as UTF-8) gets the position of its name among `class_names`; where none are given, among the
-    sorted names of both sets together. Names that differ only in their Unicode form (NFC, NFD) are one name.
+    Text (`str`, or `bytes` as UTF-8) becomes the position of its name among `class_names`, or among the sorted names of
+    both sets together where none are given. Names that differ only in their Unicode form (NFC, NFD) are one name.
 
     Raises:
-      TypeError: neither integers nor text, or text in one set and numbers in the other.
-      ValueError: examples without a label, a label outside the classes, a class without a training example, fewer than
-        2 classes, unsuitable class names.
+      TypeError: labels are neither integers nor text, or text in one set and numbers in the other.
+      ValueError: an example has no label, a label lies outside the classes, a class has no training example, there are
+        fewer than 2 classes, or class names are unsuitable.
     """
     names = _as_class_names(class_names)
     texts = {field: _as_text(field, labels) for field, labels in given.items()}
     if all(text is not None for text in texts.values()):
         coded, names = _code_text({field: text for field, text in texts.items() if text is not None}, names)
-        _check_every_class_is_trained(coded["train_targets"], names, _UNTRAINED_TEXT)
+        _check_classes_have_examples(coded["train_targets"], names, _UNTRAINED_TEXT)
         return coded["train_targets"], coded["test_targets"], names
     _check_one_kind(given, texts)
     _check_integers(given)
     _check_not_negative(given)
     if names:
         _check_within(given, names)
-        _check_every_class_is_trained(given["train_targets"], names, _UNTRAINED_NAME)
+        _check_classes_have_examples(given["train_targets"], names, _UNTRAINED_NAME)
     else:
         names = _number_classes(given["train_targets"], given["test_targets"])
-        _check_every_class_is_trained(given["train_targets"], names, _UNTRAINED_NUMBER)
+        _check_classes_have_examples(given["train_targets"], names, _UNTRAINED_NUMBER)
     return given["train_targets"], given["test_targets"], names
 
 
 def check_text(field: str, text: str) -> None:
-    """Refuse what no terminal, page or file may be made to show: names come from data sets, and end in all of them."""
+    """Raise `ValueError` for control characters and invalid text: names from data sets are shown on terminals and pages."""
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise ValueError(
-            f"{field} holds {text!r}, which has control characters or is no valid text. Rename it; of a folder, its name."
+            f"{field} holds {text!r}, which has control characters or is no valid text. Rename it; a class folder gives its "
+            "name to the class."
         )
 
 
 def normal_form(text: str) -> str:
-    """One form of text that Unicode writes in several ways: "é" is one character or two (macOS stores names so)."""
+    """Return one form of text that Unicode writes in several: "é" is one character, or two as macOS stores names."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -82,24 +83,24 @@ def normal_form(text: str) -> str:
 
 
 def _as_rows(field: str, value: ArrayLike) -> np.ndarray:
-    """`value` as an array [n]."""
+    """Return `value` as an array [n]."""
     labels = as_array(field, _keep_text_apart(value), EXPECTED_LABELS, _remove_unlabelled(field, "a label"))
     if labels.ndim != 1 and not (labels.ndim == 2 and labels.shape[1] == 1):
         raise ValueError(
             f"{field} has shape {labels.shape}; it takes {EXPECTED_LABELS}. {_one_label_each(field, labels)}"
         )
     if labels.size == 0:
-        raise ValueError(f"{field} is empty, shape {labels.shape}. Give at least one example.")
+        raise ValueError(f"{field} is empty, with shape {labels.shape}. Give at least one example.")
     return labels.reshape(-1)
 
 
 def _keep_text_apart(value: ArrayLike) -> ArrayLike:
-    """Lists with text in them as objects: NumPy would make text of numbers and of missing values beside it."""
+    """Turn lists with text into arrays of objects: NumPy would turn numbers and missing values beside text into text."""
     if not isinstance(value, (list, tuple)):
         return value
     try:
         objects = np.array(value, dtype=object)
-    except ValueError:  # ragged: told in the same words as other ragged values
+    except ValueError:  # a ragged list gets the same error as other ragged values
         return value
     return objects if any(isinstance(item, (str, bytes)) for item in objects.reshape(-1)) else value
 
@@ -109,7 +110,7 @@ def _remove_unlabelled(field: str, what: str) -> str:
 
 
 def _one_label_each(field: str, labels: np.ndarray) -> str:
-    """What to do with labels that are neither [n] nor [n, 1]."""
+    """Say what to do with labels that are neither [n] nor [n, 1]."""
     if labels.size == max(labels.shape, default=0):
         return f"Use np.reshape({field}, -1)."
     if labels.ndim == 2 and labels.dtype.kind in "buif":
@@ -118,7 +119,7 @@ def _one_label_each(field: str, labels: np.ndarray) -> str:
             return f"Turn one-hot rows into labels with np.argmax({field}, axis=1)."
         if zero_or_one:
             return (
-                "Its rows are multi-label: not every one marks exactly one class. That is not taken; choose one column "
+                "Its rows are multi-label: some do not mark exactly one class, and these are not taken. Choose one column "
                 f"as a problem of two classes in both sets, for instance np.asarray({field})[:, 0]."
             )
         if labels.dtype.kind == "f" and (labels >= 0).all() and np.allclose(labels.sum(axis=1), 1, atol=1e-3):
@@ -126,14 +127,14 @@ def _one_label_each(field: str, labels: np.ndarray) -> str:
                 f"Its rows are probabilities of the classes, which are not taken. np.argmax({field}, axis=1) keeps only "
                 "the most probable class."
             )
-    return f"Give one label an example: choose one column in both sets, for instance np.asarray({field})[:, 0]."
+    return f"Give one label for each example: choose one column in both sets, for instance np.asarray({field})[:, 0]."
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
 def _as_text(field: str, labels: np.ndarray) -> list[str] | None:
-    """The labels as text in Unicode's form NFC; None where they are no text."""
+    """Return the labels as text in Unicode's form NFC; None where they are no text."""
     if labels.dtype.kind not in "USTO":
         return None
     items = labels.tolist()
@@ -142,8 +143,8 @@ def _as_text(field: str, labels: np.ndarray) -> list[str] | None:
         return None
     if other:
         raise TypeError(
-            f"{field} holds {quote(items[other[0]])} at example {other[0]} beside text ({len(other)} labels are no text). "
-            f"Taken: {EXPECTED_LABELS}. Give every label as text, or, where these mark examples without a label, remove "
+            f"{field} holds {quote(items[other[0]])} at example {other[0]} beside text ({len(other)} labels are no text); "
+            f"it takes {EXPECTED_LABELS}. Give every label as text, or, where these mark examples without a label, remove "
             f"them from {field} and from {field.removesuffix('labels')}images."
         )
     try:
@@ -162,14 +163,14 @@ def _as_text(field: str, labels: np.ndarray) -> list[str] | None:
 
 
 def _code_text(texts: dict[str, list[str]], names: tuple[str, ...]) -> tuple[Labels, tuple[str, ...]]:
-    """Each text's position among the class names."""
+    """Turn each text into its position among the class names."""
     if not names:
         names = tuple(sorted({text for labels in texts.values() for text in labels}))
         for name in names:
             check_text("train_targets or test_targets", name)
         if len(names) < 2:
             raise ValueError(
-                f"train_targets and test_targets hold 1 class, {names[0]!r}. At least 2 classes are needed to classify."
+                f"train_targets and test_targets hold 1 class, {names[0]!r}; they take at least 2. Add examples of another."
             )
     position = {normal_form(name): k for k, name in enumerate(names)}
     coded = {}
@@ -186,7 +187,7 @@ def _code_text(texts: dict[str, list[str]], names: tuple[str, ...]) -> tuple[Lab
 
 
 def _check_one_kind(given: Labels, texts: dict[str, list[str] | None]) -> None:
-    """Refuse text in one set and something else in the other."""
+    """Raise `TypeError` where one set is text and the other is not."""
     if all(text is None for text in texts.values()):
         return
     text_field, other_field = sorted(texts, key=lambda field: texts[field] is None)
@@ -208,7 +209,7 @@ def _check_one_kind(given: Labels, texts: dict[str, list[str] | None]) -> None:
 
 
 def _check_integers(given: Labels) -> None:
-    """Refuse other dtypes; the remedy depends on the values of both sets."""
+    """Raise `TypeError` unless labels are integers; the remedy depends on the values of both sets."""
     for field, labels in given.items():
         if labels.dtype.kind not in "iu":
             raise TypeError(
@@ -230,7 +231,7 @@ def _as_integers(field: str, given: Labels) -> str:
                 )
         if not np.isfinite(labels).all():
             return f"It contains infinite values. {_remove_unlabelled(field, 'a label')}."
-        if float(np.abs(labels).max()) < 2.0**53:  # all whole, and exact
+        if float(np.abs(labels).max()) < 2.0**53:  # all are whole and exact
             return f"Its values are whole: convert with np.asarray({field}).astype(np.int64)."
     return "Give the class of every example as an integer or as text."
 
@@ -276,11 +277,11 @@ def _check_within(given: Labels, names: tuple[str, ...]) -> None:
 
 
 def _number_classes(train_targets: np.ndarray, test_targets: np.ndarray) -> tuple[str, ...]:
-    """Names "0".."K-1", when the labels are exactly 0..K-1."""
+    """Name the classes "0" to "K-1"; raise unless the labels are exactly 0..K-1."""
     present = set(np.unique(train_targets).tolist()) | set(np.unique(test_targets).tolist())
     num_classes = max(present) + 1
     if len(present) < num_classes:
-        # Lazily: a label may be as large as 2**63, while only few labels are looked at before 10 missing are found.
+        # The search is lazy: a label may be as large as 2**63, and few are looked at before 10 missing ones are found.
         missing = list(itertools.islice((k for k in range(num_classes) if k not in present), 10))
         raise ValueError(
             f"train_targets and test_targets are not contiguous: the largest is {max(present)}, but "
@@ -288,7 +289,9 @@ def _number_classes(train_targets: np.ndarray, test_targets: np.ndarray) -> tupl
             f"{_ONE_CODING}."
         )
     if num_classes < 2:
-        raise ValueError("train_targets and test_targets hold 1 class, 0. At least 2 classes are needed to classify.")
+        raise ValueError(
+            "train_targets and test_targets hold 1 class, 0; they take at least 2. Add examples of another."
+        )
     return tuple(str(k) for k in range(num_classes))
 
 
@@ -307,7 +310,7 @@ _UNTRAINED_TEXT = f"{_REMOVE_FROM_TEST}; and take their names out of class_names
 
 
 def _as_class_names(names: Sequence[str] | None) -> tuple[str, ...]:
-    """`names` as a tuple, empty when none are given."""
+    """Return `names` as a tuple, which is empty where none are given."""
     if names is None:
         return ()
     if isinstance(names, str) or not isinstance(names, Iterable):
@@ -322,11 +325,11 @@ def _as_class_names(names: Sequence[str] | None) -> tuple[str, ...]:
     if repeated:
         raise ValueError(f"class_names repeats {repeated[:5]}, so a name does not identify a class. Rename them.")
     if len(taken) == 1:
-        raise ValueError(f"class_names holds 1 class, {taken[0]!r}. At least 2 classes are needed to classify.")
+        raise ValueError(f"class_names holds 1 class, {taken[0]!r}; it takes at least 2. Add the other names.")
     return taken
 
 
-def _check_every_class_is_trained(train_targets: np.ndarray, names: tuple[str, ...], remedy: str) -> None:
+def _check_classes_have_examples(train_targets: np.ndarray, names: tuple[str, ...], remedy: str) -> None:
     untrained = np.flatnonzero(np.bincount(train_targets.astype(np.int64), minlength=len(names)) == 0)
     if untrained.size:
         listed = ", ".join(f"{k} ({names[k]!r})" for k in untrained[:10])

@@ -1,4 +1,4 @@
-"""Data sets in one .npz file, with the keys that Keras or MedMNIST use."""
+"""Data sets in one .npz file, with the keys of Keras or MedMNIST."""
 
 import logging
 import math
@@ -14,7 +14,7 @@ from jaxinfl.arguments import MOST_BYTES, as_path
 from jaxinfl.datasets.dataset import Dataset
 
 REQUIRED_KEYS = ("x_train", "y_train", "x_test", "y_test")
-"""Training images and labels, test images and labels, as Keras calls them."""
+"""Keras' keys of training images and labels, test images and labels."""
 MEDMNIST_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 _FIELDS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
 """The fields of `Dataset`, in the order of the keys."""
@@ -28,19 +28,18 @@ _READ_ERRORS = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError
 
 
 def load_npz(path: str | os.PathLike) -> Dataset:
-    """The data set in the .npz file `path`: `REQUIRED_KEYS` or `MEDMNIST_KEYS` and, if it is there, class_names.
+    """Load the data set in the .npz file `path`: `REQUIRED_KEYS` or `MEDMNIST_KEYS` and, if it is there, class_names.
 
-    A validation set is left out, and so are arrays under the other names where both are there; a warning of the logger
-    "jaxinfl" says it.
+    A validation set is left out, and so are arrays under the other names where both are there. A warning of the logger
+    "jaxinfl" says so.
 
-    Every member's declared shape is checked before anything is allocated, so a small file cannot ask for more
-    memory than its directory says, nor for more in all than this machine has (`memory_limit`). Pickled objects are
-    never loaded.
+    Every member's declared shape is checked before anything is allocated. So a small file cannot ask for more memory than
+    its directory says, and no file for more than this machine has (`memory_limit`). Pickled objects are never loaded.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: not a readable .npz file, a key is missing, an array is pickled or too large, and whatever
-        `Dataset` refuses.
+      FileNotFoundError: there is no such file.
+      ValueError: the file is no readable .npz file, a key is missing, an array is pickled or too large, or `Dataset`
+        refuses the arrays.
     """
     path = as_path(path, "path", "an .npz file")
     if not path.is_file():
@@ -65,11 +64,11 @@ def load_npz(path: str | os.PathLike) -> Dataset:
         fields = {field: arrays[key] for field, key in zip(_FIELDS, required, strict=True)}
         return Dataset(**fields, class_names=class_names or None, name=path.stem)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {_in_keys_of_the_file(str(error), required)}") from None
+        raise type(error)(f"{path}: {_name_keys(str(error), required)}") from None
 
 
-def _in_keys_of_the_file(message: str, keys: tuple[str, ...]) -> str:
-    """A message about a `Dataset`'s fields, about the keys that they came from."""
+def _name_keys(message: str, keys: tuple[str, ...]) -> str:
+    """Replace the names of `Dataset`'s fields in a message by the keys that they came from."""
     for field, key in zip(_FIELDS, keys, strict=True):
         message = message.replace(field, key)
     return message
@@ -87,12 +86,12 @@ def _members(archive: zipfile.ZipFile) -> list[str]:
 
 
 def _choose_keys(path: Path, archive: zipfile.ZipFile) -> tuple[str, ...]:
-    """The four keys to load, which are all there."""
+    """Choose the four keys to load, which are all there."""
     there = _members(archive)
     complete = [keys for keys in (REQUIRED_KEYS, MEDMNIST_KEYS) if set(keys) <= set(there)]
     if not complete:
         listed = ", ".join(name if name.isprintable() else repr(name) for name in there[:10]) or "nothing"
-        # Told of the names of which more are there.
+        # The message lists the missing keys of the kind of which more are there.
         keys = max((REQUIRED_KEYS, MEDMNIST_KEYS), key=lambda keys: len(set(keys) & set(there)))
         missing = ", ".join(key for key in keys if key not in there)
         raise ValueError(
@@ -101,12 +100,14 @@ def _choose_keys(path: Path, archive: zipfile.ZipFile) -> tuple[str, ...]:
         )
     unused = [key for key in (*_NOT_USED, *(key for keys in complete[1:] for key in keys)) if key in there]
     if unused:
-        _log.warning("Left out of %s: %s. The data set is made of %s.", path, ", ".join(unused), ", ".join(complete[0]))
+        _log.warning(
+            "%s: %s are left out. The data set is made of %s.", path, ", ".join(unused), ", ".join(complete[0])
+        )
     return complete[0]
 
 
 def memory_limit() -> int:
-    """Bytes that the arrays of a file may take: this machine's memory, at most 64 GiB."""
+    """Number of bytes that the arrays of a file may take: this machine's memory, at most 64 GiB."""
     try:
         return min(MOST_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, ValueError, OSError):  # not on every platform
@@ -114,7 +115,7 @@ def memory_limit() -> int:
 
 
 def _check_sizes(path: Path, declared: dict[str, tuple[tuple[int, ...], int]], required: tuple[str, ...]) -> None:
-    """Refuse arrays that together do not fit in memory, and more class names than there can be classes."""
+    """Raise `ValueError` where arrays together do not fit in memory, or there are more class names than labels."""
     limit = memory_limit()
     total = sum(size for _, size in declared.values())
     if total > limit:
@@ -126,12 +127,13 @@ def _check_sizes(path: Path, declared: dict[str, tuple[tuple[int, ...], int]], r
     examples, names = (math.prod(declared.get(key, ((0,), 0))[0]) for key in (required[1], "class_names"))
     if names > max(examples, 2):
         raise ValueError(
-            f"{path} declares {names} class_names for {examples} training labels; every class takes a training example."
+            f"{path} declares {names} class_names for {examples} training labels; it takes at most one name for each label, "
+            "because every class needs a training example. Remove the other names."
         )
 
 
 def _check_member(path: Path, key: str, archive: zipfile.ZipFile) -> tuple[tuple[int, ...], int]:
-    """Refuse an array by its header, before NumPy allocates what the header asks for; its shape and bytes."""
+    """Check an array's header before NumPy allocates what the header asks for; return the shape and number of bytes."""
     # `np.savez` appends ".npy"; `np.load` takes members with and without it, the exact name first.
     info = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
     try:
@@ -148,7 +150,7 @@ def _check_member(path: Path, key: str, archive: zipfile.ZipFile) -> tuple[tuple
     if declared > limit:
         raise ValueError(
             f"{key} in {path} declares shape {shape} {dtype}, {declared / 2**30:.3g} GiB. "
-            f"At most {limit / 2**30:.3g} GiB are taken, the memory of this machine."
+            f"At most {limit / 2**30:.3g} GiB are taken, the memory of this machine. Save smaller images."
         )
     if declared != info.file_size - header_bytes:
         raise ValueError(
@@ -159,7 +161,7 @@ def _check_member(path: Path, key: str, archive: zipfile.ZipFile) -> tuple[tuple
 
 
 def _read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype, int]:
-    """The shape and dtype that a member declares, and the bytes that its header takes."""
+    """Read the shape and dtype that a member declares, and the number of bytes of its header."""
     with archive.open(info) as member:
         version = np.lib.format.read_magic(member)
         if version == (2, 0):
@@ -182,7 +184,8 @@ def _class_names(path: Path, names: np.ndarray | None) -> tuple[str, ...]:
         return ()
     if names.ndim != 1 or names.dtype.kind not in "US":
         raise ValueError(
-            f"class_names in {path} is {names.dtype}, shape {names.shape}; it takes a one-dimensional array of strings."
+            f"class_names in {path} has dtype {names.dtype} and shape {names.shape}; it takes a one-dimensional array of "
+            "strings."
         )
     try:
         return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)

@@ -1,4 +1,4 @@
-"""The files that TensorFlow Datasets prepared: whether they are all there, whole, and hold what their description says."""
+"""Checks that the files that TensorFlow Datasets prepared are all there, whole, and hold what their description says."""
 
 import bisect
 import itertools
@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 INFO = "dataset_info.json"
 
-# What readers of damaged records raise: the record file, the protocol buffer in it, and the features made of that.
+# Readers of damaged records raise these: for the record file, the protocol buffer in it, and the features made of that.
 READ_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, OSError, EOFError)
 
 
@@ -27,7 +27,7 @@ class DamagedCopy(ValueError):
 
 
 def damaged_copy(name: str, folder: Path, fault: str) -> DamagedCopy:
-    """The error that says what is wrong with the copy of the data set `name`, and what to do."""
+    """Make the error that says what is wrong with the copy of the data set `name`, and what to do."""
     return DamagedCopy(
         f"The copy of {name} in {folder} is damaged: {fault}. Remove this folder, so that the data set is prepared again, "
         "or copy its files again from where they are whole."
@@ -35,15 +35,15 @@ def damaged_copy(name: str, folder: Path, fault: str) -> DamagedCopy:
 
 
 def format_reason(error: Exception) -> str:
-    """The words of an error in brackets, if it has any."""
+    """Format the message of an error in brackets; empty where it has none."""
     return f" ({error})" if str(error) else ""
 
 
 def check_shards(name: str, folder: Path, instructions: Sequence[FileInstruction]) -> None:
     """Raise `DamagedCopy` unless every shard is there and holds as many examples as `dataset_info.json` says.
 
-    Takes about a tenth of a millisecond a shard: the number of records stands at its end. Damage within a record is
-    found when the record is read.
+    This takes about a tenth of a millisecond for each shard, because the number of records stands at its end. Damage within
+    a record is found when the record is read.
     """
     for shard, number in {(Path(part.filename), part.examples_in_shard): None for part in instructions}:
         if not shard.is_file():
@@ -52,7 +52,7 @@ def check_shards(name: str, folder: Path, instructions: Sequence[FileInstruction
             raise damaged_copy(name, folder, f"the file {shard.name} is empty")
         if ".array_record" not in shard.name:  # other formats have readers that count by themselves
             continue
-        # Imported here: a message says how to install it where it is missing.
+        # This import is here because `load_tfds` says how to install the package where it is missing.
         from array_record.python import array_record_module
 
         try:
@@ -63,10 +63,10 @@ def check_shards(name: str, folder: Path, instructions: Sequence[FileInstruction
             raise damaged_copy(
                 name, folder, f"the file {shard.name} is truncated or damaged{format_reason(error)}"
             ) from error
-        if found is None:  # what the reader says of a file without its end
+        if found is None:  # the reader returns None for a file without its end
             raise damaged_copy(name, folder, f"the file {shard.name} is truncated")
         if found != number:
-            fault = f"the file {shard.name} holds {found} examples, and {number} by {INFO}"
+            fault = f"the file {shard.name} holds {found} examples, but {INFO} says {number}"
             raise damaged_copy(name, folder, fault)
 
 

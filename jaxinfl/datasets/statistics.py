@@ -9,15 +9,15 @@ _AT_ONCE = 64 * 2**20  # bytes; a memory-mapped data set may be larger than memo
 
 
 def channel_statistics(data: Dataset) -> tuple[tuple[float, float], ...]:
-    """(mean, standard deviation) of the training pixels / 255 of each channel: a value of `Recipe.normalization`.
+    """Mean and standard deviation of the training pixels / 255 of each channel, for `Recipe.normalization`.
 
-    Exact up to one rounding each: pixels have 256 values, which are counted. The deviation is that of the population
-    (divided by n). Every training example enters these numbers, those too that a subset leaves out later: see
+    Each is exact up to one rounding, because the 256 values of pixels are counted. The deviation is that of the population
+    (divided by n). Every training example enters these numbers, even those that a subset leaves out later; see
     `jaxinfl.training.recipes`.
 
     Raises:
-      TypeError: no `Dataset`.
-      ValueError: a channel that is constant, by which nothing can be divided.
+      TypeError: `data` is no `Dataset`.
+      ValueError: a channel is constant, so that its deviation is 0.
     """
     if not isinstance(data, Dataset):
         raise TypeError(f"data is {quote(data)}; it takes a jaxinfl.Dataset.")
@@ -36,6 +36,7 @@ def channel_statistics(data: Dataset) -> tuple[tuple[float, float], ...]:
     constant = np.flatnonzero((counts > 0).sum(axis=1) == 1)
     if constant.size:
         raise ValueError(
-            f'channel {constant[0]} of {data.name} is constant; normalize by "none" or by numbers of your own.'
+            f'channel {constant[0]} of {data.name} is constant, so its deviation is 0. Normalize by "none" or by numbers of '
+            "your own."
         )
     return tuple((float(mean), float(deviation)) for mean, deviation in zip(means, deviations, strict=True))

@@ -1,4 +1,4 @@
-"""A part of the examples in which every class has its share."""
+"""Choice of some examples such that every class gives its share."""
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -7,13 +7,13 @@ from jaxtyping import Bool, Int
 def stratified_mask(labels: Int[np.ndarray, " n"], number: int) -> Bool[np.ndarray, " n"]:
     """Choose `number` examples such that every class gives its share of them, to within one example.
 
-    The same choice for ever: NumPy promises the raw output of PCG64 to stay as it is, but not what a `Generator`
-    makes of it (NEP 19), and scikit-learn promises nothing about `train_test_split`. So each example draws one
-    raw 64-bit word, and each class gives the examples with the smallest words. Seed 0.
+    The choice never changes. NumPy promises that the raw output of PCG64 stays as it is, but not what a `Generator` makes
+    of it (NEP 19), and scikit-learn promises nothing about `train_test_split`. So each example draws one raw 64-bit word
+    with seed 0, and each class gives the examples with the smallest words.
     """
     words = np.random.PCG64(0).random_raw(len(labels))
     counts = np.bincount(labels)
-    # Largest remainders, in integers: floats could round two equal shares apart on another machine.
+    # Shares are rounded by largest remainders in integers: floats could round two equal shares apart on another machine.
     shares, remainders = np.divmod(counts * number, len(labels))
     shares[np.argsort(-remainders, kind="stable")[: number - shares.sum()]] += 1
     chosen = np.zeros(len(labels), bool)

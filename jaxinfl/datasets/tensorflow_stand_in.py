@@ -1,11 +1,11 @@
-"""The few functions of TensorFlow that TFDS needs to prepare an image data set, from Python's library and Pillow.
+"""The few functions of TensorFlow that TFDS needs to prepare an image data set, written with Python's library and Pillow.
 
-TFDS 4.9.10 reads without TensorFlow, but still calls it to prepare: to unpack archives (`tf.io.gfile`,
-`tf.compat.as_text`), to encode arrays as PNG (`tf.image.encode_png`), and the scripts of most data sets open
-their files with `tf.io.gfile.GFile`. Without a stand-in cifar10, cifar100, dtd and oxford_flowers102 all fail with
+TFDS 4.9.10 reads without TensorFlow, but still calls it to prepare. It unpacks archives (`tf.io.gfile`,
+`tf.compat.as_text`), encodes arrays as PNG (`tf.image.encode_png`), and opens the files of most data sets with
+`tf.io.gfile.GFile`. Without a stand-in, cifar10, cifar100, dtd and oxford_flowers102 all fail with
 "No module named 'tensorflow'" after the download (https://github.com/tensorflow/datasets/issues/11058).
 
-Only lossless operations are here, so the prepared pixels are the same as with TensorFlow. JPEG encoding is not.
+Only lossless operations are here, so the prepared pixels are the same as with TensorFlow. JPEG encoding is left out.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from PIL import Image
 
 @contextlib.contextmanager
 def tensorflow_stand_in() -> Iterator[None]:
-    """Let TFDS find the stand-in where it looks for TensorFlow, until the block ends. Nothing if that is installed.
+    """Let TFDS find the stand-in where it looks for TensorFlow, until the block ends; do nothing if that is installed.
 
     TFDS reaches TensorFlow through one lazily importing object; this fills that object's cache and empties it again.
     `sys.modules` stays untouched, so no other library mistakes the stand-in for TensorFlow.
@@ -43,16 +43,16 @@ def tensorflow_stand_in() -> Iterator[None]:
 
 
 class _Namespace(SimpleNamespace):
-    """Part of the stand-in; what it lacks fails as it would without the stand-in."""
+    """A part of the stand-in; names that it lacks raise the error that they would raise without the stand-in."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # probing by Python itself, for copying and the like
+        if name.startswith("__"):  # Python itself asks for these, to copy for instance
             raise AttributeError(name)
         raise ModuleNotFoundError(f"No module named 'tensorflow', which is needed for {name!r}", name="tensorflow")
 
 
 class _Encoded:
-    """What an eager TensorFlow operation returns, as far as TFDS looks at it."""
+    """The result of an eager TensorFlow operation, as far as TFDS looks at it."""
 
     def __init__(self, encoded: bytes):
         self._encoded = encoded
@@ -62,13 +62,13 @@ class _Encoded:
 
 
 class _NeverRaised(Exception):
-    """Stands for TensorFlow's errors in `except` clauses; the functions here raise Python's own."""
+    """A stand-in for TensorFlow's errors in `except` clauses; the functions here raise Python's own errors."""
 
 
 def _encode_png(image: np.ndarray) -> _Encoded:
-    """`image`: uint8 [height, width, channels] of 1 to 4 channels."""
+    """Encode a uint8 image [height, width, channels] of 1 to 4 channels as PNG."""
     if image.dtype != np.uint8:
-        raise TypeError(f"images of {image.dtype} can only be prepared with TensorFlow installed")
+        raise TypeError(f"image has dtype {image.dtype}; it takes uint8. Install TensorFlow to prepare others.")
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
     return _Encoded(file.getvalue())

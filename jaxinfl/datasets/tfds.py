@@ -28,9 +28,10 @@ def load_tfds(
     splits: tuple[str, str] | None,
     background: str | None = None,
 ) -> Dataset:
-    """The TFDS data set `name`, prepared in `data_dir` first if it is not yet. Arguments as in `load_dataset`.
+    """Load the TFDS data set `name`, which is first prepared in `data_dir` if need be; arguments are as in `load_dataset`.
 
-    Order: that of TFDS' data source, which is fixed when the data set is prepared, and the same wherever that is.
+    The order of the examples is that of TFDS' data source. It is fixed when the data set is prepared, and the same on every
+    machine.
     """
     tfds = _import_tfds(name)
     builder = _make_builder(tfds, name, data_dir)
@@ -69,7 +70,7 @@ def is_prepared_tfds(name: str, data_dir: str | os.PathLike | None) -> bool:
 
 
 class _Records:
-    """The encoded images of one split; reading image i also notes `labels[i]`, so one pass gives both."""
+    """The encoded images of one split; reading image i also stores `labels[i]`, so one pass gives both."""
 
     def __init__(self, tfds: ModuleType, builder: Any, split: str):
         self._name, self._folder = builder.name, Path(builder.data_dir)
@@ -80,7 +81,7 @@ class _Records:
         try:
             # Pillow decodes all images, not TFDS, which would use OpenCV if that is installed.
             self._source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-            # TFDS settles on a format only now, which names the files.
+            # TFDS chooses a format, and with it the names of the files, only now.
             self._parts = self._find_parts(builder, split)
             check_shards(self._name, self._folder, self._parts)
         except NotImplementedError as error:
@@ -98,7 +99,7 @@ class _Records:
         self.labels = np.full(len(self._source), -1, np.int32)
 
     def _find_parts(self, builder: Any, split: str) -> list[Any]:
-        """The files of a split, or `ValueError` where there is no such split or nothing in it."""
+        """List the files of a split; raise `ValueError` where there is no such split or nothing in it."""
         from tensorflow_datasets.core.data_sources import base
 
         try:
@@ -110,8 +111,8 @@ class _Records:
                 return parts
             reason = ""
         raise ValueError(
-            f"split {split!r} of {builder.name} does not exist or is empty{reason}; there are "
-            f"{', '.join(builder.info.splits)}; it takes these, sums of them, and slices like train[:80%]."
+            f"split {split!r} of {builder.name} does not exist or is empty{reason}; it takes "
+            f"{', '.join(builder.info.splits)}, sums of these, and slices like train[:80%]."
         )
 
     def __len__(self) -> int:
@@ -130,7 +131,7 @@ class _Records:
 def _check_labels(
     builder: Any, train: tuple[_Records, np.ndarray], test: tuple[_Records, np.ndarray], names: list[str]
 ) -> None:
-    """Refuse splits without labels, and a training split that lacks classes, by the remedy that there is: other splits."""
+    """Raise `ValueError` where a split has no labels, or the training split lacks classes; both take other splits."""
     there = ", ".join(builder.info.splits)
     for records, found in (train, test):
         if found.min() < 0:
@@ -150,7 +151,7 @@ def _check_labels(
 
 def _layout(declared: tuple[int | None, ...], splits: tuple[_Records, _Records], image_size: int | None) -> Layout:
     height, width, channels = declared
-    # Where the declaration settles the shape, a pass over the headers is saved, 0.1 ms an image.
+    # Where the declaration says the shape, no headers are read, which saves 0.1 ms for each image.
     if channels in (1, 3) and image_size is not None:
         return Layout(image_size, image_size, channels)
     if channels in (1, 3) and height is not None and width is not None:
@@ -201,19 +202,19 @@ def _make_builder(tfds: ModuleType, name: str, data_dir: str | os.PathLike | Non
 
 
 def _unknown(tfds: ModuleType, name: str, stem: str) -> ValueError:
-    # Without community data sets: their list is on Google's cloud storage.
+    # Community data sets are left out, because their list is on Google's cloud storage.
     known = ["digits", *tfds.list_builders(with_community_datasets=False)]
     near = difflib.get_close_matches(stem.lower(), known, n=4)
     similar = f"Similar names: {', '.join(near)}. " if near else ""
     folder = f"The folder {name!r} exists, but holds neither train nor test. " if os.path.isdir(name) else ""
     return ValueError(
-        f"{name!r} is not a known data set. {similar}{folder}Taken: digits, a path ending in .npz, an image folder "
+        f"{name!r} is not a known data set. {similar}{folder}Give digits, a path ending in .npz, an image folder "
         "with train and test, or a name from https://www.tensorflow.org/datasets/catalog/overview."
     )
 
 
 def _image_and_label(tfds: ModuleType, builder: Any, name: str) -> tuple[Any, Any]:
-    """The features "image" and "label", or `ValueError` when the data set is not image classification."""
+    """Return the features "image" and "label"; raise `ValueError` where the data set is not image classification."""
     features = builder.info.features
     there = dict(features) if isinstance(features, tfds.features.FeaturesDict) else {}
     image, label = there.get("image"), there.get("label")

@@ -1,4 +1,4 @@
-"""Images with transparency, put onto a background of one color."""
+"""Images with transparency are put onto a background of one color."""
 
 import enum
 import warnings
@@ -14,11 +14,11 @@ DEFAULT_BACKGROUND = "white"
 
 
 class ImageRefused(ValueError):
-    """An image that can be read, but is not taken; the message continues the sentence that its name begins."""
+    """The image can be read, but is not taken; the message continues a sentence that begins with the image's name."""
 
 
 class Alpha(enum.Enum):
-    """What the transparency of one image means for its content."""
+    """Effect of an image's transparency on its content."""
 
     HARMLESS = "opaque, or the visible colors differ"
     SILHOUETTE = "the transparency varies, while everything that can be seen has one color"
@@ -26,13 +26,15 @@ class Alpha(enum.Enum):
 
 
 class Transparency(NamedTuple):
-    """How many images of a data set may have lost their content when they were put onto the background."""
+    """Numbers of images of a data set that may have lost their content when they were put onto the background."""
 
     silhouettes: int = 0
+    """Number of images whose visible pixels have one color while their transparency varies."""
     invisible: int = 0
+    """Number of images that are entirely transparent although their pixels differ in color."""
 
     def plus(self, kinds: list[Alpha]) -> "Transparency":
-        """The same counts with more images added."""
+        """Add more images to the counts."""
         return Transparency(
             self.silhouettes + kinds.count(Alpha.SILHOUETTE), self.invisible + kinds.count(Alpha.INVISIBLE)
         )
@@ -45,13 +47,13 @@ def check_background(background: str | None) -> None:
 
 
 def flatten(file: Image.Image, mode: str, background: str) -> tuple[Image.Image, Alpha]:
-    """The opened `file` as an image of `mode` "L" or "RGB", put onto the background where it is not opaque.
+    """Convert the opened `file` to an image of `mode` "L" or "RGB", put onto the background where it is not opaque.
 
-    Each value becomes round((alpha * value + (255 - alpha) * background) / 255), of the value after the conversion to
-    `mode`: opaque pixels keep the values that they would have without transparency.
+    After the conversion to `mode`, each value becomes round((alpha * value + (255 - alpha) * background) / 255). So opaque
+    pixels keep the values that they would have without transparency.
     """
     alpha = _alpha_of(file)
-    # Palettes with transparency by way of RGBA, which Pillow asks for with a warning.
+    # Palettes with transparency are converted to RGBA first, which Pillow asks for with a warning.
     palette = file.mode == "P" and "transparency" in file.info
     color = (file.convert("RGBA") if palette else file).convert(mode)
     if alpha is None:
@@ -70,7 +72,7 @@ def flatten(file: Image.Image, mode: str, background: str) -> tuple[Image.Image,
 
 
 def warn_of_lost_content(found: Transparency, number: int, where: str, background: str | None, stacklevel: int) -> None:
-    """Warn where images may be empty now, though their files are not. `background` is the one that was asked for."""
+    """Warn where images may be empty now although their files are not; `background` is the one that was asked for."""
     used = background or DEFAULT_BACKGROUND
     if found.silhouettes and background is None:
         warnings.warn(
@@ -92,12 +94,12 @@ def warn_of_lost_content(found: Transparency, number: int, where: str, backgroun
 
 
 def _alpha_of(file: Image.Image) -> Image.Image | None:
-    """The transparency of every pixel, 255 where it is opaque; None where the file knows none."""
+    """Alpha of every pixel, 255 where it is opaque; None where the file has no transparency."""
     if not file.has_transparency_data:
         return None
     if "transparency" in file.info:
-        # PNG names its transparent color in the depth of the file, which Pillow reads into 8 bits: it compares the two
-        # as they are, and misses colors of 2 and 4 bits.
+        # PNG names its transparent color in the depth of the file, while Pillow reads pixels into 8 bits. It compares the
+        # two as they are, and so misses colors of 2 and 4 bits.
         tiles = getattr(file, "tile", ())  # an opened file's, until its pixels are read
         depth = tiles[0][3] if file.format == "PNG" and tiles else None
         if depth == "RGB;16B":
@@ -111,6 +113,6 @@ def _alpha_of(file: Image.Image) -> Image.Image | None:
 
 
 def _has_one_color(image: Image.Image, mask: Image.Image | None = None) -> bool:
-    """Whether all pixels are equal, or all where `mask` is not 0."""
+    """Whether all pixels have one color, or all pixels where `mask` is not 0."""
     counts = image.histogram(mask)
     return all(sum(number > 0 for number in counts[first : first + 256]) == 1 for first in range(0, len(counts), 256))

@@ -1,4 +1,4 @@
-"""Models as pairs of pure functions: the registered ones, and what `train_ensemble(model=...)` makes of its argument."""
+"""Models as pairs of pure functions: the registered ones, and those that users pass to `train_ensemble(model=...)`."""
 
 from collections.abc import Callable, Collection
 from functools import lru_cache, partial
@@ -67,7 +67,7 @@ def _build_registered(name: str, image_shape: tuple[int, int, int], num_classes:
     def factory(rngs: nnx.Rngs) -> nnx.Module:
         return REGISTRY[name](image_shape, num_classes, rngs=rngs)
 
-    # What `model_from_nnx` checks of a user's model, the tests check of these: reading Inception v3 takes seconds.
+    # Tests check these models as `model_from_nnx` checks a user's: reading Inception v3 takes seconds.
     built = assemble(factory, name, image_shape)
     check_output(built.model.apply, built.variables, image_shape, num_classes, name)
     return built.model

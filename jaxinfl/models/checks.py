@@ -1,4 +1,4 @@
-"""What a model must hold to before anything is trained: read from its program, so that nothing is compiled for it."""
+"""Checks of a user's model before anything is trained; they read its program, so that nothing is compiled for them."""
 
 import contextlib
 import logging
@@ -23,15 +23,15 @@ _log = logging.getLogger("jaxinfl")
 
 COUPLED_EXAMPLES, SAME_WEIGHTS = "coupled_examples", "same_weights"
 ALLOWED = (COUPLED_EXAMPLES, SAME_WEIGHTS)
-"""The words that `allow` takes: outputs for an example may depend on others in its batch; random weights may be the same in
-every model of an ensemble."""
+"""Words that `allow` takes. The first allows outputs for an example to depend on others in its batch, the second allows
+random weights to be the same in every model of an ensemble."""
 
 
 def check_allow(allow: Collection[str]) -> frozenset[str]:
     """Return the words of `allow` as a set.
 
     Raises:
-      TypeError, ValueError: it is no collection, or holds other words than `ALLOWED`.
+      TypeError, ValueError: `allow` is no collection, or holds other words than `ALLOWED`.
     """
     if isinstance(allow, str) or not isinstance(allow, Collection):
         raise TypeError(f"allow is {quote(allow)}; it takes a collection of words, for example ({ALLOWED[0]!r},).")
@@ -44,7 +44,7 @@ def check_allow(allow: Collection[str]) -> frozenset[str]:
 def check_output(
     apply: Apply, variables: Variables, image_shape: tuple[int, int, int], num_classes: int, name: str
 ) -> None:
-    """Raise `ValueError` unless each head of the model returns one logit a class, in training and in evaluation."""
+    """Raise `ValueError` unless each head of the model returns one logit for each class, in training and evaluation."""
     batch = 2
     images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32)
     mask = jax.ShapeDtypeStruct((batch,), np.bool_)
@@ -63,9 +63,9 @@ def check_output(
 
 
 def check_repeatable(first: tuple[bytes, ...], second: tuple[bytes, ...], name: str) -> None:
-    """Raise `ValueError` unless a model that is built twice from one key is twice the same programs (`Traces`, spelled out).
+    """Raise `ValueError` unless a model that is built twice from one key has the same programs twice (`spell_out`).
 
-    A program with other numbers in it at every call draws them from a source that no key governs: all models of an ensemble
+    A program whose numbers change from call to call draws them from a source that no key governs. All models of an ensemble
     would share one draw, and a run that was killed could never go on.
     """
     remedy = "Draw from the `rngs` that the model is given: `rngs.params()` is a key for jax.random."
@@ -85,8 +85,8 @@ def check_repeatable(first: tuple[bytes, ...], second: tuple[bytes, ...], name: 
 def check_weights_follow_key(init: ClosedJaxpr, variables: Variables, name: str, *, one_module: bool) -> None:
     """Raise `ValueError` where random weights do not depend on the key, so that all models would start from the same.
 
-    Constants are no matter, and neither are weights that the factory loads: nothing is drawn for them. `one_module` says that
-    the factory returned one and the same module twice, whose weights were drawn before.
+    Constants and weights that the factory loads do not matter, because nothing is drawn for them. `one_module` says that the
+    factory returned the same module twice, whose weights were drawn before.
     """
     if one_module:
         raise ValueError(
@@ -109,7 +109,7 @@ def check_weights_follow_key(init: ClosedJaxpr, variables: Variables, name: str,
 
 
 def warn_of_idle_batch_norm(train: ClosedJaxpr, variables: Variables, module: nnx.Module, name: str) -> None:
-    """Warn where a model holds batch norm, and its forward pass in training hands all statistics on as they are."""
+    """Warn where a model holds batch norm but its forward pass in training leaves all statistics as they are."""
     num_stats = len(jax.tree.leaves(variables.stats))
     learns = set(train.jaxpr.outvars[len(train.jaxpr.outvars) - num_stats :]) - set(train.jaxpr.invars)
     if not learns and any(isinstance(part, nnx.BatchNorm) for _, part in nnx.iter_modules(module)):
@@ -125,12 +125,12 @@ def check_examples_apart(
 ) -> None:
     """Raise `ValueError` if the model's output for an example depends on another one of its batch.
 
-    In evaluation that would let an excluded example, which is evaluated as well, change what a model says of others; in
-    training nothing but batch norm may couple examples, and jaxinfl counts them for it. Read from the program, and where
-    that cannot tell, computed with random weights: two batches that differ in one example.
+    In evaluation, coupling would let an excluded example, which is evaluated as well, change the output for others. In
+    training, only batch norm may couple examples, and jaxinfl tells it which ones count. The program is read first. Where
+    that cannot tell, two batches that differ in one example are evaluated with random weights.
 
-    Warns of what is allowed and hardly meant: random numbers in evaluation or from a fixed key, dropout without effect,
-    statistics of a layer's own that count padding.
+    It warns of what is allowed but hardly meant: random numbers in evaluation or from a fixed key, dropout without effect,
+    and statistics of a layer's own that count padding.
     """
     for train in (False, True):
         found, num_heads = _forward_dependence(apply, variables, image_shape, train)
@@ -151,9 +151,9 @@ def check_examples_apart(
 def _forward_dependence(
     apply: Apply, variables: Variables, image_shape: tuple[int, int, int], train: bool
 ) -> tuple[Dependence, int]:
-    """What the outputs and the statistics of the forward pass of two examples depend on, and how many outputs there are.
+    """Trace on what the outputs and the statistics of a forward pass of two examples depend, and count the outputs.
 
-    In training batch norm goes by its running averages, so that what is left of coupling is not its own.
+    In training, batch norm takes its running averages here, so that any coupling that is found is not its own.
     """
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
 
@@ -191,12 +191,12 @@ def _warn_of_training(name: str, heads: int, stats: int, has_dropout: bool) -> N
 
 
 _SCALES = (1.0, 0.1, 0.01)
-"""Scales of random weights that are tried in turn. Large weights saturate what follows, a softmax for instance, so that a
-change is lost in it."""
+"""Scales of random weights that are tried in turn: large weights saturate later layers, a softmax for instance, which hides a
+change."""
 
 
 def _largest_change(apply: Apply, variables: Variables, image_shape: tuple[int, int, int], train: bool) -> float:
-    """How far the outputs for one example move when the other one of its batch is replaced; 0 where no bit changes."""
+    """Largest change of the outputs for one example when the other one of its batch is replaced; 0 where no bit changes."""
     rng = np.random.default_rng(0)
 
     @jax.jit
@@ -204,7 +204,7 @@ def _largest_change(apply: Apply, variables: Variables, image_shape: tuple[int, 
         with use_running_averages() if train else contextlib.nullcontext():
             return jax.tree.leaves(apply(variables, images, train=train, key=jax.random.key(0))[0])
 
-    # Weights of 0, as many networks begin with, would hide it.
+    # Weights of 0, with which many networks begin, would hide the change.
     def draw_weights(leaf: Any) -> np.ndarray:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return np.zeros(leaf.shape, leaf.dtype)

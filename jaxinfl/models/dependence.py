@@ -1,11 +1,11 @@
-"""Which inputs each number of a traced function may depend on, read from its program without running it.
+"""Dependence of each number of a traced function on its inputs, read from the program without running it.
 
 Every number carries a set of sources, the bits of a uint8, and each operation hands on the union of the sets that it
-reads. Reading the program finds what running it misses: examples that meet behind a factor that is 0 when training
-starts meet as soon as that factor is learned. And nothing is compiled.
+reads. Reading the program finds couplings that running it misses: examples that meet behind a factor that is 0 at first
+are coupled as soon as that factor is learned. And nothing is compiled.
 
-The answer errs on one side only. An operation whose rule is not known here hands the union of all that it reads to all
-that it returns, so that a number may depend on less than its set says, and never on more.
+The answer errs on one side only. An operation without a rule here hands the union of all sets that it reads to all numbers
+that it returns. So a number may depend on less than its set says, and never on more.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -29,7 +29,7 @@ from jaxinfl.models.dependence_rules import (
 )
 
 _MOST_TURNS = 64
-"""A loop over at most so many slices is followed slice by slice; of a longer one, all slices are taken together."""
+"""Largest number of slices of a loop that is followed slice by slice; all slices of a longer loop are taken together."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ def trace_dependence(traced: ClosedJaxpr, inputs: Sequence[Sources]) -> Dependen
       inputs: the sources of every number of each input, in the order of the function's flat inputs.
 
     Returns:
-      The sources of every number of each flat output. Constants have none. Memory: a byte for each number that is alive.
+      The sources of every number of each flat output. Constants have none. Memory: one byte for each number in use.
     """
     walk = _Walk()
     constants = [np.zeros(np.shape(constant), np.uint8) for constant in traced.consts]
@@ -63,7 +63,7 @@ class _Walk:
 
     meeting: str | None = None
     _within: list[JaxprEqn] = field(default_factory=list)
-    """The operations of the whole program inside of which the walk is, the outermost first."""
+    """The operations of the whole program that enclose the current one, the outermost first."""
 
     def run(self, jaxpr: Jaxpr, constants: Iterable[Sources], inputs: Iterable[Sources]) -> list[Sources]:
         known: dict[Any, Sources] = dict(zip(jaxpr.constvars, constants, strict=True))
@@ -106,7 +106,7 @@ class _Walk:
 
     def _scan(self, eqn: JaxprEqn, read: list[Sources]) -> list[Sources]:
         length, body = eqn.params["length"], eqn.params["jaxpr"]
-        # Told from the shapes: releases of JAX name the numbers of constants and carried values differently.
+        # These numbers are told from the shapes: releases of JAX name constants and carried values differently.
         returned_once: list[Any] = list(body.out_avals)
         carried = sum(whole == each.shape for whole, each in zip(shapes_of(eqn), returned_once, strict=True))
         taken_once: list[Any] = list(body.in_avals)
@@ -133,7 +133,7 @@ class _Walk:
         condition, body = read[:of_condition], read[of_condition : of_condition + of_body]
 
         def turn(carry: list[Sources]) -> list[Sources]:
-            # How often the body runs is decided by the condition, so that everything depends on it.
+            # The condition decides how often the body runs, so everything depends on it.
             decided = union(self._call(eqn.params["cond_jaxpr"], [*condition, *carry]))
             return [each | np.uint8(decided) for each in self._call(eqn.params["body_jaxpr"], [*body, *carry])]
 

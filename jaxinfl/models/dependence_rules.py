@@ -1,4 +1,4 @@
-"""What each operation of JAX does to the sources of the numbers that it reads (`jaxinfl.models.dependence`)."""
+"""Rules for JAX's operations: each gives the sources of the results from those of the operands (see `dependence`)."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -54,7 +54,7 @@ def _reduce(eqn: JaxprEqn, read: list[Sources]) -> list[Sources]:
 
 
 def _along_one_axis(eqn: JaxprEqn, read: list[Sources]) -> list[Sources]:
-    """Sorting and cumulative operations: every number of the result depends on all along the axis."""
+    """Rule of sorting and cumulative operations: every number of the result depends on all numbers along the axis."""
     axis = eqn.params["axis"] if "axis" in eqn.params else eqn.params["dimension"]
     together = _over(union_of_arrays(read, read[0].shape), [axis])
     return [np.broadcast_to(together, shape) for shape in shapes_of(eqn)]
@@ -197,7 +197,7 @@ def _convolution(eqn: JaxprEqn, read: list[Sources]) -> list[Sources]:
 
 
 def _windows(eqn: JaxprEqn, read: list[Sources]) -> list[Sources]:
-    """Pooling: dimensions in which every window is one number stay, along the others all numbers are taken together."""
+    """Rule of pooling: dimensions in which a window is one number stay; along the others all numbers are taken together."""
     array, shape = read[0], shapes_of(eqn)[0]
     sizes = eqn.params["window_dimensions"]
     moved = _over(array, (axis for axis in range(array.ndim) if sizes[axis] != 1 or shape[axis] != array.shape[axis]))
@@ -205,7 +205,7 @@ def _windows(eqn: JaxprEqn, read: list[Sources]) -> list[Sources]:
 
 
 def _matrices(eqn: JaxprEqn, read: list[Sources]) -> list[Sources] | None:
-    """Linear algebra on stacks of matrices: each result depends on the matrices of its own place in the stack."""
+    """Rule of linear algebra on stacks of matrices: each result depends on the matrices at its own place in the stack."""
     batch = read[0].shape[:-2]
     if any(each.ndim < 2 or each.shape[:-2] != batch for each in read):
         return None

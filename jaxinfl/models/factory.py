@@ -1,4 +1,4 @@
-"""What may be given as a model, and what the errors say about the things that are given by mistake."""
+"""Checks of the things that users pass as a model, and the errors for those that are given by mistake."""
 
 import functools
 import importlib
@@ -14,14 +14,14 @@ from jaxinfl.arguments import quote
 from jaxinfl.models.module import ModuleFactory
 
 _FOREIGN = {"torch": "PyTorch", "equinox": "Equinox", "haiku": "Haiku", "keras": "Keras", "tensorflow": "TensorFlow"}
-"""Top-level packages whose modules are given by mistake, and their names."""
+"""Names of frameworks whose modules are given by mistake, by top-level package."""
 
 
 def as_factory(model: object) -> ModuleFactory:
     """Turn `model` into a function of `rngs` alone; a callable whose parameter is called `rngs` may take it by keyword only.
 
     Raises:
-      TypeError: `model` cannot be called so, or it is a module where a way to make modules is needed.
+      TypeError: `model` cannot be called with `rngs` alone, or it is a module and not a function that makes modules.
     """
     if isinstance(model, nnx.Module):
         name = type(model).__name__
@@ -62,9 +62,9 @@ def _binds(signature: inspect.Signature) -> bool:
 
 
 def _parameters(function: Callable[..., Any]) -> inspect.Signature | None:
-    """The parameters that a callable still takes; None where nothing says which.
+    """Find the parameters that a callable still takes; None where they are not known.
 
-    Flax's metaclass hides those of a class: `inspect.signature` says (*args, **kwargs) of every NNX class.
+    Flax's metaclass hides those of a class: `inspect.signature` says (*args, **kwargs) for every NNX class.
     """
     if isinstance(function, functools.partial):
         inner = _parameters(function.func)
@@ -86,7 +86,7 @@ def _parameters(function: Callable[..., Any]) -> inspect.Signature | None:
 
 
 def _fill_in(parameters: list[inspect.Parameter], given: dict[str, Any]) -> list[inspect.Parameter]:
-    """The parameters of a partial: one that it fills in may be left out, and is given by keyword, as are those behind it."""
+    """Find the parameters of a partial: those that it fills in may be left out; they and all later ones go by keyword."""
     filled, by_keyword = [], False
     for each in parameters:
         by_keyword |= each.name in given

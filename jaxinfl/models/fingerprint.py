@@ -36,7 +36,7 @@ def trace_apply(
 
 
 def fingerprint_of(texts: Iterable[bytes], variables: Variables) -> str:
-    """64 hex digits that are equal for models whose programs have equal texts."""
+    """Hash a model to 64 hex digits, which are equal for models whose programs have equal texts."""
     content = hashlib.sha256(str(jax.tree.map(lambda leaf: leaf.shape, variables)).encode())
     for text in texts:
         content.update(text)

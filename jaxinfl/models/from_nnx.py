@@ -48,30 +48,31 @@ def model_from_nnx(
 ) -> Model:
     """Make a `Model` of a callable that builds a Flax NNX module.
 
-    The module is used as it is, but for what `jaxinfl.models.module` puts into its layers. Flags that tell a module whether
-    it is trained (`train`, `training`, `is_training`, `deterministic`, `use_running_average`) are set where a module has
-    one: as an attribute, or as a parameter of `__call__` that the caller leaves out.
+    The module is used as it is, except that `jaxinfl.models.module` replaces its plain layers. Flags that tell a module
+    whether it is trained (`train`, `training`, `is_training`, `deterministic`, `use_running_average`) are set where it has
+    them, as an attribute or as a parameter of `__call__` that the caller leaves out.
 
     Args:
       factory: `rngs -> nnx.Module`, which takes `rngs` by position or by that keyword; the module maps float images
-        [batch, h, w, c] to logits [batch, classes]; in training it may return (logits, auxiliary logits). What it sows as
-        `nnx.Intermediate` is dropped.
+        [batch, h, w, c] to logits [batch, classes]. In training it may return (logits, auxiliary logits). Values that it
+        sows as `nnx.Intermediate` are dropped.
       image_shape: (h, w, c).
       num_classes: number of logits that the module must return.
-      name: recorded in a run; by default the qualified name of `factory`.
+      name: name of the model in a run; by default the qualified name of `factory`.
       allow: "coupled_examples" lets in a model whose output for an example depends on others in its batch, "same_weights"
         one whose weights are drawn, but not from the key that it is given.
 
     Raises:
-      TypeError: `factory` cannot be called with `rngs` alone, does not return an `nnx.Module`, or holds what cannot be kept.
-      ValueError: the module's output for a batch of images is not [batch, num_classes]; the output for an example depends on
-        another one; the initial weights are drawn from another source than the key.
+      TypeError: `factory` cannot be called with `rngs` alone, does not return an `nnx.Module`, or holds a variable that
+        cannot be kept.
+      ValueError: the module's output for a batch of images is not [batch, num_classes], the output for an example depends on
+        another one, or the initial weights are drawn from another source than the key.
     """
     allowed = check_allow(allow)
     name = name or f"{getattr(factory, '__module__', '')}.{getattr(factory, '__qualname__', type(factory).__name__)}"
     build = as_factory(factory)
     built = assemble(build, name, image_shape)
-    # Once more, as the next call of `train_ensemble` will do it.
+    # The model is built once more, as the next call of `train_ensemble` will do it.
     again = assemble(build, name, image_shape)
     check_output(built.model.apply, built.variables, image_shape, num_classes, name)
     check_repeatable(built.texts, again.texts, name)
@@ -85,7 +86,7 @@ def model_from_nnx(
 
 
 def assemble(factory: ModuleFactory, name: str, image_shape: tuple[int, int, int]) -> Assembled:
-    """Make the model of a factory that takes its argument by position; what the model computes is not checked."""
+    """Make the model of a factory that takes its argument by position, without checking the model."""
     seen: list[tuple[Definition, nnx.Module]] = []
 
     def init(key: PRNGKeyArray) -> Variables:
@@ -146,14 +147,14 @@ def _as_logits(returned: Any, name: str) -> Float[Array, "batch classes"]:
 
 
 def _check_same_variables(before: PyTree[Array], after: PyTree[Array], name: str) -> None:
-    """Raise `ValueError` unless the forward pass leaves the variables that there were, in their shapes."""
+    """Raise `ValueError` unless the forward pass keeps all variables in their shapes, and adds none."""
     old, new = (dict(jax.tree_util.tree_flatten_with_path(tree)[0]) for tree in (before, after))
     for path in (*old, *new):
         variable = jax.tree_util.keystr(path, simple=True, separator=".")
         if path not in old or path not in new:
             raise ValueError(
                 f"model {name}: its forward pass {'removes' if path in old else 'adds'} the variable {variable}. Make every "
-                "variable when the module is built, with its final shape; what is only to be looked at goes to "
+                "variable when the module is built, with its final shape; sow values that are only looked at with "
                 "self.sow(nnx.Intermediate, ...)."
             )
         if old[path].shape != new[path].shape:

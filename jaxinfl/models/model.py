@@ -1,4 +1,4 @@
-"""A model as a pair of pure functions, and the numbers that one holds."""
+"""A model as a pair of pure functions, and the variables of one model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
-"""A Flax NNX module taken apart: its static side in training and in evaluation, and the variables that it holds.
+"""A Flax NNX module is taken apart here: into its static side in training and in evaluation, and its variables.
 
-The module is used as it is, but for two things. Its plain Flax layers are replaced by those of `models/layers/`, which are
-faster and leave padding out of batch norm. And whatever has a flag for training gets it set (`TRAINING_FLAGS`).
+The module is used as it is, with two exceptions. Its plain Flax layers are replaced by those of `models/layers/`, which are
+faster and leave padding out of batch norm. And flags for training are set wherever there are any (`TRAINING_FLAGS`).
 """
 
 import functools
@@ -33,7 +33,7 @@ TRAINING_FLAGS = {
 """The flags that tell a module whether it is trained, with their value in training; in evaluation they are the opposite.
 
 A flag is set where a module has it as an attribute, and where its `__call__` has it as a parameter that the caller leaves
-out, in the module itself and in all modules inside it.
+out. This holds for the module itself and all modules inside it.
 """
 
 REPLACEMENTS: dict[type[nnx.Module], type[nnx.Module]] = {nnx.Conv: Conv, nnx.BatchNorm: BatchNorm}
@@ -54,7 +54,7 @@ class Definition:
     stats: Any
 
     def merge(self, params: PyTree[Array], stats: PyTree[Array], *, train: bool, key: PRNGKeyArray | None) -> Any:
-        """The module that holds these variables and draws its random numbers from `key`."""
+        """Make the module that holds these variables and draws its random numbers from `key`."""
         key = jax.random.key(0) if key is None else key
         leaves, structure = jax.tree.flatten(self.rngs)
         streams = [_new_stream_state(leaf, key, i) for i, leaf in enumerate(leaves)]
@@ -92,8 +92,8 @@ def build_module(factory: ModuleFactory, key: PRNGKeyArray, name: str) -> tuple[
     """Build the module that a factory makes of a key, with jaxinfl's layers in it; return it and what the factory returned.
 
     Raises:
-      TypeError: the factory returns something else, or a layer that padding would leak into.
-      ValueError: it draws from a stream of keys that was made before.
+      TypeError: the factory returns no module, or a module with a layer into which padding would leak.
+      ValueError: the factory draws from a stream of keys that was made before.
     """
     rngs: Any = nnx.Rngs()
     rngs.default = _Stream(key, tag="default")
@@ -119,7 +119,7 @@ def build_module(factory: ModuleFactory, key: PRNGKeyArray, name: str) -> tuple[
 
 
 def _replace_layer(part: nnx.Module, name: str) -> None:
-    """Make one module of a private copy the one that is trained: with jaxinfl's operations, and told its mode."""
+    """Give one module of a private copy jaxinfl's operations, and let it know its mode."""
     kind = type(part)
     if isinstance(part, nnx.Conv):
         # A convolution with an operation of the user's own keeps it.
@@ -143,7 +143,7 @@ def take_apart(module: nnx.Module, name: str) -> Definition:
     """Return the static side of a module, and the shapes of its state.
 
     Raises:
-      TypeError: it holds a variable that cannot be kept.
+      TypeError: the module holds a variable that cannot be kept.
     """
     _set_mode(module, training=True)
     train, *states = split(module)
@@ -170,7 +170,7 @@ def take_apart(module: nnx.Module, name: str) -> Definition:
 
 @functools.cache
 def _mode_aware_class(kind: type[nnx.Module]) -> type[nnx.Module]:
-    """The class whose `__call__` fills in the flags for training that its caller left out; `kind` if that is the same."""
+    """Make the class whose `__call__` fills in the flags for training that its caller left out; `kind` if it has none."""
     # Flax's own layers take their mode from attributes.
     call_here: Any = getattr(kind, "__call__", None)  # noqa: B004 - of the class, for its parameters
     if kind.__module__.partition(".")[0] == "flax" or call_here is None:
@@ -218,7 +218,7 @@ def _is_flag(part: nnx.Module, name: str) -> bool:
 
 
 def split(module: nnx.Module) -> tuple[Any, Any, Any, Any]:
-    """Take a module apart: graph, parameters, state of random streams, and all other variables but what it sowed."""
+    """Split a module into graph, parameters, state of random streams, and all other variables except sown values."""
     parts: Any = nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
     graph, params, rngs, _, stats = parts
     return graph, params, rngs, stats

@@ -1,4 +1,4 @@
-"""Kernels written by hand for CPUs, where XLA's are slow; compiled on the machine that runs them, at their first use."""
+"""Kernels written by hand for CPUs, where XLA's are slow; they are compiled at their first use, on each machine."""
 
 from jaxinfl.native.conv import (
     Padding,

@@ -1,4 +1,4 @@
-"""The native convolution as a differentiable function, and the parts of one that is normalized."""
+"""The native convolution as a differentiable function, and the parts of a normalized convolution."""
 
 import functools
 from typing import Any
@@ -125,7 +125,7 @@ def _grads(
 ) -> tuple[Any, Any]:
     """The gradients of the images and of the kernel, the latter shaped as `kernel_grads`.
 
-    `made` are the arrays that the handlers read about the bias, ReLU or normalization behind the convolution.
+    `made` holds the arrays that the handlers read about the bias, ReLU or normalization behind the convolution.
     """
     # Two calls: XLA drops the first where nobody needs it, as in the first layer of a network.
     return (

@@ -1,7 +1,7 @@
-"""The C++ files beside this one as a library that XLA can call: compiled once per machine and kept.
+"""The C++ files beside this one become a library that XLA can call, which is compiled once for each machine and kept.
 
-Compiled where it runs, because the kernels live from the processor's widest vectors, which a wheel for all processors
-could not use. It takes 3 s with g++ 12 on 2 cores, once; later processes load it in 30 ms.
+It is compiled where it runs, because the kernels need the processor's widest vectors, which a wheel for all processors
+could not use. Compiling takes 3 s with g++ 12 on 2 cores, once; later processes load the library in 30 ms.
 """
 
 import ctypes
@@ -78,7 +78,7 @@ def prepare() -> None:
     """Begin to compile the kernels in the background, if JAX runs on a CPU and this was not done before.
 
     The compiler runs in processes of its own, so that a model is built and traced on another core meanwhile. `load` waits
-    for what is left to do.
+    until it is done.
     """
     if jax.default_backend() == "cpu":
         _compilation()
@@ -97,7 +97,7 @@ def load() -> None:
     """Compile the kernels, unless that was done before, and register them with JAX's CPU backend.
 
     Raises:
-      NativeUnavailable: no C++ compiler, or it fails; with its words.
+      NativeUnavailable: there is no C++ compiler, or it fails; the message quotes it.
     """
     path = _compilation().result()
     try:
@@ -109,7 +109,7 @@ def load() -> None:
 
 
 def foreign_function(name: str, result: Any) -> Callable[..., Any]:
-    """The kernel `jaxinfl_<name>` as a function of JAX arrays; `result` is the shape or the shapes of what it returns.
+    """Return the kernel `jaxinfl_<name>` as a function of JAX arrays; `result` is the shape or the shapes that it returns.
 
     Raises:
       NativeUnavailable: see `load`.
@@ -133,8 +133,8 @@ def _find_or_compile() -> Path:
     compiler = _compiler()
     folder = resources.files(__package__)
     sources = {name: folder.joinpath(name).read_text() for name in (*SOURCES, *HEADERS)}
-    # The predefined macros name the compiler's version and every instruction set that it takes the processor to have: a
-    # home directory may be shared by machines that do not run each other's code.
+    # The predefined macros name the compiler's version and every instruction set that it assumes. They are part of the
+    # library's name, because a home directory may be shared by machines that do not run each other's code.
     macros = _run([*compiler, *_target(), "-dM", "-E", "-x", "c++", os.devnull])
     identity = repr((sources, compiler, _target(), FLAGS, macros, jax.__version__))
     name = f"kernels-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
@@ -156,7 +156,7 @@ def _folders() -> tuple[Path, Path]:
 
 
 def _is_mine(folder: Path) -> bool:
-    """Whether nobody else can put a library into the folder for us to run, as anybody could into one of the system's."""
+    """Whether nobody else can put a library into the folder, as anybody could into the system's temporary folder."""
     about = folder.lstat()
     return stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & 0o022
 
@@ -174,7 +174,7 @@ def _compile(compiler: list[str], sources: dict[str, str], library: Path) -> Pat
         for process, output in zip(compiling, errors, strict=True):
             if process.returncode:
                 raise NativeUnavailable(f"{compiler[0]} failed: {_first_error(output)}")
-        # In one step: another process may be compiling the same.
+        # The library appears in one step: another process may be compiling the same.
         with replace_atomically(library) as draft:
             _run([*compiler, "-shared", *(f"{name}.o" for name in SOURCES), "-o", str(draft)], cwd=folder)
     return library

@@ -1,4 +1,4 @@
-"""A run directory: Zarr arrays on disk, one row a model; what is complete, what is damaged."""
+"""Run directories: Zarr arrays on disk with one row for each model, which tell what is complete and what is damaged."""
 
 from jaxinfl.store.ensemble import Ensemble
 from jaxinfl.store.errors import DamagedRun, RunDirectoryError

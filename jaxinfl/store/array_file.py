@@ -1,7 +1,8 @@
-"""Arrays by name in one .npz file, with a manifest beside it, which says what the arrays are, and a hash of the file.
+"""Arrays by name in one .npz file, with a manifest beside it that lists the arrays and holds a hash of the file.
 
-The file appears under its name all at once, and its manifest after it: what has no manifest was not finished. NumPy writes and reads
-it, without pickles; types that it does not know, bfloat16 for instance, lie in it as unsigned integers of their size.
+The file appears under its name all at once, and its manifest after it: a file without a manifest was not finished. NumPy
+writes and reads it, without pickles. Types that NumPy does not know, bfloat16 for instance, are stored as unsigned
+integers of their size.
 """
 
 import zipfile
@@ -19,7 +20,7 @@ from jaxinfl.store.errors import RunDirectoryError
 from jaxinfl.store.manifest import file_digest, read_manifest, write_manifest
 
 Leaves = dict[str, Shaped[np.ndarray, "models ..."]]
-"""Arrays with a row a model, by name: "params.head.kernel"."""
+"""Arrays with one row for each model, by name, such as "params.head.kernel"."""
 
 
 _READ_ERRORS = (
@@ -33,20 +34,20 @@ _READ_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What NumPy and Python's reader of zip files raise on damaged ones."""
+"""Exceptions that NumPy and Python's reader of zip files raise on damaged files."""
 
 
 def manifest_of(path: Path) -> Path:
-    """Where the manifest of a file lies."""
+    """Path of the manifest of a file."""
     return path.with_suffix(".json")
 
 
 def save(path: Path, leaves: Leaves, about: Mapping[str, Any]) -> None:
-    """Write the file and its manifest, with JSON values of the caller's, in place of anything that is there."""
+    """Write the file and its manifest, which holds the caller's JSON values, in place of anything that is there."""
     remove(path)
     arrays = {name: {"shape": list(values.shape), "dtype": str(values.dtype)} for name, values in leaves.items()}
-    # By the position of their names in the alphabet: a zip file has its own ideas of what a name may hold.
-    numbered: dict[str, Any] = {str(i): _plain(leaves[name]) for i, name in enumerate(sorted(leaves))}
+    # Arrays are stored by the position of their names in the alphabet: a zip file does not take every name.
+    numbered: dict[str, Any] = {str(i): _as_builtin(leaves[name]) for i, name in enumerate(sorted(leaves))}
     with replace_atomically(path) as draft:
         with draft.open("wb") as file:
             np.savez(file, **numbered)
@@ -54,7 +55,8 @@ def save(path: Path, leaves: Leaves, about: Mapping[str, Any]) -> None:
     write_manifest(manifest_of(path), {"about": dict(about), "arrays": arrays, "sha256": digest})
 
 
-def _plain(values: np.ndarray) -> np.ndarray:
+def _as_builtin(values: np.ndarray) -> np.ndarray:
+    """View an array in a type that NumPy knows."""
     return values if values.dtype.isbuiltin == 1 else np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
 
 
@@ -65,7 +67,7 @@ def remove(path: Path) -> None:
 
 
 def about(path: Path) -> dict[str, Any]:
-    """The caller's JSON values.
+    """Read the caller's JSON values.
 
     Raises:
       RunDirectoryError: the manifest is missing or damaged.
@@ -75,10 +77,10 @@ def about(path: Path) -> dict[str, Any]:
 
 
 def restore(path: Path) -> Leaves:
-    """The arrays.
+    """Read the arrays.
 
     Raises:
-      RunDirectoryError: the file or its seal is missing or damaged.
+      RunDirectoryError: the file or its manifest is missing or damaged.
     """
     arrays: dict[str, Any] = read_manifest(manifest_of(path))["arrays"]
     if not path.is_file():
@@ -97,7 +99,7 @@ def restore(path: Path) -> Leaves:
 
 
 def damage(path: Path) -> dict[Path, str]:
-    """Files that are not what was written, and how: "damaged" or "missing"."""
+    """Find which of the file and its manifest are not what was written, each "damaged" or "missing"."""
     try:
         recorded: str = read_manifest(manifest_of(path))["sha256"]
     except RunDirectoryError:

@@ -1,7 +1,7 @@
-"""How far a shard has come: the scores of its finished models and the state of those on the way, in a file with a manifest.
+"""Checkpoints: the scores of a shard's finished models and the state of those in training, in a file with a manifest.
 
-At most one is kept: the next appears beside it, and then it is removed. A checkpoint only saves work. One that is damaged,
-or of another shard, is worth nothing, and its models are trained from the start.
+At most one checkpoint is kept: the next appears beside it, and then it is removed. A checkpoint only saves work. Where it
+is damaged or belongs to another shard, its models are trained from the start.
 """
 
 import logging
@@ -18,16 +18,16 @@ _log = logging.getLogger("jaxinfl")
 
 
 class CheckpointFile:
-    """The checkpoint of a run."""
+    """The checkpoint of a run, in a folder of its own."""
 
     def __init__(self, folder: Path):
         self._folder = folder
 
     def write(self, about: Mapping[str, Any], leaves: Leaves) -> None:
-        """Keep arrays and JSON values that describe them, in place of the checkpoint before.
+        """Write arrays and JSON values that describe them, in place of the previous checkpoint.
 
         Raises:
-          WriteFailed: the file system does not take it; the checkpoint before stays.
+          WriteFailed: the file system does not take it; the previous checkpoint stays.
         """
         check_still_there(self._folder.parent)
         with write_failures(self._folder.parent):
@@ -39,7 +39,7 @@ class CheckpointFile:
                 array_file.remove(self._path(old))
 
     def read(self) -> tuple[dict[str, Any], Leaves] | None:
-        """The newest one, or None where there is none to go on from."""
+        """Read the newest usable checkpoint; None where there is none."""
         for number in reversed(self._all()):
             path = self._path(number)
             if not array_file.manifest_of(path).exists():
@@ -53,12 +53,12 @@ class CheckpointFile:
         return None
 
     def clear(self) -> None:
-        """Remove everything: the shard is finished, or its models start again."""
+        """Remove all checkpoints, because the shard is finished or its models start again."""
         for number in self._all():
             array_file.remove(self._path(number))
 
     def damage(self) -> dict[Path, str]:
-        """Files of finished checkpoints that are not what was written, and how."""
+        """Find the files of finished checkpoints that are not what was written, each "damaged" or "missing"."""
         wrong: dict[Path, str] = {}
         for number in self._all():
             if array_file.manifest_of(self._path(number)).exists():
@@ -69,7 +69,7 @@ class CheckpointFile:
         return self._folder / f"{number:06d}.npz"
 
     def _all(self) -> list[int]:
-        """The numbers of what is there, finished or not."""
+        """Numbers of the checkpoints that are there, finished or not."""
         if not self._folder.is_dir():
             return []
         return sorted({int(found.name[:6]) for found in self._folder.iterdir() if found.name[:6].isdecimal()})

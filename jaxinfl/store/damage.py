@@ -1,4 +1,4 @@
-"""What is wrong in a run directory, file by file, and putting right what needs no training."""
+"""Damage in a run directory is found here, file by file, and mended where that needs no training."""
 
 import json
 import re
@@ -26,17 +26,17 @@ class Damage:
     """One file that is not what was written."""
 
     file: str
-    """Below the run directory."""
+    """Path of the file, below the run directory."""
     what: str
-    """"damaged", "missing", "foreign" (nothing of a run) or "unfinished" (left by a process that was killed)."""
+    """Kind of damage: "damaged", "missing", "foreign" (not a file of a run) or "unfinished" (left by a killed process)."""
     models: range = range(0)
-    """Models that must be trained again for it."""
+    """Models that must be trained again to replace the file."""
 
 
 def find_damage(path: Path) -> list[Damage]:
-    """Everything in a run directory that is not what was written; nothing is changed, everything is read.
+    """Read a whole run directory and find every file that is not what was written; nothing is changed.
 
-    Where the descriptions of the arrays are damaged nothing else can be judged, and they alone are named.
+    Where the descriptions of the arrays are damaged, nothing else can be judged, and they alone are named.
 
     Raises:
       RunDirectoryError: there is no run, or another jaxinfl made it.
@@ -52,13 +52,13 @@ def find_damage(path: Path) -> list[Damage]:
 
 
 def mend(path: Path) -> list[Damage]:
-    """Put right what is there twice, make damaged models absent, and move foreign files out; returns what was found.
+    """Restore files that have a copy, make damaged models absent, move foreign files out, and return what was found.
 
     Absent models are trained by the next call of `train_ensemble`. Foreign files go to a folder beside the run directory,
     `<name>.foreign`. Call it as the only writer.
 
     Raises:
-      RunDirectoryError: an input and its copy are both damaged, or all descriptions: nothing can replace them.
+      RunDirectoryError: an input and its copy are both damaged, or all descriptions are; nothing can replace them.
     """
     found = list(_descriptions(path))
     _mend_descriptions(path, found)
@@ -81,7 +81,7 @@ def mend(path: Path) -> list[Damage]:
 
 
 def _descriptions(path: Path) -> Iterator[Damage]:
-    """What the group and its arrays say of themselves, against the manifest."""
+    """Compare the descriptions (zarr.json) of the group and its arrays with the manifest."""
     if not (path / "zarr.json").exists() and not (path / MANIFEST).exists():
         RunStore.open(path)  # which says that it is no run
     try:
@@ -107,7 +107,7 @@ def _mend_descriptions(path: Path, found: list[Damage]) -> None:
 
 
 def _check_agreement(path: Path) -> None:
-    """Raise unless the group says of its arrays what they say themselves, and carries the hash of what it says of the run."""
+    """Raise unless the group repeats the descriptions of its arrays, and its own description has the recorded hash."""
     RunStore.open(path, writable=False, checked=False)
     repeated = json.loads((path / "zarr.json").read_text())["consolidated_metadata"]["metadata"]
     for name, said in repeated.items():
@@ -118,8 +118,8 @@ def _check_agreement(path: Path) -> None:
         # A group repeats its own contents too.
         if own is None or any(said.get(key) != value for key, value in own.items() if key != "consolidated_metadata"):
             raise RunDirectoryError(
-                f"{path / MANIFEST} and {path / name / 'zarr.json'} are both damaged, and nothing else says what was in "
-                "them. Train the run anew, in another run_dir."
+                f"{path / MANIFEST} and {path / name / 'zarr.json'} are both damaged, and there is no other copy of them. "
+                "Train the run anew, in another run_dir."
             )
 
 
@@ -130,7 +130,7 @@ def _array(store: RunStore, name: str) -> zarr.Array:
 
 
 def _chunks(store: RunStore, name: str) -> list[tuple[str, slice]]:
-    """Files of an array, each with its rows."""
+    """List the files of an array, each with its rows."""
     array = _array(store, name)
     rows, size = array.shape[0], array.chunks[0]
     inner = "/0" * (array.ndim - 1)
@@ -138,7 +138,7 @@ def _chunks(store: RunStore, name: str) -> list[tuple[str, slice]]:
 
 
 def _read(store: RunStore, name: str, file: str, rows: slice) -> np.ndarray | str:
-    """The rows of one file, or what is wrong with it."""
+    """Read the rows of one file; "missing" or "damaged" where they cannot be read."""
     if store.path is None or not (store.path / file).is_file():
         return "missing"
     try:
@@ -163,8 +163,8 @@ def _mend_inputs(store: RunStore, damaged: set[str]) -> None:
         copy = f"{COPIES}/{name}"
         if {name, copy} <= broken:
             raise RunDirectoryError(
-                f"{name} in {store.path} and its copy are both damaged, and nothing else says what was in them: train the "
-                "run anew, in another run_dir."
+                f"{name} in {store.path} and its copy are both damaged, and there is no third copy. Train the run anew, in "
+                "another run_dir."
             )
         for target, source in ((name, copy), (copy, name)):
             if target in broken:
@@ -172,7 +172,7 @@ def _mend_inputs(store: RunStore, damaged: set[str]) -> None:
 
 
 def _results(store: RunStore) -> Iterator[Damage]:
-    """Files of trained models that are not what was written."""
+    """Find the files of trained models that are not what was written."""
     own = {shard.start // store.shard_size: shard for shard in store.shards()}
     for chunk, shard in own.items():
         models = range(shard.start, shard.stop)
@@ -210,7 +210,7 @@ def _results_of(store: RunStore, chunk: int, within: slice, models: range) -> It
 def _forget(store: RunStore, path: Path, shard: slice) -> None:
     """Make the models of a shard absent, and remove what is left of them."""
     chunk = shard.start // store.shard_size
-    # The whole chunk: those of its rows that belong to other parts of the run are absent here.
+    # The whole chunk is reset: its rows that belong to other parts of the run are absent here anyway.
     rows = _chunks(store, "status")[chunk][1]
     _array(store, "status")[rows] = np.zeros(rows.stop - rows.start, np.uint8)
     for name in (*store.row_arrays, "row_checksum"):
@@ -219,7 +219,7 @@ def _forget(store: RunStore, path: Path, shard: slice) -> None:
 
 
 def _strangers(store: RunStore, path: Path) -> Iterator[Damage]:
-    """Files that are nothing of a run, and those that a writer did not come to rename."""
+    """Find the files that do not belong to a run, and those that a killed writer left unfinished."""
     arrays = [*store.row_arrays, "row_checksum", "status"]
     arrays += [place for name in store.attributes["inputs"] for place in (name, f"{COPIES}/{name}")]
     known = {file for name in arrays for file, _ in _chunks(store, name)}

@@ -1,4 +1,4 @@
-"""What the models of a run said, as arrays."""
+"""`Ensemble`: what the models of a run predict for every example, as arrays."""
 
 import os
 import warnings
@@ -42,8 +42,8 @@ class Ensemble:
       train_correct, test_correct: bool, prediction equals label.
       train_probability, test_probability: float32, softmax probability of the true class.
       model_index: int [models], the number in the run of each row.
-      diverged: bool [models], all False but in `with_diverged()`.
-      num_diverged: finished models that diverged, among the rows or not.
+      diverged: bool [models], whether the model diverged; all False except in `with_diverged()`.
+      num_diverged: number of finished models that diverged, among the rows or not.
       overrides: the models' own numbers in place of the recipe's, float32 [models] by field; empty where there are none.
     """
 
@@ -55,7 +55,7 @@ class Ensemble:
         self.num_diverged = int((status == DIVERGED).sum())
         kept = status != ABSENT if keep_diverged else (status != ABSENT) & (status != DIVERGED)
         self.model_index: Int[np.ndarray, " models"] = np.flatnonzero(kept)
-        # Which rows belong together in `paired`: numbers in the run, or places in the rows that were chosen of it.
+        # `paired` matches these numbers: those of the models in the run, or their places in the chosen rows.
         self._place: Int[np.ndarray, " models"] = self.model_index
         self.diverged: Bool[np.ndarray, " models"] = status[self.model_index] == DIVERGED
         if self.num_diverged and not keep_diverged:
@@ -68,9 +68,9 @@ class Ensemble:
 
     @classmethod
     def open(cls, run_dir: str | os.PathLike[str]) -> "Ensemble":
-        """The run in a directory made by `train_ensemble(..., run_dir=run_dir)`, complete or not, whole or in parts.
+        """Open the run in a directory made by `train_ensemble(..., run_dir=run_dir)`, complete or not, whole or in parts.
 
-        Warns where models diverged: they are left out.
+        A `RuntimeWarning` says so where models diverged, which are left out.
 
         Raises:
           TypeError, ValueError: `run_dir` is no path, or a URL.
@@ -79,24 +79,24 @@ class Ensemble:
         return cls(open_rows(as_path(run_dir, "run_dir", "the directory of a run")))
 
     def with_diverged(self) -> "Ensemble":
-        """The same with a row for every finished model, also those that diverged: -1 and NaN in their rows.
+        """The ensemble with a row for every finished model; rows of models that diverged hold -1 and NaN.
 
         Rows that were chosen (`runs[rows]`) stay as they are.
         """
         return self if self._kept_diverged or self._is_part else Ensemble(self._store, keep_diverged=True)
 
     def without_diverged(self) -> "Ensemble":
-        """The same without the rows of models that diverged; this one, where none did.
+        """The ensemble without the rows of models that diverged.
 
-        Every function that takes an ensemble and the name of a score leaves diverged models out by this.
+        Every function that takes an ensemble and the name of a score leaves diverged models out in this way.
         """
         return self._select(~self.diverged, self._place) if self.diverged.any() else self
 
     def paired(self, other: "Ensemble", *, same_subsets: bool = True) -> tuple["Ensemble", "Ensemble"]:
         """Both ensembles with the rows that belong together, so that row t of the one and row t of the other are a pair.
 
-        Model t of a run belongs to model t of the other run, and of chosen rows (`runs[rows]`) the first to the first. A pair
-        is left out where one of its two models diverged or is missing.
+        Model t of a run belongs to model t of the other run. In chosen rows (`runs[rows]`) the first belongs to the first.
+        A pair is left out where one of its two models diverged or is missing.
 
         Args:
           other: the ensemble to pair this one with.
@@ -105,7 +105,8 @@ class Ensemble:
 
         Raises:
           TypeError: `other` is no ensemble, or `same_subsets` neither True nor False.
-          ValueError: the two have other numbers of training examples; a pair has two subsets though `same_subsets`.
+          ValueError: the two differ in the number of training examples, or the models of a pair in their subsets although
+            `same_subsets` is True.
         """
         if not isinstance(other, Ensemble):
             raise TypeError(f"other is {quote(other)}; it takes an Ensemble.")
@@ -115,8 +116,8 @@ class Ensemble:
         one, two = one._select(rows, one._place), two._select(other_rows, two._place)
         if self.masks.shape[1] != other.masks.shape[1]:
             raise ValueError(
-                f"other has {other.masks.shape[1]} training examples and this ensemble {self.masks.shape[1]}; models that are "
-                "paired take the same data."
+                f"other has {other.masks.shape[1]} training examples and this ensemble {self.masks.shape[1]}; it takes an "
+                "ensemble that was trained on the same data."
             )
         differ = np.flatnonzero((one.masks != two.masks).any(axis=1)) if same_subsets else np.zeros(0, np.intp)
         if differ.size:
@@ -133,10 +134,10 @@ class Ensemble:
         return self._select(rows, np.arange(len(self)), renumbered=True)
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
-        raise TypeError("an Ensemble is no array; take one of its arrays, such as .masks or .test_score('margin').")
+        raise TypeError("An Ensemble is no array. Take one of its arrays, such as .masks or .test_score('margin').")
 
     def _select(self, rows: np.ndarray, place: Int[np.ndarray, " models"], *, renumbered: bool = False) -> "Ensemble":
-        """Some rows, with what was read of them already."""
+        """Choose some rows, and keep the arrays that were already read."""
         part = object.__new__(Ensemble)
         part.__dict__ = {
             name: value if name not in _OF_MODELS else value[rows]
@@ -151,17 +152,17 @@ class Ensemble:
         """A score of every model on every training example, by its name.
 
         Args:
-          name: "correct" (bool: whether the prediction is right), "margin" (float32, log(p_y / (1 - p_y)) of the true class y,
-            natural logarithm) or "probability" (float32: that of the true class, 0 to 1).
+          name: "correct" (bool, whether the prediction is right), "margin" (float32, log(p_y / (1 - p_y)) of the true class y,
+            natural logarithm) or "probability" (float32, the probability of the true class, 0 to 1).
 
         Raises:
           ValueError: the ensemble has no score of that name.
-          RunDirectoryError: it is damaged.
+          RunDirectoryError: the run is damaged.
         """
         return self._score("train", name)
 
     def test_score(self, name: str) -> Bool[np.ndarray, "models test"] | Float[np.ndarray, "models test"]:
-        """A score of every model on every test example, by its name; as `train_score`."""
+        """A score of every model on every test example, by its name; names and errors are those of `train_score`."""
         return self._score("test", name)
 
     def _score(self, split: str, name: str) -> np.ndarray:
@@ -203,7 +204,7 @@ class Ensemble:
 
     @cached_property
     def key_data(self) -> np.ndarray:
-        """Keys for initialization, order and augmentation: uint32 [models, 3, words]."""
+        """Keys for initialization, data order and augmentation, uint32 [models, 3, words]."""
         return self._store.read_input("key_data")[self.model_index]
 
     @cached_property
@@ -243,11 +244,11 @@ class Ensemble:
 
         Returns:
           Arrays [models, ...] in the structure that the model's own variables have; `train_ensemble(initial=...)` takes
-          it. Rows of it: `jax.tree.map(lambda w: w[rows], weights)`. Memory: that of the weights, and of one more shard.
+          them. `jax.tree.map(lambda w: w[rows], weights)` chooses rows. Memory: that of the weights and of one more shard.
 
         Raises:
           TypeError: `models` are no rows.
-          IndexError: no such row.
+          IndexError: the ensemble has no such row.
           RunDirectoryError: the run keeps no weights, or they are damaged or missing.
         """
         chosen = self.model_index if models is None else self.model_index[_rows(models)]
@@ -264,29 +265,30 @@ class Ensemble:
         data: Any = None,
         model: Any = None,
     ) -> Any:
-        """What the models, whose weights were kept, say of the run's own examples once more, or of other ones.
+        """Evaluate the models, whose weights were kept, on the run's own examples once more or on other ones.
 
-        The run knows its data, model and recipe: data are loaded again as they were, models found by their registered
-        name or imported by module and name. What cannot be found is asked for.
+        The run knows its data, model and recipe: data are loaded again as they were, models are found by their registered
+        name or imported by module and name. An error asks for what cannot be found.
 
         Args:
-          inputs, targets: other examples to evaluate, as test images and labels of a `Dataset`; None for the run's own.
+          inputs, targets: other examples to evaluate, given like the test images and labels of a `Dataset`; None for the
+            run's own.
           models: rows of this ensemble, or a bool mask of them; None takes all.
           views: "one", "five" or "ten" views of each image, as in `jaxinfl.predict`.
           data: the run's data set, where it was made from arrays or lies elsewhere now.
           model: the run's model, where it cannot be imported (a lambda, or a class inside of a function).
 
         Returns:
-          `Predictions`, with a row for each of the models; `test_prediction` and `test_margin` are those of `inputs`
-          where they are given. With one view of the run's own examples they equal what the run recorded, to the bit on the
-          same kind and number of devices.
+          `Predictions`, with a row for each of the models; `test_prediction` and `test_margin` belong to `inputs` where
+          they are given. With one view of the run's own examples they equal what the run recorded, to the bit on the same
+          kind and number of devices.
 
         Raises:
           TypeError, ValueError: arguments that do not fit.
           RunDirectoryError: the run keeps no weights, or its data or model is not found, or is not what it was.
         """
         if _predict is None:
-            raise RuntimeError("import jaxinfl first: it brings what runs the models.")
+            raise RuntimeError("The code that runs the models is not loaded. Import jaxinfl first.")
         rows = None if models is None else _rows(models)
         return _predict(self, inputs, targets, rows, views, data, model)
 
@@ -352,19 +354,19 @@ _OF_MODELS = {
     "train_margin",
     "train_prediction",
 }
-"""Attributes with a row a model."""
+"""Attributes of `Ensemble` that have one row for each model."""
 
 _predict: Callable[..., Any] | None = None
 
 
 def predict_by(function: Callable[..., Any]) -> None:
-    """Let `Ensemble.predict` call a function, which the stage that runs models provides."""
+    """Set the function that `Ensemble.predict` calls, which the training stage provides."""
     global _predict
     _predict = function
 
 
 def _rows(models: Any) -> np.ndarray:
-    """Rows or a mask of them; a float would lose its fraction on the way to an index, and a mask taken for 0 and 1."""
+    """Check rows or a mask of them: a float index would lose its fraction, and a mask would be taken for rows 0 and 1."""
     array = as_array(models, "models", "rows of the ensemble")
     if array.size == 0:
         return np.zeros(0, np.intp)

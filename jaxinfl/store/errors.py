@@ -1,4 +1,4 @@
-"""The errors of everything that is wrong with a run directory."""
+"""Errors about run directories."""
 
 import shlex
 from pathlib import Path
@@ -7,22 +7,22 @@ import numpy as np
 
 
 class RunDirectoryError(RuntimeError):
-    """A run directory that is damaged, foreign, or belongs to another run."""
+    """The run directory is damaged, is no run, or belongs to another run."""
 
 
 class DamagedRun(RunDirectoryError):
-    """A run directory of which some bytes are not those that were written."""
+    """Some bytes of the run directory are not those that were written."""
 
 
 class VanishedRun(RunDirectoryError):
-    """A run directory that was there and is not any more."""
+    """The run directory was there and is not any more."""
 
 
 def damage_error(what: str, path: Path | None) -> RunDirectoryError:
-    """The error for bytes of a run that are not those that were written, with the remedy.
+    """Make the error for bytes of a run that are not those that were written, with the remedy.
 
-    A folder that is gone as a whole, or whose drive is, looks just so to whoever reads a file in it; there is nothing to
-    repair then.
+    Where the whole folder or its drive is gone, its files look damaged too. There is nothing to repair then, and the error
+    says that the folder is gone.
     """
     if path is None:
         return DamagedRun(what)
@@ -37,7 +37,7 @@ def damage_error(what: str, path: Path | None) -> RunDirectoryError:
 
 
 def format_models(models: np.ndarray) -> str:
-    """The first few numbers, for a message."""
+    """Format the first five numbers for a message, with the number of the others."""
     more = f" and {models.size - 5} more" if models.size > 5 else ""
     return ", ".join(map(str, models[:5])) + more
 

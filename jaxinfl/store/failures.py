@@ -1,4 +1,4 @@
-"""Full disks, read-only folders and drives that are gone, in one line."""
+"""Errors for full disks, read-only folders and drives that are gone, each in one line."""
 
 import contextlib
 import errno
@@ -19,12 +19,12 @@ _REMEDIES = {
 
 
 class WriteFailed(RunDirectoryError):
-    """The file system does not take what a run has to write; what was written before is intact."""
+    """The file system does not take what a run has to write; earlier results are intact."""
 
 
 @contextlib.contextmanager
 def write_failures(path: Path) -> Iterator[None]:
-    """Around everything that writes: what the operating system refuses is a `WriteFailed` that says what to do."""
+    """Turn errors of the operating system inside this block into a `WriteFailed` that says what to do."""
     try:
         yield
     except OSError as error:
@@ -42,13 +42,13 @@ def check_still_there(path: Path) -> None:
     """Raise unless the run directory is still where it was: Zarr would make another one in its place."""
     if not (path / "zarr.json").is_file():
         raise WriteFailed(
-            f"{path} has vanished while it was being written: a drive that is not mounted, or a folder that was moved. "
+            f"{path} has vanished while it was being written: its drive is not mounted, or the folder was moved. "
             "Bring it back, and the same call goes on from there."
         )
 
 
 def free_bytes(path: Path) -> int:
-    """Free space for this user where a run directory is or will be."""
+    """Bytes that this user may still write where a run directory is or will be."""
     there = path.absolute()
     while not there.exists():
         there = there.parent

@@ -1,4 +1,4 @@
-"""What makes two runs the same run: going on with another one's models would mix two experiments."""
+"""Comparison of two runs: going on with the models of another run would mix two experiments."""
 
 import itertools
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from jaxinfl.store.errors import RunDirectoryError
 
 _HASH_LENGTH = 64
 _NAMES = {("model", "name")}
-"""What something is called is no part of what it is: a spawned process calls the main module __mp_main__."""
+"""Fields that may differ between equal runs: a spawned process calls the main module __mp_main__, so names may change."""
 _REMEDY = "Use another run_dir, or delete this one to start anew."
 
 
 def check_same_run(recorded: Mapping[str, Any], given: Mapping[str, Any], path: Path | None) -> None:
-    """Raise `RunDirectoryError` naming the field in which two identities differ.
+    """Raise `RunDirectoryError` where two identities differ; the message names the first field that does.
 
     Args:
       recorded: identity of the run in the directory: nested JSON values.
@@ -46,12 +46,12 @@ def _first_difference(old: Any, new: Any, field: tuple[str, ...]) -> tuple[tuple
             if difference is not None:
                 return difference
         return None
-    return None if _plain(old) == _plain(new) else (field, old, new)
+    return None if _as_lists(old) == _as_lists(new) else (field, old, new)
 
 
-def _plain(value: Any) -> Any:
-    """Tuples come back from JSON as lists."""
-    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
+def _as_lists(value: Any) -> Any:
+    """Turn tuples into lists, as which they come back from JSON."""
+    return [_as_lists(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 __all__ = ["check_same_run"]

@@ -1,4 +1,4 @@
-"""How a run lies in Zarr: its arrays, their chunks and codecs, and the checksums that tell damage."""
+"""The layout of a run in Zarr: its arrays, their chunks and codecs, and the checksums that show damage."""
 
 import hashlib
 import json
@@ -15,39 +15,41 @@ from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 COPIES = "copies"
-"""Group with a second copy of the inputs: subsets and keys cannot be recomputed from the rest of a run."""
+"""Name of the group with a second copy of the inputs: subsets and keys cannot be recomputed from the rest of a run."""
 LOST = 255
-"""What Zarr reads for the status of a model whose chunk is not there: the largest number, as of all unsigned arrays."""
+"""Status that Zarr reads for a model whose chunk is not there: the fill value of unsigned arrays, their largest number."""
 
 
 @dataclass(frozen=True)
 class RowArray:
-    """One array of a run with a row a model."""
+    """An array of a run with one row for each model."""
 
     shape: tuple[int, ...]
     """Shape of one row."""
     dtype: str
+    """Name of the NumPy dtype."""
     axes: tuple[str, ...]
     """Names of the row's dimensions, for xarray."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything that is known about a run before its first model is trained."""
+    """Everything that a run directory holds before the first model is trained."""
 
     attributes: Mapping[str, Any]
     """JSON values that describe the run."""
     inputs: Mapping[str, tuple[np.ndarray, tuple[str, ...]]]
-    """Arrays that are known beforehand, with the names of their dimensions."""
+    """Arrays that are known before training, by name, each with the names of its dimensions."""
     row_arrays: Mapping[str, RowArray]
-    """What the models fill, a row each."""
+    """Arrays that training fills, by name, with one row for each model."""
     num_models: int
+    """Number of models of the run."""
     shard_size: int
-    """Models that are written together: the rows of a chunk."""
+    """Number of models that are written together, which are the rows of a chunk."""
 
 
 def lay_out(store: Store, layout: Layout, format_version: int) -> zarr.Group:
-    """Make the group of a run, its inputs written and its rows absent."""
+    """Make the group of a run, with its inputs written and all of its models absent."""
     record = dict(layout.attributes) | {
         "format": format_version,
         "num_models": layout.num_models,
@@ -69,12 +71,13 @@ def lay_out(store: Store, layout: Layout, format_version: int) -> zarr.Group:
     for name, spec in rows.items():
         shape = (layout.num_models, *spec.shape)
         _create(group, name, shape, np.dtype(spec.dtype), ("model", *spec.axes), layout.shard_size)
-    # Written from the start, so that a chunk which is not there is a lost one and not one of models to be trained.
+    # Status is written from the start, so that a missing chunk is a lost one and not one of models to be trained.
     _create(group, "status", (layout.num_models,), np.dtype("uint8"), ("model",), layout.shard_size)[...] = 0
     with warnings.catch_warnings():
-        # One read opens everything, and xarray expects it; Zarr warns that version 3 does not specify it yet.
+        # Consolidated metadata open everything with one read, as xarray expects; Zarr warns that version 3 does not
+        # specify them yet.
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part", category=UserWarning)
-        # The lock of the writer, and the mark of a run that is being laid out.
+        # Zarr warns of two files of ours: the lock of the writer, and the mark of a run that is being laid out.
         warnings.filterwarnings("ignore", message="Object at .* is not recognized", category=UserWarning)
         return zarr.consolidate_metadata(store)
 
@@ -96,14 +99,14 @@ def _create(
         dimension_names=axes,
         # The checksum comes last: it covers the bytes as they lie on disk.
         compressors=[ZstdCodec(level=1), Crc32cCodec()],
-        fill_value=_lost(dtype),
+        fill_value=_lost_value(dtype),
         # Without this a chunk of fill values is not written, and nobody could tell it from a lost one.
         config={"write_empty_chunks": True},
     )
 
 
-def _lost(dtype: np.dtype[Any]) -> bool | int | float:
-    """What a lost chunk reads as: a value that nothing writes, where the type has one."""
+def _lost_value(dtype: np.dtype[Any]) -> bool | int | float:
+    """The value as which a lost chunk is read: one that nothing writes, where the type has one."""
     if dtype.kind == "b":
         return False
     if dtype.kind == "f":
@@ -114,9 +117,9 @@ def _lost(dtype: np.dtype[Any]) -> bool | int | float:
 def row_checksums(
     values: Shaped[np.ndarray, "rows ..."], run: str, name: str, models: Int[np.ndarray, " rows"]
 ) -> UInt32[np.ndarray, " rows"]:
-    """CRC-32 of each row: of the digest of the run, the name of the array, the number of the model, and the bytes.
+    """CRC-32 of each row, over the digest of the run, the name of the array, the number of the model, and the row's bytes.
 
-    A row that belongs to another run, array or model is not taken for this one.
+    So a row that belongs to another run, array or model is not taken for this one.
     """
     start = zlib.crc32(f"{run} {name} ".encode())
     contiguous = np.ascontiguousarray(values)
@@ -132,6 +135,6 @@ def digest(values: np.ndarray) -> str:
 
 
 def attributes_digest(attributes: Mapping[str, Any]) -> str:
-    """SHA-256 of JSON values, whatever the order of their keys and without the digest itself."""
+    """SHA-256 of JSON values without the key "digest"; the order of the keys does not matter."""
     content = {name: value for name, value in attributes.items() if name != "digest"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

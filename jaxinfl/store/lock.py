@@ -1,4 +1,4 @@
-"""One writer a run: a lock of the operating system, which a process that dies lets go by itself."""
+"""One process at a time writes a run, by a lock of the operating system that is released when its process dies."""
 
 import contextlib
 import json
@@ -13,15 +13,18 @@ from jaxinfl.store.errors import RunDirectoryError
 from jaxinfl.store.failures import write_failures
 
 LOCK, HOLDER = "writer.lock", "writer.json"
-"""The lock itself, which stays (removing it would let two processes hold two locks of one name), and who holds it."""
+"""Names of the lock file and of the file that says who holds the lock.
+
+The lock file stays: if it were removed, two processes could hold two locks of one name.
+"""
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Be the only process that writes into the run directory; it is made if it is not there.
+    """Be the only process that writes into the run directory, which is made if it is not there.
 
     Raises:
-      RunDirectoryError: another process is writing; with its host and process id.
+      RunDirectoryError: another process is writing; the message says its host and process id.
       WriteFailed: nothing can be written there.
     """
     with write_failures(path):

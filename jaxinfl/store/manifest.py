@@ -1,6 +1,6 @@
-"""What the files of a folder are to hold, byte by byte, in one more file: how damage is told that no format notices.
+"""Manifests: files that record what other files hold, so that damage is found which no file format notices.
 
-A manifest is JSON in one spelling only, with a hash of itself, so that any change to it shows too.
+A manifest is JSON in one spelling only, with a hash of itself, so that any change to it is found too.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ def file_digest(path: Path) -> str:
 
 def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
     """Write a manifest, all at once."""
-    write_atomically(path, _spelled(content).encode())
+    write_atomically(path, _encode(content).encode())
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The content of a manifest.
+    """Read the content of a manifest.
 
     Raises:
-      RunDirectoryError: it is missing or is not what was written.
+      RunDirectoryError: the manifest is missing or is not what was written.
     """
     try:
         text = path.read_bytes()
@@ -38,23 +38,24 @@ def read_manifest(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(text)["content"]
     except (ValueError, KeyError, TypeError):
         raise RunDirectoryError(f"{path} is damaged.") from None
-    if _spelled(content).encode() != text:
+    if _encode(content).encode() != text:
         raise RunDirectoryError(f"{path} is damaged.")
     return content
 
 
-def _spelled(content: Mapping[str, Any]) -> str:
+def _encode(content: Mapping[str, Any]) -> str:
+    """Write the content as JSON, with its hash."""
     inner = json.dumps(content, sort_keys=True)
     return json.dumps({"content": content, "sha256": hashlib.sha256(inner.encode()).hexdigest()}, sort_keys=True)
 
 
 def digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 by path below the folder."""
+    """SHA-256 of files, by their path below the folder."""
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(files)}
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files, whatever their depth; links are not followed and count as files."""
+    """List all files below a folder, at any depth; links are not followed and count as files."""
     return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
 
 

@@ -1,8 +1,8 @@
-"""A run whose models lie in several run directories, which are read as one.
+"""Runs whose models lie in several run directories, which are read as one.
 
-Parts share a run out between processes: every part is laid out for the whole run and holds the rows of its own models. An
-extension adds models to a run that is there: it is laid out for the new models alone, in a folder of its own, so that nothing
-of the old ones is touched, and a process that is killed on the way leaves them as they were.
+Parts divide a run between processes: every part is laid out for the whole run and holds the rows of its own models. An
+extension adds models to an existing run: it is laid out for the new models alone, in a folder of its own. So nothing of the
+old models is touched, and a process that is killed leaves them as they were.
 """
 
 import re
@@ -22,22 +22,22 @@ from jaxinfl.store.weights import empty_leaves
 _NAME = re.compile(r"part-(\d+)-of-(\d+)")
 _EXTENSION = re.compile(r"rows-(\d+)-to-(\d+)")
 _OF_EXAMPLES = ("train_targets", "test_targets")
-"""Inputs without a row a model, which every run directory of a run repeats."""
+"""Inputs that have no row for each model, which every run directory of a run repeats."""
 
 
 def part_path(path: Path, part: tuple[int, int]) -> Path:
-    """The directory of part `part[0]` of `part[1]`, counted from 1."""
+    """Path of the directory of part `part[0]` of `part[1]`, counted from 1."""
     return path / f"part-{part[0]}-of-{part[1]}"
 
 
 def part_models(num_models: int, part: tuple[int, int]) -> tuple[int, int]:
-    """First model of a part, and the one behind its last."""
+    """Number of a part's first model, and of the model behind its last one."""
     number, parts = part
     return num_models * (number - 1) // parts, num_models * number // parts
 
 
 def parts_in(path: Path) -> list[tuple[int, int]]:
-    """The parts that are there."""
+    """List the parts of a run that are there, as (number, parts)."""
     if not path.is_dir():
         return []
     found = [match for match in map(_NAME.fullmatch, (each.name for each in path.iterdir())) if match]
@@ -45,12 +45,12 @@ def parts_in(path: Path) -> list[tuple[int, int]]:
 
 
 def extension_path(path: Path, rows: tuple[int, int]) -> Path:
-    """The directory of the models `rows[0]` to `rows[1] - 1` that a run was extended by."""
+    """Path of the directory of the models `rows[0]` to `rows[1] - 1`, by which a run was extended."""
     return path / f"rows-{rows[0]}-to-{rows[1]}"
 
 
 def extensions_in(path: Path) -> list[tuple[int, int]]:
-    """The rows of the extensions that are there, in their order."""
+    """List the rows of the extensions that are there, in rising order."""
     if not path.is_dir():
         return []
     found = [match for match in map(_EXTENSION.fullmatch, (each.name for each in path.iterdir())) if match]
@@ -63,13 +63,13 @@ def is_extension(name: str) -> bool:
 
 
 class Parts:
-    """The directories of a run, as one."""
+    """A run in several directories, which is read like a `RunStore`."""
 
     def __init__(self, path: Path, stores: Sequence[RunStore], extensions: Sequence[RunStore] = ()):
-        """`stores` are the whole run or its parts, one at least; `extensions` follow it in their order.
+        """Join `stores`, which are the whole run or at least one of its parts, and the `extensions` that follow them.
 
         Raises:
-          RunDirectoryError: they belong to different runs, or to different divisions of one, or rows between them are missing.
+          RunDirectoryError: they belong to different runs or to different divisions of one, or rows between them are missing.
         """
         self.path: Path | None = path
         self._stores, self._extensions = stores, extensions
@@ -77,7 +77,8 @@ class Parts:
         divisions = {store.attributes.get("part", (1, 1))[1] for store in stores}
         if len(divisions) > 1:
             raise RunDirectoryError(
-                f"{path} holds parts of different divisions: into {' and '.join(map(str, sorted(divisions)))}. Keep those of one."
+                f"{path} holds parts of a run that was divided into {' and into '.join(map(str, sorted(divisions)))}; it takes "
+                "the parts of one division. Move the others out."
             )
         self.num_parts = divisions.pop()
         for store in stores[1:]:
@@ -90,7 +91,7 @@ class Parts:
             first, stop = store.attributes["rows"]
             if first != self.num_models:
                 raise RunDirectoryError(
-                    f"{path} lacks the models {self.num_models} to {first - 1}. Bring their folder back."
+                    f"{path} lacks the folder of models {self.num_models} to {first - 1}. Bring it back."
                 )
             check_same_run(_apart_from_rows(self.attributes), _apart_from_rows(store.attributes), store.path)
             self.num_models = stop
@@ -126,7 +127,7 @@ class Parts:
         return result
 
     def _shares(self, models: Int[np.ndarray, " rows"]) -> list[tuple[RunStore, np.ndarray, np.ndarray]]:
-        """Each directory that has some of the models, where these are among them, and their rows in it."""
+        """For each directory that holds some of `models`: its store, their positions in `models`, and their rows in it."""
         places = [(store, store.own_models.start, store.own_models.stop, 0) for store in self._stores]
         places += [(store, *store.attributes["rows"], store.attributes["rows"][0]) for store in self._extensions]
         shares = []
@@ -138,17 +139,17 @@ class Parts:
 
 
 def _apart_from_rows(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity of a run without what has a value a model."""
+    """The identity of a run without the fields that have a value for each model."""
     identity = {name: value for name, value in attributes["identity"].items() if name in ("data", "model", "recipe")}
     return identity | {"overrides": sorted(attributes["identity"].get("overrides", {}))}
 
 
 Rows = RunStore | Parts
-"""What can be read as one run."""
+"""Type of everything that is read as one run."""
 
 
 def open_rows(path: Path) -> Rows:
-    """The run in a directory, whole or in parts, with what it was extended by.
+    """Open the run in a directory, whole or in parts, with its extensions.
 
     Raises:
       RunDirectoryError: see `RunStore.open` and `Parts`.

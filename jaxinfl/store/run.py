@@ -1,12 +1,12 @@
-"""A run directory: one Zarr v3 group, one row a model, complete or absent.
+"""A run directory: one Zarr v3 group with one row for each model, complete or absent.
 
 A shard of models is written in three steps: its arrays, a checksum of every row of every array, and last its status.
 Each file is replaced atomically, so a run killed at any moment holds shards that are complete and shards that are not
-there. Every chunk also carries Zarr's CRC-32C; the row checksums find what that cannot: a chunk that is missing (Zarr
-would read it as fill values) or that belongs to another row or run.
+there. Every chunk also carries Zarr's CRC-32C. The row checksums find what that cannot: a chunk that is missing, which Zarr
+would read as fill values, or that belongs to another row or run.
 
-`manifest.json` holds the digests of the descriptions of the group and its arrays, and `UNFINISHED` lies beside them until a new run is
-laid out: nothing is in there then that could be lost.
+`manifest.json` repeats the descriptions of the group and its arrays. A file `UNFINISHED` lies beside them until a new run is
+laid out: until then the directory holds nothing that could be lost.
 """
 
 import functools
@@ -31,11 +31,11 @@ from jaxinfl.store.manifest import read_manifest, write_manifest
 from jaxinfl.store.weights import CHECKSUM, Leaves, WeightFiles, empty_leaves
 
 FORMAT = 4
-"""Raised when an older jaxinfl could not read what this one writes."""
+"""Version of the format, which is raised when an older jaxinfl could not read what this one writes."""
 MANIFEST, UNFINISHED = "manifest.json", "UNFINISHED"
 
 ABSENT, COMPLETE, DIVERGED = 0, 1, 2
-"""Status of a model: not trained yet; trained; trained, but a loss or logit was not finite."""
+"""Status of a model: not trained yet, trained, or trained with a loss or logit that was not finite."""
 
 
 class RunStore:
@@ -44,7 +44,7 @@ class RunStore:
     def __init__(self, group: zarr.Group, path: Path | None):
         self.group = group
         self.path = path
-        self.attributes: dict[str, Any] = _checked_attributes(group, path)
+        self.attributes: dict[str, Any] = _read_attributes(group, path)
         self.weights = WeightFiles(None if path is None else path / "weights")
         self.checkpoint = None if path is None else CheckpointFile(path / "checkpoint")
         self.row_arrays = {
@@ -54,10 +54,10 @@ class RunStore:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str] | None, layout: Layout) -> "RunStore":
-        """A new run in a directory that is new or empty, or in memory where `path` is None.
+        """Make a new run in a directory that is new or empty, or in memory where `path` is None.
 
         Raises:
-          RunDirectoryError: something else is there.
+          RunDirectoryError: the directory holds something else.
           WriteFailed: the file system does not take it; the next call begins again.
         """
         if path is None:
@@ -77,7 +77,7 @@ class RunStore:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, writable: bool = True, checked: bool = True) -> "RunStore":
-        """The run in an existing directory; its description is compared with the manifest, if `checked`.
+        """Open the run in an existing directory; its description is compared with the manifest if `checked`.
 
         Raises:
           RunDirectoryError: there is no run, its description is damaged, or a newer jaxinfl made it.
@@ -110,14 +110,14 @@ class RunStore:
 
     @property
     def own_models(self) -> range:
-        """The models that are trained here: all, or those of a part."""
+        """Numbers of the models that are trained in this directory: all, or those of a part."""
         return range(*self.attributes.get("own_models", (0, self.num_models)))
 
     def status(self) -> UInt8[np.ndarray, " models"]:
-        """ABSENT, COMPLETE or DIVERGED for every model.
+        """Read the status of every model: ABSENT, COMPLETE or DIVERGED.
 
         Raises:
-          RunDirectoryError: it is damaged or lost.
+          RunDirectoryError: the status of some model is damaged or lost.
         """
         status: UInt8[np.ndarray, " models"] = self._read("status", slice(None))
         unknown = np.flatnonzero(status > DIVERGED)
@@ -127,11 +127,11 @@ class RunStore:
         return status
 
     def own_status(self) -> UInt8[np.ndarray, " own"]:
-        """`status()` of the models that are trained here."""
+        """Read the status of the models that are trained in this directory."""
         return self.status()[slice(self.own_models.start, self.own_models.stop)]
 
     def shards(self) -> list[slice]:
-        """The rows of each shard to be trained here, in order."""
+        """Rows of each shard that is trained in this directory, in order."""
         own = self.own_models
         starts = range(own.start - own.start % self.shard_size, own.stop, self.shard_size)
         return [slice(max(a, own.start), min(a + self.shard_size, own.stop)) for a in starts]
@@ -143,7 +143,7 @@ class RunStore:
           WriteFailed: the file system does not take it, or the run directory is gone; the shard is absent then.
         """
         if set(rows) != set(self.row_arrays):
-            raise ValueError(f"a shard holds {sorted(self.row_arrays)}; got {sorted(rows)}.")
+            raise ValueError(f"rows holds {sorted(rows)}; it takes {sorted(self.row_arrays)}.")
         models = np.arange(shard.start, shard.stop)
         checksums = np.empty((len(models), len(self.row_arrays)), np.uint32)
         arrays = {}
@@ -159,13 +159,13 @@ class RunStore:
             self._write(name, shard, values)
 
     def tidy(self) -> None:
-        """Remove what a writer left that was killed: files that were never renamed to their names."""
+        """Remove the unfinished files that a killed writer left."""
         if self.path is not None:
             for leftover in self.path.rglob("*.partial"):
                 leftover.unlink()
 
     def write_weights(self, shard: slice, leaves: Leaves) -> np.ndarray:
-        """Keep the weights of a shard, before it is written itself; the values of its `CHECKSUM` rows."""
+        """Write the weights of a shard, before the shard itself is written, and return its `CHECKSUM` rows."""
         if self.path is None:
             return self.weights.write(shard.start, leaves)
         check_still_there(self.path)
@@ -173,7 +173,7 @@ class RunStore:
             return self.weights.write(shard.start, leaves)
 
     def read_input(self, name: str) -> np.ndarray:
-        """An array that was known beforehand, checked against its recorded hash."""
+        """Read an array that was known before training, and check it against its recorded hash."""
         values = self._read(name, slice(None))
         if digest(values) != self.attributes["inputs"][name.rpartition("/")[2]]:
             raise damage_error(
@@ -182,10 +182,10 @@ class RunStore:
         return values
 
     def read_rows(self, name: str, models: Int[np.ndarray, " rows"]) -> np.ndarray:
-        """Rows of one array, each checked against its checksum.
+        """Read rows of one array, and check each against its checksum.
 
         Raises:
-          RunDirectoryError: rows that are damaged or missing, named.
+          RunDirectoryError: rows are damaged or missing; the message names them.
         """
         whole = np.array_equal(models, np.arange(self.num_models))
         values = self._read(name, slice(None) if whole else models)
@@ -199,10 +199,10 @@ class RunStore:
         return values
 
     def read_weights(self, models: Int[np.ndarray, " rows"]) -> Leaves:
-        """The weights of some models, each checked against its checksum.
+        """Read the weights of some models, and check each model's against its checksum.
 
         Raises:
-          RunDirectoryError: the run keeps none, or they are damaged or missing.
+          RunDirectoryError: the run keeps no weights, or they are damaged or missing.
         """
         description: Sequence[Mapping[str, Any]] | None = self.attributes.get("weights")
         if description is None:
@@ -233,7 +233,7 @@ class RunStore:
             self._array(name)[rows] = values
             return
         check_still_there(self.path)
-        # A chunk of zeros is written too, which is no part of an array's description: a missing file is always a loss.
+        # A chunk of zeros is written too, so that a missing file is always a loss. The array's description cannot ask for it.
         with write_failures(self.path), zarr.config.set({"array.write_empty_chunks": True}):
             self._array(name)[rows] = values
 
@@ -242,8 +242,8 @@ class RunStore:
         size = array.nbytes if isinstance(rows, slice) else array.nbytes // max(array.shape[0], 1) * len(rows)
         if size > MOST_BYTES:
             raise RunDirectoryError(
-                f"{self._where(name)} says that it has {size / 1e9:,.0f} GB, more than are taken at once, "
-                f"{MOST_BYTES / 1e9:,.0f} GB: read fewer models, or do not trust this directory."
+                f"{self._where(name)} says that it has {size / 1e9:,.0f} GB; at most {MOST_BYTES / 1e9:,.0f} GB are taken at "
+                "once. Read fewer models, or do not trust this directory."
             )
         try:
             return np.asarray(array[rows] if isinstance(rows, slice) else array.oindex[rows])
@@ -286,7 +286,7 @@ def check_zarr() -> None:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a run is there, from the moment on at which it is laid out."""
+    """Whether the directory holds a run that was laid out completely."""
     return (path / "zarr.json").is_file() and not (path / UNFINISHED).exists()
 
 
@@ -304,31 +304,32 @@ def check_free(path: Path) -> None:
 
 
 def write_descriptions(path: Path) -> None:
-    """Keep what the group and its arrays say of themselves a second time, to compare and to repair."""
+    """Write a second copy of the descriptions of the group and its arrays, to compare with and to repair from."""
     found = sorted(path.rglob("zarr.json"))
     write_manifest(path / MANIFEST, {file.relative_to(path).as_posix(): file.read_text() for file in found})
 
 
 def descriptions(path: Path) -> dict[str, str]:
-    """What `write_descriptions` kept: text by file.
+    """Read the descriptions that `write_descriptions` kept, as text by file.
 
     Raises:
-      RunDirectoryError: it is missing or damaged.
+      RunDirectoryError: the manifest is missing or damaged.
     """
     try:
         found = read_manifest(path / MANIFEST)
     except RunDirectoryError as error:
         raise damage_error(str(error), path) from error
     for name in found:
-        # A repair writes these files: a manifest that somebody made must not name any outside of the run.
+        # A repair writes these files, so a manifest that somebody forged must not name any outside of the run.
         if not name.endswith("zarr.json") or {"", "..", "."} & set(name.split("/")) or "\\" in name:
             raise RunDirectoryError(
-                f"{path / MANIFEST} names {name!r}, which is no file of a run: do not trust this directory."
+                f"{path / MANIFEST} names {name!r}, which is no file of a run. Do not trust this directory."
             )
     return found
 
 
-def _checked_attributes(group: zarr.Group, path: Path | None) -> dict[str, Any]:
+def _read_attributes(group: zarr.Group, path: Path | None) -> dict[str, Any]:
+    """Read the attributes of a run, and raise unless they are of this format and have the recorded hash."""
     where = path or "memory"
     attributes: dict[str, Any] = dict(group.attrs)
     if "format" not in attributes or "digest" not in attributes:

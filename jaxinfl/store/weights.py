@@ -1,7 +1,7 @@
-"""Final weights of the models of a run: one file a shard, each row checked against a checksum.
+"""Final weights of the models of a run, in one file for each shard; each row is checked against a checksum.
 
-A file appears under its name all at once, and before its shard: a shard that is complete has its weights. Their checksums are rows of the run like any other, so that weights that are damaged,
-or that belong to other models, are found when they are read.
+A file appears under its name all at once, and before its shard, so a complete shard has its weights. Their checksums are
+rows of the run like any other, so damaged weights and weights of other models are found when they are read.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ from jaxinfl.store.errors import RunDirectoryError, damage_error, format_models
 from jaxinfl.store.layout import digest
 
 CHECKSUM = "weights_checksum"
-"""The row array with a checksum of each model's weights."""
+"""Name of the row array with a checksum of each model's weights."""
 
 
 def describe(variables: Variables) -> list[dict[str, Any]]:
-    """JSON values from which `unflatten` makes the structure of one model's variables again.
+    """Describe the structure of one model's variables by JSON values, from which `unflatten` makes it again.
 
     Raises:
       TypeError: `variables` are other than nested dictionaries of arrays with names, numbers or tuples of these as keys.
@@ -45,18 +45,18 @@ def describe(variables: Variables) -> list[dict[str, Any]]:
 
 
 def _is_key(key: Any) -> bool:
-    """Whether JSON can hold a key; tuples, which `nnx.SpectralNorm` has, as lists."""
+    """Whether JSON can hold a key; tuples, which `nnx.SpectralNorm` has, become lists."""
     return isinstance(key, (str, int)) or (isinstance(key, tuple) and all(map(_is_key, key)))
 
 
 def flatten(variables: PyTree) -> Leaves:
-    """The arrays by name."""
+    """Turn variables into a dictionary of arrays by name."""
     flat = jax.tree_util.tree_flatten_with_path(variables)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in flat}
 
 
 def weights_digest(variables: Variables) -> str:
-    """SHA-256 of the arrays of many models and their names."""
+    """SHA-256 of the weights of many models, over the names and values of the arrays."""
     content = hashlib.sha256()
     for name, values in sorted(flatten(variables).items()):
         content.update(f"{name} {digest(values)}\n".encode())
@@ -64,14 +64,14 @@ def weights_digest(variables: Variables) -> str:
 
 
 def empty_leaves(description: Sequence[Mapping[str, Any]], models: int) -> Leaves:
-    """Room for the arrays of so many models."""
+    """Allocate the arrays of so many models, with arbitrary values."""
     return {
         _name(_keys(leaf["path"])): np.empty((models, *leaf["shape"]), jnp.dtype(leaf["dtype"])) for leaf in description
     }
 
 
 def unflatten(leaves: Mapping[str, np.ndarray], description: Sequence[Mapping[str, Any]]) -> Variables:
-    """The variables of which `flatten` made `leaves`."""
+    """Make the variables from which `flatten` made `leaves`."""
     trees: dict[str, PyTree] = {part: {} for part in Variables._fields}
     for leaf in description:
         path = _keys(leaf["path"])
@@ -83,7 +83,7 @@ def unflatten(leaves: Mapping[str, np.ndarray], description: Sequence[Mapping[st
 
 
 def _keys(path: Sequence[Any]) -> tuple[Any, ...]:
-    """The keys of a path that was JSON: lists are the tuples that they were."""
+    """The keys of a path that came from JSON, with lists turned back into tuples."""
     return tuple(_keys(key) if isinstance(key, (list, tuple)) else key for key in path)
 
 
@@ -92,7 +92,7 @@ def _name(path: Sequence[Any]) -> str:
 
 
 def _checksums(leaves: Leaves) -> UInt32[np.ndarray, " models"]:
-    """CRC-32 of each model's arrays, one after another in the order of their names."""
+    """CRC-32 of each model's arrays, taken one after another in the order of their names."""
     names = sorted(leaves)
     result = np.zeros(len(leaves[names[0]]), np.uint32)
     for name in names:
@@ -102,14 +102,14 @@ def _checksums(leaves: Leaves) -> UInt32[np.ndarray, " models"]:
 
 
 class WeightFiles:
-    """The weights of one run by shard, in a folder; in memory where that is None."""
+    """The weights of one run by shard, in a folder, or in memory where the folder is None."""
 
     def __init__(self, folder: Path | None):
         self._folder = folder
         self._kept: dict[int, Leaves] = {}
 
     def write(self, first: int, leaves: Leaves) -> UInt32[np.ndarray, " models"]:
-        """Keep the weights of the shard whose first model is `first`, in place of any that are there; their checksums."""
+        """Write the weights of the shard whose first model is `first`, over any that are there; return their checksums."""
         if self._folder is None:
             self._kept[first] = leaves
         else:
@@ -118,16 +118,16 @@ class WeightFiles:
         return _checksums(leaves)
 
     def remove(self, first: int) -> None:
-        """Forget the weights of a shard."""
+        """Remove the weights of the shard whose first model is `first`."""
         self._kept.pop(first, None)
         if self._folder is not None:
             array_file.remove(self.path(first))
 
     def read(self, shard: slice, models: Int[np.ndarray, " rows"], recorded: UInt32[np.ndarray, " rows"]) -> Leaves:
-        """The weights of some models of one shard, checked against their recorded checksums.
+        """Read the weights of some models of one shard, and check them against their recorded checksums.
 
         Raises:
-          RunDirectoryError: they are missing, cannot be read, or are not those that were written.
+          RunDirectoryError: the weights are missing, cannot be read, or are not those that were written.
         """
         try:
             whole = self._kept[shard.start] if self._folder is None else array_file.restore(self.path(shard.start))
@@ -148,7 +148,7 @@ class WeightFiles:
         return None if self._folder is None else self._folder.parent
 
     def path(self, first: int) -> Path:
-        """The file of the shard whose first model is `first`."""
+        """Path of the file of the shard whose first model is `first`."""
         return (self._folder or Path()) / f"{first:08d}.npz"
 
 

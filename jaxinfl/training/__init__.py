@@ -1,4 +1,4 @@
-"""Many models at once: `train_ensemble` and what decides how each model is trained."""
+"""Training of many models at once: `train_ensemble`, and the recipes and keys that decide how each model is trained."""
 
 from jaxinfl.training import recipes
 from jaxinfl.training.cost import Cost

@@ -1,4 +1,4 @@
-"""What a run costs: time from a few timed steps of the very programs that will run, work and memory from shapes alone."""
+"""The cost of a run: its time from a few timed steps of the programs that will run, its work and memory from shapes."""
 
 import math
 import time
@@ -27,47 +27,54 @@ from jaxinfl.units import format_bytes, format_seconds
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run costs, before it starts."""
+    """The cost of a run, estimated before it starts."""
 
     num_models: int
     """Number of models of the run."""
     finished: int
-    """How many of them are in the run directory already."""
+    """Number of these models that are in the run directory already."""
     model: str
+    """Name of the model."""
     num_params: int
+    """Number of trainable parameters of one model."""
     recipe: Recipe
     device: str
+    """Number and kind of the devices, in words."""
     execution: Execution
     compile_seconds: float
+    """Seconds that compilation took."""
     seconds_per_model: float
-    """Wall-clock seconds of the run divided by its models: all devices train at once."""
+    """Wall-clock seconds of the run divided by its number of models; all devices train at once."""
     seconds_per_step: float
     """Wall-clock seconds that one training step of one model takes, all devices counted."""
     seconds_per_epoch: float
-    """Wall-clock seconds of one epoch of one call, which trains `execution.group` models."""
+    """Wall-clock seconds of one epoch of the `execution.group` models that one call trains."""
     disk_bytes: int
-    """Upper bound for the size of the run directory; compression takes some of it away."""
+    """Upper bound for the bytes of the run directory; compression makes it smaller."""
     flops_per_model: float
-    """FLOPs of training and evaluating one model; a multiplication and an addition are two."""
+    """FLOPs of training and evaluating one model; a multiplication and an addition count as two."""
     estimate_memory: Callable[[], int] = field(repr=False, compare=False)
-    """Computes `memory_bytes`. It traces a gradient, a fifth of a second that only those wait for who ask."""
+    """Function that computes `memory_bytes`. It traces a gradient, which takes a fifth of a second, so it runs on demand."""
     overridden: tuple[str, ...] = ()
-    """Fields of the recipe that have a value a model in place of the recipe's."""
+    """Fields of the recipe that have a value for each model in place of the recipe's."""
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that one device needs, estimated from shapes: the data set, the state of its models, and what the models
-        that it trains at once keep for the backward pass."""
+        """Bytes that one device needs, estimated from shapes.
+
+        They hold the data set, the state of the device's models, and what the models that it trains at once keep for the
+        backward pass.
+        """
         return self.estimate_memory()
 
     @property
     def seconds(self) -> float:
-        """Estimated time until the last model is finished, compilation (done by now) left out."""
+        """Estimated seconds until the last model is finished, without compilation, which is done by now."""
         return (self.num_models - self.finished) * self.seconds_per_model
 
     @property
     def disk_bytes_left(self) -> int:
-        """Upper bound for what is still to be written."""
+        """Upper bound for the bytes that are still to be written."""
         return self.disk_bytes * (self.num_models - self.finished) // self.num_models
 
     @property
@@ -76,7 +83,7 @@ class Cost:
         return (self.num_models - self.finished) * self.flops_per_model
 
     def describe(self) -> str:
-        """One line for each thing that a user wants to know before waiting."""
+        """Describe the cost in one line each for models, recipe, device, time, work, memory and disk."""
         remaining = self.num_models - self.finished
         done = f" ({self.finished} are finished, {remaining} to go)" if self.finished else ""
         execution = self.execution
@@ -102,7 +109,7 @@ class Cost:
 
 
 def cost_of(job: Job, machine: Machine, models: int, finished: int, *, keep_weights: bool) -> Cost:
-    """What so many models of a job cost on a machine, some of them finished; compiles the programs and times a few steps."""
+    """Estimate the cost of so many models of a job, some of them finished: compile the programs and time a few steps."""
     timing = time_programs(job, machine)
     sizes = job.masks.sum(axis=1)
     steps = np.ceil(sizes / job.recipe.batch_size).mean()
@@ -122,7 +129,7 @@ def cost_of(job: Job, machine: Machine, models: int, finished: int, *, keep_weig
         seconds_per_model=group_seconds / machine.execution.group,
         seconds_per_step=timing.step / machine.execution.group,
         seconds_per_epoch=steps * timing.step,
-        # Predictions of 2 bytes, margins of 4, a mask byte a training example, twice.
+        # Predictions take 2 bytes and margins 4; masks take a byte for each training example, and are written twice.
         disk_bytes=models * (6 * examples + weight_bytes) + 2 * job.masks.size,
         flops_per_model=training_flops(job, float(sizes.mean())),
         estimate_memory=partial(memory_bytes, job, machine.execution),
@@ -131,7 +138,7 @@ def cost_of(job: Job, machine: Machine, models: int, finished: int, *, keep_weig
 
 
 def measure_cost(job: Job, machine: Machine, models: int, finished: int, *, keep_weights: bool) -> tuple[Machine, Cost]:
-    """What so many models of a job cost, on the machine or on the widest one below it whose memory suffices.
+    """Estimate the cost of so many models of a job, on the machine or on the widest one below it whose memory suffices.
 
     Raises:
       OutOfMemory: not even one model at a time fits.
@@ -148,10 +155,11 @@ class Timing:
     """Seconds that were measured on the compiled programs."""
 
     compile_seconds: float
+    """Seconds that compiling the programs took."""
     step: float
-    """Seconds of one step of every model of a group."""
+    """Seconds that one step of every model of a group takes."""
     evaluation: float
-    """Seconds of the evaluation of a group."""
+    """Seconds that the evaluation of a group takes."""
 
 
 def time_programs(job: Job, machine: Machine) -> Timing:
@@ -171,7 +179,7 @@ def time_programs(job: Job, machine: Machine) -> Timing:
 
 
 def time_step(job: Job, machine: Machine) -> float:
-    """Seconds of one step of every model of a group; compilation is excluded."""
+    """Measure the seconds that one step of every model of a group takes; compilation is excluded."""
     bench = _Bench(job, machine)
     states, placed = bench.start(1)
     bench.advance(states, placed)
@@ -188,21 +196,21 @@ class _Bench:
         self._num_train = job.data.num_train
 
     def start(self, batches: int) -> tuple[State, tuple[Array, Keys]]:
-        """Untrained models on subsets of so many batches, or of everything if that is less."""
+        """Start untrained models on subsets of so many batches, or of the whole training set if that is smaller."""
         masks: Bool[np.ndarray, "models train"] = np.zeros((self._programs.execution.group, self._num_train), bool)
         masks[:, : batches * self._batch_size] = True
         placed = self._programs.place(masks, self._keys)
         return jax.block_until_ready(self._programs.start(self._data, *placed, self._given)), placed
 
     def advance(self, states: State, placed: tuple[Array, Keys]) -> tuple[State, float]:
-        """The models after one epoch on them, and the seconds that it took."""
+        """Train the models for one epoch, and return them with the seconds that it took."""
         return _time(lambda: self._programs.advance(self._data, states, *placed, make_segment(0, 1)))
 
     def seconds(self, step: float) -> float:
-        """A better estimate of the time of one step than one that was timed alone, if that was short."""
+        """Improve the estimated seconds of one step, which was timed alone, if the step was short."""
         if step >= 0.1:
             return step
-        # So short a call times its own overhead: take as many steps as fill 0.1 s, of those that an epoch has.
+        # The time of so short a call is mostly overhead: take enough steps to fill 0.1 s, if the epoch has as many.
         steps = min(math.ceil(0.1 / max(step, 1e-6)), -(-self._num_train // self._batch_size), 16)
         return self.advance(*self.start(steps))[1] / steps
 
@@ -214,27 +222,27 @@ def _time(function: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def training_flops(job: Job, subset_size: float) -> float:
-    """FLOPs of training one model on so many examples and evaluating it on all; the backward pass counts twice a forward."""
+    """FLOPs of training one model on so many examples and evaluating it on all; a backward pass counts as two forward."""
     seen = 3 * job.recipe.epochs * subset_size + job.data.num_train + job.data.num_test
     return forward_flops(job.model, job.input_shape) * seen
 
 
 def memory_bytes(job: Job, execution: Execution) -> int:
-    """Bytes on one device: the data set, the state of the models of a call, and the largest step.
+    """Bytes that one device needs for the data set, the state of the models of a call, and the largest step.
 
-    What XLA fuses away or holds besides is not known before compiling: take it as a guide to within a factor of two.
+    The estimate is right to within a factor of two: what XLA fuses away or holds besides is not known before compiling.
     """
     variables = jax.eval_shape(job.model.init, jax.random.key(0))
     optimizer = jax.eval_shape(make_optimizer(job.recipe).init, variables.params)
     state = _bytes((variables, optimizer))
-    step = _bytes(variables.params) + _kept_for_backward(job.model, job.recipe, job.input_shape)
+    step = _bytes(variables.params) + _activation_bytes(job.model, job.recipe, job.input_shape)
     images = job.data.train_inputs.nbytes + job.data.test_inputs.nbytes
     return images + execution.lanes * execution.width * state + execution.width * step
 
 
 @lru_cache
-def _kept_for_backward(model: Model, recipe: Recipe, input_shape: Shape) -> int:
-    """Bytes of the activations that the gradient of one batch needs, or of one of the parts that it is taken in."""
+def _activation_bytes(model: Model, recipe: Recipe, input_shape: Shape) -> int:
+    """Bytes of the activations that the gradient of one batch, or of one microbatch, keeps for the backward pass."""
     variables = jax.eval_shape(model.init, jax.random.key(0))
     batch = recipe.microbatch or recipe.batch_size
     images = jax.ShapeDtypeStruct((batch, *input_shape), recipe.compute_dtype)

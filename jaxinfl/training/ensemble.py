@@ -1,4 +1,4 @@
-"""train_ensemble: many models, each on its own subset with its own keys, into one run."""
+"""`train_ensemble` trains many models, each on its own subset with its own keys, into one run."""
 
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -49,62 +49,63 @@ def train_ensemble(
 ) -> Ensemble:
     """Train one model on each subset and keep what each says about every training and test example.
 
-    A model is a function of its own mask row and keys, the recipe and the data alone: an excluded example is never
-    read, every included one is seen exactly once an epoch, and neighbours, position and shards do not matter (to the
-    bit, on one backend and number of devices, at one `width` and `kernels`). The models are spread over all devices of JAX.
+    A model is a function of its own mask row and keys, the recipe and the data alone. An excluded example is never read,
+    and every included one is seen exactly once an epoch. Neighbours, position and shards do not matter, to the bit, on one
+    backend and number of devices, at one `width` and `kernels`. The models are spread over all devices of JAX.
 
     Args:
       masks: bool [models, train]; `masks[t, i]` says whether model t is trained on example i. Subset sizes may differ.
-      keys: one key a model, `jax.random.split(jax.random.key(0), models)`, or `ModelKeys` to hold sources of
+      keys: one key for each model, `jax.random.split(jax.random.key(0), models)`, or `ModelKeys` to hold sources of
         randomness fixed.
       data: the data set.
       model: a registered name ("mlp", "small_cnn"), or a callable `rngs -> flax.nnx.Module` whose module maps images
         [batch, h, w, c] to logits [batch, classes]. Its flags for training (`train`, `training`, `is_training`,
         `deterministic`, `use_running_average`) are set, and it is checked once: see `jaxinfl.models.model_from_nnx`.
       recipe: how each model is trained; `Recipe()` by default.
-      run_dir: where finished models are kept, a shard at a time. Called again with the same arguments, training goes
-        on where it stopped, killed at any moment or not, and comes to the same bits. Called with more masks and keys than
-        the run has, of which the first are equal, it trains the rest; nothing of the old models is touched. Ctrl-C and
-        SIGTERM save what is on the way and leave. One process at a time may write there. None keeps everything in memory.
-      shard_size: models written together; by default what takes some 10 seconds. A run that exists keeps its own.
-      width: models trained at once on a device (vmap); by default 1 on a CPU and 32 elsewhere.
+      run_dir: directory in which finished models are kept, a shard at a time; None keeps everything in memory. Called again
+        with the same arguments, training goes on where it stopped, even if it was killed, and comes to the same bits. Called
+        with more masks and keys than the run has, of which the first are equal, it trains the rest and touches nothing of the
+        old models. Ctrl-C and SIGTERM write a checkpoint and leave. One process at a time may write there.
+      shard_size: number of models written together; by default as many as take some 10 seconds. An existing run keeps its
+        own.
+      width: number of models trained at once on a device (vmap); by default 1 on a CPU and 32 elsewhere.
       kernels: what computes convolutions, dense layers, pooling and batch norm. "native": kernels written by hand for CPUs.
         "gemm": XLA's, with convolutions as matrix products. "xla": XLA's own alone. By default the fast ones of the platform.
       tune: in runs of minutes, time other widths, kernels and numbers of devices first and take the fastest, if it
-        beats the default by a fifth; at most 20 seconds or 5% of the run. What was found is remembered for this model,
-        recipe and kind of device. What `width` and `kernels` fix stays. The run records what was taken, and why.
-      overrides: fields of the recipe that differ from model to model, with one value a model:
-        `{"learning_rate": [0.1, 0.2, ...]}`. These can: learning_rate, weight_decay, momentum, label_smoothing. All models
-        share one compiled program, in which these are numbers like any other: a model's bits are the same whatever the
-        other models' values are, in any ensemble that overrides the same fields; those of the same values written in
-        the recipe may differ in rounding.
+        beats the default by a fifth. This takes at most 20 seconds or 5% of the run. The result is remembered for this
+        model, recipe and kind of device. `width` and `kernels` stay where they are given. The run records the choice and why.
+      overrides: fields of the recipe that differ from model to model, with one value for each model:
+        `{"learning_rate": [0.1, 0.2, ...]}`. The fields can be learning_rate, weight_decay, momentum and label_smoothing. All
+        models share one compiled program, which takes these numbers as inputs. So a model's bits do not depend on the other
+        models' values, in any ensemble that overrides the same fields. A recipe with the same value may differ in rounding.
       initial: weights and batch-norm statistics to start from, [models, ...], as `Ensemble.weights()` returns them; the
-        initialization keys are then without effect. Part of what makes a run the same: other weights are another run.
-      keep_weights: keep the final weights too, for `Ensemble.weights()`: 4 bytes a parameter and model, in the run
-        directory as one .npz file a shard. A run that exists goes on as it was started.
-      part: `(1, 4)` trains the first quarter of the models only, into a directory of its own in `run_dir`: up to four
+        initialization keys are then without effect. A run with other initial weights is another run.
+      keep_weights: keep the final weights too, for `Ensemble.weights()`. They take 4 bytes for each parameter and model, in
+        the run directory as one .npz file for each shard. An existing run goes on as it was started.
+      part: `(1, 4)` trains only the first quarter of the models, into a directory of its own in `run_dir`, so that up to four
         processes share the work. `Ensemble.open(run_dir)` reads the parts as one, and so does a call without `part`, which
         trains what is missing first.
-      allow: what `model` may do that is refused otherwise. "coupled_examples": what it says of an example depends on others in
-        its batch. "same_weights": its weights are drawn, but not from the key that it is given, so that all models start alike.
-      checkpoint_every: seconds of work that may be lost when the process is killed: a shard that takes longer is saved on
-        the way, too.
-      max_diverged: the share of models that may diverge (a loss or logit that is not finite); more end the run. Those
-        that do are left out of the ensemble, with a warning.
+      allow: properties of `model` that are refused unless they are named here. "coupled_examples": its output for an example
+        depends on others in the batch. "same_weights": its weights are drawn, but not from the key that it is given, so that
+        all models start alike.
+      checkpoint_every: seconds of work that may be lost when the process is killed; a shard that takes longer is also saved
+        before it is finished.
+      max_diverged: the share of models that may diverge (a loss or logit that is not finite); if more diverge, the run
+        ends. Diverged models are left out of the ensemble, with a warning.
       progress: show a bar, if standard error is a terminal.
-      on_cost: called with the run's size, estimated time and disk before training starts (not when nothing is left).
+      on_cost: function that is called with the run's `Cost` before training starts, unless nothing is left to train.
 
     Returns:
-      The finished ensemble; with `part`, of the parts that are there.
+      The finished ensemble; with `part`, the ensemble of the parts that are there.
 
     Raises:
-      TypeError, ValueError: arguments that do not fit; before anything is compiled.
-      RunDirectoryError: `run_dir` is damaged, foreign, being written by another process, or was made with other data, masks,
-        keys, model, recipe, overrides or initial weights, or keeps no weights where they are asked for; the disk is full
-        (`WriteFailed`). What was finished stays.
+      TypeError, ValueError: arguments do not fit; raised before anything is compiled.
+      RunDirectoryError: `run_dir` is damaged, is no run, is being written by another process, or was made with other data,
+        masks, keys, model, recipe, overrides or initial weights. It is also raised where the run keeps no weights although
+        `keep_weights` asks for them, and as `WriteFailed` where the disk is full. Finished models stay.
       OutOfMemory: the data set does not fit on a device, or not even one model at a time does.
       TooManyDiverged: more than `max_diverged` of the models.
-      KeyboardInterrupt, SystemExit: passed on after Ctrl-C and SIGTERM; what was done is kept.
+      KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM stopped the run; finished work is kept.
     """
     with nan_is_an_answer(), StopRequest(kept=run_dir is not None) as stop:
         check_zarr()
@@ -130,19 +131,19 @@ def training_cost(
     keep_weights: bool = False,
     allow: Collection[str] = (),
 ) -> Cost:
-    """What `train_ensemble` would cost with the same arguments on this machine: time, work, memory and disk.
+    """Estimate what `train_ensemble` would cost with the same arguments on this machine: time, work, memory and disk.
 
     Nothing is trained and nothing is written. The programs are compiled and a few steps are timed, at the width and with the
     kernels that are the default here; `train_ensemble` may find faster ones. A later call in this process finds the programs
     compiled. Overrides and initial weights do not change the cost.
 
     Args:
-      run_dir: where a run may have been begun; the cost is then that of going on with it.
+      run_dir: directory of a run that may have been begun; the cost is then that of going on with it.
       masks, keys, data, model, recipe, keep_weights, allow: as in `train_ensemble`.
 
     Raises:
-      TypeError, ValueError: arguments that do not fit; before anything is compiled.
-      RunDirectoryError: `run_dir` holds another run, or a damaged one.
+      TypeError, ValueError: arguments do not fit; raised before anything is compiled.
+      RunDirectoryError: `run_dir` holds another run or a damaged one.
       OutOfMemory: the data set does not fit on a device, or not even one model at a time does.
     """
     job = Job.make(masks, keys, data, model, recipe, allow=allow)
@@ -150,7 +151,7 @@ def training_cost(
 
 
 def cost_of_job(job: Job, run_dir: str | os.PathLike[str] | None = None, *, keep_weights: bool = False) -> Cost:
-    """What a job costs on this machine; see `training_cost`."""
+    """Estimate what a job costs on this machine; see `training_cost`."""
     with nan_is_an_answer():
         check_zarr()
         check_switch(keep_weights, "keep_weights")
@@ -165,19 +166,21 @@ def cost_of_job(job: Job, run_dir: str | os.PathLike[str] | None = None, *, keep
 
 
 def check_place(run_dir: Any, part: tuple[int, int] | None, num_models: int) -> Path | None:
-    """The run directory, None for one in memory; raise unless `part` is None or a part of it, with a model for each part."""
+    """Return the run directory, None for a run in memory; raise unless `part` is None or (number, parts) that fit."""
     path = None if run_dir is None else as_path(run_dir, "run_dir", "a directory")
     if part is None:
         return path
     if not isinstance(part, (tuple, list)) or len(part) != 2 or not all(map(is_whole, part)):
-        raise TypeError(f"part is {quote(part)}; it takes two whole numbers, (1, 4) for the first quarter.")
+        raise TypeError(f"part is {quote(part)}; it takes two whole numbers, such as (1, 4) for the first quarter.")
     if not 1 <= part[0] <= part[1] <= num_models:
         raise ValueError(
-            f"part is {tuple(part)!r}; it takes (number, parts), numbers from 1 up, with at most one part for each of the "
-            f"{num_models} models."
+            f"part is {tuple(part)!r}; it takes (number, parts) with 1 <= number <= parts <= {num_models}, because each part "
+            "takes at least one model."
         )
     if path is None:
-        raise ValueError("part is given without run_dir, in which the parts come together. Name a directory.")
+        raise ValueError(
+            "part is given without run_dir; it takes a directory in which the parts come together. Name one."
+        )
     return path
 
 

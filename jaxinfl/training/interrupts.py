@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which pre-empted machines send: a run stops between two calls, when what it has done is saved."""
+"""Ctrl-C and SIGTERM, which pre-empted machines get, stop a run between two calls, when its work is saved."""
 
 import logging
 import os
@@ -19,29 +19,29 @@ _log = logging.getLogger("jaxinfl")
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, after everything was saved and the way to go on was printed."""
+    """Ctrl-C stopped the run, everything was saved, and the way to go on was printed."""
 
 
 class Terminated(SystemExit):
-    """SIGTERM, after the same; the exit status is the one that shells give to it."""
+    """SIGTERM stopped the run, everything was saved, and the exit status is the one that shells give to SIGTERM."""
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
 
 
 class StopRequest:
-    """Between the call of `train_ensemble` and its return the two signals only ask; a second one stops at once.
+    """Between the call of `train_ensemble` and its return, the two signals only ask to stop; a second one stops at once.
 
-    Whoever leaves for them says how far the run has come and how it goes on. A run that is kept in memory has nothing to
-    save, and signals do there what they do elsewhere. They reach the main thread alone: entered in another thread, it
+    When the run stops, it says how far it has come and how it goes on. A run that is kept in memory has nothing to save,
+    and signals do there what they do elsewhere. Signals reach the main thread alone, so in another thread this context
     changes nothing.
     """
 
     def __init__(self, *, kept: bool) -> None:
-        """`kept`: the run is kept on disk."""
+        """Make a request for a run that is kept on disk, or in memory where `kept` is False."""
         self.asked: signal.Signals | None = None
         self.standing: Callable[[], str] = lambda: "Stopped: nothing is trained yet."
-        """What to say of the run when it is left."""
+        """Function that returns the message to print when the run stops."""
         self._kept = kept
         self._before: dict[signal.Signals, Any] = {}
 
@@ -56,7 +56,7 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Asked for after the last moment at which anybody looked: while results were read, or an error was on its way.
+        # The signal came after the last check: while results were read, or an error was on its way.
         late = self.asked is not None and not isinstance(error, (KeyboardInterrupt, SystemExit))
         if self._kept and (late or isinstance(error, (KeyboardInterrupt, Terminated))):
             print(f"\n{self.standing()}", file=sys.stderr)
@@ -67,7 +67,7 @@ class StopRequest:
         self._restore()
 
     def leave_if_asked(self) -> None:
-        """Leave, if a signal asked for it; everything is saved by now.
+        """Leave if a signal asked for it; everything is saved by now.
 
         Raises:
           Interrupted, Terminated: a signal came.
@@ -76,7 +76,7 @@ class StopRequest:
             self._leave()
 
     def _leave(self) -> NoReturn:
-        """Do what was asked: the user's own handler first, where there is one."""
+        """Raise the exception of the signal, after calling the user's own handler where there is one."""
         asked = self.asked
         handler = self._before.get(asked) if asked else None
         self._restore()
@@ -100,29 +100,29 @@ class StopRequest:
 
 
 class Watch:
-    """Says when it is time for a checkpoint."""
+    """A clock that says when it is time for a checkpoint."""
 
     def __init__(self, every: float, stop: StopRequest):
-        """`every`: seconds of work that may be lost."""
+        """Start the clock; `every` is the number of seconds of work that may be lost."""
         self._every, self._stop = every, stop
         self.restart()
 
     @property
     def due(self) -> bool:
-        """Whether to save."""
+        """Whether it is time to save."""
         return self._stop.asked is not None or time.monotonic() - self._last >= self._every
 
     def restart(self) -> None:
-        """Count from now on: everything is on disk."""
+        """Start counting again, because everything is on disk."""
         self._last = time.monotonic()
 
     def leave_if_asked(self) -> None:
-        """Leave, if a signal asked for it; everything is saved by now."""
+        """Leave if a signal asked for it; everything is saved by now."""
         self._stop.leave_if_asked()
 
 
 def standing_of(path: Path, part: tuple[int, int] | None, num_models: int) -> str:
-    """How far a run in a directory has come, of `num_models` models in all, and how it goes on."""
+    """Say how far a run in a directory has come, of `num_models` models in all, and how it goes on."""
     try:
         rows = open_rows(path) if part is None else RunStore.open(part_path(path, part), writable=False)
         status = rows.own_status() if isinstance(rows, RunStore) else rows.status()

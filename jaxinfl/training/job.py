@@ -1,4 +1,4 @@
-"""What is trained: everything that the results of a run depend on, checked once, on the host, before anything is compiled."""
+"""`Job`: everything on which the results of a run depend, checked once, on the host, before anything is compiled."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from jaxinfl.training.recipes import stored_side
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What is trained: a model on each subset, by one recipe, on one data set. `job[rows]` is the job of some of its models."""
+    """One model on each subset, trained by one recipe on one data set. `job[rows]` is the job of some of its models."""
 
     masks: Bool[np.ndarray, "models train"]
     """`masks[t, i]` says whether model t is trained on example i."""
@@ -35,7 +35,7 @@ class Job:
     given: Given = Given()  # noqa: RUF009 - immutable
     """Numbers in place of the recipe's, and initial weights, [models, ...]; nothing by default."""
     allow: frozenset[str] = frozenset()
-    """What the model was let in for, though it is refused otherwise."""
+    """Checks of the model that the user switched off, by name."""
 
     @classmethod
     def make(
@@ -49,27 +49,27 @@ class Job:
         overrides: Mapping[str, ArrayLike] | None = None,
         allow: Collection[str] = (),
     ) -> "Job":
-        """The job of what a user gives, with arguments as in `train_ensemble`.
+        """Make a job of a user's arguments, which are those of `train_ensemble`.
 
         Raises:
-          TypeError, ValueError: arguments that do not fit each other.
+          TypeError, ValueError: the arguments do not fit each other.
         """
         subsets = check_subsets(masks, data)
         model_keys = check_keys(keys, len(subsets))
         recipe = Recipe() if recipe is None else recipe
         check_recipe(recipe, data)
         numbers = check_overrides(overrides, recipe, len(subsets))
-        # Compiled, the first time on a machine, while the model is built.
+        # The native kernels are compiled while the model is built, where this machine does not have them yet.
         native.prepare()
         shape = recipe.input_shape(data.image_shape)
         built = build_model(model, image_shape=shape, num_classes=data.num_classes, allow=allow)
         return cls(subsets, model_keys, data, built, recipe, Given(numbers or None), frozenset(allow))
 
     def start_from(self, weights: object, argument: str) -> "Job":
-        """The job of models that start from such weights; `argument` is what the user calls them.
+        """The job of the same models, started from `weights`; `argument` is the user's name for them in errors.
 
         Raises:
-          TypeError, ValueError: they are not weights of so many models of this architecture.
+          TypeError, ValueError: they are not weights of as many models of this architecture.
         """
         initial = check_weights(weights, self.model, len(self), argument)
         return replace(self, given=self.given._replace(initial=initial))
@@ -83,25 +83,25 @@ class Job:
 
     @property
     def input_shape(self) -> Shape:
-        """(height, width, channels) of what the model sees."""
+        """Height, width and channels of the images that the model sees."""
         return self.recipe.input_shape(self.data.image_shape)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps that an epoch of the largest subset takes."""
+        """Number of steps that an epoch of the largest subset takes."""
         return -(-int(self.masks.sum(axis=1).max()) // self.recipe.batch_size)
 
     def describe_weights(self) -> list[dict[str, Any]]:
         """Names, shapes and dtypes of one model's weights, as JSON values.
 
         Raises:
-          TypeError: they cannot be kept.
+          TypeError: the weights cannot be kept.
         """
         return describe(jax.eval_shape(self.model.init, jax.random.key(0)))
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to go on; the first difference is named in this order."""
+        """Everything that must be the same for a run to go on; errors name the first difference in this order."""
         data, model = self.data, self.model
         identity: dict[str, Any] = {
             "data": {
@@ -115,7 +115,7 @@ class Job:
             "model": {"name": model.name, "num_params": model.num_params, "fingerprint": model.fingerprint},
             "recipe": self.recipe.to_dict(),
         }
-        # Only where there are any, so that nothing is said of what is not there.
+        # These fields appear only where they are set, so that runs without them are described as before.
         if self.given.overrides:
             identity["overrides"] = {name: digest(values) for name, values in self.given.overrides.items()}
         if self.given.initial is not None:
@@ -124,7 +124,7 @@ class Job:
 
 
 def check_subsets(masks: ArrayLike, data: Dataset) -> Bool[np.ndarray, "models train"]:
-    """The masks as an array, if they fit the data set and no subset is empty."""
+    """Return the masks as an array; raise unless they fit the data set and no subset is empty."""
     if not isinstance(data, Dataset):
         raise TypeError(
             f"data is {type(data).__name__}; it takes a jaxinfl.Dataset, from load_dataset or made from arrays."
@@ -134,26 +134,27 @@ def check_subsets(masks: ArrayLike, data: Dataset) -> Bool[np.ndarray, "models t
         remedy = (
             "It seems to be [examples, models]: pass masks.T."
             if checked.shape[0] == data.num_train
-            else f"New ones are drawn by draw_subsets({len(checked)}, {data.num_train})."
+            else f"Draw new ones with draw_subsets({len(checked)}, {data.num_train})."
         )
         raise ValueError(
             f"masks has {checked.shape[1]} columns, but {data.name} has {data.num_train} training examples; "
-            f"it takes one column an example. {remedy}"
+            f"it takes one column for each example. {remedy}"
         )
     empty = np.flatnonzero(~checked.any(axis=1))
     if empty.size:
         raise ValueError(
-            f"masks: {empty.size} subsets are empty (first: {empty[:5].tolist()}); every model needs an example."
+            f"masks has {empty.size} empty subsets (first: {empty[:5].tolist()}); it takes at least one example for each "
+            "model. Leave out these rows, or use a larger ratio."
         )
     return checked
 
 
 def check_keys(keys: ArrayLike | ModelKeys, num_models: int) -> ModelKeys:
-    """The keys by source of randomness, if there is one a model."""
+    """Return the keys by source of randomness; raise unless there is one for each model."""
     given = keys if isinstance(keys, ModelKeys) else as_keys(keys, "keys")
     if len(given) != num_models:
         raise ValueError(
-            f"keys has {len(given)} keys for {num_models} models (rows of masks); it takes one a model: "
+            f"keys has {len(given)} keys for {num_models} models (rows of masks); it takes one key for each model: "
             f"jax.random.split(jax.random.key(0), {num_models})."
         )
     return ModelKeys.split(given)

@@ -1,4 +1,4 @@
-"""The one loop over models: shard after shard, group after group, in calls of a few seconds with checkpoints between them."""
+"""The loop over models: shard after shard, group after group, in calls of a few seconds with checkpoints between them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,53 +21,53 @@ from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.step import Scores, Segment, State
 
 CALL_SECONDS = 5.0
-"""A call into compiled code lasts about so long at most: until it returns, Ctrl-C waits and the bar stands still."""
+"""Seconds that a call into compiled code lasts at most, roughly: until it returns, Ctrl-C waits and the bar stands still."""
 TO_THE_END = int(np.iinfo(np.int32).max)
-"""More steps than an epoch has."""
+"""Number of steps that is larger than any epoch has."""
 
 
 class Position(NamedTuple):
-    """How far a training has come."""
+    """The point that a training has reached."""
 
     epoch: int
-    """Epochs that are finished."""
+    """Number of finished epochs."""
     step: int = 0
-    """Steps of the next one that are done."""
+    """Number of finished steps of the next epoch."""
 
 
 def make_segment(first_epoch: int, last_epoch: int, first_step: int = 0, last_step: int = TO_THE_END) -> Segment:
-    """Whole epochs, or some steps of one."""
+    """Make a segment of whole epochs, or of some steps of one epoch."""
     return Segment(*map(jnp.int32, (first_epoch, last_epoch, first_step, last_step)))
 
 
 @dataclass(frozen=True)
 class Segments:
-    """How a training is divided into segments, each of which is one call: a call cannot be interrupted."""
+    """The division of a training into segments, each of which is one call, because a call cannot be interrupted."""
 
     epochs: int
-    """Epochs of the whole training."""
+    """Number of epochs of the whole training."""
     steps: int
-    """Steps of one epoch of the largest subset."""
+    """Number of steps of one epoch of the largest subset."""
     steps_per_call: int
-    """The most steps of one call, and one step at least."""
+    """Largest number of steps in one call, at least 1."""
 
     @classmethod
     def divide(cls, epochs: int, steps: int, seconds_per_step: float) -> "Segments":
-        """Segments of about `CALL_SECONDS`."""
+        """Divide a training into segments of about `CALL_SECONDS` each."""
         return cls(epochs, steps, max(1, int(CALL_SECONDS / max(seconds_per_step, 1e-9))))
 
     @property
     def one_call(self) -> bool:
-        """The whole training is one call."""
+        """Whether the whole training is one call."""
         return self.epochs * self.steps <= self.steps_per_call
 
     def share(self, position: Position) -> float:
-        """The part of the training that is done, from 0 to 1."""
+        """Share of the training that is done at a position, from 0 to 1."""
         done = position.epoch + min(position.step, self.steps) / self.steps
         return done / self.epochs if self.epochs else 1.0
 
     def after(self, start: Position) -> Iterator[tuple[Segment, Position]]:
-        """The segments that are left after `start`, each with the position that it reaches."""
+        """Yield the segments that are left after `start`, each with the position that it reaches."""
         epoch, step = start
         while epoch < self.epochs:
             if step == 0 and self.steps <= self.steps_per_call:
@@ -85,23 +85,25 @@ class Segments:
 
 
 Finished = tuple[Scores, Variables | None]
-"""What models leave behind, on the host [models, ...]; their weights where they are kept."""
+"""Scores of finished models, and their weights where they are kept; arrays [models, ...] on the host."""
 ALL_BATCHES = int(np.iinfo(np.int32).max)
+"""Number of batches that is larger than any evaluation has."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is done with the models of a shard, on which machine."""
+    """A job, the machine that runs it, and whether its models are trained or only evaluated."""
 
     job: Job
     machine: Machine
     seconds_per_step: float | None
-    """Wall-clock seconds of one step of one model; None evaluates the models as they start and trains nothing."""
+    """Wall-clock seconds that one step of one model takes; None evaluates the models as they start and trains nothing."""
     keep_weights: bool = False
+    """Whether the final weights are returned, too."""
 
     @cached_property
     def segments(self) -> Segments:
-        """How the training is divided into calls."""
+        """The division of the training into calls."""
         if self.seconds_per_step is None:
             return Segments(0, 1, 1)
         seconds = self.seconds_per_step * self.machine.execution.group
@@ -109,7 +111,7 @@ class Work:
 
 
 class ShardTraining:
-    """Trains the models `rows` of the run; goes on from the checkpoint, if there is one of theirs."""
+    """The training of the models `rows` of the run, which goes on from their checkpoint if there is one."""
 
     def __init__(
         self, work: Work, rows: slice, bar: TrainingProgress, watch: Watch | None, checkpoint: CheckpointFile | None
@@ -118,10 +120,10 @@ class ShardTraining:
         self._programs = work.machine.programs
         self._finished: list[Finished] = []
         self._waiting: tuple[Any, int] | None = None
-        """What the evaluation of the last group will give, on the devices, and the number of models in it."""
+        """Results of the last group, which the devices may still be computing, and the number of models in it."""
 
     def train(self) -> Finished:
-        """What the models leave behind.
+        """Train the models and return their scores and weights.
 
         Raises:
           Interrupted, Terminated: a signal came; a checkpoint is written.
@@ -132,7 +134,7 @@ class ShardTraining:
         while first < self._rows.stop:
             chunk = slice(first, min(first + group, self._rows.stop))
             on_the_way = self._train_group(chunk, started)
-            # The next group is on its way before the results of the last are taken, so that the devices never wait.
+            # The next group is dispatched before the results of the last are taken, so that the devices never wait.
             self._collect()
             self._waiting = on_the_way, chunk.stop - chunk.start
             first, started = chunk.stop, None
@@ -142,7 +144,7 @@ class ShardTraining:
         return jax.tree.map(lambda *parts: np.concatenate(parts), *self._finished)
 
     def _train_group(self, chunk: slice, started: tuple[State, Position] | None) -> Any:
-        """Scores and weights of some models, as they lie on the devices."""
+        """Train some models and return their scores and weights, which stay on the devices."""
         work, models, data = self._work, chunk.stop - chunk.start, self._work.machine.data
         masks, keys = self._programs.place(work.job.masks[chunk], work.job.keys[chunk])
         states, position = started or (
@@ -162,7 +164,7 @@ class ShardTraining:
         return scores, states.variables if work.keep_weights else None
 
     def _collect(self) -> None:
-        """Take the results of the group before, if there is one."""
+        """Copy the results of the previous group to the host, if there is one."""
         if self._waiting is None:
             return
         on_the_way, models = self._waiting
@@ -176,7 +178,7 @@ class ShardTraining:
         self._bar.score(int(correct.sum()), correct.size)
 
     def _save(self, on_the_way: tuple[slice, State, Position] | None = None) -> None:
-        """Write a checkpoint of what is finished and what is on the way; leave, if a signal asked for it."""
+        """Write a checkpoint of the finished models and of those in training, and leave if a signal asked for it."""
         self._collect()
         finished = jax.tree.map(lambda *parts: np.concatenate(parts), *self._finished) if self._finished else None
         about = self._about() | {"finished": 0 if finished is None else len(finished[0].diverged), "chunk": None}
@@ -199,7 +201,7 @@ class ShardTraining:
         return self._checkpoint is not None and self._watch is not None and self._watch.due
 
     def _about(self) -> dict[str, Any]:
-        """What must be the same for a checkpoint to be taken up: whose it is, and how its models were grouped."""
+        """Everything that must be the same for a checkpoint to be used: its models, and how they were grouped."""
         return {
             "rows": [self._rows.start, self._rows.stop],
             "group": self._programs.execution.group,
@@ -207,7 +209,7 @@ class ShardTraining:
         }
 
     def _resume(self) -> tuple[State, Position] | None:
-        """Take up the checkpoint, if it is of these rows; the state of a group that was on the way."""
+        """Read the checkpoint if it belongs to these rows, and return the state of the group that was in training."""
         found = self._checkpoint.read() if self._checkpoint else None
         if found is None:
             return None
@@ -237,7 +239,7 @@ class ShardTraining:
 
     @staticmethod
     def _restore(part: str, leaves: Mapping[str, np.ndarray], structure: Any) -> Any:
-        """The arrays of a checkpoint in the structure that they had."""
+        """Put the arrays of a checkpoint into the structure that they had."""
         paths, treedef = jax.tree_util.tree_flatten_with_path({part: structure})
         names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
         return jax.tree.unflatten(treedef, [leaves[name] for name in names])[part]
@@ -250,9 +252,9 @@ def finished_shards(
     watch: Watch | None = None,
     checkpoint: CheckpointFile | None = None,
 ) -> Iterator[tuple[slice, Finished]]:
-    """Train the models of each shard, and give what they leave behind.
+    """Train the models of each shard, and yield the rows of the shard with their scores and weights.
 
-    Where memory runs out, the shard begins once more with half as many models at once, and the others go on so.
+    Where memory runs out, this shard and all later ones are trained with half as many models at once.
 
     Raises:
       OutOfMemory: not even one model at a time fits.
@@ -271,7 +273,7 @@ def finished_shards(
 
 
 def as_rows(scores: Scores, num_train: int) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " rows"]]:
-    """What a run keeps of the scores of some models, and which of them diverged."""
+    """Turn the scores of some models into the rows that a run keeps, and say which models diverged."""
     prediction, margin, diverged = map(np.asarray, scores)
     # A diverged model predicts nothing: argmax over NaN would look like class 0.
     prediction = np.where(diverged[:, None], -1, prediction)

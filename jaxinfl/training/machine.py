@@ -1,6 +1,6 @@
-"""How a job is run: its programs on the devices of this process, and its data on them.
+"""`Machine`: the programs of a job on the devices of this process, with its data on them.
 
-A machine is a value. One that trains half as many models at once, or whose kernels are others, is another machine.
+A machine is a value. A machine that trains half as many models at once, or with other kernels, is another value.
 """
 
 import logging
@@ -29,14 +29,14 @@ from jaxinfl.units import format_bytes
 _log = logging.getLogger("jaxinfl")
 
 GPU_WIDTH = 32
-"""Models at once on an accelerator. Narrow models leave it idle one at a time; memory grows with the width."""
+"""Number of models at once on an accelerator: a single narrow model leaves it idle, and memory grows with the width."""
 _MOST_WIDTH = 2**16
 CALL_FLOPS = 2.5e10
-"""Work of one call on a device from which on the cost of the call itself, about 1 ms, does not show."""
+"""FLOPs of one call on a device beside which the overhead of the call, about 1 ms, does not matter."""
 
 
 class OutOfMemory(RuntimeError):
-    """Device or host cannot hold even one model at a time."""
+    """The device or the host cannot hold even one model at a time."""
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -48,7 +48,7 @@ def check_fits(data: Dataset, used: Sequence[jax.Device]) -> None:
     """Raise unless the images fit into the free memory of each device.
 
     Raises:
-      OutOfMemory: with the size of the data set, and what would fit.
+      OutOfMemory: they do not fit; the message says the size of the data set and what would fit.
     """
     size = data.train_inputs.nbytes + data.test_inputs.nbytes
     free = host.free_memory(used[0])
@@ -70,7 +70,7 @@ def check_fits(data: Dataset, used: Sequence[jax.Device]) -> None:
 
 @dataclass(frozen=True)
 class Machine:
-    """Compiled programs and placed data of one job, for one way of running it."""
+    """The compiled programs of one job and its data on the devices, for one way of running it."""
 
     execution: Execution
     devices: tuple[jax.Device, ...]
@@ -79,9 +79,9 @@ class Machine:
 
     @classmethod
     def for_job(cls, job: Job, execution: Execution, views: Views = "one", near: "Machine | None" = None) -> "Machine":
-        """The machine that runs a job in one way; `views` are what it averages over when it evaluates.
+        """Make the machine that runs a job in one way; it averages over `views` when it evaluates.
 
-        `near` is a machine for the same job: its data are taken over where the devices are the same.
+        `near` is a machine for the same job, whose data are reused where the devices are the same.
 
         Raises:
           OutOfMemory: the images do not fit on a device.
@@ -90,17 +90,17 @@ class Machine:
         placed = near.data if near is not None and near.devices == devices else None
         if placed is None:
             check_fits(job.data, devices)
-        # Trained programs and those of one view are the same: a second call compiles nothing.
+        # Training evaluates one view, too, with the same programs: a second call compiles nothing.
         programs = build_programs(
             Training(job.model, job.recipe), execution, devices, *(() if views == "one" else (views,))
         )
         return cls(execution, devices, programs, programs.place_data(job.data) if placed is None else placed)
 
     def halve(self, job: Job, error: Exception) -> "Machine":
-        """A machine for half as many models at once, if it was memory that ran out; else raise what was raised.
+        """Make a machine for half as many models at once if memory ran out; raise any other `error` again.
 
         Raises:
-          OutOfMemory: there is only one model at a time already.
+          OutOfMemory: only one model was trained at a time already.
         """
         if not out_of_memory(error):
             raise error
@@ -140,10 +140,12 @@ def choose_execution(
     kernels: Kernels | None = None,
     num_devices: int | None = None,
 ) -> Execution:
-    """The execution for all devices of this process; it does not depend on the number of models, so neither do their bits.
+    """Choose the execution for all devices of this process.
+
+    It does not depend on the number of models, so that the bits of a model do not either.
 
     Raises:
-      ValueError: a width below 1 or an unknown lowering.
+      ValueError: the width is below 1, or the kernels are unknown or cannot be used here.
     """
     platform = jax.default_backend()
     if kernels is not None:
@@ -166,16 +168,16 @@ def choose_execution(
 
 
 def _choose_kernels(platform: str) -> tuple[Kernels, str]:
-    """The fast lowering of the platform, and why."""
+    """Choose the fastest kernels of the platform, and say why."""
     missing = native.why_unavailable() if platform == "cpu" else None
     default = default_kernels(platform)
     return default, f"no hand-written kernels: {missing}" if missing else f"the default for {platform}"
 
 
-# Cached, these two: tracing a network takes a tenth of a second, and a run asks more than once before its first step.
+# These two are cached: tracing a network takes a tenth of a second, and a run asks more than once before its first step.
 @lru_cache
 def kernels_differ(model: Model, shape: Shape, platform: str) -> bool:
-    """Whether a model's program depends on the lowering: on CPUs gradients of dense layers do, too."""
+    """Whether a model's program depends on the kernels; on CPUs even the gradients of dense layers do."""
     if platform == "cpu":
         return True
     with use_kernels("xla"):
@@ -184,13 +186,13 @@ def kernels_differ(model: Model, shape: Shape, platform: str) -> bool:
 
 
 def _shapes(model: Model, shape: Shape) -> tuple[Variables, jax.ShapeDtypeStruct]:
-    """The model's variables and one image."""
+    """Shapes of the model's variables and of one image."""
     return jax.eval_shape(model.init, jax.random.key(0)), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
 
 
 @lru_cache
 def forward_flops(model: Model, shape: Shape) -> float:
-    """FLOPs of the forward pass of one image (h, w, c), counted on the program before any optimization (nothing is compiled)."""
+    """FLOPs of the forward pass of one image (h, w, c), counted on the program before it is optimized or compiled."""
     lowered = jax.jit(lambda v, x: model.apply(v, x, train=False)[0]).lower(*_shapes(model, shape))
     costs: Any = lowered.cost_analysis()
     return float(costs["flops"])

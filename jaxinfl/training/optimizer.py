@@ -9,10 +9,10 @@ from jaxinfl.training.recipe import Recipe
 
 
 def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    """The update direction of a recipe before the learning rate: the step is `-learning_rate * direction`.
+    """Make the optimizer that gives the update direction of a recipe; the step is `-learning_rate * direction`.
 
-    PyTorch's order for SGD: weight decay joins the gradient, then momentum, then the learning rate, so that a change
-    of the learning rate does not rescale the momentum gathered before.
+    SGD has PyTorch's order: weight decay joins the gradient, then momentum, then the learning rate. So a change of the
+    learning rate does not rescale the momentum that was gathered before.
     """
     decay = _weight_decay(recipe.weight_decay) if _acts(recipe.weight_decay) else optax.identity()
     if recipe.optimizer == "adamw":
@@ -22,7 +22,7 @@ def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
 
 
 def _acts(factor: float | Float[Array, ""]) -> bool:
-    """Whether it can change anything. One that differs from model to model is traced and can, also where it is 0."""
+    """Whether a factor can change anything. A factor that differs from model to model is traced and can, even as 0."""
     return not isinstance(factor, float) or factor != 0.0
 
 
@@ -32,12 +32,12 @@ def _plus(tree: PyTree[Array], factor: float | Float[Array, ""], other: PyTree[A
 
 
 def _weight_decay(rate: float | Float[Array, ""]) -> optax.GradientTransformation:
-    """`optax.add_decayed_weights`."""
+    """Weight decay like `optax.add_decayed_weights`, with a rate that may be traced."""
     return optax.stateless(lambda grads, params: _plus(grads, rate, params))
 
 
 def _momentum(factor: float | Float[Array, ""], nesterov: bool) -> optax.GradientTransformation:
-    """`optax.trace`."""
+    """Momentum like `optax.trace`, with a factor that may be traced."""
 
     def update(
         grads: PyTree[Array], state: optax.TraceState, params: PyTree[Array] | None = None
@@ -51,12 +51,12 @@ def _momentum(factor: float | Float[Array, ""], nesterov: bool) -> optax.Gradien
 def learning_rate(recipe: Recipe, epoch: Float[Array, ""]) -> Float[Array, ""]:
     """Learning rate at a fractional epoch, 0 at the start of training and `recipe.epochs` at its end.
 
-    Epochs in place of steps, because models on subsets of different sizes take different numbers of steps.
+    Time is counted in epochs and not in steps, because models on subsets of different sizes take different numbers of steps.
     """
     peak, horizon = recipe.learning_rate, recipe.epochs - recipe.warmup_epochs
     schedule: optax.Schedule
     if recipe.schedule == "cosine":
-        # horizon 0: the whole run is warm-up and the schedule after it is never reached.
+        # Where horizon is 0, the whole run is warm-up and the schedule after it is never reached.
         schedule = optax.cosine_decay_schedule(peak, max(horizon, 1e-6))
     elif recipe.schedule == "linear":
         schedule = optax.linear_schedule(peak, 0.0, max(horizon, 1e-6))

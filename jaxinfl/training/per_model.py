@@ -1,4 +1,4 @@
-"""What differs from model to model besides the subset: random keys, numbers of the recipe, and weights to start from."""
+"""Values that differ from model to model besides the subset: random keys, numbers of the recipe, and initial weights."""
 
 import copy
 from collections.abc import Mapping
@@ -18,24 +18,26 @@ from jaxinfl.training.recipe import Recipe, bounds
 
 @dataclass(frozen=True, eq=False)
 class ModelKeys:
-    """Keys of every model, by source of randomness; hold a source fixed by giving all models one key (Appendix C).
+    """Keys of every model, by source of randomness; a source is held fixed by one key for all models (Appendix C).
 
     Each field is an array of keys [models], as `jax.random.split(jax.random.key(seed), models)` returns it.
     """
 
     init: jax.Array
-    """Initial weights."""
+    """Keys that draw the initial weights."""
     order: jax.Array
-    """Order of the examples in each epoch."""
+    """Keys that draw the order of the examples in each epoch."""
     augment: jax.Array
-    """Crops, flips, dropout."""
+    """Keys that draw crops, flips and dropout."""
 
     def __post_init__(self) -> None:
         for source in fields(self):
             object.__setattr__(self, source.name, as_keys(getattr(self, source.name), f"keys.{source.name}"))
         lengths = {source.name: len(getattr(self, source.name)) for source in fields(self)}
         if len(set(lengths.values())) > 1:
-            raise ValueError(f"keys: the sources have different numbers of keys, {lengths}; each takes one a model.")
+            raise ValueError(
+                f"keys has different numbers of keys by source, {lengths}; each source takes one for each model."
+            )
 
     def __len__(self) -> int:
         return len(self.init)
@@ -45,88 +47,91 @@ class ModelKeys:
 
     @classmethod
     def of_data(cls, data: np.ndarray) -> "ModelKeys":
-        """The keys of which `data()` gives the numbers."""
+        """Make keys from the numbers that `data()` returns."""
         return cls(*(jax.random.wrap_key_data(jnp.asarray(data[:, source])) for source in range(3)))
 
     @classmethod
     def split(cls, keys: object) -> "ModelKeys":
-        """The three keys of each model, from one key a model; a `ModelKeys` is returned as it is."""
+        """Make the three keys of each model from one key for each model; a `ModelKeys` is returned as it is."""
         if isinstance(keys, cls):
             return keys
         init, order, augment = jax.vmap(lambda key: jax.random.split(key, 3))(as_keys(keys, "keys")).T
         return cls(init, order, augment)
 
     def data(self) -> np.ndarray:
-        """The keys as plain numbers, uint32 [models, 3, words]: what a run directory keeps."""
+        """The keys as plain numbers, uint32 [models, 3, words], as a run directory keeps them."""
         return self._data
 
     @cached_property
     def _data(self) -> np.ndarray:
-        # On the host, where taking some of them compiles nothing: indexing arrays of keys takes six small programs.
+        # The numbers are on the host, where indexing them compiles nothing: indexing arrays of keys takes six small programs.
         parts = [jax.random.key_data(getattr(self, source.name)) for source in fields(self)]
         return np.stack([np.asarray(part) for part in parts], axis=1)
 
 
 def as_keys(keys: object, name: str) -> jax.Array:
-    """Typed keys [models]; raw uint32 [models, 2] of `jax.random.PRNGKey` are taken too."""
+    """Return typed keys [models]; raw uint32 [models, 2] of `jax.random.PRNGKey` are taken too."""
     if not isinstance(keys, (jax.Array, np.ndarray)):
         raise TypeError(
-            f"{name} is {type(keys).__name__}; it takes an array of keys, one a model: "
+            f"{name} is {type(keys).__name__}; it takes an array of keys, one for each model: "
             "jax.random.split(jax.random.key(0), num_models)."
         )
     array: jax.Array | np.ndarray = keys
     if not jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         if array.dtype != np.uint32 or array.ndim != 2 or array.shape[1] != 2:
             raise TypeError(
-                f"{name} has dtype {array.dtype} and shape {array.shape}; it takes one key a model: "
+                f"{name} has dtype {array.dtype} and shape {array.shape}; it takes one key for each model: "
                 "jax.random.split(jax.random.key(0), num_models)."
             )
         array = jax.random.wrap_key_data(jnp.asarray(array))
     implementation = str(jax.random.key_impl(jnp.asarray(array)))
     if "fry" not in implementation:
         raise ValueError(
-            f"{name} are of the implementation {implementation}; it takes threefry2x32, JAX's default: under vmap the "
+            f"{name} has keys of the implementation {implementation}; it takes threefry2x32, JAX's default: under vmap the "
             "draws of the others depend on the neighbours. Make them by "
             "jax.random.split(jax.random.key(seed, impl='threefry2x32'), num_models)."
         )
     if array.ndim != 1:
         raise ValueError(
-            f"{name} has shape {array.shape}; it takes one key a model, shape [models]: "
+            f"{name} has shape {array.shape}; it takes one key for each model, shape [models]: "
             "jax.random.split(jax.random.key(0), num_models)."
         )
     if not len(array):
-        raise ValueError(f"{name} is empty; it takes one key a model, at least one.")
+        raise ValueError(f"{name} is empty; it takes one key for each model, and at least one.")
     return jnp.asarray(array)
 
 
 class Given(NamedTuple):
-    """What the user sets for one model. It is nothing by default, and then the compiled program has no trace of it."""
+    """Values that the user sets for one model. By default there are none, and then the compiled program takes none."""
 
     overrides: dict[str, Any] | None = None
-    """Numbers in place of the recipe's, by field."""
+    """Numbers in place of the recipe's, by field of `Recipe`."""
     initial: Variables | None = None
-    """What to start from in place of the model's own initialization."""
+    """Weights to start from in place of the model's own initialization."""
 
 
 OVERRIDABLE = ("learning_rate", "weight_decay", "momentum", "label_smoothing")
-"""Fields of `Recipe` that enter the step as plain factors. The others decide its shape: how many steps, what is drawn."""
+"""Fields of `Recipe` that may differ from model to model, because they enter the step as plain factors.
+
+The other fields decide the program itself: how many steps it takes, and what it draws.
+"""
 
 
 def check_overrides(
     overrides: Mapping[str, Any] | None, recipe: Recipe, num_models: int
 ) -> dict[str, Float[np.ndarray, " models"]]:
-    """The overrides as float32 arrays [models] by name, empty where there are none.
+    """Return the overrides as float32 arrays [models] by name, empty where there are none.
 
     Raises:
-      TypeError: not a mapping, or values that are no numbers.
-      ValueError: a field that cannot differ from model to model or is without effect, a wrong number of values, or a
-        value that `Recipe` would refuse, NaN among them.
+      TypeError: `overrides` is no mapping, or its values are no numbers.
+      ValueError: a field cannot differ from model to model or is without effect, has a wrong number of values, or has a
+        value that `Recipe` would refuse, such as NaN.
     """
     if overrides is None:
         return {}
     if not isinstance(overrides, Mapping):
         raise TypeError(
-            f"overrides is {type(overrides).__name__}; it takes a mapping from a field of the recipe to one value a model: "
+            f"overrides is {type(overrides).__name__}; it takes a mapping from a field of the recipe to one value for each model: "
             '{"learning_rate": [0.1, 0.2, ...]}.'
         )
     unknown = [name for name in overrides if name not in OVERRIDABLE]
@@ -144,10 +149,10 @@ def _check_override(name: str, values: object, recipe: Recipe, num_models: int) 
     except ValueError:  # nested lists of unequal lengths
         array = np.asarray(None)
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"overrides: {name} is {values!r}; it takes an array of numbers, one a model.")
+        raise TypeError(f"overrides: {name} is {values!r}; it takes an array of numbers, one for each model.")
     if array.shape != (num_models,):
         raise ValueError(
-            f"overrides: {name} has shape {array.shape}; it takes one value a model, shape ({num_models},)."
+            f"overrides: {name} has shape {array.shape}; it takes one value for each model, shape ({num_models},)."
         )
     low, high = bounds(name)
     wrong = np.flatnonzero(~((array >= low) & (array <= high)))  # NaN is neither
@@ -166,9 +171,9 @@ def _check_override(name: str, values: object, recipe: Recipe, num_models: int) 
 
 
 def with_overrides(recipe: Recipe, values: Mapping[str, Float[Array, ""]] | None) -> Recipe:
-    """The recipe with one model's numbers in place of its own.
+    """Put one model's numbers in place of the recipe's own.
 
-    The numbers are traced, so the result lives inside one trace: it can be neither hashed nor compared.
+    The numbers are traced, so the result is valid inside one trace only; it can be neither hashed nor compared.
     """
     if not values:
         return recipe
@@ -182,12 +187,14 @@ _SOURCE = "It takes what `Ensemble.weights()` returns for models of the same arc
 
 
 def check_weights(weights: object, model: Model, num_models: int, argument: str) -> Variables:
-    """The weights as host arrays [models, ...] in the structure of the model's variables; `argument` is what the user calls them.
+    """Return the weights as host arrays [models, ...] in the structure of the model's variables.
+
+    `argument` is the user's name for the weights in errors.
 
     Raises:
-      TypeError: no `Variables`.
-      ValueError: other variables, shapes or dtypes than the model's, another number of models, or values that are not
-        finite.
+      TypeError: `weights` are no `Variables`.
+      ValueError: the variables, shapes or dtypes are not the model's, the number of models is another one, or values are
+        not finite.
     """
     if not isinstance(weights, Variables):
         raise TypeError(f"{argument} is {type(weights).__name__}; it takes jaxinfl.models.Variables. {_SOURCE}")
@@ -207,7 +214,7 @@ def _check_leaf(name: str, values: Any, leaf: jax.ShapeDtypeStruct, num_models: 
     if array.shape != (num_models, *leaf.shape) or array.dtype != leaf.dtype:
         raise ValueError(
             f"{name} is {array.dtype} {array.shape}; it takes {leaf.dtype} {(num_models, *leaf.shape)}, the "
-            "weights of one model for each row of masks. jax.tree.map(lambda w: w[rows], weights) takes rows of others."
+            "weights of one model for each row of masks. Choose rows with jax.tree.map(lambda w: w[rows], weights)."
         )
     if jnp.issubdtype(leaf.dtype, jnp.floating):
         broken = np.flatnonzero([not np.isfinite(row).all() for row in array])

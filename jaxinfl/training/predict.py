@@ -1,6 +1,6 @@
-"""What models whose weights were kept say of examples, and what a run knows of its job.
+"""Evaluation of models whose weights were kept.
 
-The data, model and recipe of a run are found again, so that nobody has to name them twice.
+The data, model and recipe of a run are found again from its own record, so that nobody has to name them twice.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,16 +28,20 @@ from jaxinfl.undefined import nan_is_an_answer
 
 
 class Predictions(NamedTuple):
-    """What trained models say, in arrays with the names that they have in an `Ensemble`."""
+    """Predictions and margins of trained models, under the names that they have in an `Ensemble`."""
 
     train_prediction: Int[np.ndarray, "models train"]
-    """Predicted class, int32; -1 for models whose logits are not finite."""
+    """Predicted class of each training example, int32; -1 for models whose logits are not finite."""
     test_prediction: Int[np.ndarray, "models test"]
+    """Predicted class of each test example, int32; -1 for models whose logits are not finite."""
     train_margin: Float[np.ndarray, "models train"]
-    """float32, log(p_y / (1 - p_y)) of the true class y, natural log; NaN for models whose logits are not finite."""
+    """Margin of each training example, log(p_y / (1 - p_y)) of the true class y, natural log, float32.
+
+    It is NaN for models whose logits are not finite."""
     test_margin: Float[np.ndarray, "models test"]
+    """Margin of each test example, defined like `train_margin`."""
     diverged: Bool[np.ndarray, " models"]
-    """Some logit is not finite."""
+    """Whether some logit of the model is not finite."""
 
 
 def predict(
@@ -54,34 +58,35 @@ def predict(
     """Predictions and margins of trained models on all training and test examples, over all devices of JAX.
 
     Args:
-      weights: of models of one architecture, [models, ...], as `Ensemble.weights()` returns them.
-      masks: bool [models, train], what each was trained on: with `normalization="subset"` a model sees images by the
-        mean and deviation of its own subset.
+      weights: weights of models of one architecture, [models, ...], as `Ensemble.weights()` returns them.
+      masks: bool [models, train], the subset of each model: with `normalization="subset"` its images are normalized by the
+        mean and deviation of this subset.
       data: the examples. The training images must be those that the models were trained on, or the normalization differs.
       model: the architecture, as in `train_ensemble`.
-      recipe: that of the training; normalization and dtype come from it.
-      views: "one", the image itself; "five", the mean of the logits over five crops; "ten", over these and their mirror
-        images (test-time augmentation, Appendix B). A crop is of the image's own size, from the image padded with black by
-        1/16 of its side, at least 1 pixel: the center (the image itself) and the four corners; with `resized_crop` it is of
-        that size, from the image itself. Take "five" where a mirror image means something else, as with digits.
+      recipe: the recipe of the training, from which normalization and dtype come.
+      views: "one" evaluates the image itself, "five" takes the mean of the logits over five crops, and "ten" over these and
+        their mirror images (test-time augmentation, Appendix B). Crops are the center and the four corners. They have the
+        size of the image, which is padded with black by 1/16 of its side, at least 1 pixel; so the center is the image
+        itself. With `resized_crop` they have that size and are cut from the image itself. Take "five" where a mirror image
+        means something else, as with digits.
       allow, kernels: as in `train_ensemble`; a run's own kernels are in `Ensemble.attributes["execution"]`.
 
     Returns:
-      With one view, the numbers that the run itself recorded. They are equal to the bit where the data, the recipe, the kernels, and the
-      kind and number of devices are those of the run, and it was trained at the default width; `Ensemble.predict` takes the
-      run's own. Memory: the weights once more.
+      With one view, the numbers that the run itself recorded. They are equal to the bit where the data, the recipe, the
+      kernels, and the kind and number of devices are those of the run, and it was trained at the default width;
+      `Ensemble.predict` takes the run's own width. Memory: the weights once more.
 
     Raises:
-      TypeError, ValueError: arguments that do not fit, weights that are not finite among them; before anything is compiled.
+      TypeError, ValueError: arguments do not fit, or weights are not finite; raised before anything is compiled.
     """
     check_choice(views, "views", get_args(Views))
     if weights is None:
         raise TypeError("weights is None; it takes what `Ensemble.weights()` returns.")
-    job = _trained_job(weights, masks, data, model, recipe, allow)
+    job = _make_trained_job(weights, masks, data, model, recipe, allow)
     return _evaluate(job, choose_execution(job.model, recipe, data, kernels=kernels), views)
 
 
-def _trained_job(
+def _make_trained_job(
     weights: object,
     masks: ArrayLike,
     data: Dataset,
@@ -89,7 +94,7 @@ def _trained_job(
     recipe: Recipe,
     allow: Collection[str] = (),
 ) -> Job:
-    """The job of models that are trained already."""
+    """Make the job of models that are trained already."""
     # The keys are without effect: the weights are given, and nothing is drawn in evaluation.
     keys = jax.random.split(jax.random.key(0), len(check_subsets(masks, data)))
     check_recipe(recipe, data)
@@ -97,7 +102,7 @@ def _trained_job(
 
 
 def _evaluate(job: Job, execution: Execution, views: Views) -> Predictions:
-    """What the models of a job say as they start."""
+    """Evaluate the models of a job with the weights that they start from."""
     with nan_is_an_answer():
         machine = Machine.for_job(job, execution, views)
         with TrainingProgress(len(job), 0, shown=False) as bar:
@@ -107,20 +112,20 @@ def _evaluate(job: Job, execution: Execution, views: Views) -> Predictions:
 
 
 def recall_recipe(attributes: Mapping[str, Any]) -> Recipe:
-    """The recipe of a run from what it says of itself."""
+    """Make the recipe of a run from the run's attributes."""
     fields: dict[str, Any] = {name: _as_tuple(value) for name, value in attributes["identity"]["recipe"].items()}
     return Recipe(**fields)
 
 
 def recall_data(attributes: Mapping[str, Any], given: Dataset | None = None) -> Dataset:
-    """The data set of a run: `given` if there is one, else loaded as it was loaded before.
+    """Return the data set of a run: `given` if it is not None, else the data loaded as they were loaded before.
 
     Raises:
-      RunDirectoryError: it was made from arrays, cannot be loaded, or is not what it was.
+      RunDirectoryError: the data set was made from arrays, cannot be loaded, or is not what it was.
     """
     name, source = attributes["data_name"], attributes["data_source"]
     if given is None and source is None:
-        raise RunDirectoryError(f"the data set {name!r} of the run was made from arrays, so it must be given: data=...")
+        raise RunDirectoryError(f"the data set {name!r} of the run was made from arrays. Give it again: data=...")
     try:
         data = given if source is None or given is not None else load_dataset(**source)
     except (DatasetUnavailable, ValueError, OSError) as error:
@@ -131,7 +136,7 @@ def recall_data(attributes: Mapping[str, Any], given: Dataset | None = None) -> 
     if data.fingerprint != attributes["identity"]["data"]["fingerprint"]:
         raise RunDirectoryError(
             f"{data.name!r} is not the data set of the run: its content differs from that of {name!r}, with which the run "
-            "was made. Give that: data=..."
+            "was made. Give that one: data=..."
         )
     return data
 
@@ -139,23 +144,23 @@ def recall_data(attributes: Mapping[str, Any], given: Dataset | None = None) -> 
 def recall_model(
     attributes: Mapping[str, Any], data: Dataset, given: str | ModuleFactory | Model | None = None
 ) -> Model:
-    """The model of a run: `given` if there is one, else by its registered name, or imported by module and name.
+    """Return the model of a run: `given` if it is not None, else the one found by its registered or imported name.
 
     Raises:
-      RunDirectoryError: it cannot be imported, or computes something else than it did.
+      RunDirectoryError: the model cannot be imported, or computes something else than it did.
     """
     recorded = attributes["identity"]["model"]
     model = find_factory(recorded["name"]) if given is None else given
     if model is None:
         raise RunDirectoryError(
-            f"the model {recorded['name']} of the run can be imported by no name, so it must be given: model=..."
+            f"the model {recorded['name']} of the run cannot be imported by a name. Give it again: model=..."
         )
     shape = recall_recipe(attributes).input_shape(data.image_shape)
     built = build_model(model, image_shape=shape, num_classes=data.num_classes, allow=attributes["allow"])
     if built.fingerprint != recorded["fingerprint"]:
         raise RunDirectoryError(
             f"{built.name} is not the model of the run: it computes something else than {recorded['name']} did when the run "
-            "was made. Give that: model=..."
+            "was made. Give that one: model=..."
         )
     return built
 
@@ -169,11 +174,11 @@ def predict_again(
     data: Dataset | None,
     model: str | ModuleFactory | Model | None,
 ) -> Predictions:
-    """What `Ensemble.predict` returns."""
+    """Do what `Ensemble.predict` documents."""
     check_choice(views, "views", get_args(Views))
     if (inputs is None) != (targets is None):
         raise ValueError(
-            "inputs and targets belong together: give both, or neither for the examples of the run itself."
+            "Only one of inputs and targets is given; they belong together. Give both, or neither for the run's own examples."
         )
     about = runs.attributes
     own = recall_data(about, data)
@@ -187,7 +192,7 @@ def predict_again(
             class_names=own.class_names,
             name=f"{own.name}, other examples",
         )
-    job = _trained_job(
+    job = _make_trained_job(
         runs.weights(models), runs.masks if models is None else runs.masks[models], own, built, recall_recipe(about)
     )
     recorded = about["execution"]
@@ -196,7 +201,7 @@ def predict_again(
 
 
 def _as_tuple(value: object) -> object:
-    """Lists of JSON as the tuples that they were."""
+    """Turn the lists that JSON makes of tuples back into tuples."""
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 

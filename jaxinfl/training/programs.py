@@ -1,8 +1,8 @@
-"""The three compiled programs of a job, for one way of running it: one model's functions mapped over the models of a group and the devices.
+"""The three compiled programs of a job: the functions of one model, mapped over the models of a group and the devices.
 
 A group is what one call trains: `devices * lanes * width` models. Each device takes its lanes one after another, and
-`width` models of a lane at once (vmap). On a CPU width 1 is right: one model's working set stays in the cache, and
-one virtual device a core keeps the cores apart. On a GPU many narrow models together fill the machine.
+the `width` models of a lane at once (vmap). On a CPU width 1 is right: one model's working set stays in the cache, and
+one virtual device for each core keeps the cores apart. On a GPU many narrow models together fill the machine.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int
 
 from jaxinfl.datasets import Dataset
-from jaxinfl.datasets.dataset import joined
+from jaxinfl.datasets.dataset import join_rows
 from jaxinfl.models.layers import Kernels, use_kernels
 from jaxinfl.training.per_model import Given, ModelKeys
 from jaxinfl.training.recipe import Recipe
@@ -26,27 +26,28 @@ from jaxinfl.training.views import Views
 
 Tree = TypeVar("Tree")
 EVALUATION_BATCH = 512
-"""Examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache. Of larger
-images fewer (`evaluation_batch`)."""
+"""Number of examples evaluated at once: large enough for full GEMM rate, small enough that 32x32 activations fit a cache.
+
+Fewer are evaluated at once where images are larger (`evaluation_batch`)."""
 
 
 _COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
-    # XLA's CPU backend cuts loops into a part a core, although every core has a device and a model of its own: the parts
-    # then wait for each other's threads, and last bits depend on the number of devices.
+    # XLA's CPU backend cuts loops into one part for each core, although every core has a device and a model of its own.
+    # The parts then wait for each other's threads, and last bits depend on the number of devices.
     "cpu": {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"},
 }
 _START_OPTIONS: dict[str, dict[str, Any]] = {
-    # Initial weights are drawn once, and nine tenths of the time to compile the draws went into making them fast: of a CNN of
-    # two layers 9.7 s on one core at LLVM's usual level, 2.2 s at this one, where all of the training takes 5.2 s.
+    # Initial weights are drawn once, and nine tenths of the time to compile the draws went into making them fast. For a CNN
+    # of two layers it took 9.7 s on one core at LLVM's usual level and takes 2.2 s at this one; all of the training, 5.2 s.
     "cpu": {"xla_backend_optimization_level": 1},
 }
 
 
 def evaluation_batch(recipe: Recipe, data: DeviceData) -> int:
-    """Examples evaluated at once: as many pixels as `EVALUATION_BATCH` of 32x32 have, but 16 at least.
+    """Number of examples evaluated at once: as many as have the pixels of `EVALUATION_BATCH` 32x32 images, at least 16.
 
-    512 images of 299x299 pixels would take 4 GB for one layer of Inception v3. A recipe that trains in small parts does so
-    for want of memory, and is evaluated in parts no larger.
+    512 images of 299x299 pixels would take 4 GB for one layer of Inception v3. A recipe that trains in microbatches does so
+    for want of memory, so no more examples are evaluated at once.
     """
     examples, height, width, _ = data.images.shape
     fitting = max(16, EVALUATION_BATCH * 32 * 32 // max(height * width, 32 * 32))
@@ -55,82 +56,85 @@ def evaluation_batch(recipe: Recipe, data: DeviceData) -> int:
 
 @dataclass(frozen=True)
 class Execution:
-    """How the models are run. It changes speed and memory, and no bit but through `width` and `kernels`."""
+    """One way of running the models. It decides speed and memory; only `width` and `kernels` change the models' bits."""
 
     platform: str
+    """Name of JAX's platform, such as "cpu" or "gpu"."""
     num_devices: int
+    """Number of devices that train."""
     lanes: int
-    """Models that a device trains one after another in one call."""
+    """Number of lanes, which a device trains one after another in one call."""
     width: int
-    """Models that a device trains at once."""
+    """Number of models in a lane, which a device trains at once."""
     kernels: Kernels
+    """Kernels that compute the layers."""
     reason: str = field(default="", compare=False)
-    """Why it is done so, in words."""
+    """Reason for this choice, in words."""
 
     @property
     def group(self) -> int:
-        """Models of one call."""
+        """Number of models that one call trains."""
         return self.num_devices * self.lanes * self.width
 
     def change(self, width: int, kernels: Kernels, num_devices: int) -> "Execution":
-        """Another way of running the models; on CPUs with as many of them in a call, as far as that goes."""
+        """Another way of running the models, on CPUs with about as many of them in one call."""
         lanes = max(1, self.lanes * self.width // width) if self.platform == "cpu" else self.lanes
         return Execution(self.platform, num_devices, lanes, width, kernels)
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Compiled functions of one group; arrays of models lie split over the devices."""
+    """Compiled functions of one group; arrays with a row for each model are split over the devices."""
 
     execution: Execution
     start: Callable[..., State]
-    """Takes `(data, masks, keys)`, or `(data, masks, keys, given)` where the user sets something for each model."""
+    """Function that makes untrained models from `(data, masks, keys)`, or `(data, masks, keys, given)` with set values."""
     advance: Callable[[DeviceData, State, Array, Keys, Segment], State]
     evaluate: Callable[[DeviceData, State, Array, Array], Scores]
-    """The last argument bounds the batches, for timing."""
+    """Function that evaluates models; its last argument bounds the number of batches, for timing."""
     models_axis: NamedSharding
     replicated: NamedSharding
 
     def positions(self, models: int) -> Int[np.ndarray, " models"]:
-        """Where the first models of a group lie: dealt to the devices in turns, so that a few do not share one."""
+        """Positions of the first models of a group; they are dealt to the devices in turns, so that a few do not share one."""
         model, devices = np.arange(models), self.execution.num_devices
         return model % devices * (self.execution.group // devices) + model // devices
 
     def place(self, masks: Bool[np.ndarray, "models train"], keys: ModelKeys) -> tuple[Array, Keys]:
-        """Masks and keys of up to one group at their positions, filled up with empty subsets (which cost nothing)."""
+        """Put masks and keys of up to one group at their positions, filled up with empty subsets, which cost nothing."""
         filled = np.zeros((self.execution.group, masks.shape[1]), bool)
         filled[self.positions(len(masks))] = masks
         chosen = keys[self._rows(len(masks))]
         return jax.device_put((filled, Keys(chosen.init, chosen.order, chosen.augment)), self.models_axis)
 
     def place_rows(self, tree: Tree, chunk: slice) -> Tree:
-        """Rows `chunk`, at most one group, of arrays [models, ...] at their positions; what is free repeats the first."""
+        """Put rows `chunk`, at most one group, of arrays [models, ...] at their positions; free ones repeat the first row."""
         rows = chunk.start + self._rows(chunk.stop - chunk.start)
         return jax.device_put(jax.tree.map(lambda values: np.asarray(values)[rows], tree), self.models_axis)
 
     def _rows(self, models: int) -> Int[np.ndarray, " group"]:
-        """The model at each position of a group; the first one where none is."""
+        """Number of the model at each position of a group, 0 at free positions."""
         rows = np.zeros(self.execution.group, int)
         rows[self.positions(models)] = np.arange(models)
         return rows
 
     def place_data(self, data: Dataset) -> DeviceData:
-        """The data set on every device."""
+        """Put the data set on every device."""
         pixels_axes = (1, 2)
         scaled = [data.train_inputs.mean(pixels_axes, dtype=np.float64) / 255]
-        # In pieces: a float copy of a large training set would not fit in memory.
+        # Squares are taken in pieces: a float copy of a large training set would not fit in memory.
         pieces = np.array_split(data.train_inputs, -(-data.train_inputs.nbytes // 2**24))
         scaled.append(np.concatenate([np.square(piece / 255.0).mean(pixels_axes) for piece in pieces]))
-        images = joined(data.train_inputs, data.test_inputs)
+        images = join_rows(data.train_inputs, data.test_inputs)
         labels = np.concatenate([data.train_targets, data.test_targets])
         arrays = (images, labels, *(part.astype(np.float32) for part in scaled))
         return DeviceData(*jax.device_put(arrays, self.replicated))
 
 
 def _over_models(execution: Execution, function: Callable[..., Any], *arrays: Any) -> Any:
-    """The function of one model mapped over those of a device."""
-    # width 1 without vmap: a vmapped GEMM over one model is a batched GEMM, which XLA's CPU code runs slower.
-    # The context reaches the trace, which happens inside `lax.map`.
+    """Map the function of one model over the models of a device."""
+    # Width 1 takes no vmap: a vmapped GEMM over one model is a batched GEMM, which XLA's CPU code runs slower.
+    # The context is active while `lax.map` traces the function.
     with use_kernels(execution.kernels):
         if execution.width == 1:
             return jax.lax.map(lambda xs: function(*xs), arrays)
@@ -142,9 +146,9 @@ def _over_models(execution: Execution, function: Callable[..., Any], *arrays: An
 def build_programs(
     training: Training, execution: Execution, devices: tuple[jax.Device, ...], views: Views = "one"
 ) -> Programs:
-    """Programs for a model and recipe. They are compiled at their first call, once for all groups of a run.
+    """Build the programs for a model and recipe. They are compiled at their first call, once for all groups of a run.
 
-    `views` are what `evaluate` averages over.
+    `evaluate` averages the logits over `views`.
     """
     mesh = Mesh(np.asarray(devices), ("models",))
     each, whole = PartitionSpec("models"), PartitionSpec()

@@ -1,4 +1,4 @@
-"""A progress bar for a run: models done, models per hour, accuracy, time left."""
+"""A progress bar for a run, with models done, models per hour, test accuracy and time left."""
 
 import time
 from types import TracebackType
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class TrainingProgress:
-    """Shown on standard error when that is a terminal; silent otherwise, so that logs stay readable."""
+    """A progress bar on standard error where that is a terminal; elsewhere nothing is shown, so that logs stay readable."""
 
     def __init__(self, num_models: int, finished: int, *, shown: bool = True):
         console = Console(stderr=True)
@@ -26,7 +26,7 @@ class TrainingProgress:
         self._task = self._bar.add_task("", total=num_models, completed=finished, rate="", accuracy="")
         self._begun = time.perf_counter()
         self.done = 0.0
-        """Models of this process; with fractions for those that are on the way."""
+        """Number of models that this process has trained, with fractions for those in training."""
         self._correct = self._scored = 0
 
     def __enter__(self) -> Self:
@@ -39,13 +39,13 @@ class TrainingProgress:
         self._bar.stop()
 
     def advance(self, models: float) -> None:
-        """Count work done, in models; a fraction for a part of their epochs."""
+        """Add finished work, counted in models; a part of a model's epochs is a fraction."""
         self.done += models
         rate = self.done / (time.perf_counter() - self._begun) * 3600
         self._bar.update(self._task, advance=models, rate=f"{rate:,.0f} models/h")
 
     def score(self, correct: int, predictions: int) -> None:
-        """Count test predictions of finished models."""
+        """Add test predictions of finished models, and how many of them are correct."""
         self._correct += correct
         self._scored += predictions
         self._bar.update(self._task, accuracy=f"test accuracy {self._correct / self._scored:.1%}")

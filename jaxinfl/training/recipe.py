@@ -1,4 +1,4 @@
-"""Recipe: everything that decides how one model is trained, in one frozen, hashable object."""
+"""`Recipe`: everything that decides how one model is trained, in one frozen, hashable object."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -16,49 +16,50 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is trained. Two equal recipes give equal models from equal subsets and keys."""
+    """The training of one model. Two equal recipes give equal models from equal subsets and keys."""
 
     epochs: int = 20
-    """Passes over the subset; every included example is seen exactly once in each."""
+    """Number of passes over the subset; each pass sees every included example exactly once."""
     batch_size: int = 64
-    """Examples a step; the last batch of an epoch holds what is left."""
+    """Number of examples in one step; the last batch of an epoch holds the rest."""
     microbatch: int | None = None
-    """Examples that go through the network at once, a divisor of `batch_size`: the gradients of a batch's parts are added
-    up before the step, so that memory grows with the part. The sum is the whole batch's gradient up to rounding, whatever
-    the parts are, the last and smaller one too; batch norm, though, averages over each part, as in PyTorch, and dropout
-    draws for each. As many are evaluated at once, at most. None: the whole batch."""
+    """Number of examples that go through the network at once, a divisor of `batch_size`; None takes the whole batch.
+    The gradients of a batch's parts are added up before the step, so memory grows with the part and not with the batch.
+    The sum is the whole batch's gradient up to rounding. Batch norm averages over each part, as in PyTorch, and dropout
+    draws for each part. No more examples than this are evaluated at once."""
     optimizer: Optimizer = "sgd"
-    """"sgd" with momentum, or "adamw" (betas 0.9 and 0.999, epsilon 1e-8)."""
+    """Optimizer: "sgd" with momentum, or "adamw" with betas 0.9 and 0.999 and epsilon 1e-8."""
     learning_rate: float = 0.1
     """Peak learning rate."""
     momentum: float = 0.9
-    """Momentum of SGD; without effect for AdamW."""
+    """Momentum of SGD; AdamW ignores it."""
     nesterov: bool = False
-    """Nesterov's momentum in place of the heavy ball (SGD)."""
+    """Use Nesterov's momentum in place of the heavy ball; SGD only."""
     schedule: Schedule = "cosine"
-    """Learning rate over the run: "cosine" or "linear" to 0, "constant", or "step" (see `milestones`)."""
+    """Learning rate over the run: "cosine" and "linear" fall to 0, "constant" stays, "step" falls at `milestones`."""
     milestones: tuple[float, ...] = ()
-    """Epochs from which on the learning rate is multiplied by `decay_factor` once more ("step" only)."""
+    """Epochs at which the learning rate is multiplied by `decay_factor`; for the schedule "step" only."""
     decay_factor: float = 0.1
-    """See `milestones`."""
+    """Factor by which the learning rate is multiplied at each of the `milestones`."""
     warmup_epochs: float = 0.0
-    """Linear warm-up from 0; the schedule's remainder follows over what is left of the epochs."""
+    """Number of epochs over which the learning rate rises linearly from 0; the schedule takes the remaining epochs."""
     weight_decay: float = 5e-4
-    """Weight decay of every parameter, biases and batch norm included, as in PyTorch: added to the gradient before momentum (SGD),
-    or decoupled and multiplied by the learning rate (AdamW)."""
+    """Weight decay of every parameter, biases and batch norm included, as in PyTorch. SGD adds it to the gradient before
+    momentum; AdamW decouples it and multiplies it by the learning rate."""
     label_smoothing: float = 0.0
-    """Share of the target's mass spread evenly over all classes."""
+    """Share of the target's mass that is spread evenly over all classes."""
     crop_padding: int = 0
-    """Random crops of the original size from images padded with this many black pixels a side."""
+    """Number of black pixels added to each side of an image, from which a random crop of the original size is taken."""
     resized_crop: int | None = None
-    """Side of torchvision's RandomResizedCrop: a window of 8% to 100% of the image's area and of ratio 3:4 to 4:3, brought
-    to this many pixels squared; evaluated is the central square of this side. The model's input has this side then."""
+    """Side in pixels of torchvision's RandomResizedCrop, which is then the side of the model's input; None takes no such
+    crop. A window of 8% to 100% of the image's area and of ratio 3:4 to 4:3 is resized to this side. The evaluation takes
+    the central square of this side."""
     flip: bool = False
     """Mirror each image with probability 1/2."""
     normalization: Normalization | tuple[tuple[float, float], ...] = "subset"
-    """"subset": by each model's own subset's mean and standard deviation a channel (those of the whole training set
-    would let an excluded example move weights); "none": pixels / 255; or (mean, standard deviation) of pixels / 255 for
-    each channel."""
+    """Normalization of pixels: "subset" takes mean and standard deviation of each channel over the model's own subset,
+    because those of the whole training set would let an excluded example move weights. "none" divides pixels by 255. A
+    pair (mean, standard deviation) for each channel normalizes pixels / 255."""
     compute_dtype: Dtype = "float32"
     """Dtype of activations and gradients; parameters, batch norm's statistics and logits stay float32."""
 
@@ -69,7 +70,7 @@ class Recipe:
             check_number(value, f"recipe: {name}", takes, low, high)
             if kind is int and value != int(value):
                 raise ValueError(f"recipe: {name} is {value!r}; it takes {takes}.")
-            # 2.0 and NumPy's numbers become plain ones: equal recipes must also compile to the same program.
+            # NumPy's numbers and 2.0 become plain ones: equal recipes must also compile to the same program.
             object.__setattr__(self, name, kind(value))
         self._check_optional_numbers()
         for name in ("nesterov", "flip"):
@@ -79,7 +80,7 @@ class Recipe:
             check_choice(getattr(self, name), f"recipe: {name}", get_args(choices))
         if self.nesterov and not (self.momentum and self.optimizer == "sgd"):
             raise ValueError(
-                "recipe: nesterov is a form of SGD's momentum; it takes optimizer='sgd' and momentum above 0."
+                "recipe: nesterov is True, a form of SGD's momentum; it takes optimizer='sgd' and momentum above 0."
             )
         self._check_schedule()
         self._check_normalization()
@@ -102,7 +103,7 @@ class Recipe:
         if self.resized_crop is not None and self.crop_padding:
             raise ValueError(
                 f"recipe: resized_crop is {self.resized_crop} and crop_padding {self.crop_padding}; a recipe takes one kind "
-                "of crop."
+                "of crop. Leave out the other."
             )
 
     def _check_schedule(self) -> None:
@@ -114,7 +115,9 @@ class Recipe:
         numbers = all(map(is_number, given))
         if not numbers or not all(0 < m <= _UNBOUNDED for m in given):
             error = ValueError if numbers else TypeError
-            raise error(f"recipe: milestones is {quote(self.milestones)}; it takes epochs above 0, as (60, 120, 160).")
+            raise error(
+                f"recipe: milestones is {quote(self.milestones)}; it takes epochs above 0, such as (60, 120, 160)."
+            )
         object.__setattr__(self, "milestones", tuple(float(m) for m in given))
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError(
@@ -124,7 +127,9 @@ class Recipe:
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"recipe: milestones are {self.milestones}; they take rising epochs above 0.")
         if self.warmup_epochs > self.epochs:
-            raise ValueError(f"recipe: warmup_epochs is {self.warmup_epochs}, more than the {self.epochs} epochs.")
+            raise ValueError(
+                f"recipe: warmup_epochs is {self.warmup_epochs}; it takes a number from 0 to the {self.epochs} epochs."
+            )
 
     def _check_normalization(self) -> None:
         if isinstance(self.normalization, str):
@@ -148,16 +153,16 @@ class Recipe:
         object.__setattr__(self, "normalization", pairs)
 
     def input_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """(height, width, channels) of what the model sees of images of one shape."""
+        """Height, width and channels of the model's input, for images of one shape."""
         return image_shape if self.resized_crop is None else (self.resized_crop, self.resized_crop, image_shape[2])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Turn the recipe into plain values for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Recipe":
-        """The recipe that `to_dict` described, also after a way through JSON."""
+        """Make the recipe that `to_dict` described, also from JSON."""
         return cls(**values)
 
 

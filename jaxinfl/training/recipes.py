@@ -7,7 +7,7 @@
         recipes.FINE_GRAINED_224, learning_rate=..., weight_decay=..., normalization=channel_statistics(data)
     )
 
-What A.3 leaves open, and what is taken: momentum 0.9 for all; microbatches of 64 for the fine-grained data sets.
+A.3 leaves two values open. Momentum is 0.9 in all recipes, and microbatches are of 64 for the fine-grained data sets.
 """
 
 import numpy as np
@@ -28,20 +28,20 @@ CIFAR = Recipe(
     crop_padding=4,
     flip=True,
 )
-"""CIFAR-10 and CIFAR-100: SGD, the learning rate divided by 10 at epochs 60, 120 and 160; crops with padding 4, flips.
+"""Recipe for CIFAR-10 and CIFAR-100: SGD with the learning rate divided by 10 at epochs 60, 120 and 160, crops, flips.
 
-Normalization by each model's own subset, so that an excluded example has no effect (A.3 names none for CIFAR).
+It normalizes by each model's own subset, so that an excluded example has no effect; A.3 names no normalization for CIFAR.
 """
 
 
 def fine_grained(side: int, *, learning_rate: float = 0.1, weight_decay: float = 1e-4, microbatch: int = 64) -> Recipe:
-    """DTD and Flowers 102 at `side` pixels: 400 epochs of SGD, batch 256, cosine, RandomResizedCrop and flip.
+    """Make the recipe for DTD and Flowers 102: 400 epochs of SGD, batch 256, cosine, RandomResizedCrop and flip.
 
     Args:
-      side: of the model's input: 224 for ResNet-18, 299 for Inception v3.
-      learning_rate, weight_decay: to be chosen by the sweep of A.3 (`experiments.sweep`, `sweep_grid`); the defaults are
-        a point in the middle of its grid, and no finding.
-      microbatch: examples that go through the network at once. Batch norm averages over it.
+      side: side in pixels of the model's input: 224 for ResNet-18, 299 for Inception v3.
+      learning_rate, weight_decay: values to be chosen by the sweep of A.3 (`experiments.sweep`, `sweep_grid`); the defaults
+        are a point in the middle of its grid, and no finding.
+      microbatch: number of examples that go through the network at once. Batch norm averages over it.
     """
     return Recipe(
         epochs=400,
@@ -57,32 +57,32 @@ def fine_grained(side: int, *, learning_rate: float = 0.1, weight_decay: float =
 
 
 FINE_GRAINED_224 = fine_grained(224)
-"""DTD and Flowers 102 with ResNet-18.
+"""Recipe for DTD and Flowers 102 with ResNet-18.
 
 Like `FINE_GRAINED_299` it normalizes by each model's own subset. A.3 normalizes by mean and variance of the data set,
-which every example enters; `dataclasses.replace(recipe, normalization=channel_statistics(data))` does so. Then these
-numbers in the recipe, not the mask, carry the trace of an excluded example's pixels: models trained by one such recipe
-are still the same to the bit whatever the excluded examples are, but to leave an example out of the numbers as well,
-they must be computed without it, and the recipe is another one.
+which every example enters; `dataclasses.replace(recipe, normalization=channel_statistics(data))` does so. Then the
+recipe's numbers, and not the mask, carry a trace of an excluded example's pixels. Models trained by one such recipe are
+still the same to the bit whatever the excluded examples are. To leave an example out of the numbers as well, compute them
+without it, which makes another recipe.
 """
 FINE_GRAINED_299 = fine_grained(299)
-"""DTD and Flowers 102 with Inception v3; see `FINE_GRAINED_224`."""
+"""Recipe for DTD and Flowers 102 with Inception v3; `FINE_GRAINED_224` says how it normalizes."""
 
 
 def stored_side(crop: int) -> int:
     """Side of the stored squares (`load_dataset(image_size=...)`) that serve crops of `crop` pixels.
 
-    8/7 of it, as torchvision's reference evaluates: the shorter side resized to 256 and 224 pixels of it taken, 342
-    and 299 for Inception v3.
+    It is 8/7 of the crop, as in torchvision's reference evaluation: the shorter side is resized to 256 pixels, of which 224
+    are taken. For Inception v3 these are 342 and 299.
     """
     return round(check_whole(crop, "crop", 1, 4096, "pixels") * 8 / 7)
 
 
 def sweep_grid() -> dict[str, Float[np.ndarray, " models"]]:
-    """A.3's grid as `overrides` of one ensemble of 56 models, by rising learning rate.
+    """Make A.3's grid as `overrides` of one ensemble of 56 models, by rising learning rate.
 
-    7 learning rates from 0.001 to 1, each with 7 ratios of weight decay to learning rate from 1e-5 to 1e-2 and with no
-    weight decay; all spaced evenly in the logarithm (Kornblith et al. 2019).
+    There are 7 learning rates from 0.001 to 1, each with 7 ratios of weight decay to learning rate from 1e-5 to 1e-2 and
+    with no weight decay. All are spaced evenly in the logarithm (Kornblith et al. 2019).
     """
     rates, ratios = np.logspace(-3, 0, 7), np.append(0.0, np.logspace(-5, -2, 7))
     rate, ratio = (grid.reshape(-1) for grid in np.meshgrid(rates, ratios, indexing="ij"))

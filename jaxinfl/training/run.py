@@ -1,4 +1,4 @@
-"""A job and the directory in which its results come to lie: what is there is kept, what is missing is trained."""
+"""A run is a job and the directory of its results: finished models are kept, and missing ones are trained."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -40,39 +40,42 @@ from jaxinfl.training.tuning import MachineChoice
 from jaxinfl.units import format_bytes
 
 SHARD_SECONDS = 10.0
-"""A shard takes about so long at least, so that writing it (some 20 ms) does not show."""
+"""Seconds that a shard takes at least, roughly, so that writing it (some 20 ms) does not matter."""
 MAX_DIVERGED = 0.05
-"""Share of the models of a run that may diverge by default."""
+"""Share of the models of a run that may diverge, by default."""
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where models of a job lie: the run directory itself, a part of it, or what it was extended by."""
+    """A directory for models of a job: the run directory itself, a part of it, or an extension."""
 
     path: Path
     rows: slice
-    """The rows of the job for which the directory is laid out."""
+    """Rows of the job for which the directory is laid out."""
     part: tuple[int, int] | None = None
+    """Number of the part and number of all parts, or None where the directory is no part."""
     extends: Rows | None = None
-    """What an extension goes on from: its models are trained as those were."""
+    """The run that an extension goes on from; its models are trained as those were."""
 
 
 def _places(run_dir: Path, part: tuple[int, int] | None, num_models: int) -> list[_Place]:
-    """The directories of a job of so many models: those that are there, and those that are to be made."""
+    """List the directories of a job of so many models: those that are there, and those that are to be made."""
     if part is not None and is_run(run_dir):
         raise RunDirectoryError(f"{run_dir} holds a run that is not in parts. Leave out part, or use another run_dir.")
     there = [] if is_run(run_dir) else parts_in(run_dir)
     begun = open_rows(run_dir) if is_run(run_dir) or there else None
     if begun is not None and begun.num_models > num_models:
         raise RunDirectoryError(
-            f"{run_dir} holds a run of {begun.num_models} models, and masks and keys are those of {num_models}. Give all that "
-            "it has, and further ones behind them to extend it."
+            f"{run_dir} holds a run of {begun.num_models} models, but masks and keys have {num_models}; it takes those of all "
+            "its models. Give all of them, and further ones behind them to extend the run."
         )
     extensions = extensions_in(run_dir)
     first = num_models if begun is None else extensions[0][0] if extensions else begun.num_models
     if part is not None and first < num_models:
-        raise RunDirectoryError(f"{run_dir} holds a run of {first} models in parts. It is extended without part.")
-    # Every part of a run that is in parts, those too that nobody has begun.
+        raise RunDirectoryError(
+            f"{run_dir} holds a run of {first} models in parts, which cannot be extended by parts. Leave out part."
+        )
+    # A run in parts has all of them, even those that nobody has begun.
     parts = [(number, there[0][1]) for number in range(1, there[0][1] + 1)] if there else []
     parts = parts if part is None else [part]
     whole = slice(0, first)
@@ -84,10 +87,10 @@ def _places(run_dir: Path, part: tuple[int, int] | None, num_models: int) -> lis
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How results are kept and what ends a run, with defaults and units as in `train_ensemble`.
+    """Options for keeping results and ending a run, with the units and defaults of `train_ensemble`.
 
     Raises:
-      TypeError, ValueError: a value that is none of these.
+      TypeError, ValueError: an option has a value that it does not take.
     """
 
     shard_size: int | None
@@ -105,12 +108,12 @@ class RunOptions:
         check_switch(self.keep_weights, "keep_weights")
         check_switch(self.progress, "progress")
         if self.on_cost is not None and not callable(self.on_cost):
-            raise TypeError(f"on_cost is {quote(self.on_cost)}; it takes a function of the run's cost.")
+            raise TypeError(f"on_cost is {quote(self.on_cost)}; it takes a function of a Cost, or None.")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A job that is to be done, wherever its results are to lie."""
+    """A job with the options by which it is run."""
 
     job: Job
     choice: MachineChoice
@@ -118,18 +121,18 @@ class Run:
     stop: StopRequest
 
     def ensemble(self, run_dir: Path | None, part: tuple[int, int] | None) -> Ensemble:
-        """The models, those that are missing trained."""
+        """Train the models that are missing, and return all of them."""
         if run_dir is None:
             return Ensemble(self.train(None, None))
         for place in _places(run_dir, part, len(self.job)):
             rows = range(len(self.job))[place.rows]
-            # The job itself, where all of its models lie there: its identity is known already.
+            # The job itself is taken where the directory holds all of its models: its identity is known already.
             run = self if len(rows) == len(self.job) else replace(self, job=self.job[place.rows])
             run.train_in(place)
         return Ensemble.open(run_dir)
 
     def train_in(self, place: _Place) -> None:
-        """Train what is missing in a directory, as its only writer."""
+        """Train the models that are missing in a directory, as its only writer."""
         path = place.path
         self.stop.leave_if_asked()
         store = self._existing(path)
@@ -138,14 +141,14 @@ class Run:
         if store is None:
             check_free(path)
         with writing(path):
-            # Once more: another process may have written until now.
+            # The directory is read once more: another process may have written until now.
             store = self._existing(path)
             if store is not None:
                 store.tidy()
             self.train(store, place)
 
     def train(self, store: RunStore | None, place: _Place | None) -> RunStore:
-        """Train what the store lacks, or a new run."""
+        """Train the models that the store lacks, or a new run where it is None."""
         job, part = self.job, place.part if place else None
         kept = {"weights": job.describe_weights()} if self.options.keep_weights else {}
         begun = store if store is not None or place is None else place.extends
@@ -175,7 +178,7 @@ class Run:
         """Train the models that the store lacks, and write each shard when it is finished.
 
         Raises:
-          TooManyDiverged: more than the share `max_diverged` of the models.
+          TooManyDiverged: more than the share `max_diverged` of the models diverged.
           WriteFailed: the file system does not take the results.
           Interrupted, Terminated: a signal came, and everything is saved.
         """
@@ -196,8 +199,8 @@ class Run:
                 watch.leave_if_asked()
 
     def _existing(self, path: Path) -> RunStore | None:
-        """The run that is there, if it is this one; None where there is none."""
-        # Opening a damaged one says what is wrong.
+        """Open the run that is there, and raise unless it is this one; None where there is none."""
+        # Opening a damaged run raises an error that says what is wrong.
         if not is_run(path) and not (path / MANIFEST).exists():
             return None
         if (path / UNFINISHED).exists():
@@ -207,7 +210,7 @@ class Run:
         return store
 
     def _is_finished(self, store: RunStore) -> bool:
-        """Whether nothing is left to train."""
+        """Whether all models of the store are trained."""
         status = store.own_status()
         if (status == ABSENT).any():
             return False
@@ -218,16 +221,16 @@ class Run:
 
 
 def _shard_size(cost: Cost) -> int:
-    """Models written together: whole calls that last some seconds, not more than a few hundred models."""
+    """Choose the number of models written together: whole calls that last some seconds, at most 256 models or one group."""
     group = cost.execution.group
     calls = SHARD_SECONDS / (cost.seconds_per_model * group)
     return group * int(np.clip(calls, 1, max(1, 256 // group)))
 
 
 def describe_run(job: Job, cost: Cost) -> dict[str, Any]:
-    """What a run says of itself, as JSON values."""
+    """Describe a run by JSON values, which its directory keeps as attributes."""
     return {
-        # No part of the identity: the same content may be found under another path.
+        # The source is not in the identity: the same content may be found under another path.
         "data_name": job.data.name,
         "data_source": None if job.data.source is None else dict(job.data.source),
         "allow": sorted(job.allow),
@@ -244,9 +247,9 @@ def describe_run(job: Job, cost: Cost) -> dict[str, Any]:
 
 
 def layout_of(job: Job, description: Mapping[str, Any], shard_size: int) -> Layout:
-    """How the run lies on disk."""
+    """Make the layout of the run on disk."""
     data = job.data
-    # Class numbers, and -1 for models that diverged.
+    # Labels hold class numbers, and -1 for models that diverged.
     label_type = "int16" if data.num_classes < 2**15 else "int32"
     row_arrays: dict[str, RowArray] = {}
     for split, examples in (("train", data.num_train), ("test", data.num_test)):
@@ -272,7 +275,7 @@ def layout_of(job: Job, description: Mapping[str, Any], shard_size: int) -> Layo
 
 
 def check_disk(path: Path, cost: Cost) -> None:
-    """Raise unless the disk has room for what is still to be written."""
+    """Raise unless the disk has room for everything that is still to be written."""
     needed = cost.disk_bytes_left
     free = free_bytes(path)
     if needed > free:
@@ -283,10 +286,11 @@ def check_disk(path: Path, cost: Cost) -> None:
 
 
 def check_weights_kept(recorded: Mapping[str, Any], path: Path | None, kept: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run that goes on says of the weights that it keeps: what it was started with."""
+    """Return the description of the weights that a run keeps, as it was started; raise if it keeps none but should."""
     if kept and "weights" not in recorded:
         raise RunDirectoryError(
-            f"{path} keeps no weights: it was started without keep_weights=True. Use another run_dir, or leave keep_weights out."
+            f"{path} keeps no weights, because it was started without keep_weights=True. Use another run_dir, or leave "
+            "keep_weights out."
         )
     return {"weights": recorded["weights"]} if "weights" in recorded else {}
 
@@ -299,7 +303,7 @@ def check_diverged(status: UInt8[np.ndarray, " models"], most: float, recipe: Re
     """Raise unless at most the share `most` of the models diverged.
 
     Raises:
-      TooManyDiverged: with what to do about it.
+      TooManyDiverged: more models diverged; the message says what to do.
     """
     diverged, finished = int((status == DIVERGED).sum()), int((status != ABSENT).sum())
     if diverged <= most * len(status):

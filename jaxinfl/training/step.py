@@ -1,4 +1,4 @@
-"""ONE model as pure functions of its subset and its keys: start, train some epochs, evaluate.
+"""One model as pure functions of its subset and its keys: start it, train some epochs, evaluate it.
 
 `programs.py` maps these over models. Nothing here knows of other models, devices or files.
 """
@@ -18,15 +18,19 @@ from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.views import DrawnViews, Views, draw_views, mean_logits, take_views
 
 AUXILIARY_WEIGHT = 0.4
-"""Weight of an auxiliary head's loss: that of the TensorFlow program in which Szegedy et al. published Inception v3 (their
-paper gives none) and of PyTorch's tutorial on fine-tuning torchvision's."""
+"""Weight of an auxiliary head's loss.
+
+It is the weight in the TensorFlow program with which Szegedy et al. published Inception v3, whose paper gives none, and in
+PyTorch's tutorial on fine-tuning torchvision's models."""
 
 
 class DeviceData(NamedTuple):
-    """The data set as it lies on a device; training examples first."""
+    """The data set on a device, with the training examples first."""
 
     images: UInt8[Array, "examples h w c"]
+    """Images of all examples, 0 to 255."""
     labels: Int[Array, " examples"]
+    """Label of each example."""
     pixel_mean: Float[Array, "train c"]
     """Mean of pixels / 255 of each training image."""
     pixel_square: Float[Array, "train c"]
@@ -42,31 +46,38 @@ class Keys(NamedTuple):
 
 
 class State(NamedTuple):
-    """What one model carries from epoch to epoch."""
+    """The values that one model carries from epoch to epoch."""
 
     variables: Variables
+    """Weights and batch norm's statistics."""
     optimizer: PyTree[Array]
+    """State of the optimizer."""
     pixel_mean: Float[Array, " c"]
+    """Mean by which pixels / 255 are normalized."""
     pixel_std: Float[Array, " c"]
+    """Standard deviation by which pixels / 255 are normalized."""
     loss: Float[Array, ""]
-    """Mean training loss of the last epoch; in the middle of an epoch the sum so far."""
+    """Mean training loss of the last epoch, or the sum so far in the middle of an epoch."""
     overrides: dict[str, Any] | None = None
     """Numbers in place of the recipe's, as the user gave them."""
 
 
 class Scores(NamedTuple):
-    """What one model says about every example, training examples first."""
+    """Predictions and margins of one model for every example, with the training examples first."""
 
     prediction: Int[Array, " examples"]
+    """Predicted class of each example."""
     margin: Float[Array, " examples"]
-    """log(p_y / (1 - p_y)) of the true class y, natural log."""
+    """Margin of each example, log(p_y / (1 - p_y)) of the true class y, natural log."""
     diverged: Bool[Array, ""]
-    """Some logit or the last epoch's loss is not finite."""
+    """Whether some logit or the last epoch's loss is not finite."""
 
 
 class Segment(NamedTuple):
-    """A part of a training: of the epochs `first_epoch <= epoch < last_epoch`, counted from 0, the steps `first_step <=
-    step < last_step`. A call into compiled code trains so far; the training goes on with the next."""
+    """A part of a training, which one call into compiled code covers.
+
+    It holds the steps `first_step <= step < last_step` of the epochs `first_epoch <= epoch < last_epoch`, counted from 0.
+    """
 
     first_epoch: Int[Array, ""]
     last_epoch: Int[Array, ""]
@@ -75,7 +86,7 @@ class Segment(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What is the same for every model of a job."""
+    """The model and the recipe, which are the same for every model of a job."""
 
     model: Model
     recipe: Recipe
@@ -85,20 +96,22 @@ class Batch(NamedTuple):
     """The examples of one step."""
 
     examples: Int[Array, " batch"]
-    """Numbers of training examples; those that fill up the last batch come last and repeat an included one."""
+    """Indices of training examples; padding of the last batch comes last and repeats an included example."""
     counted: Bool[Array, " batch"]
-    """Which of them are seen: all but those that fill up the batch."""
+    """Whether each example counts; padding does not."""
     views: DrawnViews
+    """Random view of each image."""
 
 
 class Gradient(NamedTuple):
-    """What some examples contribute to a step."""
+    """The contribution of some examples to a step."""
 
     params: PyTree[Array]
+    """Gradient of each parameter."""
     loss: Float[Array, ""]
-    """Sum of their losses."""
+    """Sum of the losses of these examples."""
     stats: PyTree[Array]
-    """Batch norm's statistics after them."""
+    """Batch norm's statistics after these examples."""
 
 
 def start(
@@ -108,7 +121,7 @@ def start(
     keys: Keys,
     given: Given = Given(),  # noqa: B008 - immutable
 ) -> State:
-    """The untrained model."""
+    """Make the untrained model."""
     model, recipe = training
     variables = model.init(keys.init) if given.initial is None else given.initial
     mean, std = _pixel_statistics(recipe, data, mask)
@@ -124,10 +137,10 @@ def advance(
     keys: Keys,
     segment: Segment,
 ) -> State:
-    """The model after the steps of a segment.
+    """Train the model for the steps of a segment.
 
     Each step is a function of the state, the keys and the numbers of epoch and step, so that training in several calls
-    gives the same bits as in one. How many steps an epoch has follows from the model's own subset: an empty mask has none.
+    gives the same bits as in one. The model's own subset decides how many steps an epoch has; an empty mask has none.
     """
     recipe = with_overrides(training.recipe, state.overrides)
     training = training._replace(recipe=recipe)
@@ -165,9 +178,9 @@ def evaluate(
     batch_size: int,
     views: Views = "one",
 ) -> Scores:
-    """The model's prediction and margin on every training and test example, in evaluation mode.
+    """Compute the model's prediction and margin on every training and test example, in evaluation mode.
 
-    `batches` is the number of batches to go through (0 skips a model that only fills up a group); logits are averaged over
+    `batches` is the number of batches to go through; 0 skips a model that only fills up a group. Logits are averaged over
     `views` of each image.
     """
     model, recipe = training
@@ -196,7 +209,7 @@ def evaluate(
 
 
 def margin(logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]) -> Float[Array, " batch"]:
-    """log(p_y / (1 - p_y)) = z_y - logsumexp of the other logits: no probability near 1 is ever rounded."""
+    """Margin log(p_y / (1 - p_y)), computed as z_y - logsumexp of the other logits, so no probability near 1 is rounded."""
     true = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     own = jnp.sum(jnp.where(true, logits, 0), axis=-1)
     return own - jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=-1)
@@ -215,7 +228,7 @@ def _gradient(
     images = _normalize(recipe, state, take_views(data.images, batch.examples, batch.views, recipe))
     labels = data.labels.at[batch.examples].get(mode="promise_in_bounds")
 
-    # To multiply by: see `_share` in `models/layers/norm.py`.
+    # Multiply by the reciprocal: XLA divides differently on several devices (see `_share` in `models/layers/norm.py`).
     inverse = 1 / count
 
     def loss(params: PyTree[Array]) -> tuple[Array, tuple[Array, PyTree[Array]]]:
@@ -236,7 +249,7 @@ def _accumulate(
     count: Float[Array, ""],
     dropout_key: PRNGKeyArray,
 ) -> Gradient:
-    """`_gradient` of the batch, a part of `recipe.microbatch` examples at a time."""
+    """Add up the `_gradient` of the parts of a batch, each of `recipe.microbatch` examples."""
     size: Any = training.recipe.microbatch
 
     def add(i: Array, sums: Gradient) -> Gradient:
@@ -260,7 +273,7 @@ def _update(
     key: PRNGKeyArray,
     rate: Float[Array, ""],
 ) -> State:
-    """One optimizer step on those of the examples that are counted; adds their losses to `state.loss`."""
+    """Take one optimizer step on the counted examples, and add their losses to `state.loss`."""
     recipe = training.recipe
     augment_key, dropout_key = jax.random.split(key)
     height, width, channels = data.images.shape[1:]
@@ -276,11 +289,11 @@ def _update(
 def _total_loss(
     output: Output, labels: Int[Array, " batch"], counted: Bool[Array, " batch"], recipe: Recipe
 ) -> Float[Array, ""]:
-    """Cross entropy summed over the counted examples, an auxiliary head's with its weight."""
+    """Sum the cross entropy over the counted examples; that of an auxiliary head has its weight."""
     if isinstance(output, WithAuxiliary):
         auxiliary = _total_loss(output.auxiliary, labels, counted, recipe)
         return _total_loss(output.logits, labels, counted, recipe) + AUXILIARY_WEIGHT * auxiliary
-    # One-hot targets: the gradient of an indexed loss is a scatter, which XLA runs one element at a time on CPUs.
+    # Targets are one-hot: the gradient of an indexed loss is a scatter, which XLA runs one element at a time on CPUs.
     targets = optax.smooth_labels(jax.nn.one_hot(labels, output.shape[-1], dtype=jnp.float32), recipe.label_smoothing)
     each = optax.softmax_cross_entropy(output, targets)
     return jnp.sum(jnp.where(counted, each, 0))
@@ -292,11 +305,11 @@ def _step_parameter(param: Array, rate: Float[Array, ""], direction: Array) -> A
 
 
 def _epoch_order(key: PRNGKeyArray, mask: Bool[Array, " train"], batch_size: int) -> Int[Array, " padded"]:
-    """A random order of the included examples, the excluded behind them, filled up to whole batches.
+    """Draw a random order of the included examples, with the excluded behind them, filled up to whole batches.
 
-    One stable sort by (excluded, 31 random bits). An example's bits depend on the key and its own index alone, so that
-    models with and without an example, given one key, see the others in the same order. In one word, because XLA's CPU
-    sort takes 1.5 times as long with two.
+    It is one stable sort by (excluded, 31 random bits). An example's bits depend on the key and its own index alone, so
+    models with and without an example, given one key, see the others in the same order. Both are in one word, because
+    XLA's CPU sort takes 1.5 times as long with two.
     """
     num_train = mask.shape[0]
     bits = jax.random.bits(key, (num_train,), jnp.uint32)
@@ -330,6 +343,6 @@ def _normalize(recipe: Recipe, state: State, images: UInt8[Array, "batch h w c"]
 
 
 def _cast(variables: Variables, recipe: Recipe) -> Variables:
-    """Parameters in the compute dtype; gradients reach the float32 originals through the cast."""
+    """Cast parameters to the compute dtype; gradients reach the float32 originals through the cast."""
     params: Any = jax.tree.map(lambda p: p.astype(recipe.compute_dtype), variables.params)
     return Variables(params, variables.stats)

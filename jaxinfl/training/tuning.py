@@ -1,8 +1,8 @@
-"""Which way of running a step is the fastest on the machine at hand: a few ways timed, the fastest taken and remembered.
+"""Search for the fastest way to run a step on this machine: a few ways are timed, the fastest is taken and remembered.
 
-A way is a width (models at once on a device), a kind of kernels and a number of devices. They change the last
-bits of the models, so noise must not choose between them: the platform's own way stays unless another is faster by
-`WORTH_IT`, and what was found for a model and recipe on a kind of device is kept in a file that later runs read.
+A way is a width (models at once on a device), a kind of kernels and a number of devices. They change the last bits of the
+models, so noise must not choose between them. The platform's own way stays unless another is faster by `WORTH_IT`. The
+result for a model and recipe on a kind of device is kept in a file that later runs read.
 """
 
 import dataclasses
@@ -33,37 +33,41 @@ from jaxinfl.training.programs import Execution
 _log = logging.getLogger("jaxinfl")
 
 MAX_SECONDS, MAX_SHARE = 20.0, 0.05
-"""Tuning takes at most so long, compilation included, and at most this share of the estimated run."""
+"""Longest time of the search, in seconds with compilation and as a share of the estimated run."""
 TRIAL_SECONDS = 5.0
-"""A way is expected to take so long at least: its program may have to be compiled where the last one was found in a cache."""
+"""Seconds that timing a way is expected to take at least: its program may have to be compiled."""
 CONFIRMATIONS = 5
+"""Number of times that the fastest way and the platform's own are timed again."""
 WORTH_IT = 1.2
-"""Times as fast as the platform's own way that another has to be: the noise of a shared machine reaches 1.15."""
+"""Speedup over the platform's own way from which another is taken: the noise of a shared machine reaches 1.15."""
 
 
 @dataclass(frozen=True)
 class Freedom:
-    """What tuning may change: what the user has not fixed."""
+    """The choices that the search may change, because the user has not fixed them."""
 
     width: bool
+    """Whether the width may change."""
     kernels: bool
+    """Whether the kernels may change."""
     devices: bool
-    """Only virtual devices, of which fewer than all may be faster where two share a core."""
+    """Whether fewer virtual devices may be taken, which may be faster where two share a core."""
     most: int
-    """Models of the run: a wider group would be padded."""
+    """Number of models of the run: a wider group would be padded."""
 
 
 @dataclass
 class Search:
-    """Ways that were timed, the platform's own first, and what is left to try from the best of them."""
+    """The ways that were timed, with the platform's own first."""
 
     seconds: dict[Execution, float] = field(default_factory=dict)
-    """Seconds of one step of one model, by way; infinite where the device had too little memory."""
+    """Seconds that one step of one model takes, by way; infinite where the device had too little memory."""
     complete: bool = False
+    """Whether no neighbour of the fastest way is left to try."""
 
     @property
     def best(self) -> Execution:
-        """The fastest way, or the platform's own unless beaten clearly; with the reason in words."""
+        """The fastest way if it clearly beats the platform's own, else that one, with the reason in words."""
         own, fastest = next(iter(self.seconds)), min(self.seconds, key=self.seconds.__getitem__)
         chosen = fastest if self.seconds[fastest] * WORTH_IT < self.seconds[own] else own
         times = {way: self.seconds[way] / self.seconds[chosen] for way in self.seconds if way is not chosen}
@@ -73,12 +77,12 @@ class Search:
         return dataclasses.replace(chosen, reason=f"of {len(self.seconds)} ways timed; {others}")
 
     def next_way(self, freedom: Freedom) -> Execution | None:
-        """A neighbour of the fastest way that was not tried yet; None where all were."""
+        """The next neighbour of the fastest way that was not timed yet; None where all were."""
         own, fastest = next(iter(self.seconds)), min(self.seconds, key=self.seconds.__getitem__)
         return next((way for way in _neighbours(fastest, own, freedom) if way not in self.seconds), None)
 
     def go_on(self, freedom: Freedom, measure: Callable[[Execution], float], budget: float, expected: float) -> None:
-        """Try ways until none is left or the next would, by what the last one cost, exceed the budget in seconds."""
+        """Time ways until none is left, or until the next one is expected to exceed the budget in seconds."""
         begun = time.perf_counter()
         while (way := self.next_way(freedom)) is not None:
             started = time.perf_counter()
@@ -89,7 +93,7 @@ class Search:
         self.complete = True
 
     def confirm(self, measure: Callable[[Execution], float]) -> None:
-        """Time the fastest way and the platform's own again in turns: a busy moment of the machine must not decide."""
+        """Time the fastest way and the platform's own again in turns, so that a busy moment of the machine does not decide."""
         own, fastest = next(iter(self.seconds)), min(self.seconds, key=self.seconds.__getitem__)
         if fastest == own:
             return
@@ -98,11 +102,11 @@ class Search:
 
 
 _KERNELS: dict[str, tuple[Kernels, ...]] = {"cpu": ("native", "gemm"), "gpu": ("gemm", "xla")}
-"""The kernels that are worth a try on each platform; on CPUs "xla" is ten times slower."""
+"""Kernels that are worth timing on each platform; on CPUs "xla" is ten times slower."""
 
 
 def _neighbours(way: Execution, own: Execution, freedom: Freedom) -> Iterator[Execution]:
-    """Ways that differ from one in one respect, as changes of the platform's own: each has one number of lanes."""
+    """Yield the ways that differ from `way` in one respect; they are changes of `own`, which decides their lanes."""
     if freedom.kernels:
         for kernels in _KERNELS.get(way.platform, ()):
             if kernels != "native" or native.why_unavailable() is None:
@@ -117,7 +121,7 @@ def _neighbours(way: Execution, own: Execution, freedom: Freedom) -> Iterator[Ex
 
 
 def _name(way: Execution, own: Execution) -> str:
-    """Words for what a way differs in from the platform's own."""
+    """Name a way by what distinguishes it from the platform's own."""
     parts: list[str] = [way.kernels] if way.kernels != own.kernels else []
     parts += [f"width {way.width}"] if way.width != own.width else []
     parts += [f"{way.num_devices} devices"] if way.num_devices != own.num_devices else []
@@ -130,13 +134,13 @@ def _times(ratio: float) -> str:
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """Where the search for one model, recipe and kind of device is kept."""
+    """The file in which the search for one model, recipe and kind of device is kept."""
 
     path: Path
 
     @classmethod
     def for_job(cls, job: Job, freedom: Freedom, default: Execution) -> "SearchRecord":
-        """The record for everything on which the answer depends."""
+        """Make the record for a job, whose name is a hash of everything on which the answer depends."""
         versions = provenance.versions()
         key = {
             "device": own_devices()[0].device_kind,
@@ -152,7 +156,7 @@ class SearchRecord:
         return cls(cache_folder("tuned") / f"{name}.json")
 
     def read(self) -> Search:
-        """What was found before; an empty search where nothing was, or the file cannot be read."""
+        """Read an earlier search; an empty one where there is none, or the file cannot be read."""
         try:
             content: Any = json.loads(self.path.read_text())
             seconds = {Execution(**way["execution"]): float(way["seconds"]) for way in content["ways"]}
@@ -161,7 +165,7 @@ class SearchRecord:
             return Search()
 
     def write(self, search: Search) -> None:
-        """Keep what was found; where that cannot be written, the next run searches again."""
+        """Write the search; where that fails, the next run searches again."""
         ways = [{"execution": dataclasses.asdict(way), "seconds": seconds} for way, seconds in search.seconds.items()]
         text = json.dumps({"ways": ways, "complete": search.complete}, indent=1)
         with suppress(OSError):
@@ -170,7 +174,7 @@ class SearchRecord:
 
 
 def tune(job: Job, machine: Machine, cost: Cost, freedom: Freedom, *, keep_weights: bool) -> tuple[Machine, Cost]:
-    """The fastest machine that is found in the time that the run allows for a search, and what the job costs on it."""
+    """Search for the fastest machine within the time that the run allows, and return it with the cost of the job on it."""
     record = SearchRecord.for_job(job, freedom, machine.execution)
     search = record.read()
     if not search.seconds:
@@ -205,7 +209,7 @@ def tune(job: Job, machine: Machine, cost: Cost, freedom: Freedom, *, keep_weigh
 
 @dataclass(frozen=True)
 class MachineChoice:
-    """What a user says of how a job is to be run; the rest is searched."""
+    """The user's choices for running a job; the rest is searched for."""
 
     width: int | None = None
     kernels: Kernels | None = None
@@ -221,9 +225,9 @@ class MachineChoice:
         keep_weights: bool,
         look: Callable[[], None] = lambda: None,
     ) -> tuple[Machine, Cost]:
-        """The machine for a job, and what so many of its models cost on it, some of them `finished`.
+        """Make the machine for a job, and estimate what `models` of it cost there, of which some are `finished`.
 
-        A run that is `begun` goes on as it was started: width and lowering decide the last bits. `look` is called between
+        A run that is `begun` goes on as it was started: width and kernels decide the last bits. `look` is called between
         the steps, which take seconds.
 
         Raises:
@@ -251,7 +255,7 @@ class MachineChoice:
 def check_execution(
     recorded: Mapping[str, Any], path: Path | None, *, width: int | None, kernels: str | None
 ) -> tuple[int, Kernels, int]:
-    """Width, lowering and devices of a run that goes on: those it was started with, as far as they are there."""
+    """Return width, kernels and number of devices of a run that goes on: its own, as far as the devices are there."""
     for name, given in (("width", width), ("kernels", kernels)):
         if given is not None and given != recorded[name]:
             raise RunDirectoryError(

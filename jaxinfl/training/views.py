@@ -1,6 +1,6 @@
-"""Views of images: random ones of a batch in training, cut from the data set on the device, and fixed ones in evaluation.
+"""Views of images: random ones in training, cut from the data set on the device, and fixed ones in evaluation.
 
-What is random is drawn for a whole batch at once, and the views are taken from it in one part or several.
+The random numbers are drawn for a whole batch at once; the views are then taken in one part or several.
 """
 
 import math
@@ -18,13 +18,13 @@ from jaxinfl.training.recipe import Recipe
 CROP_AREA = (0.08, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 CROP_TRIES = 10
-"""The constants of torchvision's RandomResizedCrop: share of the image's area, width over height, and draws before it gives up."""
+"""Constants of torchvision's RandomResizedCrop: share of the image's area, width over height, and number of draws."""
 
 
 class DrawnViews(NamedTuple):
-    """How each image of a batch is seen; None where nothing is drawn.
+    """The random view of each image of a batch; None where nothing is drawn.
 
-    A window `height` x `width` whose first pixel is (top, left) of the image, mirrored where `flipped`.
+    It is a window `height` x `width` whose first pixel is (top, left) of the image, mirrored where `flipped`.
     """
 
     top: Int[Array, " batch"] | None = None
@@ -35,7 +35,7 @@ class DrawnViews(NamedTuple):
 
 
 def draw_views(key: PRNGKeyArray, batch: int, image_shape: tuple[int, int, int], recipe: Recipe) -> DrawnViews:
-    """Views for `batch` images, independent of each other."""
+    """Draw views for `batch` images, independent of each other."""
     if not recipe.crop_padding and not recipe.flip and recipe.resized_crop is None:
         return DrawnViews()
     window_key, flip_key = jax.random.split(key)
@@ -49,10 +49,10 @@ def draw_views(key: PRNGKeyArray, batch: int, image_shape: tuple[int, int, int],
 def draw_resized_crops(
     key: PRNGKeyArray, batch: int, height: int, width: int
 ) -> tuple[Int[Array, " batch"], Int[Array, " batch"], Int[Array, " batch"], Int[Array, " batch"]]:
-    """Top, left, height and width of windows distributed as torchvision's `RandomResizedCrop.get_params` draws them.
+    """Draw top, left, height and width of windows, distributed like those of torchvision's `RandomResizedCrop.get_params`.
 
-    Up to 10 windows of random area and ratio, of which the first that fits is put anywhere in the image; where none
-    fits, the largest central window whose ratio is allowed. All 10 are drawn at once.
+    Of 10 windows of random area and ratio, all drawn at once, the first that fits is put anywhere in the image. Where none
+    fits, the largest central window whose ratio is allowed is taken.
     """
     area_key, ratio_key, top_key, left_key = jax.random.split(key, 4)
     low, high = (math.log(ratio) for ratio in CROP_RATIO)
@@ -73,7 +73,7 @@ def draw_resized_crops(
 
 
 def _central_window(height: int, width: int) -> tuple[int, int]:
-    """The largest window of an allowed ratio."""
+    """Height and width of the largest window of an allowed ratio."""
     if width / height < CROP_RATIO[0]:
         return round(width / CROP_RATIO[0]), width
     if width / height > CROP_RATIO[1]:
@@ -84,7 +84,7 @@ def _central_window(height: int, width: int) -> tuple[int, int]:
 def take_views(
     images: UInt8[Array, "examples h w c"], index: Int[Array, " batch"], views: DrawnViews, recipe: Recipe
 ) -> UInt8[Array, "batch height width c"]:
-    """The images at `index`, seen as `views` say.
+    """Take the views of the images at `index`.
 
     A crop of an image padded by p is a window shifted by -p..p; a flip reads it backwards. Both are coordinates, so
     one gather that fills with black outside the image does it all, and no padded copy exists.
@@ -104,14 +104,14 @@ def take_views(
 def resize_windows(
     images: UInt8[Array, "batch h w c"], views: DrawnViews, side: int
 ) -> UInt8[Array, "batch side side c"]:
-    """Each image's window brought to `side` x `side` pixels, as Pillow's `crop` and `resize` do.
+    """Resize each image's window to `side` x `side` pixels, as Pillow's `crop` and `resize` do.
 
-    Bilinear with antialiasing: where the window is larger than the result, each result averages over as many pixels as
-    it stands for. Within one grey level of Pillow, which rounds between rows and columns.
+    The filter is bilinear with antialiasing: where the window is larger than the result, each result averages over as many
+    pixels as it stands for. It is within one grey level of Pillow, which rounds between rows and columns.
 
-    Written as two products with a matrix of weights for each image, zero outside the window: windows of all sizes have
-    one shape, the weights of the antialiasing filter cost nothing more, and accelerators run it on their matrix units
-    (about 0.2 GFLOP for an image of 256 pixels a side brought to 224; ResNet-18's step takes 11).
+    It is two products with a matrix of weights for each image, zero outside the window. So windows of all sizes have one
+    shape, the antialiasing filter costs nothing more, and accelerators run it on their matrix units. An image of 256 pixels
+    a side brought to 224 takes about 0.2 GFLOP; ResNet-18's step takes 11.
     """
     height, width = images.shape[1:3]
     window: Any = views
@@ -128,7 +128,7 @@ def resize_windows(
 def _filter(
     start: Int[Array, " batch"], length: Int[Array, " batch"], source: int, side: int
 ) -> Float[Array, "batch side source"]:
-    """Weights of the `source` pixels of a line in each of `side` results, which cover the window from `start` on."""
+    """Weight of each of the `source` pixels of a line in each of `side` results, which cover the window from `start` on."""
     scale = length.astype(jnp.float32) / side
     center = (jnp.arange(side, dtype=jnp.float32) + 0.5)[None, :] * scale[:, None]
     position = jnp.arange(source, dtype=jnp.int32)[None, :] - start[:, None]
@@ -140,11 +140,11 @@ def _filter(
 
 
 def central_view(images: UInt8[Array, "batch h w c"], recipe: Recipe) -> UInt8[Array, "batch height width c"]:
-    """What is evaluated: the whole image, or the central square of the size that is trained on."""
+    """The view that is evaluated: the whole image, or the central square of the side that is trained on."""
     side = recipe.resized_crop
     if side is None:
         return images
-    # Rounded half to even, as torchvision's CenterCrop.
+    # Half a pixel is rounded to even, as in torchvision's CenterCrop.
     top, left = (round((length - side) / 2) for length in images.shape[1:3])
     return images[:, top : top + side, left : left + side]
 
@@ -155,7 +155,7 @@ def _columns(width: int, flipped: Bool[Array, "batch 1"]) -> Int[Array, "batch w
 
 
 Views = Literal["one", "five", "ten"]
-"""The image as it is evaluated; five crops of it; these and their mirror images."""
+"""Views to evaluate: the image itself, five crops of it, or these and their mirror images."""
 
 
 def view_padding(height: int, width: int) -> int:
@@ -166,9 +166,9 @@ def view_padding(height: int, width: int) -> int:
 def view_windows(down: int, right: int, views: Views) -> tuple[Int[np.ndarray, "views 2"], Bool[np.ndarray, " views"]]:
     """Top and left corner of each view, and whether it is mirrored, in an image larger by `down` and `right` pixels.
 
-    All crops, then all mirrored; of the crops top left, top right, bottom right, bottom left, center.
+    The crops come first: top left, top right, bottom right, bottom left and center. Their mirror images follow.
     """
-    # Rounded half to even, as `central_view`.
+    # Half a pixel is rounded to even, as in `central_view`.
     center = (round(down / 2), round(right / 2))
     crops = np.array([(0, 0), (0, right), (down, right), (down, 0), center], np.int32)
     if views == "five":
@@ -182,15 +182,15 @@ def mean_logits(
     recipe: Recipe,
     views: Views,
 ) -> Float[Array, "batch classes"]:
-    """The logits of `apply` averaged over the views of each image.
+    """Average the logits of `apply` over the views of each image.
 
-    Five crops, the center and the corners, all of the size that the network takes. Where it takes the central part of a
-    larger image (`Recipe.resized_crop`), corners are the image's own. Elsewhere they are those of the image padded
-    with black by `view_padding`, and the center is the image itself: TTAch's crops, smaller than the image, would have to be
-    padded or resized for a network that takes one size, and crops of a padded image are what training with
-    `Recipe.crop_padding` shows it too.
+    The five crops are the center and the corners, all of the size that the network takes. Where it takes the central part of
+    a larger image (`Recipe.resized_crop`), corners are the image's own. Elsewhere they are corners of the image padded with
+    black by `view_padding`, and the center is the image itself. TTAch's crops, which are smaller than the image, would have
+    to be padded or resized for a network that takes one size. Training with `Recipe.crop_padding` shows the network crops
+    of a padded image, too.
 
-    Source: Appendix B of the paper; TTAch (https://github.com/qubvel/ttach), its `ten_crop_transform` merged by the mean.
+    Source: Appendix B of the paper; `ten_crop_transform` of TTAch (https://github.com/qubvel/ttach), merged by the mean.
     """
     center = central_view(images, recipe)
     if views == "one":
@@ -207,7 +207,7 @@ def mean_logits(
         window = lax.dynamic_slice(source, (0, top, left, 0), center.shape)
         return total + apply(jnp.where(flip, window[:, :, ::-1], window)), None
 
-    # One after another: side by side they would take ten times the memory.
+    # Views are evaluated one after another: side by side they would take ten times the memory.
     shape = jax.eval_shape(apply, center)
     total, _ = lax.scan(add, jnp.zeros(shape.shape, shape.dtype), (jnp.asarray(corners), jnp.asarray(mirrored)))
     return total / len(corners)

@@ -1,4 +1,4 @@
-"""The layers of models, each with its native and its plain way side by side, and the context that says which to take."""
+"""The layers of models, each with its native and its plain way side by side, and the context that chooses between them."""
 
 from jaxinfl.models.layers.context import Kernels, default_kernels, use_kernels
 from jaxinfl.models.layers.conv import conv_relu

@@ -1,7 +1,7 @@
-"""What the layers of a model have to know of a forward pass, and what no argument of a plain Flax layer can tell them.
+"""The context of a forward pass, which tells the layers of a model what no argument of a plain Flax layer can tell them.
 
-Plain Flax layers, and modules that users wrote, stand between a model and its layers. So the three things that every layer
-must agree on are read from one context, which is in force while a forward pass is traced.
+Plain Flax layers, and modules that users wrote, stand between a model and its layers. So the three values on which all
+layers must agree are read from one context, which holds while a forward pass is traced.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from jaxinfl import native
 from jaxinfl.arguments import check_choice
 
 Kernels = Literal["native", "gemm", "xla"]
-"""Which kernels compute convolutions, dense layers, pooling and batch norm.
+"""Kernels that compute convolutions, dense layers, pooling and batch norm.
 
 "native": kernels written by hand for CPUs (`jaxinfl.native`). "gemm": XLA's, where a convolution is a product of patches and
 a matrix. "xla": XLA's own alone, its convolution included.
@@ -26,12 +26,12 @@ a matrix. "xla": XLA's own alone, its convolution included.
 
 @dataclass(frozen=True)
 class Context:
-    """What holds for all layers of the forward pass that is being traced."""
+    """The values that hold for all layers of the forward pass that is being traced."""
 
     kernels: Kernels = "gemm"
-    """The kernels that compute it."""
+    """The kernels that compute the layers."""
     counted: Bool[Array, " batch"] | None = None
-    """The examples of the batch that count in batch norm, those that are no padding; None where all of them do."""
+    """Whether each example of the batch counts in batch norm, as all but padding do; None where all of them count."""
     running_averages: bool = False
     """Whether batch norm takes its running averages in training, too, so that it couples no examples."""
 
@@ -46,7 +46,7 @@ def current_context() -> Context:
 
 
 @contextlib.contextmanager
-def _changed_context(**changes: Any) -> Iterator[None]:
+def _change_context(**changes: Any) -> Iterator[None]:
     token = _context.set(replace(_context.get(), **changes))
     try:
         yield
@@ -55,27 +55,27 @@ def _changed_context(**changes: Any) -> Iterator[None]:
 
 
 def use_kernels(kernels: Kernels) -> contextlib.AbstractContextManager[None]:
-    """Inside this block, layers are traced with the given kernels.
+    """Trace layers with the given kernels inside this block.
 
     Raises:
       ValueError: there are no kernels of this name.
     """
     check_choice(kernels, "kernels", get_args(Kernels))
-    return _changed_context(kernels=kernels)
+    return _change_context(kernels=kernels)
 
 
 def count_examples(counted: Bool[Array, " batch"] | None) -> contextlib.AbstractContextManager[None]:
-    """Inside this block, batch norm counts only the examples where `counted` is true; all of them where it is None."""
-    return _changed_context(counted=counted)
+    """Let batch norm count only the examples where `counted` is true inside this block; all of them where it is None."""
+    return _change_context(counted=counted)
 
 
 def use_running_averages() -> contextlib.AbstractContextManager[None]:
-    """Inside this block, batch norm takes its running averages in training, too, so that it couples no examples."""
-    return _changed_context(running_averages=True)
+    """Let batch norm take its running averages in training, too, inside this block, so that it couples no examples."""
+    return _change_context(running_averages=True)
 
 
 def default_kernels(platform: str) -> Kernels:
-    """The kernels used on a platform ("cpu", "gpu", "tpu") unless the caller of `train_ensemble` chooses."""
+    """Choose the kernels of a platform ("cpu", "gpu", "tpu") for callers of `train_ensemble` who do not choose."""
     if platform == "cpu":
         return "gemm" if native.why_unavailable() else "native"
     # A TPU convolves at full rate one model at a time; a GPU is fastest with batched matrix products.
@@ -83,7 +83,7 @@ def default_kernels(platform: str) -> Kernels:
 
 
 def uses_native(*arrays: Array) -> bool:
-    """Whether the native kernels compute with these arrays: they were chosen, and they know float32 only."""
+    """Whether the native kernels compute with these arrays, which takes that choice and float32."""
     return current_context().kernels == "native" and all(array.dtype == jnp.float32 for array in arrays)
 
 

@@ -1,13 +1,13 @@
-"""Convolution that costs what a matrix product costs, with a weight per model.
+"""Convolution at the cost of a matrix product, with a weight for each model.
 
-Mapping `jax.lax.conv_general_dilated` over models turns it into a grouped convolution, for which XLA has no good code:
-on 2 CPU cores the gradient step of one 3x3 layer runs at about 1 GFLOP/s, and at 1.5 GFLOP/s when the models are
-taken one after another, because XLA's CPU weight gradient is slow too. Two ways around it:
+Mapping `jax.lax.conv_general_dilated` over models turns it into a grouped convolution, for which XLA has no good code. On
+2 CPU cores the gradient step of one 3x3 layer runs at about 1 GFLOP/s, and at 1.5 GFLOP/s when the models are taken one
+after another, because XLA's CPU weight gradient is slow too. There are two ways around it:
 
-- kernels "gemm": patches (im2col) times a matrix. Forward and both gradients are matrix products, and mapped over models
-  a batched one. It works everywhere; the patches cost memory traffic.
-- kernels "native": written by hand for CPUs (`jaxinfl.native`). They read the windows where they lie, skip the padding,
-  and add a bias and take ReLU while the result is in the cache.
+- The kernels "gemm" multiply the windows of the images (im2col) by a matrix. Forward and both gradients are matrix products,
+  and batched ones when mapped over models. They work everywhere; the copies of the windows cost memory traffic.
+- The kernels "native" are written by hand for CPUs (`jaxinfl.native`). They read the windows in place, skip the padding, and
+  add a bias and take ReLU while the result is in the cache.
 
 Forward and both gradients of one layer, float32, one core of an AMD EPYC (AVX2) with a GEMM rate of 80 GFLOP/s:
 
@@ -17,8 +17,8 @@ Forward and both gradients of one layer, float32, one core of an AMD EPYC (AVX2)
     128,   32,   32 -> 64,  2              76
     128,   16,   64 -> 128, 2              77
 
-Plain Flax layers use it without knowing: `jaxinfl.models.module` puts `Conv` in the place of each `nnx.Conv`, and gives
-`conv_general_dilated` to the subclasses of users.
+Modules of plain Flax layers use it by themselves: `jaxinfl.models.module` puts `Conv` in the place of each `nnx.Conv`, and
+gives `conv_general_dilated` to subclasses that users wrote.
 """
 
 import math
@@ -42,7 +42,7 @@ _BY_SIZE = ("SAME", "SAME_LOWER", "VALID")
 
 
 class Convolution(NamedTuple):
-    """One convolution as the native kernels take it."""
+    """A convolution in the form that the native kernels take."""
 
     images: Float[Array, "batch h w inputs"]
     kernel: Float[Array, "kh kw inputs outputs"]
@@ -71,7 +71,7 @@ def conv_relu(conv: nnx.Conv, x: Float[Array, "batch h w c"]) -> Float[Array, "b
 
 
 def _convolve_with_bias(conv: nnx.Conv, x: Array, *, relu: bool) -> Array | None:
-    """The convolution with its bias, and ReLU if asked for, by the native kernels; None where it is not theirs."""
+    """Convolve by the native kernels with the bias, and ReLU if asked for; None where they do not compute it."""
     found = read_convolution(conv, x)
     if found is None or found.bias is None:
         return None
@@ -79,10 +79,11 @@ def _convolve_with_bias(conv: nnx.Conv, x: Array, *, relu: bool) -> Array | None
 
 
 def read_convolution(conv: nnx.Conv, x: Array) -> Convolution | None:
-    """What `conv(x)` is to the native kernels; None where they do not compute it.
+    """Describe `conv(x)` for the native kernels; None where they do not compute it.
 
-    Not theirs are other kernels in the context, other dtypes than float32, images without a batch axis or of other than two
-    dimensions, groups, dilation, padding that crops, what Flax refuses, and layers that are not jaxinfl's `Conv`.
+    They do not where the context has other kernels, the layer is not jaxinfl's `Conv`, or the dtype is not float32. They
+    neither compute images without a batch axis or of other than two dimensions, nor groups, dilation, padding that crops,
+    or anything that Flax refuses.
     """
     if not isinstance(conv, Conv) or x.ndim != 4 or len(conv.kernel_size) != 2:
         return None
@@ -113,7 +114,7 @@ def read_convolution(conv: nnx.Conv, x: Array) -> Convolution | None:
 
 
 def _pair(value: int | Sequence[int] | None) -> tuple[int, int]:
-    """A number for each of the two dimensions of an image, from what `nnx.Conv` takes."""
+    """Turn an argument of `nnx.Conv` into one number for each of the two dimensions of an image."""
     if value is None:
         return 1, 1
     rows, columns = (value, value) if isinstance(value, int) else value
@@ -131,9 +132,9 @@ def conv_general_dilated(
     feature_group_count: int = 1,
     **options: Any,
 ) -> Array:
-    """`jax.lax.conv_general_dilated` by the kernels of the context; the same numbers up to rounding.
+    """Compute `jax.lax.conv_general_dilated` by the kernels of the context; the numbers are the same up to rounding.
 
-    What a GEMM does not cover (groups, dilation, other layouts than NHWC/HWIO) goes to XLA's operation.
+    Cases that a GEMM does not cover (groups, dilation, other layouts than NHWC/HWIO) go to XLA's operation.
     """
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     nhwc = lax.conv_dimension_numbers(lhs.shape, rhs.shape, ("NHWC", "HWIO", "NHWC")) if lhs.ndim == 4 else None
@@ -184,11 +185,10 @@ def extract_patches(
 ) -> Float[Array, "batch out_h out_w patch"]:
     """Every window of the padded images, flattened in the order of an HWIO kernel (rows, columns, channels).
 
-    Slices and concatenations: contiguous copies of whole channel vectors, where a gather, or the convolution with
-    an identity kernel in `lax.conv_general_dilated_patches`, computes an address or a sum for every number. Columns of
-    the window first, then rows of these: 3 + 3 slices in place of 9, of longer pieces, and as many fewer sums backwards.
-    Forward and gradients of the 16 -> 32 layer above took 740 us that way against 920, those of the 32 -> 64 layer 580
-    against 670.
+    Slices and concatenations copy whole channel vectors. A gather, or the convolution with an identity kernel in
+    `lax.conv_general_dilated_patches`, computes an address or a sum for every number. Columns of the window are taken first,
+    then rows of these: 3 + 3 slices of longer pieces in place of 9, and as many fewer sums backwards. Forward and gradients
+    of the 16 -> 32 layer above took 740 us in this way against 920, those of the 32 -> 64 layer 580 against 670.
     """
     check_window(images.shape, window, padding)
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
@@ -211,7 +211,7 @@ def check_window(images: tuple[int, ...], window: tuple[int, ...], padding: tupl
 
 
 def _windows_along(x: Float[Array, "batch h w c"], *, axis: int, window: int, stride: int, size: int) -> Array:
-    """Every window along one axis, its positions side by side in the channels."""
+    """Every window along one axis, with its positions side by side in the channels."""
     slices = [lax.slice_in_dim(x, first, first + stride * (size - 1) + 1, stride, axis=axis) for first in range(window)]
     return jnp.concatenate(slices, axis=-1)
 

@@ -1,8 +1,8 @@
 """Dense layers with the native kernels: they compute the gradient of a narrow weight matrix.
 
 XLA's CPU code reads the left factor of that one product across its rows. The table has the batch, inputs and outputs of a
-layer, the microseconds that XLA takes on one core of an Intel Xeon (AVX-512), and those of `native.dense_kernel_grad`, each
-in a loop by itself (in a training step of the digits' network the first layer takes XLA 11 to 20 us, and the kernel 3):
+layer, the microseconds that XLA takes on one core of an Intel Xeon (AVX-512), and those of `native.dense_kernel_grad`. Each
+runs in a loop by itself. In a training step of the digits' network the first layer takes XLA 11 to 20 us, and the kernel 3.
 
     64,  64,   10     3.7   2.3
     64,  64,   128    11    9
@@ -12,9 +12,9 @@ in a loop by itself (in a training step of the digits' network the first layer t
     128, 512,  256    378   376
     128, 784,  512    663   841
 
-Forward, and backward to the inputs, XLA is as fast or faster: these products stay with it.
+XLA is as fast or faster forward, and backward to the inputs, so it keeps these products.
 
-Plain Flax layers use it without knowing: `jaxinfl.models.module` hands it to every `nnx.Linear` of a module.
+Modules of plain Flax layers use it by themselves: `jaxinfl.models.module` hands it to every `nnx.Linear` of a module.
 """
 
 from typing import Any
@@ -32,10 +32,10 @@ _ROWS_BY_COLUMNS = (((1,), (0,)), ((), ()))
 
 
 def dot_general(lhs: Array, rhs: Array, dimension_numbers: Any, **options: Any) -> Array:
-    """`jax.lax.dot_general`, whose gradient for a narrow matrix `rhs` the native kernels compute; the same up to rounding.
+    """Compute `jax.lax.dot_general`; the native kernels take its gradient for a narrow matrix `rhs`, equal up to rounding.
 
-    What is not a plain product of two float32 matrices goes to XLA's operation. The native kernels have a gradient of first
-    order only.
+    All but plain products of two float32 matrices go to XLA's operation. The native kernels have a gradient of first order
+    only.
     """
     matrices = lhs.ndim == rhs.ndim == 2 and dimension_numbers == _ROWS_BY_COLUMNS
     plain = matrices and all(value is None for value in options.values())

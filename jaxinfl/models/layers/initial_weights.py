@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 def torch_linear(
     inputs: int, outputs: int, *, kernel_init: nnx.Initializer | None = None, rngs: nnx.Rngs
 ) -> nnx.Linear:
-    """`nnx.Linear` with the initial weights of `torch.nn.Linear`: all uniform within 1 / sqrt(inputs), the bias too."""
+    """Make an `nnx.Linear` with the initial weights of `torch.nn.Linear`: all uniform within 1 / sqrt(inputs), the bias too."""
     bound = inputs**-0.5
 
     def uniform(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -30,10 +30,10 @@ def draw_kernels(
     XLA compiles every draw anew: the 94 kernels of Inception v3 compile in 70 s one by one, and in 2 s as one draw.
 
     Args:
-      module: the network, its convolutions' kernels still anything.
+      module: the network, whose convolutions' kernels are overwritten.
       deviation: standard deviation of a layer's kernel, before any cut.
-      cut: numbers lie within so many standard deviations, and are drawn anew until they do. None cuts nothing.
-      rngs: where the key is taken from.
+      cut: numbers of more than so many standard deviations are drawn anew; None takes all numbers.
+      rngs: streams from which the key is taken.
     """
     layers = [part for _, part in nnx.iter_modules(module) if isinstance(part, nnx.Conv)]
     sizes = [layer.kernel.size for layer in layers]

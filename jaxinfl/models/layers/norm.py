@@ -1,4 +1,4 @@
-"""Batch norm that leaves padding out of its statistics: alone, and as one with a convolution and a ReLU.
+"""Batch norm that leaves padding out of its statistics, alone and as one with a convolution and a ReLU.
 
 The last batch of an epoch is padded to the static shape that a compiled step needs. With the padding weighted out of
 the loss alone, batch norm would still average over it, and an example outside the subset could move weights.
@@ -29,9 +29,9 @@ def conv_norm_relu(
 ) -> Float[Array, "batch out_h out_w features"]:
     """`jax.nn.relu(norm(conv(x)))`, which the native kernels train in fewer passes over memory.
 
-    A module that calls this states that the three are one. Any layers are taken: where the native kernels do not compute
-    the three together (a convolution with a bias, evaluation, other kernels or dtypes, layers outside of jaxinfl or
-    subclasses of `nnx.Conv`), they are computed one by one.
+    A module that calls this states that the three are one. Any layers are taken. They are computed one by one where the
+    native kernels do not compute the three together: for a convolution with a bias, in evaluation, with other kernels or
+    dtypes, and for layers outside of jaxinfl or subclasses of `nnx.Conv`.
     """
     convolution = read_convolution(conv, x)
     if convolution is None or convolution.bias is not None or not isinstance(norm, BatchNorm):
@@ -49,10 +49,10 @@ def conv_norm_relu(
 
 
 class BatchNorm(nnx.BatchNorm):
-    """`nnx.BatchNorm` that counts only the examples that the context counts; `jaxinfl.models.module` puts it in its place.
+    """Batch norm that counts only the examples that the context counts; `jaxinfl.models.module` puts it for `nnx.BatchNorm`.
 
-    Same parameters, statistics and definition: biased variance, running averages with weight `1 - momentum`. Computed
-    in float32; the result has the input's dtype, so that a bfloat16 network stays one.
+    Parameters, statistics and definition are those of `nnx.BatchNorm`: biased variance, running averages with weight
+    `1 - momentum`. It computes in float32; the result has the input's dtype, so that a bfloat16 network stays one.
     """
 
     def __call__(self, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None) -> Array:
@@ -73,7 +73,7 @@ class BatchNorm(nnx.BatchNorm):
         return result.astype(x.dtype)
 
     def takes_averages(self, use_running_average: bool | None = None) -> bool:
-        """Whether a call normalizes by the running averages, and not by the batch; the argument is the call's own."""
+        """Whether a call with this argument normalizes by the running averages, and not by the batch."""
         asked = self.use_running_average if use_running_average is None else use_running_average
         return bool(asked or current_context().running_averages)
 
@@ -107,16 +107,16 @@ class BatchNorm(nnx.BatchNorm):
         self, mean: Float[Array, " c"], variance: Float[Array, " c"], counted: Bool[Array, " batch"], positions: int
     ) -> None:
         """Take the statistics of a batch, over `positions` of each counted example, into the running averages."""
-        # By `set_value`: an assignment to [...] asks a tracer for its sharding, and JAX composes a long error message.
+        # `set_value` is faster: an assignment to [...] asks a tracer for its sharding, and JAX composes a long error message.
         self.mean.set_value(self.momentum * self.mean[...] + (1 - self.momentum) * mean)
         self.var.set_value(self.momentum * self.var[...] + (1 - self.momentum) * variance)
 
 
 class TorchBatchNorm(BatchNorm):
-    """`torch.nn.BatchNorm2d` with its momentum of 0.1, which Flax calls 0.9: the running variance is unbiased.
+    """Batch norm like `torch.nn.BatchNorm2d`, with its momentum of 0.1, which Flax calls 0.9.
 
-    That is n / (n - 1) times the variance that normalizes, n the numbers of a channel in the batch. PyTorch refuses
-    n = 1; here such a batch (one example, one position) has variance 0.
+    The running variance is unbiased: n / (n - 1) times the variance that normalizes, where n is the number of values of a
+    channel in the batch. PyTorch refuses n = 1; here such a batch (one example, one position) has variance 0.
     """
 
     def __init__(self, features: int, *, epsilon: float = 1e-5, rngs: nnx.Rngs):
@@ -125,12 +125,12 @@ class TorchBatchNorm(BatchNorm):
     def update_averages(
         self, mean: Float[Array, " c"], variance: Float[Array, " c"], counted: Bool[Array, " batch"], positions: int
     ) -> None:
-        """As `BatchNorm` does, with the unbiased variance."""
+        """Update the running averages like `BatchNorm`, but with the unbiased variance."""
         super().update_averages(mean, unbiased_variance(variance, counted, positions), counted, positions)
 
 
 class SonnetBatchNorm(BatchNorm):
-    """`sonnet.BatchNorm`: running averages start from nothing, so that their first value is the first batch's.
+    """Batch norm like `sonnet.BatchNorm`: running averages start from nothing, so their first value is the first batch's.
 
     After t batches the weights of the batches are `momentum^(t - k)`, divided by their sum (Kingma and Ba, 2015,
     section 3, call it bias correction). The running variance is unbiased, as TensorFlow's fused batch norm gives it.
@@ -170,10 +170,10 @@ def normalize(
     epsilon: float,
     native_sums: bool,
 ) -> tuple[Float[Array, "batch *rest c"], Float[Array, " c"], Float[Array, " c"]]:
-    """`x` with mean 0 and variance 1 a channel over the counted examples, scaled and shifted; then its mean and biased variance.
+    """Normalize each channel over the counted examples, scale and shift it; return it with its mean and biased variance.
 
-    The gradient is written out (Ioffe and Szegedy, 2015, section 3): it needs two sums a channel, where the gradient of
-    each operation in turn takes five passes over the activations. None flows through the returned mean and variance.
+    The gradient is written out (Ioffe and Szegedy, 2015, section 3). It needs two sums for each channel, where the gradients
+    of single operations take five passes over the activations. None flows through the returned mean and variance.
     `native_sums` says whether the native kernels take the sums.
     """
     mean, variance = native.channel_moments(x, counted) if native_sums else _moments(x, counted)
@@ -223,11 +223,11 @@ def relu_of_normalized_conv(
 ) -> tuple[Float[Array, "batch out_h out_w c"], Float[Array, " c"], Float[Array, " c"]]:
     """The ReLU of the normalized convolution of the images by the native kernels; then the convolution's mean and variance.
 
-    Activations of a batch do not fit in a cache, and each pass over them waits for memory. Here are five passes: the
+    Activations of a batch do not fit in a cache, and each pass over them waits for memory. This takes five passes: the
     convolution with its moments, the normalization with ReLU, the two sums of the gradient, and the two gradients of the
-    convolution. The last three compute the gradients of ReLU and of the normalization on their way, a part at a time. One by
-    one the layers take eight passes. A training step of 32-64-128 channels on 32x32x3 images takes 9% less time (2 cores,
-    AVX-512, 30 turns).
+    convolution. The last three also compute the gradients of ReLU and of the normalization, a part at a time. One by one the
+    layers take eight passes. A training step of 32-64-128 channels on 32x32x3 images takes 9% less time (2 cores, AVX-512,
+    30 turns).
     """
     return _fused_forward(images, kernel, counted, scale, bias, strides, padding, epsilon)[0]
 
@@ -275,7 +275,7 @@ def _gradient_through_moments(grad_sum: Array, product: Array, inverse: Array, s
 
 
 def standardize(x: Array, mean: Array, variance: Array, scale: Array, bias: Array, epsilon: float) -> Array:
-    """`x` with the given mean and variance a channel brought to 0 and 1, then scaled and shifted."""
+    """Bring each channel of `x` from the given mean and variance to 0 and 1, then scale and shift it."""
     last = (1,) * (x.ndim - 1) + (-1,)
     factor, offset = _factor_and_offset(mean, variance, scale, bias, epsilon)
     return x * factor.reshape(last) + offset.reshape(last)

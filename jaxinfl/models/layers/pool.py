@@ -49,7 +49,7 @@ def avg_pool(
 
 
 def global_mean(x: Float[Array, "batch h w c"]) -> Float[Array, "batch c"]:
-    """`x.mean(axis=(1, 2))`, the same numbers up to rounding, and without XLA's reduction where the native kernels are used.
+    """Compute `x.mean(axis=(1, 2))` up to rounding, without XLA's reduction where the native kernels are used.
 
     That reduction took 10 of 450 us in a step of the digits' network, for 16,000 numbers; the sum of slices takes 1.
     """

@@ -1,4 +1,4 @@
-"""The registered networks, one file an architecture."""
+"""The registered networks, with one file for each architecture."""
 
 from jaxinfl.models.networks.inception_v3 import InceptionV3
 from jaxinfl.models.networks.mlp import MLP

@@ -17,11 +17,11 @@ from jaxinfl.models.layers import (
 )
 
 SMALLEST = 299
-"""Pixels a side from which on the auxiliary head's 5x5 convolution fits the 5x5 positions that it is given."""
+"""Smallest side in pixels at which the auxiliary head's 5x5 convolution fits the 5x5 positions that it is given."""
 
 
 class Layer(NamedTuple):
-    """One convolution, as the tables below have it."""
+    """One convolution, in the form of the tables below."""
 
     features: int
     height: int
@@ -161,16 +161,17 @@ class AuxiliaryHead(nnx.Module):
 
 
 class InceptionV3(nnx.Module):
-    """Returns logits and auxiliary logits in training, and logits in evaluation; 27,161,264 trainable parameters for 1000 classes.
+    """Inception v3, which returns logits and auxiliary logits in training, and logits in evaluation.
 
-    As torchvision's `inception_v3(aux_logits=True, transform_input=False)`, number by number: convolutions without bias,
-    not padded where they stride; means that count their padding; batch norm with epsilon 1e-3 and momentum 0.1
-    (PyTorch's; 0.9 in Flax's sense), the running variance unbiased; dropout 0.5 before the head. Initialized normal with
-    deviation 0.1, the auxiliary head 0.001 (its 5x5 convolution 0.1: torchvision means 0.01, but sets it where it is
-    not read); biases uniform within 1 / sqrt(inputs); batch norm 1 and 0.
+    It has 27,161,264 trainable parameters for 1000 classes, and equals torchvision's
+    `inception_v3(aux_logits=True, transform_input=False)` number by number. Convolutions have no bias, and no padding where
+    they stride; means count their padding. Batch norm has epsilon 1e-3, momentum 0.1 in PyTorch's sense (0.9 in Flax's) and
+    an unbiased running variance. Dropout is 0.5 before the head. Weights are initialized normal with deviation 0.1, those of
+    the auxiliary head with 0.001. The auxiliary head's 5x5 convolution has 0.1: torchvision means 0.01, but sets it where it
+    is not read. Biases are uniform within 1 / sqrt(inputs), and batch norm starts with 1 and 0.
 
     Raises:
-      ValueError: images under 299x299 pixels, for which torchvision's fails too in training.
+      ValueError: images are under 299x299 pixels, with which torchvision's network fails in training, too.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, dropout: float = 0.5, rngs: nnx.Rngs):

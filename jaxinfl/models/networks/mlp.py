@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 
 class MLP(nnx.Module):
-    """Flattened pixels, hidden layers with ReLU, one logit a class."""
+    """A perceptron on flattened pixels: hidden layers with ReLU, and one logit for each class."""
 
     def __init__(
         self,

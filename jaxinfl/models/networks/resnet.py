@@ -35,20 +35,20 @@ class BasicBlock(nnx.Module):
 
 
 class ResNet18(nnx.Module):
-    """Stem, four stages of two basic blocks with 64, 128, 256 and 512 channels, global mean, linear head.
+    """A stem, four stages of two basic blocks with 64, 128, 256 and 512 channels, a global mean and a linear head.
 
-    As torchvision's `resnet18`, number by number: convolutions without bias, padded on both sides also where they
-    stride; batch norm with epsilon 1e-5 and momentum 0.1 (PyTorch's; 0.9 in Flax's sense), the running variance unbiased;
-    convolutions initialized normal with variance 2 / (outputs * window) (He et al., 2015, "fan out"), the head uniform
-    within 1 / sqrt(512), batch norm 1 and 0.
+    The network equals torchvision's `resnet18` number by number. Convolutions have no bias, and are padded on both sides even
+    where they stride. Batch norm has epsilon 1e-5, momentum 0.1 in PyTorch's sense (0.9 in Flax's) and an unbiased running
+    variance. Convolutions are initialized normal with variance 2 / (outputs * window) (He et al., 2015, "fan out"), the head
+    uniform within 1 / sqrt(512), batch norm with 1 and 0.
 
-    The stem for large images is a 7x7 convolution of stride 2 and a 3x3 maximum of stride 2; 11,689,512 trainable
-    parameters for 1000 classes and colour images. The one for small images is a 3x3 convolution of stride 1 and no
-    maximum (Appendix A.2 of the paper): 11,173,962 for 10 classes, 11,220,132 for 100.
+    The stem for large images is a 7x7 convolution of stride 2 and a 3x3 maximum of stride 2. With it the network has
+    11,689,512 trainable parameters for 1000 classes and colour images. The stem for small images is a 3x3 convolution of
+    stride 1 without a maximum (Appendix A.2 of the paper). With it there are 11,173,962 for 10 classes and 11,220,132 for 100.
 
     Raises:
-      ValueError: images under 32x32 pixels (8x8 with the stem for small ones), of which the last stage would see padding
-        more than image.
+      ValueError: images are under 32x32 pixels, or 8x8 with the stem for small ones, so that the last stage would see more
+        padding than image.
     """
 
     def __init__(

@@ -7,9 +7,9 @@ from jaxinfl.models.layers import conv_norm_relu, conv_relu, global_mean
 
 
 class SmallCNN(nnx.Module):
-    """3x3 convolutions (padding 1), batch norm (epsilon 1e-5, momentum 0.9), ReLU; global mean; linear head.
+    """Three 3x3 convolutions with padding 1, batch norm (epsilon 1e-5, momentum 0.9) and ReLU, a mean and a linear head.
 
-    By default 16-32-64 channels under 16 pixels a side and 32-64-128 from there, with strides 1-2-2.
+    By default they have 16-32-64 channels for images under 16 pixels a side and 32-64-128 for larger ones, and strides 1-2-2.
     """
 
     def __init__(

@@ -41,24 +41,24 @@ class InceptionBlock(nnx.Module):
 
 
 class SmallInception(nnx.Module):
-    """Three stages of blocks parted by strided convolutions, global maximum, linear head.
+    """Three stages of blocks with strided convolutions between them, a global maximum and a linear head.
 
-    1,895,786 trainable parameters for 10 classes and colour images, 1,926,116 for 100.
+    It has 1,895,786 trainable parameters for 10 classes and colour images, and 1,926,116 for 100 classes.
 
-    As Feldman and Zhang's program has it, which is written in Sonnet: TensorFlow's SAME padding, so that a convolution of
-    stride 2 pads images of even size below and to the right only; batch norm's running averages with `momentum` 0.999,
-    free of where they start, and of unbiased variances; normal initial weights of deviation 1 / sqrt(inputs), cut at two
-    deviations; batch norm 1 and 0, the head's bias 0.
+    The network follows Feldman and Zhang's program, which is written in Sonnet. Padding is TensorFlow's SAME, so a convolution
+    of stride 2 pads images of even size below and to the right only. Batch norm's running averages have `momentum` 0.999, do
+    not depend on their start, and hold unbiased variances. Initial weights are normal with deviation 1 / sqrt(inputs), cut at
+    two deviations; batch norm starts with 1 and 0, and the head's bias with 0.
 
     Args:
       image_shape: (h, w, c), at least 8x8 pixels.
       num_classes: number of logits.
-      momentum: of batch norm's running averages. At 0.999 they remember 1,000 steps, at which the weights may have been
-        others altogether: for runs of fewer than some thousands take 0.9.
+      momentum: momentum of batch norm's running averages. At 0.999 they remember 1,000 steps, over which the weights may
+        change entirely. For runs of fewer than some thousand steps take 0.9.
       rngs: keys of the initial weights.
 
     Raises:
-      ValueError: images under 8x8 pixels, which the two strides leave less than 2x2 of.
+      ValueError: images are under 8x8 pixels, of which the two strides leave less than 2x2.
     """
 
     STAGES = (((32, 32), (32, 48)), ((112, 48), (96, 64), (80, 80), (48, 96)), ((176, 160), (176, 160)))
