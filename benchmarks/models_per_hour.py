@@ -124,7 +124,7 @@ def contenders(
     config: Config, network: Network, data: Dataset, workers: list[Workers]
 ) -> dict[str, Callable[[], float]]:
     """The functions that measure training steps a second, by name of the contender."""
-    model = build_model(network.module, image_shape=data.image_shape, num_classes=data.num_classes)
+    model = build_model(network.module, inputs=data.image_shape, outputs=data.num_classes)
     found: dict[str, Callable[[], float]] = {}
     if network.name == "digits":
         found[OURS] = partial(_whole_calls, config, network, data, model)

@@ -141,7 +141,7 @@ class Limit:
 
 def model_cost(entry: Entry) -> Cost:
     """Work of the whole training and the evaluation of one model."""
-    model = build_model(entry.model, image_shape=entry.image_shape, num_classes=entry.num_classes)
+    model = build_model(entry.model, inputs=entry.image_shape, outputs=entry.num_classes)
     # The network alone, on images that are cropped already, and a batch in one piece.
     recipe = dataclasses.replace(entry.recipe, resized_crop=None, microbatch=None)
     step = step_cost(model, recipe, entry.image_shape)

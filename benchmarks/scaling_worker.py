@@ -27,7 +27,7 @@ class Worker:
 
     def __init__(self, models: int, train: int, model: str, *, whole_groups: bool = True):
         self._data = random_images(train)
-        self._model = build_model(model, image_shape=self._data.image_shape, num_classes=self._data.num_classes)
+        self._model = build_model(model, inputs=self._data.image_shape, outputs=self._data.num_classes)
         if whole_groups:
             # A call into compiled code that is not full leaves devices idle.
             group = choose_execution(self._model, RECIPE, self._data).group

@@ -24,7 +24,7 @@ def main(model: str, begun: float) -> None:
     ends["data"] = time.time()
     # From here on `train_ensemble`, taken apart.
     native.prepare()
-    built = build_model(model, image_shape=data.image_shape, num_classes=data.num_classes)
+    built = build_model(model, inputs=data.image_shape, outputs=data.num_classes)
     ends["model"] = time.time()
     native.why_unavailable()
     ends["hand-written kernels"] = time.time()

@@ -113,8 +113,8 @@ def _gallery(findings: Findings, data: Dataset) -> Any:
     pairs, names = findings.pairs, data.class_names
     errors = findings.uncertainty.standard_error
     return plots.pairs_gallery(
-        data.train_inputs[pairs.train_index],
-        data.test_inputs[pairs.test_index],
+        data.images("train")[pairs.train_index],
+        data.images("test")[pairs.test_index],
         [f"train {i}: {names[data.train_targets[i]]}" for i in pairs.train_index],
         [f"test {j}: {names[data.test_targets[j]]}" for j in pairs.test_index],
         [

@@ -150,23 +150,17 @@ def _part(data: Dataset, train_examples: int | None, test_examples: int | None) 
     """The data set, or as many examples of it as are asked for; these are always the same ones."""
     kept = {}
     for split, number in (("train", train_examples), ("test", test_examples)):
-        labels = getattr(data, f"{split}_labels")
+        labels = getattr(data, f"{split}_targets")
         if number is None:
             kept[split] = np.ones(len(labels), bool)
         elif not 1 <= number <= len(labels):
             raise Mistake(f"--{split}-examples is {number}; {data.name} has {len(labels)}.")
         else:
-            kept[split] = stratified_mask(labels, number)
+            classes = labels if data.num_classes else np.zeros(len(labels), np.int32)
+            kept[split] = stratified_mask(classes, number)
     if all(mask.all() for mask in kept.values()):
         return data
-    return Dataset(
-        train_inputs=data.train_inputs[kept["train"]],
-        train_targets=data.train_targets[kept["train"]],
-        test_inputs=data.test_inputs[kept["test"]],
-        test_targets=data.test_targets[kept["test"]],
-        class_names=data.class_names,
-        name=data.name,
-    )
+    return data.select(kept["train"], kept["test"])
 
 
 def describe_data(data: Dataset) -> str:

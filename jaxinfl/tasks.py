@@ -63,6 +63,11 @@ class Task:
         """The loss that is trained; `label_smoothing` has no meaning but where `smooths_labels`."""
         return self.loss(outputs, targets)
 
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """Names of what a run stores."""
+        return tuple(sorted(self.scores))
+
     def record(self, outputs: Any, targets: Any) -> dict[str, Array]:
         """What a run stores of each example, [batch] each by name, in the order of the names."""
         return {name: self.scores[name](outputs, targets) for name in sorted(self.scores)}
@@ -86,6 +91,10 @@ class Classification(Task):
         # One-hot targets: the gradient of an indexed loss is a scatter, which XLA runs one element at a time on CPUs.
         one_hot = jax.nn.one_hot(targets, outputs.shape[-1], dtype=jnp.float32)
         return optax.softmax_cross_entropy(outputs, optax.smooth_labels(one_hot, label_smoothing))
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        return "margin", "prediction"
 
     def record(self, outputs: Any, targets: Any) -> dict[str, Array]:
         prediction = jnp.argmax(outputs, axis=-1).astype(jnp.int32)

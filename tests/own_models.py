@@ -11,7 +11,7 @@ SHAPE, CLASSES = (8, 8, 1), 3
 
 
 def build(factory, **options):
-    return model_from_nnx(factory, image_shape=SHAPE, num_classes=CLASSES, **options)
+    return model_from_nnx(factory, inputs=SHAPE, outputs=CLASSES, **options)
 
 
 def logits(model, *, train, key=0, images=None):

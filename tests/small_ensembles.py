@@ -20,7 +20,7 @@ def tiny_cnn(rngs):
 
 
 # This model is built once: programs are compiled once for each Model object, and again for each callable.
-TINY_CNN = build_model(tiny_cnn, image_shape=(8, 8, 1), num_classes=3)
+TINY_CNN = build_model(tiny_cnn, inputs=(8, 8, 1), outputs=3)
 
 
 def linear(rngs):
@@ -28,7 +28,7 @@ def linear(rngs):
 
 
 # This model serves where the network does not matter: it compiles in less than half the time.
-LINEAR = build_model(linear, image_shape=(8, 8, 1), num_classes=3)
+LINEAR = build_model(linear, inputs=(8, 8, 1), outputs=3)
 
 
 def keys_of(models, seed=0):

@@ -10,7 +10,7 @@ MODELS = 9
 MASKS = np.stack([np.random.default_rng(0).permutation(40) < size for size in np.linspace(5, 40, MODELS).astype(int)])
 KEYS = jax.random.split(jax.random.key(0), MODELS)
 RECIPE = Recipe(epochs=3, batch_size=8, momentum=0.9)
-MODEL = build_model("small_mlp", image_shape=(8, 8, 1), num_classes=3)
+MODEL = build_model("small_mlp", inputs=(8, 8, 1), outputs=3)
 ARRAYS = ("masks", "train_prediction", "test_prediction", "train_margin", "test_margin")
 
 

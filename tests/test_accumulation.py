@@ -18,11 +18,11 @@ from tests.conftest import make_data
 from tests.test_step import KEYS
 
 NORMED = build_model(
-    lambda rngs: SmallCNN((8, 8, 1), 3, widths=(4,), strides=(1,), rngs=rngs), image_shape=(8, 8, 1), num_classes=3
+    lambda rngs: SmallCNN((8, 8, 1), 3, widths=(4,), strides=(1,), rngs=rngs), inputs=(8, 8, 1), outputs=3
 )
 PLAIN = build_model(
     lambda rngs: SmallCNN((8, 8, 1), 3, widths=(4,), strides=(1,), batch_norm=False, rngs=rngs),
-    image_shape=(8, 8, 1),
+    inputs=(8, 8, 1),
     num_classes=3,
 )
 
@@ -144,7 +144,7 @@ def test_the_models_input_is_the_crop(larger):
     assert runs.test_correct.mean() > 0.8
     weights = runs.weights([0])
     assert 64 in {leaf.shape[1] for leaf in jax.tree.leaves(weights.params)}
-    model = build_model("small_mlp", image_shape=(8, 8, 1), num_classes=3)
+    model = build_model("small_mlp", inputs=(8, 8, 1), outputs=3)
     center = jnp.asarray(larger.test_inputs[:, 2:10, 2:10], jnp.float32) / 255
     logits, _ = model.apply(jax.tree.map(lambda w: jnp.asarray(w[0]), weights), center, train=False)
     np.testing.assert_array_equal(jnp.argmax(logits, axis=-1), runs.test_prediction[0])

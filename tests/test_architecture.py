@@ -13,6 +13,7 @@ ORDER = [
     "units",
     "provenance",
     "devices",
+    "tasks",
     "datasets",
     "subsets",
     "native",

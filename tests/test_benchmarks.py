@@ -35,7 +35,7 @@ def small_cnn_multiplications(side: int, widths: tuple[int, ...]) -> list[int]:
 
 @pytest.fixture(scope="module")
 def small_cnn():
-    return build_model("small_cnn", image_shape=(8, 8, 1), num_classes=10)
+    return build_model("small_cnn", inputs=(8, 8, 1), outputs=10)
 
 
 def test_operations_of_a_step_by_hand(small_cnn):

@@ -69,7 +69,7 @@ def test_only_narrow_float32_matrices_go_to_the_native_kernels(kernels, outputs,
             return self.dense(x.reshape(-1, *inner, 8)).reshape(len(x), -1)
 
     size = math.prod(inner)
-    model = build_model(Net, image_shape=(8 * size, 1, 1), num_classes=outputs * size)
+    model = build_model(Net, inputs=(8 * size, 1, 1), outputs=outputs * size)
     variables = model.init(jax.random.key(0))
 
     def loss(params):

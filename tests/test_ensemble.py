@@ -111,7 +111,7 @@ class SometimesNaN(nnx.Module):
 
 
 SOMETIMES_NAN = {
-    "model": build_model(SometimesNaN, image_shape=(8, 8, 1), num_classes=3),
+    "model": build_model(SometimesNaN, inputs=(8, 8, 1), outputs=3),
     "recipe": Recipe(epochs=2, batch_size=8),
 }
 
@@ -156,7 +156,7 @@ def test_nothing_is_traced_again_between_shards(toy):
             traces.append(x.shape)
             return self.head(x.reshape(len(x), -1))
 
-    model = build_model(Counting, image_shape=(8, 8, 1), num_classes=3)
+    model = build_model(Counting, inputs=(8, 8, 1), outputs=3)
     recipe = Recipe(epochs=3, batch_size=8, learning_rate=0.05)  # that of the linear models in tests/test_overrides.py
     when_compiled = []
 

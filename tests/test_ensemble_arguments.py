@@ -11,7 +11,7 @@ from tests.small_ensembles import keys_of, subsets, train
 
 
 def test_a_finished_model_for_other_classes_is_refused(toy):
-    other = build_model("small_mlp", image_shape=(8, 8, 1), num_classes=10)
+    other = build_model("small_mlp", inputs=(8, 8, 1), outputs=10)
     with pytest.raises(ValueError, match=r"to \(2, 10\) in training; it must return one logit a class: \(2, 3\)"):
         train(subsets(), keys_of(6), toy, model=other)
 

@@ -81,7 +81,7 @@ class OwnConv(nnx.Conv):
     ],
 )
 def test_together_as_one_by_one(module, settings, train, kernel):
-    model = build_model(partial(module, **settings), image_shape=SHAPE, num_classes=3)
+    model = build_model(partial(module, **settings), inputs=SHAPE, outputs=3)
     variables, mask = model.init(jax.random.key(0)), jnp.arange(6) < 4
     images = jax.random.normal(jax.random.key(1), (6, *SHAPE))
 

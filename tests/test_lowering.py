@@ -45,7 +45,7 @@ def test_resized_crops_and_accumulation_lower_for_cuda(dtype):
 
 def check_that_it_lowers(name, recipe, shape):
     """Start, training and evaluation of a model on stored images of one shape."""
-    model = build_model(name, image_shape=recipe.input_shape(shape), num_classes=CLASSES)
+    model = build_model(name, inputs=recipe.input_shape(shape), outputs=CLASSES)
     execution = Execution("gpu", num_devices=1, lanes=1, width=GPU_WIDTH, kernels="gemm")
     programs = build_programs(Training(model, recipe), execution, (jax.devices()[0],))
     data, masks, keys = abstract_arguments(programs, shape)

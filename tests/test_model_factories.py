@@ -77,7 +77,7 @@ class LinenNet(linen.Module):
 )
 def test_what_is_no_factory_is_told(model, match):
     with pytest.raises(TypeError, match=match):
-        build_model(model, image_shape=SHAPE, num_classes=CLASSES)
+        build_model(model, inputs=SHAPE, outputs=CLASSES)
 
 
 def test_advice_for_linen_works():

@@ -111,7 +111,7 @@ def test_unknown_kernels():
     ],
 )
 def test_parameter_counts(name, shape, classes, parameters):
-    assert build_model(name, image_shape=shape, num_classes=classes).num_params == parameters
+    assert build_model(name, inputs=shape, outputs=classes).num_params == parameters
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_parameter_counts(name, shape, classes, parameters):
 )
 def test_small_images_are_refused(name, shape, message):
     with pytest.raises(ValueError, match=message):
-        build_model(name, image_shape=shape, num_classes=10)
+        build_model(name, inputs=shape, outputs=10)
 
 
 class PlainNet(nnx.Module):
@@ -149,7 +149,7 @@ class PlainNet(nnx.Module):
 
 @pytest.fixture(scope="module")
 def plain():
-    return build_model(PlainNet, image_shape=SHAPE, num_classes=3)
+    return build_model(PlainNet, inputs=SHAPE, outputs=3)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ class Sums(nnx.Module):
 
 
 def test_an_auxiliary_head_speaks_in_training_alone():
-    model = build_model(TwoHeads, image_shape=SHAPE, num_classes=3)
+    model = build_model(TwoHeads, inputs=SHAPE, outputs=3)
     variables = jax.eval_shape(model.init, jax.random.key(0))
     output, _ = jax.eval_shape(partial(model.apply, train=True), variables, images(4))
     assert isinstance(output, WithAuxiliary)
@@ -244,7 +244,7 @@ def test_plain_modules_get_the_fast_convolution(plain):
 
 def test_batch_norm_equals_flax():
     """Without padding, ours is Flax's own."""
-    ours = model_from_nnx(PlainNet, image_shape=SHAPE, num_classes=3)
+    ours = model_from_nnx(PlainNet, inputs=SHAPE, outputs=3)
     module = PlainNet(nnx.Rngs(jax.random.key(0)))
     module.eval()
     np.testing.assert_allclose(
@@ -259,7 +259,7 @@ def test_init_depends_on_the_key_alone(plain):
 
 def test_fingerprint_tells_architectures_apart():
     def fingerprint(factory):
-        return build_model(factory, image_shape=SHAPE, num_classes=3).fingerprint
+        return build_model(factory, inputs=SHAPE, outputs=3).fingerprint
 
     class Gelu(PlainNet):
         def __call__(self, x):
@@ -281,7 +281,7 @@ def test_fingerprint_covers_initialization_and_captured_arrays():
             def __call__(self, x):
                 return self.head(x.reshape(len(x), -1) * constant)
 
-        return build_model(Net, image_shape=SHAPE, num_classes=3).fingerprint
+        return build_model(Net, inputs=SHAPE, outputs=3).fingerprint
 
     lecun, zeros = nnx.initializers.lecun_normal(), nnx.initializers.zeros_init()
     ones, halves = np.full((1, 64), 1.0, np.float32), np.full((1, 64), 0.5, np.float32)
@@ -299,7 +299,7 @@ def test_padding_stays_out_of_batch_norm_on_any_axis(axis):
         def __call__(self, x):
             return self.head(self.norm(x).reshape(len(x), -1))
 
-    model = build_model(Net, image_shape=SHAPE, num_classes=3)
+    model = build_model(Net, inputs=SHAPE, outputs=3)
     variables, mask = model.init(jax.random.key(0)), jnp.arange(8) < 5
     alone = model.apply(variables, images(5), train=True)[0]
     padded = jnp.concatenate([images(5), 1e3 * jnp.ones((3, *SHAPE))])
@@ -321,16 +321,16 @@ def test_batch_norms_that_padding_would_leak_into_are_refused():
             return self.head(x.reshape(len(x), -1))
 
     with pytest.raises(TypeError, match=r"holds Custom, a subclass of nnx\.BatchNorm"):
-        build_model(Net, image_shape=SHAPE, num_classes=3)
+        build_model(Net, inputs=SHAPE, outputs=3)
     with pytest.raises(ValueError, match="batch norm gets 128 rows in a batch of 2 images"):
-        build_model(lambda rngs: Net(rngs, nnx.BatchNorm, merge=True), image_shape=SHAPE, num_classes=3)
+        build_model(lambda rngs: Net(rngs, nnx.BatchNorm, merge=True), inputs=SHAPE, outputs=3)
 
 
 def test_fingerprint_is_the_same_on_a_terminal(tmp_path):
     """JAX colours what it prints there; a run begun on a terminal must go on from a batch job."""
     code = (
         "import sys; from jaxinfl.models import build_model; "
-        "open(sys.argv[1], 'w').write(build_model('small_mlp', image_shape=(8, 8, 1), num_classes=3).fingerprint)"
+        "open(sys.argv[1], 'w').write(build_model('small_mlp', inputs=(8, 8, 1), outputs=3).fingerprint)"
     )
     ours, terminal = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm-256color"}
@@ -339,7 +339,7 @@ def test_fingerprint_is_the_same_on_a_terminal(tmp_path):
     os.close(terminal)
     os.close(ours)
     # The output of this process is kept by pytest.
-    here = build_model("small_mlp", image_shape=(8, 8, 1), num_classes=3).fingerprint
+    here = build_model("small_mlp", inputs=(8, 8, 1), outputs=3).fingerprint
     assert (tmp_path / "terminal").read_text() == here
 
 
@@ -362,4 +362,4 @@ def test_fingerprint_is_the_same_on_a_terminal(tmp_path):
 )
 def test_refusals(model, error, message):
     with pytest.raises(error, match=message):
-        build_model(model, image_shape=SHAPE, num_classes=3)
+        build_model(model, inputs=SHAPE, outputs=3)

@@ -94,7 +94,7 @@ def test_contenders_in_jax_learn(name, contender):
     network = NETWORKS[name].tiny()
     data = network.load()
     if contender == "ours":
-        model = build_model(network.module, image_shape=data.image_shape, num_classes=data.num_classes)
+        model = build_model(network.module, inputs=data.image_shape, outputs=data.num_classes)
         trainer = OurTraining(network, data, model)
     elif contender == "plain":
         trainer = StockTrainer(network, data)
@@ -134,7 +134,7 @@ def test_pytorch_has_the_same_network(name):
     torch = pytest.importorskip("torch")
     network = NETWORKS[name]
     module = make_module(network)
-    model = build_model(network.module, image_shape=network.image_shape, num_classes=10)
+    model = build_model(network.module, inputs=network.image_shape, outputs=10)
     assert sum(param.numel() for param in module.parameters()) == model.num_params
     height, width, channels = network.image_shape
     shape = (2, channels, height, width) if network.strides else (2, height * width * channels)

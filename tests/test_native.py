@@ -278,7 +278,7 @@ def test_without_a_compiler_gemm_kernels_are_taken_and_native_ones_refused(monke
     monkeypatch.setattr(native, "why_unavailable", lambda: "no C++ compiler")
     assert default_kernels("cpu") == "gemm"
     data = load_dataset("digits")
-    model = build_model("small_cnn", image_shape=data.image_shape, num_classes=data.num_classes)
+    model = build_model("small_cnn", inputs=data.image_shape, outputs=data.num_classes)
     chosen = choose_execution(model, Recipe(), data)
     assert (chosen.kernels, chosen.reason) == ("gemm", "no hand-written kernels: no C++ compiler")
     with pytest.raises(ValueError, match=r"kernels is 'native'.*cannot be used here: no C\+\+ compiler"):

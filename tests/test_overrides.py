@@ -71,7 +71,7 @@ def test_one_compilation_for_all_values(toy):
             traces.append(x.shape)
             return self.head(x.reshape(len(x), -1))
 
-    model = build_model(Counting, image_shape=(8, 8, 1), num_classes=3)
+    model = build_model(Counting, inputs=(8, 8, 1), outputs=3)
     train(toy, {"learning_rate": RATES}, model=model, shard_size=2)
     once = traces.count((8, 8, 8, 1))  # of a training batch
     train(toy, {"learning_rate": RATES[::-1]}, model=model, shard_size=2)

@@ -114,7 +114,7 @@ def torch_network(name):
 def network(request):
     """Name, our model, PyTorch's module, images and labels, and the carried variables."""
     shape, kind = NETWORKS[request.param]
-    model = model_from_nnx(lambda rngs: kind(shape, CLASSES, rngs=rngs), image_shape=shape, num_classes=CLASSES)
+    model = model_from_nnx(lambda rngs: kind(shape, CLASSES, rngs=rngs), inputs=shape, outputs=CLASSES)
     ours = build_in_order(lambda: kind(shape, CLASSES, rngs=nnx.Rngs(0)))
     theirs = torch_network(request.param)
     rng = np.random.default_rng(0)

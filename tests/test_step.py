@@ -33,7 +33,7 @@ def seen_by(mask, batch_size, epochs, monkeypatch):
     monkeypatch.setattr(step, "_update", count)
     zeros = {name: jnp.zeros(num_train, jnp.int32) for name in ("counted", "read")}
     blank = jnp.zeros(1)
-    model = build_model("mlp", image_shape=(1, 1, 1), num_classes=2)
+    model = build_model("mlp", inputs=(1, 1, 1), outputs=2)
     data = step.DeviceData(
         jnp.zeros((num_train, 1, 1, 1), jnp.uint8), jnp.zeros(num_train, jnp.int32), *jnp.zeros((2, num_train, 1))
     )

@@ -25,11 +25,11 @@ def test_tfds_returns_exactly_the_prepared_images(tmp_path):
     assert "tensorflow" not in sys.modules
     given = arrays()
     for split in ("train", "test"):
-        pixels, labels = getattr(dataset, f"{split}_images"), getattr(dataset, f"{split}_labels")
+        pixels, labels = getattr(dataset, f"{split}_inputs"), getattr(dataset, f"{split}_targets")
         # TFDS shuffles when it prepares; the same examples must be there, each with its own label.
-        order = [int(np.flatnonzero((given[f"{split}_images"] == image).all((1, 2, 3)))[0]) for image in pixels]
-        assert sorted(order) == list(range(len(given[f"{split}_images"])))
-        np.testing.assert_array_equal(labels, given[f"{split}_labels"][order])
+        order = [int(np.flatnonzero((given[f"{split}_inputs"] == image).all((1, 2, 3)))[0]) for image in pixels]
+        assert sorted(order) == list(range(len(given[f"{split}_inputs"])))
+        np.testing.assert_array_equal(labels, given[f"{split}_targets"][order])
         expected_images, expected_labels = in_preparation_order(tmp_path, "jaxinfl_tiny", split)
         np.testing.assert_array_equal(pixels, expected_images)
         np.testing.assert_array_equal(labels, expected_labels)

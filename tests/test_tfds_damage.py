@@ -163,8 +163,8 @@ def test_transparent_images(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXINFL_IMAGE_CACHE", str(tmp_path / "cache"))
     given = arrays()
     for split in ("train", "test"):
-        alpha = given[f"{split}_images"][..., :1]
-        given[f"{split}_images"] = np.concatenate([np.zeros_like(alpha).repeat(3, axis=-1), alpha], axis=-1)
+        alpha = given[f"{split}_inputs"][..., :1]
+        given[f"{split}_inputs"] = np.concatenate([np.zeros_like(alpha).repeat(3, axis=-1), alpha], axis=-1)
     monkeypatch.setattr("tests.tfds_builders.arrays", lambda: given)
     for _ in range(2):
         with pytest.warns(UserWarning, match="10 of the 10 images of jaxinfl_transparent vary in transparency"):

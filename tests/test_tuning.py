@@ -184,6 +184,6 @@ def test_other_failures_are_passed_on(toy, monkeypatch):
 
 
 def test_a_way_changed_into_itself_is_the_same(toy):
-    model = build_model("mlp", image_shape=(8, 8, 1), num_classes=3)
+    model = build_model("mlp", inputs=(8, 8, 1), outputs=3)
     execution = choose_execution(model, RECIPE, toy)
     assert execution.change(execution.width, execution.kernels, execution.num_devices) == execution

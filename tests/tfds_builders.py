@@ -33,7 +33,7 @@ class JaxinflTiny(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split):
         given = arrays()
-        for i, (image, label) in enumerate(zip(given[f"{split}_images"], given[f"{split}_labels"], strict=True)):
+        for i, (image, label) in enumerate(zip(given[f"{split}_inputs"], given[f"{split}_targets"], strict=True)):
             yield i, {"image": image[..., : self.shape[-1]], "label": int(label)}
 
 

@@ -78,7 +78,7 @@ data = jaxinfl.Dataset(
 keys = jax.random.split(jax.random.key(0), MODELS)
 weights = jax.tree.map(
     lambda leaf: np.zeros((MODELS, *leaf.shape), leaf.dtype),
-    jax.eval_shape(build_model("small_mlp", image_shape=(8, 8, 1), num_classes=3).init, jax.random.key(0)),
+    jax.eval_shape(build_model("small_mlp", inputs=(8, 8, 1), outputs=3).init, jax.random.key(0)),
 )
 
 LIMITS = NUMBERS.but("infinite", "minus infinite")

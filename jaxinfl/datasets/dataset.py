@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from numpy.typing import ArrayLike
 
 from jaxinfl.arguments import quote
@@ -84,7 +85,8 @@ class Dataset:
     ):
         found = find_task(task, train_targets)
         images = categories is None and (looks_like_images(train_inputs) or looks_like_images(test_inputs))
-        given = as_images(train_inputs, test_inputs) if images else as_inputs(train_inputs, test_inputs)
+        check: Any = as_images if images else as_inputs
+        given = check(train_inputs, test_inputs)
         names: tuple[str, ...] = ()
         if found is CLASSIFICATION:
             labels = label_rows(train_targets, test_targets)
@@ -113,7 +115,7 @@ class Dataset:
             object.__setattr__(self, field, _view_read_only(array))
         object.__setattr__(self, "task", found)
         object.__setattr__(self, "class_names", names)
-        object.__setattr__(self, "categories", {} if images else count_categories(*given, categories))
+        object.__setattr__(self, "categories", {} if images else count_categories(given[0], given[1], categories))
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "_images", images)
 
@@ -122,6 +124,52 @@ class Dataset:
         loaded = copy.copy(self)
         object.__setattr__(loaded, "_source", arguments)
         return loaded
+
+    def select(self, train: np.ndarray, test: np.ndarray) -> "Dataset":
+        """Some of the examples: indices or bool masks of both sets. What is declared stays."""
+        return self._with(
+            {name: array[train] for name, array in by_name(self.train_inputs).items()},
+            self.train_targets[train],
+            {name: array[test] for name, array in by_name(self.test_inputs).items()},
+            self.test_targets[test],
+        )
+
+    def with_test(self, inputs: ArrayLike | Mapping[str, ArrayLike], targets: ArrayLike) -> "Dataset":
+        """The same training examples with other test examples."""
+        return self._with(
+            by_name(self.train_inputs), self.train_targets, inputs, targets, name=f"{self.name}, other examples"
+        )
+
+    def _with(
+        self,
+        train: Mapping[str, np.ndarray],
+        train_targets: np.ndarray,
+        test: Any,
+        targets: Any,
+        name: str | None = None,
+    ) -> "Dataset":
+        single = not isinstance(self.train_inputs, dict)
+        return Dataset(
+            train_inputs=train[""] if single else train,
+            train_targets=train_targets,
+            test_inputs=test[""] if single and isinstance(test, Mapping) else test,
+            test_targets=targets,
+            task=self.task,
+            class_names=self.class_names or None,
+            categories=(self.categories.get("", None) if single else self.categories) if self.categories else None,
+            name=self.name if name is None else name,
+        )
+
+    def images(self, split: str) -> UInt8[np.ndarray, "examples height width channels"]:
+        """The images of "train" or "test".
+
+        Raises:
+          ValueError: the inputs are no images.
+        """
+        found = getattr(self, f"{split}_inputs")
+        if not self.are_images or isinstance(found, dict):
+            raise ValueError(f"{self.name} holds no images; this takes uint8 images [n, height, width, channels].")
+        return found
 
     @property
     def source(self) -> Mapping[str, Any] | None:
@@ -163,15 +211,18 @@ class Dataset:
         return None
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the inputs of both sets."""
+        return sum(each.nbytes for inputs in (self.train_inputs, self.test_inputs) for each in by_name(inputs).values())
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of every image.
 
         Raises:
           ValueError: the inputs are no images.
         """
-        if isinstance(self.train_inputs, dict) or not self.are_images:
-            raise ValueError(f"{self.name} holds no images; this takes uint8 images [n, height, width, channels].")
-        height, width, channels = self.train_inputs.shape[1:]
+        height, width, channels = self.images("train").shape[1:]
         return height, width, channels
 
     @functools.cached_property

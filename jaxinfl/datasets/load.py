@@ -154,9 +154,9 @@ def _resize(dataset: Dataset, image_size: int) -> Dataset:
     if dataset.image_shape[:2] == (image_size, image_size):
         return dataset
     return Dataset(
-        train_inputs=resize_arrays(dataset.train_inputs, image_size),
+        train_inputs=resize_arrays(dataset.images("train"), image_size),
         train_targets=dataset.train_targets,
-        test_inputs=resize_arrays(dataset.test_inputs, image_size),
+        test_inputs=resize_arrays(dataset.images("test"), image_size),
         test_targets=dataset.test_targets,
         class_names=dataset.class_names,
         name=dataset.name,

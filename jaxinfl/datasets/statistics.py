@@ -21,7 +21,7 @@ def channel_statistics(data: Dataset) -> tuple[tuple[float, float], ...]:
     """
     if not isinstance(data, Dataset):
         raise TypeError(f"data is {quote(data)}; it takes a jaxinfl.Dataset.")
-    images = data.train_inputs
+    images = data.images("train")
     channels = images.shape[-1]
     counts = np.zeros((channels, 256), np.int64)
     step = max(1, _AT_ONCE // images[0].nbytes)

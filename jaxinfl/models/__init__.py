@@ -9,6 +9,7 @@ from flax import nnx
 from jaxinfl.models.checks import check_output
 from jaxinfl.models.factory import import_factory
 from jaxinfl.models.from_nnx import assemble, model_from_nnx
+from jaxinfl.models.inputs import ArraySpec, InputSpec, as_spec
 from jaxinfl.models.layers import conv_norm_relu, conv_relu
 from jaxinfl.models.model import Model, Output, Variables, WithAuxiliary
 from jaxinfl.models.module import ModuleFactory
@@ -23,22 +24,24 @@ REGISTRY: dict[str, Callable[..., nnx.Module]] = {
     "resnet18": ResNet18,
     "inception_v3": InceptionV3,
 }
-"""Registered architectures: `REGISTRY[name](image_shape, num_classes, rngs=rngs)` is an NNX module."""
+"""Registered architectures: `REGISTRY[name](image_shape, num_outputs, rngs=rngs)` is an NNX module."""
+TAKES_ANY = frozenset({"mlp", "small_mlp"})
+"""Registered architectures that take an `InputSpec` where the inputs are no images."""
 
 
 def build_model(
     model: str | ModuleFactory | Model,
     *,
-    image_shape: tuple[int, int, int],
-    num_classes: int,
+    inputs: InputSpec | tuple[int, ...],
+    outputs: tuple[int, ...] | int | None,
     allow: Collection[str] = (),
 ) -> Model:
-    """Build the `Model` for images of one shape.
+    """Build the `Model` for inputs of one kind.
 
     Args:
       model: a name in `REGISTRY`, a callable `rngs -> nnx.Module`, or a finished `Model`.
-      image_shape: (h, w, c).
-      num_classes: number of classes.
+      inputs: what the model takes of one example; a shape stands for one array of floats, (h, w, c) for images.
+      outputs: number of outputs, or their shape for one example; None where the task does not say.
       allow: the checks that a callable may fail; see `model_from_nnx`.
 
     Raises:
@@ -46,9 +49,10 @@ def build_model(
         whatever `model_from_nnx` refuses.
       TypeError: `model` is neither a name nor a callable.
     """
+    spec = as_spec(inputs)
     if isinstance(model, Model):
         variables = jax.eval_shape(model.init, jax.random.key(0))
-        check_output(model.apply, variables, image_shape, num_classes, model.name)
+        check_output(model.apply, variables, spec, outputs, model.name)
         return model
     if isinstance(model, str):
         if model not in REGISTRY:
@@ -56,20 +60,33 @@ def build_model(
                 f"model {model!r} is not registered. Registered are {', '.join(sorted(REGISTRY))}; "
                 "any callable `rngs -> flax.nnx.Module` is taken too."
             )
-        return _build_registered(model, tuple(image_shape), num_classes)
-    return model_from_nnx(model, image_shape=image_shape, num_classes=num_classes, allow=allow)
+        return _build_registered(model, spec, outputs)
+    return model_from_nnx(model, inputs=spec, outputs=outputs, allow=allow)
 
 
 # Cached, so that a second ensemble in one process finds the programs compiled for the first. A user's callable is not:
 # what it closes over may have changed.
 @lru_cache
-def _build_registered(name: str, image_shape: tuple[int, int, int], num_classes: int) -> Model:
+def _build_registered(name: str, inputs: InputSpec, outputs: tuple[int, ...] | int | None) -> Model:
+    last = outputs if isinstance(outputs, int) or outputs is None else outputs[-1] if outputs else 1
+    if last is None:
+        raise ValueError(
+            f"model {name!r} is told by the task how many outputs it has, and a task of your own does not say. Pass a module of "
+            "your own, a callable `rngs -> flax.nnx.Module`."
+        )
+    takes = inputs.image_shape if inputs.image_shape else inputs
+    if name not in TAKES_ANY and inputs.image_shape is None:
+        raise ValueError(
+            f"model {name!r} takes images, float32 [batch, height, width, channels]; these inputs are {inputs}. Take one of "
+            f"{', '.join(map(repr, sorted(TAKES_ANY)))}, or a module of your own."
+        )
+
     def factory(rngs: nnx.Rngs) -> nnx.Module:
-        return REGISTRY[name](image_shape, num_classes, rngs=rngs)
+        return REGISTRY[name](takes, last, rngs=rngs)
 
     # Tests check these models as `model_from_nnx` checks a user's: reading Inception v3 takes seconds.
-    built = assemble(factory, name, image_shape)
-    check_output(built.model.apply, built.variables, image_shape, num_classes, name)
+    built = assemble(factory, name, inputs)
+    check_output(built.model.apply, built.variables, inputs, outputs, name)
     return built.model
 
 
@@ -79,6 +96,9 @@ def find_factory(name: str) -> str | ModuleFactory | None:
 
 
 __all__ = [
+    "ArraySpec",
+    "InputSpec",
+    "as_spec",
     "InceptionV3",
     "MLP",
     "REGISTRY",

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from jaxtyping import Array
 from jaxinfl.arguments import quote
 from jaxinfl.models.dependence import Dependence, trace_dependence
 from jaxinfl.models.dependence_rules import BOTH_EXAMPLES, DRAWN, FIRST_EXAMPLE, KEY, SECOND_EXAMPLE, union
+from jaxinfl.models.inputs import InputSpec
 from jaxinfl.models.layers.context import use_running_averages
 from jaxinfl.models.model import Apply, Variables
 
@@ -42,23 +43,28 @@ def check_allow(allow: Collection[str]) -> frozenset[str]:
 
 
 def check_output(
-    apply: Apply, variables: Variables, image_shape: tuple[int, int, int], num_classes: int, name: str
+    apply: Apply, variables: Variables, inputs: InputSpec, outputs: tuple[int, ...] | int | None, name: str
 ) -> None:
-    """Raise `ValueError` unless each head of the model returns one logit for each class, in training and evaluation."""
+    """Raise `ValueError` unless each head of the model returns what the task takes, in training and in evaluation.
+
+    `outputs` is the shape of the outputs for one example, or their number; None where the task takes any.
+    """
     batch = 2
-    images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32)
+    shape = None if outputs is None else (batch, *((outputs,) if isinstance(outputs, int) else outputs))
+    # One number an example may come without an axis of its own.
+    allowed = () if shape is None else (shape, shape[:1]) if shape[1:] == (1,) else (shape,)
     mask = jax.ShapeDtypeStruct((batch,), np.bool_)
     for train in (True, False):
 
-        def forward(variables: Variables, images: Array, mask: Array, train: bool = train) -> Any:
-            return apply(variables, images, train=train, mask=mask)[0]
+        def forward(variables: Variables, inputs: Any, mask: Array, train: bool = train) -> Any:
+            return apply(variables, inputs, train=train, mask=mask)[0]
 
         # One head, or two.
-        for logits in jax.tree.leaves(jax.eval_shape(forward, variables, images, mask)):
-            if logits.shape != (batch, num_classes):
+        for head in jax.tree.leaves(jax.eval_shape(forward, variables, inputs.batch(batch), mask)):
+            if allowed and head.shape not in allowed:
                 raise ValueError(
-                    f"model {name} maps images of shape {(batch, *image_shape)} to {logits.shape} in "
-                    f"{'training' if train else 'evaluation'}; it must return one logit a class: {(batch, num_classes)}."
+                    f"model {name} maps inputs {inputs} to {head.shape} for a batch of {batch} in "
+                    f"{'training' if train else 'evaluation'}; the task takes outputs of the shape {shape}."
                 )
 
 
@@ -121,7 +127,7 @@ def warn_of_idle_batch_norm(train: ClosedJaxpr, variables: Variables, module: nn
 
 
 def check_examples_apart(
-    apply: Apply, variables: Variables, image_shape: tuple[int, int, int], name: str, *, has_dropout: bool
+    apply: Apply, variables: Variables, inputs: InputSpec, name: str, *, has_dropout: bool
 ) -> None:
     """Raise `ValueError` if the model's output for an example depends on another one of its batch.
 
@@ -133,10 +139,10 @@ def check_examples_apart(
     and statistics of a layer's own that count padding.
     """
     for train in (False, True):
-        found, num_heads = _forward_dependence(apply, variables, image_shape, train)
+        found, num_heads = _forward_dependence(apply, variables, inputs, train)
         heads, stats = found.outputs[:num_heads], found.outputs[num_heads:]
         if any((head[0] & SECOND_EXAMPLE).any() or (head[1] & FIRST_EXAMPLE).any() for head in heads):
-            change = _largest_change(apply, variables, image_shape, train)
+            change = _largest_change(apply, variables, inputs, train)
             if change != 0:
                 raise ValueError(_coupling_error(name, train, change, found))
         drawn = union(heads)
@@ -148,25 +154,33 @@ def check_examples_apart(
             )
 
 
-def _forward_dependence(
-    apply: Apply, variables: Variables, image_shape: tuple[int, int, int], train: bool
-) -> tuple[Dependence, int]:
+def _forward_dependence(apply: Apply, variables: Variables, inputs: InputSpec, train: bool) -> tuple[Dependence, int]:
     """Trace on what the outputs and the statistics of a forward pass of two examples depend, and count the outputs.
 
     In training, batch norm takes its running averages here, so that any coupling that is found is not its own.
     """
-    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    batch = inputs.batch(2)
 
-    def forward(variables: Variables, images: Array, key: Array) -> Any:
+    def forward(variables: Variables, batch: Any, key: Array) -> Any:
         with use_running_averages() if train else contextlib.nullcontext():
-            return apply(variables, images, train=train, key=key)
+            return apply(variables, batch, train=train, key=key)
 
-    traced, (output, _) = jax.make_jaxpr(forward, return_shape=True)(variables, images, jax.random.key(0))
-    of_images = np.empty(images.shape, np.uint8)
-    of_images[0], of_images[1] = FIRST_EXAMPLE, SECOND_EXAMPLE
+    traced, (output, _) = jax.make_jaxpr(forward, return_shape=True)(variables, batch, jax.random.key(0))
+    of_inputs = [np.empty(leaf.shape, np.uint8) for leaf in jax.tree.leaves(batch)]
+    for sources in of_inputs:
+        sources[0], sources[1] = FIRST_EXAMPLE, SECOND_EXAMPLE
     of_variables = [np.broadcast_to(np.uint8(0), leaf.shape) for leaf in jax.tree.leaves(variables)]
-    found = trace_dependence(traced, [*of_variables, of_images, np.full((), KEY, np.uint8)])
+    found = trace_dependence(traced, [*of_variables, *of_inputs, np.full((), KEY, np.uint8)])
     return found, len(jax.tree.leaves(output))
+
+
+def couples_examples(traced: ClosedJaxpr, shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether a function of arrays [2, ...] that returns [2] lets one example's number depend on the other example."""
+    inputs = [np.empty(shape, np.uint8) for shape in shapes]
+    for sources in inputs:
+        sources[0], sources[1] = FIRST_EXAMPLE, SECOND_EXAMPLE
+    (found,) = trace_dependence(traced, inputs).outputs
+    return bool(found[0] & SECOND_EXAMPLE) or bool(found[1] & FIRST_EXAMPLE)
 
 
 def _warn_of_training(name: str, heads: int, stats: int, has_dropout: bool) -> None:
@@ -195,14 +209,14 @@ _SCALES = (1.0, 0.1, 0.01)
 change."""
 
 
-def _largest_change(apply: Apply, variables: Variables, image_shape: tuple[int, int, int], train: bool) -> float:
+def _largest_change(apply: Apply, variables: Variables, inputs: InputSpec, train: bool) -> float:
     """Largest change of the outputs for one example when the other one of its batch is replaced; 0 where no bit changes."""
     rng = np.random.default_rng(0)
 
     @jax.jit
-    def forward(variables: Variables, images: Array) -> list[Array]:
+    def forward(variables: Variables, inputs: Any) -> list[Array]:
         with use_running_averages() if train else contextlib.nullcontext():
-            return jax.tree.leaves(apply(variables, images, train=train, key=jax.random.key(0))[0])
+            return jax.tree.leaves(apply(variables, inputs, train=train, key=jax.random.key(0))[0])
 
     # Weights of 0, with which many networks begin, would hide the change.
     def draw_weights(leaf: Any) -> np.ndarray:
@@ -212,14 +226,15 @@ def _largest_change(apply: Apply, variables: Variables, image_shape: tuple[int, 
         return np.abs(rng.normal(0.5, 0.5, leaf.shape) / math.sqrt(inputs)).astype(leaf.dtype)
 
     values = jax.tree.map(draw_weights, variables)
-    images = rng.normal(size=(2, *image_shape)).astype(np.float32)
+    batch = inputs.draw(2, rng)
     for scale in _SCALES:
         scaled = jax.tree.map(lambda leaf, by=scale: (leaf * by).astype(leaf.dtype), values)
-        before = forward(scaled, images)
+        before = forward(scaled, batch)
         largest = 0.0
         for other in (0, 1):
-            changed = images.copy()
-            changed[other] = rng.normal(size=image_shape)
+            changed = jax.tree.map(np.copy, batch)
+            for rows, drawn in zip(jax.tree.leaves(changed), jax.tree.leaves(inputs.draw(1, rng)), strict=True):
+                rows[other] = drawn[0]
             for old, new in zip(before, forward(scaled, changed), strict=True):
                 largest = max(largest, _difference(np.asarray(old)[1 - other], np.asarray(new)[1 - other]))
         if largest > 0:
@@ -258,5 +273,6 @@ __all__ = [
     "check_output",
     "check_repeatable",
     "check_weights_follow_key",
+    "couples_examples",
     "warn_of_idle_batch_norm",
 ]

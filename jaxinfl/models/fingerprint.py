@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from jaxinfl.models.inputs import InputSpec
 from jaxinfl.models.model import Apply, Variables
 
 
@@ -24,14 +25,12 @@ class Traces(NamedTuple):
     evaluate: ClosedJaxpr
 
 
-def trace_apply(
-    apply: Apply, variables: Variables, image_shape: tuple[int, int, int]
-) -> tuple[ClosedJaxpr, ClosedJaxpr]:
-    """Trace the forward pass of two images in training and in evaluation."""
-    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+def trace_apply(apply: Apply, variables: Variables, inputs: InputSpec) -> tuple[ClosedJaxpr, ClosedJaxpr]:
+    """Trace the forward pass of two examples in training and in evaluation."""
+    batch = inputs.batch(2)
     return (
-        jax.make_jaxpr(lambda v, x: apply(v, x, train=True))(variables, images),
-        jax.make_jaxpr(lambda v, x: apply(v, x, train=False))(variables, images),
+        jax.make_jaxpr(lambda v, x: apply(v, x, train=True))(variables, batch),
+        jax.make_jaxpr(lambda v, x: apply(v, x, train=False))(variables, batch),
     )
 
 

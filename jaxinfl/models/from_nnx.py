@@ -20,6 +20,7 @@ from jaxinfl.models.checks import (
 )
 from jaxinfl.models.factory import as_factory
 from jaxinfl.models.fingerprint import Traces, fingerprint_of, spell_out, trace_apply
+from jaxinfl.models.inputs import InputSpec, as_spec
 from jaxinfl.models.layers.context import count_examples
 from jaxinfl.models.model import Model, Output, Variables, WithAuxiliary
 from jaxinfl.models.module import Definition, ModuleFactory, build_module, split, take_apart
@@ -41,8 +42,8 @@ class Assembled(NamedTuple):
 def model_from_nnx(
     factory: ModuleFactory,
     *,
-    image_shape: tuple[int, int, int],
-    num_classes: int,
+    inputs: InputSpec | tuple[int, ...],
+    outputs: tuple[int, ...] | int | None,
     name: str | None = None,
     allow: Collection[str] = (),
 ) -> Model:
@@ -56,8 +57,8 @@ def model_from_nnx(
       factory: `rngs -> nnx.Module`, which takes `rngs` by position or by that keyword; the module maps float images
         [batch, h, w, c] to logits [batch, classes]. In training it may return (logits, auxiliary logits). Values that it
         sows as `nnx.Intermediate` are dropped.
-      image_shape: (h, w, c).
-      num_classes: number of logits that the module must return.
+      inputs: what the module takes of one example; a shape stands for one array of floats.
+      outputs: number of outputs that the module must return, or their shape for one example; None takes any.
       name: name of the model in a run; by default the qualified name of `factory`.
       allow: "coupled_examples" lets in a model whose output for an example depends on others in its batch, "same_weights"
         one whose weights are drawn, but not from the key that it is given.
@@ -65,27 +66,28 @@ def model_from_nnx(
     Raises:
       TypeError: `factory` cannot be called with `rngs` alone, does not return an `nnx.Module`, or holds a variable that
         cannot be kept.
-      ValueError: the module's output for a batch of images is not [batch, num_classes], the output for an example depends on
+      ValueError: the module's output for a batch has not the shape that the task takes, the output for an example depends on
         another one, or the initial weights are drawn from another source than the key.
     """
     allowed = check_allow(allow)
     name = name or f"{getattr(factory, '__module__', '')}.{getattr(factory, '__qualname__', type(factory).__name__)}"
     build = as_factory(factory)
-    built = assemble(build, name, image_shape)
+    spec = as_spec(inputs)
+    built = assemble(build, name, spec)
     # The model is built once more, as the next call of `train_ensemble` will do it.
-    again = assemble(build, name, image_shape)
-    check_output(built.model.apply, built.variables, image_shape, num_classes, name)
+    again = assemble(build, name, spec)
+    check_output(built.model.apply, built.variables, spec, outputs, name)
     check_repeatable(built.texts, again.texts, name)
     if SAME_WEIGHTS not in allowed:
         check_weights_follow_key(built.traces.init, built.variables, name, one_module=built.module is again.module)
     if COUPLED_EXAMPLES not in allowed:
         has_dropout = any(isinstance(part, nnx.Dropout) and part.rate > 0 for _, part in nnx.iter_modules(built.module))
-        check_examples_apart(built.model.apply, built.variables, image_shape, name, has_dropout=has_dropout)
+        check_examples_apart(built.model.apply, built.variables, spec, name, has_dropout=has_dropout)
     warn_of_idle_batch_norm(built.traces.train, built.variables, built.module, name)
     return built.model
 
 
-def assemble(factory: ModuleFactory, name: str, image_shape: tuple[int, int, int]) -> Assembled:
+def assemble(factory: ModuleFactory, name: str, inputs: InputSpec) -> Assembled:
     """Make the model of a factory that takes its argument by position, without checking the model."""
     seen: list[tuple[Definition, nnx.Module]] = []
 
@@ -103,7 +105,7 @@ def assemble(factory: ModuleFactory, name: str, image_shape: tuple[int, int, int
 
     def apply(
         variables: Variables,
-        images: Float[Array, "batch h w c"],
+        inputs: Any,
         *,
         train: bool,
         mask: Bool[Array, " batch"] | None = None,
@@ -111,12 +113,12 @@ def assemble(factory: ModuleFactory, name: str, image_shape: tuple[int, int, int
     ) -> tuple[Output, PyTree[Array]]:
         module = definition.merge(*variables, train=train, key=key)
         with count_examples(mask):
-            output = _as_output(module(images), train, name)
+            output = _as_output(module(inputs), train, name)
         stats = nnx.to_pure_dict(split(module)[3])
         _check_same_variables(variables.stats, stats, name)
         return output, jax.tree.map(lambda new, old: new.astype(old.dtype), stats, variables.stats)
 
-    traces = Traces(init_trace, *trace_apply(apply, variables, image_shape))
+    traces = Traces(init_trace, *trace_apply(apply, variables, inputs))
     texts = tuple(map(spell_out, traces))
     model = Model(
         name=name,

@@ -13,14 +13,14 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from jaxinfl import devices
-from jaxinfl.models import Model
+from jaxinfl.models import InputSpec, Model
 from jaxinfl.training.job import Job
 from jaxinfl.training.loop import make_segment
 from jaxinfl.training.machine import Machine, forward_flops
 from jaxinfl.training.optimizer import make_optimizer
 from jaxinfl.training.per_model import ModelKeys
 from jaxinfl.training.programs import Execution, evaluation_batch
-from jaxinfl.training.recipe import Recipe, Shape
+from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import Keys, State
 from jaxinfl.units import format_bytes, format_seconds
 
@@ -174,7 +174,7 @@ def time_programs(job: Job, machine: Machine) -> Timing:
     states, step = bench.advance(states, placed)
     _, evaluation = _time(lambda: programs.evaluate(data, states, placed[0], jnp.int32(1)))
     step = bench.seconds(step)
-    batches = -(-len(data.images) // evaluation_batch(job.recipe, data))
+    batches = -(-data.num_examples // evaluation_batch(job.recipe, data))
     return Timing(compiled - step - evaluation, step, evaluation * batches)
 
 
@@ -224,7 +224,7 @@ def _time(function: Callable[[], Any]) -> tuple[Any, float]:
 def training_flops(job: Job, subset_size: float) -> float:
     """FLOPs of training one model on so many examples and evaluating it on all; a backward pass counts as two forward."""
     seen = 3 * job.recipe.epochs * subset_size + job.data.num_train + job.data.num_test
-    return forward_flops(job.model, job.input_shape) * seen
+    return forward_flops(job.model, job.inputs) * seen
 
 
 def memory_bytes(job: Job, execution: Execution) -> int:
@@ -235,26 +235,28 @@ def memory_bytes(job: Job, execution: Execution) -> int:
     variables = jax.eval_shape(job.model.init, jax.random.key(0))
     optimizer = jax.eval_shape(make_optimizer(job.recipe).init, variables.params)
     state = _bytes((variables, optimizer))
-    step = _bytes(variables.params) + _activation_bytes(job.model, job.recipe, job.input_shape)
-    images = job.data.train_inputs.nbytes + job.data.test_inputs.nbytes
-    return images + execution.lanes * execution.width * state + execution.width * step
+    step = _bytes(variables.params) + _activation_bytes(job.model, job.recipe, job.inputs)
+    return job.data.nbytes + execution.lanes * execution.width * state + execution.width * step
 
 
 @lru_cache
-def _activation_bytes(model: Model, recipe: Recipe, input_shape: Shape) -> int:
+def _activation_bytes(model: Model, recipe: Recipe, inputs: InputSpec) -> int:
     """Bytes of the activations that the gradient of one batch, or of one microbatch, keeps for the backward pass."""
     variables = jax.eval_shape(model.init, jax.random.key(0))
     batch = recipe.microbatch or recipe.batch_size
-    images = jax.ShapeDtypeStruct((batch, *input_shape), recipe.compute_dtype)
+    shapes = jax.tree.map(
+        lambda leaf: leaf.update(dtype=recipe.compute_dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+        inputs.batch(batch),
+    )
     mask = jax.ShapeDtypeStruct((batch,), jnp.bool_)
 
-    def backward(params: Any, stats: Any, images: jax.Array, mask: jax.Array) -> Any:
+    def backward(params: Any, stats: Any, batch: Any, mask: jax.Array) -> Any:
         cast = jax.tree.map(lambda p: p.astype(recipe.compute_dtype), params)
         return jax.vjp(
-            lambda p: model.apply(variables._replace(params=p, stats=stats), images, train=True, mask=mask), cast
+            lambda p: model.apply(variables._replace(params=p, stats=stats), batch, train=True, mask=mask), cast
         )[1]
 
-    return _bytes(jax.eval_shape(backward, variables.params, variables.stats, images, mask))
+    return _bytes(jax.eval_shape(backward, variables.params, variables.stats, shapes, mask))
 
 
 def _bytes(tree: Any) -> int:

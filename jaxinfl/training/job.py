@@ -1,11 +1,13 @@
 """`Job`: everything on which the results of a run depend, checked once, on the host, before anything is compiled."""
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool
@@ -13,12 +15,18 @@ from jaxtyping import Bool
 from jaxinfl import native
 from jaxinfl.arguments import check_masks
 from jaxinfl.datasets import Dataset
-from jaxinfl.models import Model, ModuleFactory, build_model
+from jaxinfl.datasets.inputs import by_name
+from jaxinfl.models import ArraySpec, InputSpec, Model, ModuleFactory, build_model
+from jaxinfl.models.checks import couples_examples
+from jaxinfl.models.fingerprint import spell_out
 from jaxinfl.store.layout import digest
 from jaxinfl.store.weights import describe, weights_digest
+from jaxinfl.tasks import CLASSIFICATION, NEXT_TOKEN, Task
 from jaxinfl.training.per_model import Given, ModelKeys, as_keys, check_overrides, check_weights
-from jaxinfl.training.recipe import Recipe, Shape
+from jaxinfl.training.programs import as_on_device
+from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.recipes import stored_side
+from jaxinfl.training.step import Training
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +69,9 @@ class Job:
         numbers = check_overrides(overrides, recipe, len(subsets))
         # The native kernels are compiled while the model is built, where this machine does not have them yet.
         native.prepare()
-        shape = recipe.input_shape(data.image_shape)
-        built = build_model(model, image_shape=shape, num_classes=data.num_classes, allow=allow)
+        inputs = spec_of(data, recipe)
+        built = build_model(model, inputs=inputs, outputs=output_shape(data), allow=allow)
+        check_task(data, built, inputs)
         return cls(subsets, model_keys, data, built, recipe, Given(numbers or None), frozenset(allow))
 
     def start_from(self, weights: object, argument: str) -> "Job":
@@ -82,9 +91,24 @@ class Job:
         return replace(self, masks=self.masks[rows], keys=self.keys[rows], given=given)
 
     @property
-    def input_shape(self) -> Shape:
-        """Height, width and channels of the images that the model sees."""
-        return self.recipe.input_shape(self.data.image_shape)
+    def inputs(self) -> InputSpec:
+        """What the model sees of one example."""
+        return spec_of(self.data, self.recipe)
+
+    @property
+    def training(self) -> Training:
+        """What is the same for every model."""
+        return Training(self.model, self.recipe, self.data.task, self.data.are_images)
+
+    @cached_property
+    def recorded_types(self) -> dict[str, str]:
+        """Types of what the task records of an example, by name."""
+        data = self.data
+        if data.task is CLASSIFICATION:
+            # Class numbers, and -1 for models that diverged.
+            return {"margin": "float32", "prediction": "int16" if data.num_classes < 2**15 else "int32"}
+        outputs, targets = _shapes_of_two(data, self.model, self.inputs)
+        return {name: each.dtype.name for name, each in jax.eval_shape(data.task.record, outputs, targets).items()}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -115,12 +139,35 @@ class Job:
             "model": {"name": model.name, "num_params": model.num_params, "fingerprint": model.fingerprint},
             "recipe": self.recipe.to_dict(),
         }
+        if data.task is not CLASSIFICATION:
+            identity["task"] = {
+                "name": data.task.name,
+                "scores": sorted(data.task.scores),
+                "fingerprint": fingerprint_of_task(data, model, self.inputs),
+            }
         # These fields appear only where they are set, so that runs without them are described as before.
         if self.given.overrides:
             identity["overrides"] = {name: digest(values) for name, values in self.given.overrides.items()}
         if self.given.initial is not None:
             identity["initial"] = weights_digest(self.given.initial)
         return identity
+
+
+def fingerprint_of_task(data: Dataset, model: Model, inputs: InputSpec) -> str:
+    """Hash of the computation of loss and scores."""
+    outputs, targets = _shapes_of_two(data, model, inputs)
+    content = hashlib.sha256()
+    for name in sorted(data.task.scores):
+        content.update(name.encode() + spell_out(jax.make_jaxpr(data.task.scores[name])(outputs, targets)))
+    return content.hexdigest()
+
+
+def _shapes_of_two(data: Dataset, model: Model, inputs: InputSpec) -> tuple[Any, jax.ShapeDtypeStruct]:
+    """Shapes of the outputs and targets of two examples."""
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    outputs = jax.eval_shape(lambda v, x: model.apply(v, x, train=False)[0], variables, inputs.batch(2))
+    kind = as_on_device(data.train_targets[:1]).dtype
+    return outputs, jax.ShapeDtypeStruct((2, *data.train_targets.shape[1:]), kind)
 
 
 def check_subsets(masks: ArrayLike, data: Dataset) -> Bool[np.ndarray, "models train"]:
@@ -161,9 +208,21 @@ def check_keys(keys: ArrayLike | ModelKeys, num_models: int) -> ModelKeys:
 
 
 def check_recipe(recipe: Recipe, data: Dataset) -> None:
-    """Raise unless the recipe fits the images."""
+    """Raise unless the recipe fits the inputs and the task."""
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe is {type(recipe).__name__}; it takes a jaxinfl.Recipe.")
+    if recipe.label_smoothing and not data.task.smooths_labels:
+        raise ValueError(
+            f"recipe: label_smoothing is {recipe.label_smoothing:g}, which is without effect for the task {data.task.name!r}; it "
+            "takes classification. Leave it out."
+        )
+    if not data.are_images:
+        _check_recipe_without_images(recipe, data)
+        return
+    if recipe.standardize:
+        raise ValueError(
+            "recipe: standardize is True, which is without effect for images; it takes floats. Images have `normalization`."
+        )
     height, width, channels = data.image_shape
     if not isinstance(recipe.normalization, str) and len(recipe.normalization) != channels:
         raise ValueError(
@@ -182,4 +241,79 @@ def check_recipe(recipe: Recipe, data: Dataset) -> None:
         )
 
 
-__all__ = ["Job", "check_keys", "check_recipe", "check_subsets"]
+def _check_recipe_without_images(recipe: Recipe, data: Dataset) -> None:
+    plain = Recipe()
+    for name in ("crop_padding", "resized_crop", "flip", "normalization"):
+        if getattr(recipe, name) != getattr(plain, name):
+            raise ValueError(
+                f"recipe: {name} is {getattr(recipe, name)!r}, which is without effect for {data.name}; it takes images, and "
+                "floats have `standardize`. Leave it out."
+            )
+    floats = any(array.dtype == "float32" for array in spec_of(data, recipe).arrays)
+    if recipe.standardize and not floats:
+        raise ValueError(
+            f"recipe: standardize is True, which is without effect for {data.name}; it takes floats, and these inputs have none. "
+            "Leave it out."
+        )
+
+
+def spec_of(data: Dataset, recipe: Recipe) -> InputSpec:
+    """What a model sees of one example of a data set."""
+    if data.are_images:
+        return InputSpec.of_shape(recipe.input_shape(data.image_shape))
+    kinds = {"b": "bool", "i": "int32", "u": "int32"}
+    return InputSpec(
+        tuple(
+            ArraySpec(name, array.shape[1:], kinds.get(array.dtype.kind, "float32"), data.categories.get(name, 0))
+            for name, array in by_name(data.train_inputs).items()
+        )
+    )
+
+
+def output_shape(data: Dataset) -> tuple[int, ...] | None:
+    """Shape of the outputs that the task takes of one example; None where the task is a user's own."""
+    if data.num_outputs is None:
+        return None
+    length = data.train_targets.shape[1:] if data.task is NEXT_TOKEN else ()
+    return (*length, data.num_outputs)
+
+
+def check_task(data: Dataset, model: Model, inputs: InputSpec) -> None:
+    """Raise unless the functions of a user's own task give one number an example, which depends on that example alone.
+
+    Raises:
+      TypeError, ValueError: a function fails on outputs and targets of this shape, gives another shape or type, couples examples,
+        or gives what is not finite for the first examples and random outputs.
+    """
+    task = data.task
+    if type(task) is not Task:
+        return
+    outputs, _ = _shapes_of_two(data, model, inputs)
+    targets = as_on_device(data.train_targets[:2] if data.num_train > 1 else np.repeat(data.train_targets, 2, axis=0))
+    drawn = np.random.default_rng(0).normal(size=outputs.shape).astype(np.float32)
+    for name, function in task.scores.items():
+        where = f"task {task.name!r}: {'loss' if name == 'loss' else f'score {name!r}'}"
+        given = f"outputs {outputs.dtype} {outputs.shape} and targets {targets.dtype} {targets.shape}"
+        try:
+            traced, found = jax.make_jaxpr(function, return_shape=True)(outputs, targets)
+        except Exception as error:  # whatever a user's function raises
+            raise ValueError(f"{where} fails on {given}: {error}") from error
+        shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
+        floats = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+        if shape != (2,) or not (floats or (dtype == np.bool_ and name != "loss")):
+            raise ValueError(
+                f"{where} gives {dtype} {shape} for {given}; it takes one float{'' if name == 'loss' else ' or bool'} an example, "
+                "[batch]. Take the mean or sum over the other axes."
+            )
+        if couples_examples(traced, (outputs.shape, targets.shape)):
+            raise ValueError(
+                f"{where} of one example depends on another one of its batch; it takes functions of each example alone. The sum over "
+                "the batch is jaxinfl's."
+            )
+        if floats and not np.isfinite(np.asarray(function(drawn, targets))).all():
+            raise ValueError(
+                f"{where} is not finite for the first examples and random outputs; it takes finite numbers."
+            )
+
+
+__all__ = ["Job", "check_keys", "check_recipe", "check_subsets", "output_shape", "spec_of"]

@@ -14,6 +14,7 @@ from jaxinfl.models import Variables
 from jaxinfl.store.checkpoint import CheckpointFile
 from jaxinfl.store.layout import digest
 from jaxinfl.store.weights import flatten
+from jaxinfl.tasks import CLASSIFICATION
 from jaxinfl.training.interrupts import Watch
 from jaxinfl.training.job import Job
 from jaxinfl.training.machine import Machine
@@ -174,8 +175,10 @@ class ShardTraining:
         self._finished.append((scores, weights))
         if self._work.segments.one_call:
             self._bar.advance(models)
-        correct = scores.prediction[:, self._work.job.data.num_train :] == self._work.job.data.test_targets[None]
-        self._bar.score(int(correct.sum()), correct.size)
+        data = self._work.job.data
+        if "prediction" in scores.recorded and data.task is CLASSIFICATION:
+            correct = scores.recorded["prediction"][:, data.num_train :] == data.test_targets[None]
+            self._bar.score(int(correct.sum()), correct.size)
 
     def _save(self, on_the_way: tuple[slice, State, Position] | None = None) -> None:
         """Write a checkpoint of the finished models and of those in training, and leave if a signal asked for it."""
@@ -234,7 +237,7 @@ class ShardTraining:
 
     def _finished_shape(self) -> Any:
         anything: Any = jax.ShapeDtypeStruct((), bool)  # the structure alone counts
-        scores = Scores(anything, anything, anything)
+        scores = Scores(dict.fromkeys(self._work.job.data.task.recorded, anything), anything)
         return scores, self._state_shape().variables if self._work.keep_weights else None
 
     @staticmethod
@@ -274,16 +277,14 @@ def finished_shards(
 
 def as_rows(scores: Scores, num_train: int) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " rows"]]:
     """Turn the scores of some models into the rows that a run keeps, and say which models diverged."""
-    prediction, margin, diverged = map(np.asarray, scores)
-    # A diverged model predicts nothing: argmax over NaN would look like class 0.
-    prediction = np.where(diverged[:, None], -1, prediction)
-    margin = np.where(diverged[:, None], np.float32(np.nan), margin)
-    rows = {
-        "train_prediction": prediction[:, :num_train],
-        "train_margin": margin[:, :num_train],
-        "test_prediction": prediction[:, num_train:],
-        "test_margin": margin[:, num_train:],
-    }
+    diverged = np.asarray(scores.diverged)
+    rows: dict[str, np.ndarray] = {}
+    for name, recorded in scores.recorded.items():
+        # A diverged model says nothing: argmax over NaN would look like class 0.
+        values = np.asarray(recorded)
+        nothing = {"f": np.float32(np.nan), "i": np.int32(-1)}.get(values.dtype.kind, np.False_)
+        values = np.where(diverged[:, None], nothing, values)
+        rows |= {f"train_{name}": values[:, :num_train], f"test_{name}": values[:, num_train:]}
     return rows, diverged
 
 

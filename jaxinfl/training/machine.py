@@ -10,19 +10,18 @@ from functools import lru_cache
 from typing import Any, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxinfl import devices as host
 from jaxinfl import native
 from jaxinfl.arguments import check_choice, check_whole
 from jaxinfl.datasets import Dataset
-from jaxinfl.models import Model, Variables
+from jaxinfl.models import InputSpec, Model, Variables
 from jaxinfl.models.layers import Kernels, default_kernels, use_kernels
-from jaxinfl.training.job import Job
+from jaxinfl.training.job import Job, spec_of
 from jaxinfl.training.programs import Execution, Programs, build_programs
-from jaxinfl.training.recipe import Recipe, Shape
-from jaxinfl.training.step import DeviceData, Training
+from jaxinfl.training.recipe import Recipe
+from jaxinfl.training.step import DeviceData
 from jaxinfl.training.views import Views
 from jaxinfl.units import format_bytes
 
@@ -50,21 +49,26 @@ def check_fits(data: Dataset, used: Sequence[jax.Device]) -> None:
     Raises:
       OutOfMemory: they do not fit; the message says the size of the data set and what would fit.
     """
-    size = data.train_inputs.nbytes + data.test_inputs.nbytes
+    size = data.nbytes
     free = host.free_memory(used[0])
     # The devices of a CPU share its memory.
     copies = len(used) if used[0].platform == "cpu" else 1
     if free is None or size * copies <= free:
         return
-    examples, (height, width, channels) = data.num_train + data.num_test, data.image_shape
-    fitting = free // copies
-    side = int(min(height, width) * (fitting / size) ** 0.5)
+    examples, fitting = data.num_train + data.num_test, free // copies
+    what, smaller = "examples", ""
+    if data.are_images:
+        height, width, channels = data.image_shape
+        what = f"images of {height}x{width}x{channels}"
+        side = int(min(height, width) * (fitting / size) ** 0.5)
+        smaller = (
+            f", or all of them with {side} pixels a side (load_dataset(..., image_size={side}))" if side >= 8 else ""
+        )
     each = f" {copies} times (once for each of the {copies} devices)" if copies > 1 else ""
-    smaller = f", or all of them with {side} pixels a side (load_dataset(..., image_size={side}))" if side >= 8 else ""
     raise OutOfMemory(
-        f"{data.name} takes {format_bytes(size)} of memory{each}: {examples} images of {height}x{width}x{channels}; "
+        f"{data.name} takes {format_bytes(size)} of memory{each}: {examples} {what}; "
         f"{format_bytes(free)} are free on {host.describe(tuple(used[:1]))}. What would fit: {fitting * examples // size} "
-        f"of these images{smaller}."
+        f"of these {what.partition(' ')[0]}{smaller}."
     )
 
 
@@ -91,9 +95,7 @@ class Machine:
         if placed is None:
             check_fits(job.data, devices)
         # Training evaluates one view, too, with the same programs: a second call compiles nothing.
-        programs = build_programs(
-            Training(job.model, job.recipe), execution, devices, *(() if views == "one" else (views,))
-        )
+        programs = build_programs(job.training, execution, devices, *(() if views == "one" else (views,)))
         return cls(execution, devices, programs, programs.place_data(job.data) if placed is None else placed)
 
     def halve(self, job: Job, error: Exception) -> "Machine":
@@ -161,8 +163,8 @@ def choose_execution(
     if width is None:
         width = 1 if platform == "cpu" else GPU_WIDTH
     width = check_whole(width, "width", 1, _MOST_WIDTH, "models")
-    shape = recipe.input_shape(data.image_shape)
-    per_model = 3 * forward_flops(model, shape) * data.num_train * max(recipe.epochs, 1)
+    flops = forward_flops(model, spec_of(data, recipe))
+    per_model = max(3 * flops * data.num_train * max(recipe.epochs, 1), 1.0)
     lanes = int(np.clip(CALL_FLOPS / (per_model * width), 1, 16)) if platform == "cpu" else 1
     return Execution(platform, num_devices or len(host.own_devices()), lanes, width, kernels, reason)
 
@@ -176,24 +178,24 @@ def _choose_kernels(platform: str) -> tuple[Kernels, str]:
 
 # These two are cached: tracing a network takes a tenth of a second, and a run asks more than once before its first step.
 @lru_cache
-def kernels_differ(model: Model, shape: Shape, platform: str) -> bool:
+def kernels_differ(model: Model, inputs: InputSpec, platform: str) -> bool:
     """Whether a model's program depends on the kernels; on CPUs even the gradients of dense layers do."""
     if platform == "cpu":
         return True
     with use_kernels("xla"):
-        traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(*_shapes(model, shape))
+        traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(*_shapes(model, inputs))
     return "conv_general_dilated" in str(traced)
 
 
-def _shapes(model: Model, shape: Shape) -> tuple[Variables, jax.ShapeDtypeStruct]:
-    """Shapes of the model's variables and of one image."""
-    return jax.eval_shape(model.init, jax.random.key(0)), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+def _shapes(model: Model, inputs: InputSpec) -> tuple[Variables, Any]:
+    """Shapes of the model's variables and of one example."""
+    return jax.eval_shape(model.init, jax.random.key(0)), inputs.batch(1)
 
 
 @lru_cache
-def forward_flops(model: Model, shape: Shape) -> float:
-    """FLOPs of the forward pass of one image (h, w, c), counted on the program before it is optimized or compiled."""
-    lowered = jax.jit(lambda v, x: model.apply(v, x, train=False)[0]).lower(*_shapes(model, shape))
+def forward_flops(model: Model, inputs: InputSpec) -> float:
+    """FLOPs of the forward pass of one example, counted on the program before it is optimized or compiled."""
+    lowered = jax.jit(lambda v, x: model.apply(v, x, train=False)[0]).lower(*_shapes(model, inputs))
     costs: Any = lowered.cost_analysis()
     return float(costs["flops"])
 

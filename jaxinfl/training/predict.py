@@ -4,20 +4,22 @@ The data, model and recipe of a run are found again from its own record, so that
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple, get_args
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
-from jaxinfl.arguments import check_choice
+from jaxinfl.arguments import check_choice, quote
 from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
 from jaxinfl.models import Model, ModuleFactory, Variables, build_model, find_factory
 from jaxinfl.models.layers import Kernels
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.store import ensemble as store_ensemble
-from jaxinfl.training.job import Job, check_recipe, check_subsets
+from jaxinfl.tasks import Task
+from jaxinfl.training.job import Job, check_recipe, check_subsets, output_shape, spec_of
 from jaxinfl.training.loop import Work, as_rows, finished_shards
 from jaxinfl.training.machine import Machine, choose_execution
 from jaxinfl.training.programs import Execution
@@ -27,21 +29,43 @@ from jaxinfl.training.views import Views
 from jaxinfl.undefined import nan_is_an_answer
 
 
-class Predictions(NamedTuple):
-    """Predictions and margins of trained models, under the names that they have in an `Ensemble`."""
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What trained models say of training and test examples, under the names that it has in an `Ensemble`."""
 
-    train_prediction: Int[np.ndarray, "models train"]
-    """Predicted class of each training example, int32; -1 for models whose logits are not finite."""
-    test_prediction: Int[np.ndarray, "models test"]
-    """Predicted class of each test example, int32; -1 for models whose logits are not finite."""
-    train_margin: Float[np.ndarray, "models train"]
-    """Margin of each training example, log(p_y / (1 - p_y)) of the true class y, natural log, float32.
-
-    It is NaN for models whose logits are not finite."""
-    test_margin: Float[np.ndarray, "models test"]
-    """Margin of each test example, defined like `train_margin`."""
+    task: Task
+    recorded: Mapping[str, np.ndarray]
+    """What the task records, [models, train] as "train_margin" and [models, test] as "test_margin"; NaN and -1 for models whose
+    outputs are not finite."""
+    train_targets: np.ndarray
+    test_targets: np.ndarray
     diverged: Bool[np.ndarray, " models"]
-    """Whether some logit of the model is not finite."""
+    """Whether some output of the model is not finite."""
+
+    def train_score(self, name: str) -> np.ndarray:
+        """A score of every model on every training example, [models, train], by its name; see `Ensemble.train_score`."""
+        return self._score("train", name)
+
+    def test_score(self, name: str) -> np.ndarray:
+        """A score of every model on every test example, [models, test], by its name."""
+        return self._score("test", name)
+
+    def _score(self, split: str, name: str) -> np.ndarray:
+        if name not in self.task.scores:
+            raise ValueError(
+                f"score is {quote(name)}; it takes one of {', '.join(map(repr, sorted(self.task.scores)))}."
+            )
+        targets = self.train_targets if split == "train" else self.test_targets
+        return self.task.derive(name, lambda part: self.recorded[f"{split}_{part}"], targets)
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        """What is recorded, as an attribute: `train_prediction`, `test_margin`."""
+        recorded = self.__dict__.get("recorded", {})
+        if name not in recorded:
+            raise AttributeError(
+                f"Predictions of the task {self.task.name!r} have no {name!r}; they have {sorted(recorded)}."
+            )
+        return recorded[name]
 
 
 def predict(
@@ -108,7 +132,8 @@ def _evaluate(job: Job, execution: Execution, views: Views) -> Predictions:
         with TrainingProgress(len(job), 0, shown=False) as bar:
             ((_, (scores, _)),) = finished_shards(Work(job, machine, None), [slice(0, len(job))], bar)
     rows, diverged = as_rows(scores, job.data.num_train)
-    return Predictions(**rows, diverged=diverged)
+    data = job.data
+    return Predictions(data.task, rows, data.train_targets, data.test_targets, diverged)
 
 
 def recall_recipe(attributes: Mapping[str, Any]) -> Recipe:
@@ -155,8 +180,8 @@ def recall_model(
         raise RunDirectoryError(
             f"the model {recorded['name']} of the run cannot be imported by a name. Give it again: model=..."
         )
-    shape = recall_recipe(attributes).input_shape(data.image_shape)
-    built = build_model(model, image_shape=shape, num_classes=data.num_classes, allow=attributes["allow"])
+    inputs = spec_of(data, recall_recipe(attributes))
+    built = build_model(model, inputs=inputs, outputs=output_shape(data), allow=attributes["allow"])
     if built.fingerprint != recorded["fingerprint"]:
         raise RunDirectoryError(
             f"{built.name} is not the model of the run: it computes something else than {recorded['name']} did when the run "
@@ -167,7 +192,7 @@ def recall_model(
 
 def predict_again(
     runs: Ensemble,
-    inputs: ArrayLike | None,
+    inputs: ArrayLike | Mapping[str, ArrayLike] | None,
     targets: ArrayLike | None,
     models: Int[np.ndarray, " rows"] | Bool[np.ndarray, " models"] | None,
     views: Views,
@@ -184,14 +209,7 @@ def predict_again(
     own = recall_data(about, data)
     built = recall_model(about, own, model)
     if inputs is not None and targets is not None:
-        own = Dataset(
-            train_inputs=own.train_inputs,
-            train_targets=own.train_targets,
-            test_inputs=inputs,
-            test_targets=targets,
-            class_names=own.class_names,
-            name=f"{own.name}, other examples",
-        )
+        own = own.with_test(inputs, targets)
     job = _make_trained_job(
         runs.weights(models), runs.masks if models is None else runs.masks[models], own, built, recall_recipe(about)
     )

@@ -5,6 +5,7 @@ the `width` models of a lane at once (vmap). On a CPU width 1 is right: one mode
 one virtual device for each core keeps the cores apart. On a GPU many narrow models together fill the machine.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -18,6 +19,7 @@ from jaxtyping import Array, Bool, Int
 
 from jaxinfl.datasets import Dataset
 from jaxinfl.datasets.dataset import join_rows
+from jaxinfl.datasets.inputs import by_name
 from jaxinfl.models.layers import Kernels, use_kernels
 from jaxinfl.training.per_model import Given, ModelKeys
 from jaxinfl.training.recipe import Recipe
@@ -49,9 +51,10 @@ def evaluation_batch(recipe: Recipe, data: DeviceData) -> int:
     512 images of 299x299 pixels would take 4 GB for one layer of Inception v3. A recipe that trains in microbatches does so
     for want of memory, so no more examples are evaluated at once.
     """
-    examples, height, width, _ = data.images.shape
-    fitting = max(16, EVALUATION_BATCH * 32 * 32 // max(height * width, 32 * 32))
-    return min(examples, fitting, recipe.microbatch or fitting)
+    # The channels of an image become others in its first layer, so that they do not count.
+    numbers = sum(math.prod(each.shape[1:3]) for each in jax.tree.leaves(data.inputs))
+    fitting = max(16, EVALUATION_BATCH * 32 * 32 // max(numbers, 32 * 32))
+    return min(data.num_examples, fitting, recipe.microbatch or fitting)
 
 
 @dataclass(frozen=True)
@@ -120,15 +123,29 @@ class Programs:
 
     def place_data(self, data: Dataset) -> DeviceData:
         """Put the data set on every device."""
+        targets = as_on_device(np.concatenate([data.train_targets, data.test_targets]))
+        if not data.are_images:
+            arrays = {
+                name: as_on_device(join_rows(train, by_name(data.test_inputs)[name]))
+                for name, train in by_name(data.train_inputs).items()
+            }
+            inputs = arrays if isinstance(data.train_inputs, dict) else arrays[""]
+            return jax.device_put(DeviceData(inputs, targets), self.replicated)
+        assert isinstance(data.train_inputs, np.ndarray) and isinstance(data.test_inputs, np.ndarray)
         pixels_axes = (1, 2)
         scaled = [data.train_inputs.mean(pixels_axes, dtype=np.float64) / 255]
         # Squares are taken in pieces: a float copy of a large training set would not fit in memory.
         pieces = np.array_split(data.train_inputs, -(-data.train_inputs.nbytes // 2**24))
         scaled.append(np.concatenate([np.square(piece / 255.0).mean(pixels_axes) for piece in pieces]))
         images = join_rows(data.train_inputs, data.test_inputs)
-        labels = np.concatenate([data.train_targets, data.test_targets])
-        arrays = (images, labels, *(part.astype(np.float32) for part in scaled))
-        return DeviceData(*jax.device_put(arrays, self.replicated))
+        statistics = (part.astype(np.float32) for part in scaled)
+        return jax.device_put(DeviceData(images, targets, *statistics), self.replicated)
+
+
+def as_on_device(values: np.ndarray) -> np.ndarray:
+    """An array in the type that it has on a device: float32, int32 or bool."""
+    kind = {"f": np.float32, "i": np.int32, "u": np.int32}.get(values.dtype.kind, values.dtype)
+    return values.astype(np.float32 if values.dtype.name == "bfloat16" else kind, copy=False)
 
 
 def _over_models(execution: Execution, function: Callable[..., Any], *arrays: Any) -> Any:
@@ -168,7 +185,7 @@ def build_programs(
         batch_size = evaluation_batch(training.recipe, data)
 
         def one(state: State, mask: Array) -> Scores:
-            batches = jnp.where(mask.any(), jnp.minimum(-(-len(data.images) // batch_size), most), 0)
+            batches = jnp.where(mask.any(), jnp.minimum(-(-data.num_examples // batch_size), most), 0)
             return evaluate(training, data, state, batches, batch_size, views)
 
         return over_models(one, states, masks)

@@ -60,6 +60,9 @@ class Recipe:
     """Normalization of pixels: "subset" takes mean and standard deviation of each channel over the model's own subset,
     because those of the whole training set would let an excluded example move weights. "none" divides pixels by 255. A
     pair (mean, standard deviation) for each channel normalizes pixels / 255."""
+    standardize: bool = False
+    """Whether floats are shifted and scaled, each feature by the mean and the standard deviation of each model's own subset.
+    Images have `normalization`."""
     compute_dtype: Dtype = "float32"
     """Dtype of activations and gradients; parameters, batch norm's statistics and logits stay float32."""
 
@@ -73,7 +76,7 @@ class Recipe:
             # NumPy's numbers and 2.0 become plain ones: equal recipes must also compile to the same program.
             object.__setattr__(self, name, kind(value))
         self._check_optional_numbers()
-        for name in ("nesterov", "flip"):
+        for name in ("nesterov", "flip", "standardize"):
             check_switch(getattr(self, name), f"recipe: {name}")
             object.__setattr__(self, name, bool(getattr(self, name)))
         for name, choices in (("optimizer", Optimizer), ("schedule", Schedule), ("compute_dtype", Dtype)):

@@ -234,6 +234,7 @@ def describe_run(job: Job, cost: Cost) -> dict[str, Any]:
         "data_name": job.data.name,
         "data_source": None if job.data.source is None else dict(job.data.source),
         "allow": sorted(job.allow),
+        "task": {"name": job.data.task.name, "scores": sorted(job.data.task.scores)},
         "identity": job.identity,
         "execution": {
             "device": cost.device,
@@ -249,17 +250,15 @@ def describe_run(job: Job, cost: Cost) -> dict[str, Any]:
 def layout_of(job: Job, description: Mapping[str, Any], shard_size: int) -> Layout:
     """Make the layout of the run on disk."""
     data = job.data
-    # Labels hold class numbers, and -1 for models that diverged.
-    label_type = "int16" if data.num_classes < 2**15 else "int32"
     row_arrays: dict[str, RowArray] = {}
     for split, examples in (("train", data.num_train), ("test", data.num_test)):
-        row_arrays[f"{split}_prediction"] = RowArray((examples,), label_type, (split,))
-        row_arrays[f"{split}_margin"] = RowArray((examples,), "float32", (split,))
+        for name, dtype in job.recorded_types.items():
+            row_arrays[f"{split}_{name}"] = RowArray((examples,), dtype, (split,))
     inputs: dict[str, tuple[Any, tuple[str, ...]]] = {
         "masks": (job.masks, ("model", "train")),
         "key_data": (job.keys.data(), ("model", "source", "word")),
-        "train_targets": (data.train_targets, ("train",)),
-        "test_targets": (data.test_targets, ("test",)),
+        "train_targets": (data.train_targets, ("train", *_axes_of(data.train_targets))),
+        "test_targets": (data.test_targets, ("test", *_axes_of(data.test_targets))),
     }
     if "weights" in description:
         row_arrays[CHECKSUM] = RowArray((), "uint32", ())
@@ -272,6 +271,11 @@ def layout_of(job: Job, description: Mapping[str, Any], shard_size: int) -> Layo
         num_models=len(job),
         shard_size=shard_size,
     )
+
+
+def _axes_of(targets: np.ndarray) -> tuple[str, ...]:
+    """Names of the axes of one target."""
+    return tuple(f"target_{axis}" for axis in range(targets.ndim - 1))
 
 
 def check_disk(path: Path, cost: Cost) -> None:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from jaxinfl.models import Model, Output, Variables, WithAuxiliary
+from jaxinfl.models import Model, Variables, WithAuxiliary
+from jaxinfl.tasks import CLASSIFICATION, Task
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
 from jaxinfl.training.per_model import Given, with_overrides
 from jaxinfl.training.recipe import Recipe
@@ -27,14 +27,18 @@ PyTorch's tutorial on fine-tuning torchvision's models."""
 class DeviceData(NamedTuple):
     """The data set on a device, with the training examples first."""
 
-    images: UInt8[Array, "examples h w c"]
-    """Images of all examples, 0 to 255."""
-    labels: Int[Array, " examples"]
-    """Label of each example."""
-    pixel_mean: Float[Array, "train c"]
-    """Mean of pixels / 255 of each training image."""
-    pixel_square: Float[Array, "train c"]
-    """Mean of (pixels / 255)^2 of each training image."""
+    inputs: PyTree[Array]
+    """Inputs of all examples: uint8 images [examples, h, w, c] of 0 to 255, or arrays [examples, ...]."""
+    targets: Any
+    """Target of each example, [examples, ...]."""
+    pixel_mean: Float[Array, "train c"] | None = None
+    """Mean of pixels / 255 of each training image; None where the inputs are no images."""
+    pixel_square: Float[Array, "train c"] | None = None
+    """Mean of (pixels / 255)^2 of each training image; None where the inputs are no images."""
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.targets)
 
 
 class Keys(NamedTuple):
@@ -52,10 +56,10 @@ class State(NamedTuple):
     """Weights and batch norm's statistics."""
     optimizer: PyTree[Array]
     """State of the optimizer."""
-    pixel_mean: Float[Array, " c"]
-    """Mean by which pixels / 255 are normalized."""
-    pixel_std: Float[Array, " c"]
-    """Standard deviation by which pixels / 255 are normalized."""
+    center: PyTree[Array]
+    """What is subtracted from the inputs: from pixels / 255 by channel, from floats by feature; None where nothing is."""
+    scale: PyTree[Array]
+    """What the difference is divided by, in the same structure."""
     loss: Float[Array, ""]
     """Mean training loss of the last epoch, or the sum so far in the middle of an epoch."""
     overrides: dict[str, Any] | None = None
@@ -63,14 +67,12 @@ class State(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Predictions and margins of one model for every example, with the training examples first."""
+    """What one model says about every example, training examples first."""
 
-    prediction: Int[Array, " examples"]
-    """Predicted class of each example."""
-    margin: Float[Array, " examples"]
-    """Margin of each example, log(p_y / (1 - p_y)) of the true class y, natural log."""
+    recorded: dict[str, Array]
+    """What the task records of each example, [examples], by name."""
     diverged: Bool[Array, ""]
-    """Whether some logit or the last epoch's loss is not finite."""
+    """Whether some output, what is recorded of it, or the last epoch's loss is not finite."""
 
 
 class Segment(NamedTuple):
@@ -86,10 +88,13 @@ class Segment(NamedTuple):
 
 
 class Training(NamedTuple):
-    """The model and the recipe, which are the same for every model of a job."""
+    """What is the same for every model of a job."""
 
     model: Model
     recipe: Recipe
+    task: Task = CLASSIFICATION
+    images: bool = True
+    """Whether the inputs are images, which are augmented and normalized by channel."""
 
 
 class Batch(NamedTuple):
@@ -122,11 +127,11 @@ def start(
     given: Given = Given(),  # noqa: B008 - immutable
 ) -> State:
     """Make the untrained model."""
-    model, recipe = training
+    model, recipe = training.model, training.recipe
     variables = model.init(keys.init) if given.initial is None else given.initial
-    mean, std = _pixel_statistics(recipe, data, mask)
+    center, scale = _input_statistics(training, data, mask)
     optimizer = make_optimizer(with_overrides(recipe, given.overrides)).init(variables.params)
-    return State(variables, optimizer, mean, std, jnp.float32(0), given.overrides)
+    return State(variables, optimizer, center, scale, jnp.float32(0), given.overrides)
 
 
 def advance(
@@ -178,41 +183,41 @@ def evaluate(
     batch_size: int,
     views: Views = "one",
 ) -> Scores:
-    """Compute the model's prediction and margin on every training and test example, in evaluation mode.
+    """Compute what the task records of every training and test example, in evaluation mode.
 
-    `batches` is the number of batches to go through; 0 skips a model that only fills up a group. Logits are averaged over
+    `batches` is the number of batches to go through; 0 skips a model that only fills up a group. Outputs are averaged over
     `views` of each image.
     """
-    model, recipe = training
-    total = len(data.images)
+    model, recipe, task = training.model, training.recipe, training.task
+    total = data.num_examples
     variables = _cast(state.variables, recipe)
 
-    def logits_of(images: UInt8[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
-        logits: Any = model.apply(variables, _normalize(recipe, state, images), train=False)[0]
-        return logits
+    def outputs_of(inputs: PyTree[Array]) -> Array:
+        outputs: Any = model.apply(variables, _normalize(training, state, inputs), train=False)[0]
+        return outputs
+
+    def record(first: Array) -> tuple[dict[str, Array], Array]:
+        inputs = jax.tree.map(lambda rows: lax.dynamic_slice_in_dim(rows, first, batch_size), data.inputs)
+        targets = lax.dynamic_slice_in_dim(data.targets, first, batch_size)
+        outputs = mean_logits(outputs_of, inputs, recipe, views) if training.images else outputs_of(inputs)
+        recorded = task.record(outputs, targets)
+        numbers = [outputs, *(each for each in recorded.values() if jnp.issubdtype(each.dtype, jnp.floating))]
+        finite = jnp.stack([jnp.all(jnp.isfinite(each)) for each in jax.tree.leaves(numbers)])
+        return recorded, ~jnp.all(finite)
 
     def batch(i: Array, scores: Scores) -> Scores:
         # The last batch overlaps the one before instead of being padded: same shape, same numbers written twice.
         first = jnp.minimum(i * batch_size, total - batch_size)
-        images = lax.dynamic_slice_in_dim(data.images, first, batch_size)
-        labels = lax.dynamic_slice_in_dim(data.labels, first, batch_size)
-        logits = mean_logits(logits_of, images, recipe, views)
-        prediction = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        return Scores(
-            lax.dynamic_update_slice_in_dim(scores.prediction, prediction, first, 0),
-            lax.dynamic_update_slice_in_dim(scores.margin, margin(logits, labels), first, 0),
-            scores.diverged | ~jnp.all(jnp.isfinite(logits)),
-        )
+        recorded, wrong = record(first)
+        updated = {
+            name: lax.dynamic_update_slice_in_dim(values, recorded[name], first, 0)
+            for name, values in scores.recorded.items()
+        }
+        return Scores(updated, scores.diverged | wrong)
 
-    blank = Scores(jnp.zeros(total, jnp.int32), jnp.zeros(total, jnp.float32), ~jnp.isfinite(state.loss))
-    return lax.fori_loop(0, batches, batch, blank)
-
-
-def margin(logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]) -> Float[Array, " batch"]:
-    """Margin log(p_y / (1 - p_y)), computed as z_y - logsumexp of the other logits, so no probability near 1 is rounded."""
-    true = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-    own = jnp.sum(jnp.where(true, logits, 0), axis=-1)
-    return own - jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=-1)
+    shapes, _ = jax.eval_shape(record, jnp.int32(0))
+    blank = {name: jnp.zeros(total, each.dtype) for name, each in shapes.items()}
+    return lax.fori_loop(0, batches, batch, Scores(blank, ~jnp.isfinite(state.loss)))
 
 
 def _gradient(
@@ -224,17 +229,17 @@ def _gradient(
     dropout_key: PRNGKeyArray,
 ) -> Gradient:
     """Gradient of the loss summed over the counted examples of a batch, or of a part of one, divided by `count`."""
-    model, recipe = training
-    images = _normalize(recipe, state, take_views(data.images, batch.examples, batch.views, recipe))
-    labels = data.labels.at[batch.examples].get(mode="promise_in_bounds")
+    model, recipe = training.model, training.recipe
+    inputs = _normalize(training, state, _take_inputs(training, data, batch))
+    targets = data.targets.at[batch.examples].get(mode="promise_in_bounds")
 
     # Multiply by the reciprocal: XLA divides differently on several devices (see `_share` in `models/layers/norm.py`).
     inverse = 1 / count
 
     def loss(params: PyTree[Array]) -> tuple[Array, tuple[Array, PyTree[Array]]]:
         variables = _cast(Variables(params, state.variables.stats), recipe)
-        output, stats = model.apply(variables, images, train=True, mask=batch.counted, key=dropout_key)
-        total = _total_loss(output, labels, batch.counted, recipe)
+        output, stats = model.apply(variables, inputs, train=True, mask=batch.counted, key=dropout_key)
+        total = _total_loss(training, output, targets, batch.counted)
         return total * inverse, (total, stats)
 
     grads, (total, stats) = jax.grad(loss, has_aux=True)(state.variables.params)
@@ -276,8 +281,11 @@ def _update(
     """Take one optimizer step on the counted examples, and add their losses to `state.loss`."""
     recipe = training.recipe
     augment_key, dropout_key = jax.random.split(key)
-    height, width, channels = data.images.shape[1:]
-    batch = Batch(examples, counted, draw_views(augment_key, len(examples), (height, width, channels), recipe))
+    views = DrawnViews()
+    if training.images:
+        height, width, channels = data.inputs.shape[1:]
+        views = draw_views(augment_key, len(examples), (height, width, channels), recipe)
+    batch = Batch(examples, counted, views)
     count = jnp.sum(batch.counted, dtype=jnp.float32)
     gradient = _gradient if recipe.microbatch is None else _accumulate
     grads, total, stats = gradient(training, data, state, batch, count, dropout_key)
@@ -286,16 +294,19 @@ def _update(
     return state._replace(variables=Variables(params, stats), optimizer=optimizer, loss=state.loss + total)
 
 
-def _total_loss(
-    output: Output, labels: Int[Array, " batch"], counted: Bool[Array, " batch"], recipe: Recipe
-) -> Float[Array, ""]:
-    """Sum the cross entropy over the counted examples; that of an auxiliary head has its weight."""
+def _take_inputs(training: Training, data: DeviceData, batch: Batch) -> PyTree[Array]:
+    """The inputs of a batch, images as they are viewed."""
+    if training.images:
+        return take_views(data.inputs, batch.examples, batch.views, training.recipe)
+    return jax.tree.map(lambda rows: rows.at[batch.examples].get(mode="promise_in_bounds"), data.inputs)
+
+
+def _total_loss(training: Training, output: Any, targets: Array, counted: Bool[Array, " batch"]) -> Float[Array, ""]:
+    """Loss summed over the counted examples; an auxiliary head's has its weight."""
     if isinstance(output, WithAuxiliary):
-        auxiliary = _total_loss(output.auxiliary, labels, counted, recipe)
-        return _total_loss(output.logits, labels, counted, recipe) + AUXILIARY_WEIGHT * auxiliary
-    # Targets are one-hot: the gradient of an indexed loss is a scatter, which XLA runs one element at a time on CPUs.
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, output.shape[-1], dtype=jnp.float32), recipe.label_smoothing)
-    each = optax.softmax_cross_entropy(output, targets)
+        auxiliary = _total_loss(training, output.auxiliary, targets, counted)
+        return _total_loss(training, output.logits, targets, counted) + AUXILIARY_WEIGHT * auxiliary
+    each = training.task.smoothed_loss(output, targets, training.recipe.label_smoothing)
     return jnp.sum(jnp.where(counted, each, 0))
 
 
@@ -318,15 +329,36 @@ def _epoch_order(key: PRNGKeyArray, mask: Bool[Array, " train"], batch_size: int
     return jnp.pad(order, (0, -num_train % batch_size))
 
 
+def _input_statistics(training: Training, data: DeviceData, mask: Bool[Array, " train"]) -> tuple[Any, Any]:
+    """What the inputs of one model are shifted and scaled by, from the examples of its own subset alone."""
+    if training.images:
+        return _pixel_statistics(training.recipe, data, mask)
+    if not training.recipe.standardize:
+        return None, None
+    count = jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
+
+    def mean_of(values: Array) -> Array:
+        included = mask.reshape(-1, *[1] * (values.ndim - 1))
+        return jnp.sum(jnp.where(included, values[: mask.shape[0]], 0), axis=0) / count
+
+    floats = jax.tree.map(lambda each: each if jnp.issubdtype(each.dtype, jnp.floating) else None, data.inputs)
+    center = jax.tree.map(mean_of, floats)
+    # Around the mean: the difference of two large squares would lose every digit of a small deviation.
+    spread = jax.tree.map(lambda each, mean: jnp.sqrt(mean_of(jnp.square(each - mean))), floats, center)
+    # A constant feature has nothing to scale.
+    return center, jax.tree.map(lambda each: jnp.where(each > 0, each, 1.0), spread)
+
+
 def _pixel_statistics(
     recipe: Recipe, data: DeviceData, mask: Bool[Array, " train"]
 ) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-    channels = data.images.shape[-1]
+    channels = data.inputs.shape[-1]
     if recipe.normalization == "none":
         return jnp.zeros(channels, jnp.float32), jnp.ones(channels, jnp.float32)
     if recipe.normalization != "subset":
         means, deviations = jnp.asarray(recipe.normalization, jnp.float32).T
         return means, deviations
+    assert data.pixel_mean is not None and data.pixel_square is not None
     share = 1 / jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
     mean = jnp.sum(jnp.where(mask[:, None], data.pixel_mean, 0) * share, axis=0)
     square = jnp.sum(jnp.where(mask[:, None], data.pixel_square, 0) * share, axis=0)
@@ -335,11 +367,21 @@ def _pixel_statistics(
     return mean, jnp.maximum(deviation, 1 / 255)
 
 
-def _normalize(recipe: Recipe, state: State, images: UInt8[Array, "batch h w c"]) -> Float[Array, "batch h w c"]:
-    pixels = images.astype(jnp.float32) / 255
-    return ((pixels - state.pixel_mean[None, None, None]) / state.pixel_std[None, None, None]).astype(
-        recipe.compute_dtype
-    )
+def _normalize(training: Training, state: State, inputs: PyTree[Array]) -> PyTree[Array]:
+    """The inputs as the model takes them: floats in the compute dtype, anything else as it is."""
+    dtype = training.recipe.compute_dtype
+    if training.images:
+        pixels = inputs.astype(jnp.float32) / 255
+        return ((pixels - state.center[None, None, None]) / state.scale[None, None, None]).astype(dtype)
+
+    def scale_one(values: Array, center: Array | None, scale: Array | None) -> Array:
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            return values
+        return (values if center is None or scale is None else (values - center[None]) / scale[None]).astype(dtype)
+
+    if state.center is None:
+        return jax.tree.map(lambda values: scale_one(values, None, None), inputs)
+    return jax.tree.map(scale_one, inputs, state.center, state.scale, is_leaf=lambda leaf: leaf is None)
 
 
 def _cast(variables: Variables, recipe: Recipe) -> Variables:

@@ -149,7 +149,7 @@ class SearchRecord:
             "freedom": [freedom.width, freedom.kernels, freedom.devices],
             "model": job.model.fingerprint,
             "recipe": job.recipe.to_dict(),
-            "shapes": [job.data.num_train, job.data.num_test, *job.data.image_shape],
+            "shapes": [job.data.num_train, job.data.num_test, str(job.inputs)],
             "versions": {name: versions[name] for name in ("jaxinfl", "jax", "jaxlib")},
         }
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
@@ -235,7 +235,7 @@ class MachineChoice:
         """
         warn_of_idle_cores()
         width, kernels, num_devices = self.width, self.kernels, None
-        choice = kernels is None and kernels_differ(job.model, job.input_shape, jax.default_backend())
+        choice = kernels is None and kernels_differ(job.model, job.inputs, jax.default_backend())
         freedom = Freedom(width is None, choice, devices=True, most=len(job))
         if begun is not None:
             recorded = begun.attributes["execution"]
