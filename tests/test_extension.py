@@ -89,7 +89,7 @@ def test_runs_in_parts_are_extended(toy, whole, tmp_path):
     runs = train(MASKS, KEYS, toy, run_dir=path)
     assert_same(runs, whole)
     weights_equal(runs, whole)
-    with pytest.raises(RunDirectoryError, match=r"in parts\. It is extended without part"):
+    with pytest.raises(RunDirectoryError, match=r"in parts, which cannot be extended by parts"):
         train(subsets(12), keys_of(12), toy, run_dir=path, part=(1, 2))
 
 
