@@ -39,7 +39,7 @@ class Cost:
     """FLOPs that XLA counts in the float32 program with the kernels "gemm"; a multiplication and an addition are two."""
     least_bytes: float
     """Each convolution and matrix product reads its operands and writes its result once, the optimizer reads and writes
-    the state once; all that lies between is fused into these, and no patches are stored. In float32."""
+    the state once. All other operations are fused into these, in float32, and no copies of windows are stored."""
     least_bytes_bfloat16: float
     """Memory traffic like `least_bytes`, but with activations in bfloat16 (`Recipe.compute_dtype`)."""
     fused_bytes: float

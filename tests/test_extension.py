@@ -43,7 +43,7 @@ def files(path):
 
 
 def test_more_rows_are_trained_and_the_old_ones_stay(toy, whole, tmp_path):
-    """In one step, and in a second one; also where the weights are not asked for again."""
+    """Rows are added in one step and in a second one, even where the weights are not asked for again."""
     path = tmp_path / "run"
     begin(toy, path)
     before = files(path)

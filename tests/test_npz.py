@@ -133,7 +133,7 @@ def test_npz_mistakes_name_the_file_and_its_keys(tmp_path):
 
 
 def medmnist(**more):
-    """As its files are: labels in a column, and a validation set."""
+    """Arrays as in MedMNIST's files, with labels in a column and a validation set."""
     given = arrays()
     columns = {name: given[name][:, None].astype(np.uint8) for name in ("train_labels", "test_labels")}
     images = {name: given[name] for name in ("train_images", "test_images")}
