@@ -36,14 +36,14 @@ class Cost:
     """Work of one program, or of several in a row."""
 
     flops: float
-    """FLOPs as XLA counts them in the lowered float32 program, convolutions by patches; a multiplication and an addition are two."""
+    """FLOPs that XLA counts in the float32 program with the kernels "gemm"; a multiplication and an addition are two."""
     least_bytes: float
     """Each convolution and matrix product reads its operands and writes its result once, the optimizer reads and writes
-    the state once; all that lies between is fused into these, and no patches are stored. In float32."""
+    the state once. All other operations are fused into these, in float32, and no copies of windows are stored."""
     least_bytes_bfloat16: float
-    """The same traffic as `least_bytes`, with activations in bfloat16 (`Recipe.compute_dtype`)."""
+    """Memory traffic like `least_bytes`, but with activations in bfloat16 (`Recipe.compute_dtype`)."""
     fused_bytes: float
-    """What the kernels of the float32 program by patches read and write, as XLA fuses it for a CPU."""
+    """Bytes that the kernels of the float32 program "gemm" read and write, as XLA fuses it for a CPU."""
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))

@@ -3,11 +3,11 @@
     python -m benchmarks.influence_kernel           about 3 minutes on 2 cores
     python -m benchmarks.influence_kernel --quick   seconds, for tests
 
-jaxinfl's counts and influence against the published NumPy formula (two masked matrix products) and one float32 GEMM of
-the same size in JAX, which is the least that any formula with floating-point matrices must do. In turns, in one run.
-Influence of float scores is exact too, for which it takes two such products. Then 2000 models x 50,000 train x 10,000
-test, nothing of which is ever stored as a matrix: a process for each task, its seconds and its peak of memory, beside
-the 15 s and 2 GB that they were to stay below.
+jaxinfl's counts and influence are compared, in turns, with the published NumPy formula (two masked matrix products) and one
+float32 GEMM of the same size in JAX. Any formula with floating-point matrices must do at least that GEMM. Influence of float
+scores is exact too, for which it takes two such products. Then come 2000 models x 50,000 train x 10,000 test, of which no
+matrix is ever stored. Each task has a process of its own, whose seconds and peak of memory stand beside targets of 15 s and
+2 GB.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""What `models_per_hour` says beyond its tables: GFLOP/s, share of the GEMM rate, the best PyTorch, and the targets."""
+"""Summary of `models_per_hour`: GFLOP/s, share of the GEMM rate, the best PyTorch, and the targets."""
 
 from dataclasses import dataclass
 from importlib import metadata

@@ -1,4 +1,4 @@
-"""What every benchmark leaves behind: one JSON file that says where its numbers come from, and a figure beside it."""
+"""The record of a benchmark: one JSON file that says where its numbers come from, and a figure beside it."""
 
 import json
 import platform

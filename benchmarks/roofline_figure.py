@@ -21,7 +21,7 @@ _MARKS = {3600: (0.001, 0.01, 0.1, 1, 10), 60: (2, 20), 1: (3, 30, 300)}
 
 @dataclass(frozen=True)
 class Roof:
-    """What bounds the rate of a program: memory below some operations a byte, arithmetic above."""
+    """Bound on the rate of a program: memory below some number of operations for each byte, arithmetic above."""
 
     name: str
     bandwidth: float

@@ -1,4 +1,4 @@
-"""How cost grows: with the number of models, of training and test examples, and with the number of devices.
+"""This benchmark measures how cost grows with the number of models, of training and test examples, and of devices.
 
     python -m benchmarks.scaling            about 5 minutes on 2 cores
     python -m benchmarks.scaling --quick    small sizes, for tests

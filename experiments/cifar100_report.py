@@ -1,4 +1,4 @@
-"""What `cifar100_subsets` found, as numbers, figures and words."""
+"""Results of `cifar100_subsets` as numbers, figures and words."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the experiments' command lines share: options, presets, the data set that they name, clear errors."""
+"""The command line that all experiments share: options, presets, the data set that they name, and clear errors."""
 
 import argparse
 import contextlib
@@ -51,7 +51,7 @@ class Options:
     model: str = "small_mlp"
     """Registered name of the network, such as small_mlp, small_cnn, small_inception or resnet18_cifar."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
-    """How each model is trained."""
+    """Recipe by which each model is trained."""
     seed: int = 0
     """Seed of every random number: subsets, initial weights, data order, augmentation."""
     out: Path | None = None

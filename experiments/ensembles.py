@@ -38,13 +38,13 @@ class Request:
     name: str
     """Folder name of this ensemble, below the experiment's own folder."""
     title: str
-    """What these models are; printed before they are trained."""
+    """Title of these models, which is printed before they are trained."""
     masks: Bool[np.ndarray, "models train"]
     """`masks[t, i]` says whether model t is trained on example i."""
     keys: jax.Array | ModelKeys
     """One key a model."""
     recipe: Recipe
-    """How each model is trained."""
+    """Recipe by which each model is trained."""
     model: str | None = None
     """Registered name of the architecture, where it differs from the one that `carry_out` is given."""
     overrides: Mapping[str, np.ndarray] | None = None

@@ -69,7 +69,7 @@ class Estimator:
 
     @property
     def estimand(self) -> str:
-        """What it estimates the influence on, in words."""
+        """Quantity on which the estimator measures influence, in words."""
         right = self.score == "correct" or self.being_right
         where = "" if self.reference == "reference" else ", subsets of half"
         return ("being right" if right else self.score) + where

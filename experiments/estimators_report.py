@@ -1,4 +1,4 @@
-"""What `estimators` found, as numbers, figures and words."""
+"""Results of `estimators` as numbers, figures and words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ class Experiment(Generic[Config]):
     name: str
     """Name of its module in `experiments`, and of the folder of its results."""
     question: str
-    """What it asks, in one line that is printed first; square brackets are markup of the terminal."""
+    """Question of the experiment, in one line that is printed first; square brackets are markup of the terminal."""
     presets: Mapping[str, Config]
     """The options that `--preset` chooses from, one of them "digits"."""
     check: Callable[[Config], None]
@@ -30,7 +30,7 @@ class Experiment(Generic[Config]):
     requests: Callable[[Config, Dataset], Sequence[Request]]
     """The ensembles that it needs, in the order in which they are trained."""
     analyse: Callable[[Config, Runs, Dataset], Outcome]
-    """What the trained ensembles say: numbers, tables, figures and a finding in words."""
+    """Function that turns the trained ensembles into numbers, tables, figures and a finding in words."""
 
     def main(self, config: Config) -> Path:
         """Train or read the ensembles, analyse them and write the results; returns their folder.

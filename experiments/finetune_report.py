@@ -1,4 +1,4 @@
-"""What `finetune_vs_retrain` found, as numbers, a figure and words."""
+"""Results of `finetune_vs_retrain` as numbers, a figure and words."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 
 @dataclass(frozen=True)
 class Network:
-    """What the models of one architecture agree on, as shares of the test set. R is retrained and F fine-tuned without an example."""
+    """Agreement of the models of one architecture, as shares of the test set. R is retrained and F fine-tuned without an example."""
 
     retrained_with_tuned: Float[np.ndarray, " models"]
     """Agreement of R with F, one value for each seed and example that is left out."""
@@ -88,7 +88,7 @@ def outcome(findings: Findings, data: Dataset) -> Outcome:
 
 
 def describe_paper(data: Dataset) -> str:
-    """What the paper found, and what its other table says of it."""
+    """Describe the paper's result, with what its other table says about it."""
     own = "; ".join(
         f"{line.agreement.mean:.3f} on {name} with {network} (two seeds of Table 2b: {TABLE_2B[name, network].agreement.mean:.3f})"
         for (name, network), line in TABLE_1.items()

@@ -56,7 +56,7 @@ class Config(Options):
     models: tuple[str, ...] = ("small_cnn", "mlp")
     """Registered names of the networks, such as small_mlp, small_cnn, small_inception or resnet18_cifar."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=17, crop_padding=1))
-    """How the models are trained."""
+    """Recipe by which the models are trained."""
     seeds: int = 5
     """Number of seeds. For each one model is trained on everything, and one fine-tuned and one retrained without each example."""
     num_dropped: int = 10

@@ -1,4 +1,4 @@
-"""How many models do I need? Told from a small pilot run, then tried.
+"""How many models do I need? A small pilot run predicts the number, and more models show whether it was right.
 
 Claim (the paper's title question, which Section 3 answers by "200 to 400" for CIFAR-100 and its conclusion by "hard to
 quantify"): a pilot of 200 models predicts the IOU of estimates from 2, 4 and 8 times as many, says how many are needed for an

@@ -1,4 +1,4 @@
-"""What `how_many_models` found, as numbers, figures and words."""
+"""Results of `how_many_models` as numbers, figures and words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ class Findings:
     """Everything that the figures and results.json are made from."""
 
     plan: ModelPlan
-    """What the pilot predicts."""
+    """Prediction of the pilot."""
     measured: IOUCurve
     """IOU that all models have; its last threshold is the influence that the plan is for."""
     seconds_per_model: float | None
     """Seconds that one model of the pilot took to train; None where that is not known."""
     trials: Mapping[str, Sequence[Trial]]
-    """Where the models come from, trained or simulated -> what many pilots predict; empty without `--pilots`."""
+    """Predictions of many pilots, by the source of their models, trained or simulated; empty without `--pilots`."""
     test_accuracy: Float[np.ndarray, " models"]
     """Share of the test examples on which each model is right."""
 

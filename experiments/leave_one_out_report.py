@@ -1,4 +1,4 @@
-"""What `leave_one_out` found, as numbers, a figure and words."""
+"""Results of `leave_one_out` as numbers, a figure and words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

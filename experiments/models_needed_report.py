@@ -1,4 +1,4 @@
-"""What `models_needed` found, as numbers, a figure and words."""
+"""Results of `models_needed` as numbers, a figure and words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -58,7 +58,7 @@ class Config(Options):
     models: tuple[str, ...] = ("small_cnn", "mlp")
     """Registered names of the networks, such as small_mlp, small_cnn, small_inception or resnet18_cifar."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10, crop_padding=1))
-    """How each model is trained."""
+    """Recipe by which each model is trained."""
     seeds: int = 20
     """Number of models for each source of randomness."""
     tta: bool = True

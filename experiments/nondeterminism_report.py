@@ -1,4 +1,4 @@
-"""What `nondeterminism` found, as numbers, figures and words."""
+"""Results of `nondeterminism` as numbers, figures and words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How every experiment ends: its figures and numbers on disk, its tables and its finding on the terminal."""
+"""The end of every experiment: its figures and numbers go to disk, its tables and its finding to the terminal."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ from jaxinfl.report import Section, Table, save_figure, write_results
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment found."""
+    """Results of an experiment."""
 
     section: Section
-    """Its section of the page: claim, setting, finding and tables."""
+    """Section of the page for the experiment, with claim, setting, finding and tables."""
     results: Mapping[str, Any]
     """Every number of the tables and figures, with its n and spread."""
     figures: Mapping[str, Figure] = field(default_factory=dict)

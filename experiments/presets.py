@@ -21,5 +21,5 @@ PAPER_CIFAR100: dict[str, Any] = {"data": "cifar100", "model": "small_inception"
 
 
 def with_networks(setting: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The same data and recipe for an experiment that compares several networks."""
+    """Take a preset's data and recipe for an experiment that compares several networks."""
     return {option: value for option, value in setting.items() if option != "model"} | {"models": names}

@@ -42,7 +42,7 @@ class Config(Options):
 
     preset: Annotated[Literal["tiny", "digits", "paper"], PRESET] = "digits"
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
-    """How each model is trained; the grid takes the place of its learning rate and weight decay."""
+    """Recipe by which each model is trained; the grid takes the place of its learning rate and weight decay."""
     learning_rates: tuple[float, ...] = tuple(float(rate) for rate in np.logspace(-3, 0, 7).round(6))
     """Learning rates of the grid, rising."""
     decay_ratios: tuple[float, ...] = (0.0, *(float(f"{ratio:.4g}") for ratio in np.logspace(-5, -2, 7)))

@@ -1,4 +1,4 @@
-"""What `sweep` found, as numbers, a figure and words."""
+"""Results of `sweep` as numbers, a figure and words."""
 
 from dataclasses import dataclass
 from typing import Any

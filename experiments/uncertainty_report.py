@@ -1,4 +1,4 @@
-"""What `uncertainty` found, as numbers, a figure and words."""
+"""Results of `uncertainty` as numbers, a figure and words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -14,8 +14,8 @@ _COUNT_FLAG = "xla_force_host_platform_device_count"
 def use_every_core() -> None:
     """Give JAX one CPU device for each core; called when jaxinfl is imported, which must be before JAX starts its backends.
 
-    On 2 cores, two devices with a model each train 1.6 times as many models as one device with two threads (30,300
-    against 18,400 an hour), because layers of small models are too small to split.
+    On 2 cores, two devices with a model each train 30,300 models an hour, and one device with two threads 18,400: layers of
+    small models are too small to split.
     A choice of the user (JAX_NUM_CPU_DEVICES, `jax_num_cpu_devices`, XLA_FLAGS) stands, and any choice up to 8 gives the
     same bits. Other platforms ignore the number of CPU devices.
     """

@@ -3,8 +3,8 @@
     python -m jaxinfl.verify RUN_DIR             read everything, name every file that is damaged, missing or foreign
     python -m jaxinfl.verify RUN_DIR --repair    restore damaged files from their copies, train damaged models again
 
-The exit status is 0 where every file is what was written or was repaired, 1 where some file is not what was written, and 2
-where the run cannot be read or cannot be repaired.
+The exit status is 0 where every file is what was written or was repaired. It is 1 where some file is not what was written, and
+2 where the run cannot be read or repaired.
 """
 
 import dataclasses

@@ -30,7 +30,7 @@ class Kind(NamedTuple):
         return Kind(kept | more, equal, self.single)
 
     def errors(self, change: str) -> tuple[type[Exception], ...]:
-        """What a change may raise. For single values of another kind it is a `TypeError`, whatever the function."""
+        """Errors that a change may raise. For single values of another kind it is a `TypeError`, whatever the function."""
         if self.single and change in ANOTHER_KIND:
             return (TypeError,)
         return (ValueError,) if self.single and change in OUT_OF_RANGE else (TypeError, ValueError)

@@ -63,7 +63,7 @@ def test_the_sum_over_parts_is_the_whole_batchs_gradient(toy, size):
 
 
 def test_batch_norm_averages_over_each_part(toy):
-    """As PyTorch: part after part by hand, gradients added with the whole batch's count, statistics one after another."""
+    """The parts are computed by hand as in PyTorch: gradients add up with the whole batch's count, statistics in turn."""
     recipe = Recipe(batch_size=12, microbatch=4, normalization="none", momentum=0.0, weight_decay=0.0)
     before = untrained(NORMED, recipe, device_data(toy))
     after, index = one_step(NORMED, recipe, device_data(toy), before, 10)

@@ -41,7 +41,7 @@ def test_lds_of_the_truth_of_noise_and_of_the_wrong_sign():
 
 
 def test_lds_ranks_the_mean_of_the_models_that_share_a_subset():
-    """As TRAK defines it: one number a subset, however many models were trained on it."""
+    """TRAK defines the score by one number for each subset, however many models were trained on it."""
     base, weights, _ = linear_models(models=100)
     uses = np.random.default_rng(1).integers(1, 6, 100)
     masks = np.repeat(base, uses, axis=0)
@@ -190,7 +190,7 @@ def test_banzhaf_by_definition_and_by_influence():
 
 
 def test_banzhaf_values_take_subsets_of_many_sizes():
-    """In subsets of one size an additive game of 1, 2, ..., 10 would give -5 to 5."""
+    """With subsets of one size, an additive game of 1, 2, ..., 10 would give -5 to 5."""
     game = np.arange(1.0, 11)
     half = np.array([np.isin(np.arange(10), chosen) for chosen in combinations(range(10), 5)])
     for masks in (half, jaxinfl.draw_subsets(400, 10, 0.5), jaxinfl.draw_subsets(5, 10, 0.5)):

@@ -29,7 +29,7 @@ take = compile_whole(take_views, static_argnums=3)
 
 
 def take_batch(images, index, key, recipe):
-    """As a step takes them."""
+    """Take the views of a batch as a training step does."""
     return take(images, index, draw(key, len(index), images.shape[1:], recipe), recipe)
 
 

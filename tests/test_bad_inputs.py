@@ -21,14 +21,14 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 
 @pytest.fixture(autouse=True, scope="module")
 def types_unchecked():
-    """As outside the tests, where no type checker stands before the functions' own words."""
+    """Switch the type checker off, so that functions raise their own errors, as outside the tests."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
 class Compilations:
-    """How many programs were compiled so far."""
+    """A counter of the programs that were compiled so far."""
 
     def __init__(self):
         self.number = 0
@@ -68,7 +68,7 @@ def check_same(one: np.ndarray, other: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def results():
-    """What the valid calls return; whatever these compile is compiled now."""
+    """Results of the valid calls, which are made first, so that their programs are compiled."""
     jaxinfl.ModelKeys.split(jax.random.split(jax.random.key(0), 12))
     return [arrays_of(call.function(**call.arguments)) if call.runs else [] for call in CALLS]
 

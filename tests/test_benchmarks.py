@@ -17,7 +17,7 @@ from jaxinfl.training.programs import EVALUATION_BATCH
 
 
 def check_files(json_file: Path, name: str) -> dict:
-    """What every benchmark writes: numbers that say where they come from, and a figure beside them."""
+    """Check the files of a benchmark: numbers that say where they come from, and a figure beside them."""
     record = json.loads(json_file.read_text())
     assert json_file.name == f"{name}.json" and record["benchmark"] == name
     assert record["machine"]["cores"] and record["versions"]["jax"] and record["command"] and record["date"]
@@ -27,7 +27,7 @@ def check_files(json_file: Path, name: str) -> dict:
 
 
 def small_cnn_multiplications(side: int, widths: tuple[int, ...]) -> list[int]:
-    """Of each convolution of small_cnn (strides 1, 2, 2) for one image, then of the linear head for 10 classes."""
+    """Multiplications of each convolution of small_cnn (strides 1, 2, 2) for one image, and of the head for 10 classes."""
     sides, inputs = (side, side // 2, side // 4), (1, *widths[:-1])
     convolutions = [s * s * 9 * i * o for s, i, o in zip(sides, inputs, widths, strict=True)]
     return [*convolutions, 10 * widths[-1]]
@@ -43,7 +43,7 @@ def test_operations_of_a_step_by_hand(small_cnn):
     products = small_cnn_multiplications(8, (16, 32, 64))
     by_hand = 2 * 64 * (3 * sum(products) - products[0])
     counted = step_cost(small_cnn, Recipe(batch_size=64), (8, 8, 1))
-    # The rest: batch norm, ReLU, the sums over overlapping patches, the optimizer.
+    # The rest is batch norm, ReLU, the sums over overlapping windows, and the optimizer.
     assert by_hand < counted.flops < 1.06 * by_hand
 
 

@@ -193,18 +193,18 @@ def test_a_damaged_checkpoint_is_not_used(toy, whole, calls, tmp_path, monkeypat
     assert calls[before] == (0, 0, 0) and f"{largest} is damaged" in caplog.text
 
 
-def test_cut():
+def test_segments():
     """Every step once, in order, in calls that are not longer than asked for."""
     for epochs, steps, most in ((3, 5, 1), (3, 5, 2), (3, 5, 5), (7, 5, 12), (2, 5, 100), (0, 5, 3)):
-        cut, at = Segments(epochs, steps, most), 0
-        for span, reached in cut.after(Position(0)):
-            first = int(span.first_epoch) * steps + int(span.first_step)
+        segments, at = Segments(epochs, steps, most), 0
+        for segment, reached in segments.after(Position(0)):
+            first = int(segment.first_epoch) * steps + int(segment.first_step)
             assert first == at
             at = reached.epoch * steps + reached.step
             assert 0 < at - first <= most
-            if int(span.last_epoch) - int(span.first_epoch) > 1:
-                assert (int(span.first_step), reached.step) == (0, 0)
+            if int(segment.last_epoch) - int(segment.first_epoch) > 1:
+                assert (int(segment.first_step), reached.step) == (0, 0)
         assert at == epochs * steps
-        assert cut.one_call == (epochs * steps <= most)
+        assert segments.one_call == (epochs * steps <= most)
     assert Segments.divide(3, 5, seconds_per_step=2.0).steps_per_call == 2
     assert Segments(4, 10, 3).share(Position(1, 5)) == 0.375

@@ -1,4 +1,4 @@
-"""Joint counts: both kernels against the definition, their lowering, their errors."""
+"""Joint counts: both kernels against the definition, their compiled programs, and their errors."""
 
 import jax
 import jax.export

@@ -180,7 +180,7 @@ def test_floats_of_two_values_are_tested_as_bools():
 
 
 def test_where_the_normal_approximation_is_trusted_it_is_right():
-    """By drawing the subsets again: of 20 out of 200, without ties, with a quarter of equal scores, and with 97%."""
+    """The subsets are drawn again: 20 out of 200, without ties, with a quarter of equal scores, and with 97%."""
     rng = np.random.default_rng(0)
     score = rng.normal(size=(200, 3))
     score[:50, 1], score[:194, 2] = 5.0, 5.0
@@ -195,7 +195,7 @@ def test_where_the_normal_approximation_is_trusted_it_is_right():
 
 @pytest.mark.parametrize("kind", [pytest.param("bool", marks=pytest.mark.slow), "float"])
 def test_subsets_of_one_size_leak_no_discoveries(kind):
-    """Of 20 training examples a strong one makes all others seem a little harmful: up to 72% of the discoveries were that."""
+    """A strong one of 20 training examples makes all others seem a little harmful: up to 72% of the discoveries were that."""
 
     def draw(seed):
         rng = np.random.default_rng(seed)
@@ -211,7 +211,7 @@ def test_subsets_of_one_size_leak_no_discoveries(kind):
 
 
 def test_intervals_cover_after_selection():
-    """Of the reported intervals at most `fdr` miss (false coverage rate); ones that ignore the selection miss more."""
+    """At most a share `fdr` of the reported intervals misses (false coverage rate); others that ignore the selection miss more."""
     shares = []
     for seed in range(80):
         rng = np.random.default_rng(seed)

@@ -197,7 +197,7 @@ def margins(models, seed, spread_with=1.0, others=11):
 
 
 def squared_errors(models, spread_with, repeats):
-    """Of the share of right models as counted, and from margins."""
+    """Squared errors of the share of right models, as counted and from margins."""
     squares = np.zeros(2)
     for seed in range(repeats):
         masks, margin, right, truth = margins(models, seed, spread_with)

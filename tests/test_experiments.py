@@ -63,7 +63,7 @@ def demo(tmp_path_factory, cache):
 
 
 def test_compiled_programs_are_kept(demo, cache, tmp_path):
-    """As every experiment starts: a second process finds the programs, and its models have the same bits."""
+    """A second process of any experiment finds the compiled programs, and its models have the same bits."""
 
     def kept() -> list[str]:
         return sorted(path.name for path in cache.rglob("jit_advance_group*-cache"))

@@ -14,7 +14,7 @@ from tests.small_experiments import check_end_to_end
 
 
 def findings(accuracy, test=(0.9, 0.92)):
-    """Of a grid of 2 ratios x 3 learning rates."""
+    """Findings of a grid of 2 ratios x 3 learning rates."""
     return Findings(
         learning_rates=(0.001, 0.01, 0.1),
         decay_ratios=(0.0, 0.01),

@@ -43,7 +43,7 @@ def files(path):
 
 
 def test_more_rows_are_trained_and_the_old_ones_stay(toy, whole, tmp_path):
-    """In one step, and in a second one; also where the weights are not asked for again."""
+    """Rows are added in one step and in a second one, even where the weights are not asked for again."""
     path = tmp_path / "run"
     begin(toy, path)
     before = files(path)
@@ -89,7 +89,7 @@ def test_runs_in_parts_are_extended(toy, whole, tmp_path):
     runs = train(MASKS, KEYS, toy, run_dir=path)
     assert_same(runs, whole)
     weights_equal(runs, whole)
-    with pytest.raises(RunDirectoryError, match=r"in parts\. It is extended without part"):
+    with pytest.raises(RunDirectoryError, match=r"in parts, which cannot be extended by parts"):
         train(subsets(12), keys_of(12), toy, run_dir=path, part=(1, 2))
 
 

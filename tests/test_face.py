@@ -212,7 +212,7 @@ def test_the_public_names():
 
 @pytest.fixture
 def types_unchecked():
-    """As outside the tests, where no type checker stands before the functions' own words."""
+    """Switch the type checker off, so that functions raise their own errors, as outside the tests."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -222,7 +222,7 @@ class TestEnsemble:
     """`Ensemble` is what these functions take: `base` are six trained models."""
 
     def diverged(self, base, *models):
-        """The same models, as if some had diverged."""
+        """An ensemble of which some models look as if they had diverged."""
         status = base._store.status()
         status[list(models)] = DIVERGED
         with mock.patch.object(type(base._store), "status", lambda _: status):

@@ -34,7 +34,7 @@ class Planted:
 
 @pytest.fixture
 def canary(tmp_path):
-    """What a pickle makes when it is executed; checked at the end of the test."""
+    """Path of a file that a pickle makes when it is executed; the test fails if it is there at the end."""
     path = tmp_path / "executed"
     pickle.loads(pickle.dumps(Planted(path))).close()
     assert path.exists()  # it would be noticed
@@ -72,7 +72,7 @@ def test_a_pickle_in_place_of_a_file(tmp_path, canary, name):
 
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy", "about.json"])
 def test_a_pickle_in_the_cache_of_images(tmp_path, canary, monkeypatch, caplog, name):
-    """Not taken, and replaced."""
+    """The pickle is not loaded, and the entry of the cache is replaced."""
     monkeypatch.setenv("JAXINFL_IMAGE_CACHE", str(tmp_path / "cache"))
     files = {
         f"pets/{split}/{pet}/1.png": png(random_images(1)[0]) for split in ("train", "test") for pet in ("cat", "dog")

@@ -121,7 +121,7 @@ def test_other_content_is_another_entry(folder, root, monkeypatch, change):
 
 
 def test_where_training_ends_is_content(tmp_path, root):
-    """The same images with the same labels in the same order, of which one more is for testing."""
+    """Images, labels and order are the same, but one more example is for testing."""
     names = ["train/a/0.png", "train/b/0.png", "train/b/1.png", "test/b/2.png"]
     folder = write_folder(tmp_path / "pets", {n: png(random_images(1, seed=k)[0]) for k, n in enumerate(names)})
     assert load_dataset(folder).num_train == 3
@@ -131,7 +131,7 @@ def test_where_training_ends_is_content(tmp_path, root):
 
 
 def test_labels_that_change_while_they_are_read(root):
-    """As in records that are prepared again meanwhile, with the same images."""
+    """Records may be prepared again meanwhile, with the same images."""
 
     class Records:
         where = "records"
@@ -158,7 +158,7 @@ def test_labels_that_change_while_they_are_read(root):
 
 
 def test_labels_that_are_exchanged_under_equal_names_sizes_and_dates(tmp_path, root):
-    """As tar, zip and rsync leave files: of one date; and bitmaps of one size. Every training label is turned."""
+    """Tar, zip and rsync leave files of one date, and bitmaps have one size. Every training label is exchanged."""
     pixels = random_images(8)
     names = [f"{split}/{name}/{k}.bmp" for split in ("train", "test") for name in "ab" for k in range(2)]
     files = {name: png(image, file_format="BMP") for name, image in zip(names, pixels, strict=True)}
@@ -329,7 +329,7 @@ def test_other_arrays_are_copied():
 
 
 def test_training_takes_mapped_images(folder, root):
-    """The same models as from arrays in memory."""
+    """The models are the same as from arrays in memory."""
     mapped = load_dataset(folder, image_size=8)
     images = {name: np.array(getattr(mapped, name)) for name in ("train_inputs", "test_inputs")}
     plain = Dataset(**images, train_targets=mapped.train_targets, test_targets=mapped.test_targets)

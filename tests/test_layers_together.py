@@ -47,7 +47,7 @@ class NetOfPlainLayers(Net):
 
 
 class OwnConv(nnx.Conv):
-    """What its call does is unknown, so that nothing is computed in its place."""
+    """A subclass whose call may do anything, so that nothing is computed in its place."""
 
     def __call__(self, inputs, out_sharding=None):
         return super().__call__(inputs) + 1

@@ -17,7 +17,7 @@ NUM_TRAIN, NUM_TEST, CLASSES = 96, 32, 10
 
 
 def abstract_arguments(programs: Programs, shape: tuple[int, ...]) -> tuple[DeviceData, jax.ShapeDtypeStruct, Keys]:
-    """Shapes of what one call takes."""
+    """Make the shapes of the arguments of one call."""
     models, examples = programs.execution.group, NUM_TRAIN + NUM_TEST
     key = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), models))
     data = DeviceData(

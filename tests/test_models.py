@@ -154,7 +154,7 @@ def plain():
 
 @pytest.fixture(scope="module")
 def plain_compiled(plain):
-    """The same, each call compiled whole."""
+    """The plain model, with each call compiled whole."""
     apply = compile_whole(plain.apply, static_argnames="train")
     return dataclasses.replace(plain, init=compile_whole(plain.init), apply=apply)
 

@@ -91,7 +91,7 @@ def test_large_images_take_several_blocks():
 @needs_compiler
 @pytest.mark.parametrize("window", [(1, 7), (7, 1)])
 def test_windows_of_one_row_or_column(window):
-    """Of Inception v3, at its size."""
+    """Windows of one row or column are those of Inception v3, at its size."""
     check((2, 17, 17, 20), (*window, 20, 24), (1, 1), tuple((extent // 2, extent // 2) for extent in window))
 
 

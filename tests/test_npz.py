@@ -118,7 +118,7 @@ def test_npz_member_that_is_not_an_array(tmp_path, npz_arrays):
 
 def test_npz_class_names_must_be_strings(tmp_path, npz_arrays):
     np.savez(tmp_path / "a.npz", **npz_arrays, class_names=np.arange(3))
-    with pytest.raises(ValueError, match=r"class_names in .* is int64"):
+    with pytest.raises(ValueError, match=r"class_names in .* has dtype int64"):
         load_dataset(tmp_path / "a.npz")
 
 
@@ -133,7 +133,7 @@ def test_npz_mistakes_name_the_file_and_its_keys(tmp_path):
 
 
 def medmnist(**more):
-    """As its files are: labels in a column, and a validation set."""
+    """Arrays as in MedMNIST's files, with labels in a column and a validation set."""
     given = arrays()
     columns = {f"{split}_labels": given[f"{split}_targets"][:, None].astype(np.uint8) for split in ("train", "test")}
     images = {f"{split}_images": given[f"{split}_inputs"] for split in ("train", "test")}
@@ -156,14 +156,16 @@ def test_a_validation_set_beside_keras_keys(tmp_path, npz_arrays, caplog):
     assert not caplog.text
     np.savez(tmp_path / "pets.npz", **npz_arrays, x_val=npz_arrays["x_test"], y_val=npz_arrays["y_test"])
     assert load_dataset(tmp_path / "pets.npz").num_test == 4
-    assert "npz: x_val, y_val." in caplog.text and "made of x_train, y_train, x_test, y_test" in caplog.text
+    assert (
+        "npz: x_val, y_val are left out." in caplog.text and "made of x_train, y_train, x_test, y_test" in caplog.text
+    )
 
 
 def test_both_names_in_one_file(tmp_path, npz_arrays, caplog):
     """Keras's, as ever; that others are there is said."""
     np.savez(tmp_path / "pets.npz", **npz_arrays, **medmnist(train_images=np.zeros((6, 4, 5, 3), np.uint8)))
     assert load_dataset(tmp_path / "pets.npz").fingerprint == Dataset(**arrays()).fingerprint
-    assert "train_images, train_labels, test_images, test_labels. The" in caplog.text
+    assert "train_images, train_labels, test_images, test_labels are left out. The" in caplog.text
 
 
 def test_mistakes_are_told_by_the_names_of_the_file(tmp_path):

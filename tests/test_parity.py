@@ -88,7 +88,7 @@ class TorchSmallInception(torch.nn.Module):
 
 
 def torch_network(name):
-    """Of torchvision, with weights and statistics that no two layers share, in float64."""
+    """Build torchvision's network in float64, with weights and statistics that no two layers share."""
     torch.manual_seed(0)
     if name == "small_inception":
         module = TorchSmallInception()
@@ -118,9 +118,9 @@ def network(request):
     ours = build_in_order(lambda: kind(shape, CLASSES, rngs=nnx.Rngs(0)))
     theirs = torch_network(request.param)
     rng = np.random.default_rng(0)
-    # Of 25 patches each: images that differ keep batch norm's variances away from 0, as noise does not.
-    patches, size = rng.standard_normal((BATCH, 5, 5, 3)), -(-shape[0] // 5)
-    images = patches.repeat(size, 1).repeat(size, 2)[:, : shape[0], : shape[1]].astype(np.float32)
+    # Each image has 25 tiles: images that differ keep batch norm's variances away from 0, which noise does not.
+    tiles, size = rng.standard_normal((BATCH, 5, 5, 3)), -(-shape[0] // 5)
+    images = tiles.repeat(size, 1).repeat(size, 2)[:, : shape[0], : shape[1]].astype(np.float32)
     return request.param, model, ours, theirs, images, rng.integers(0, CLASSES, BATCH)
 
 

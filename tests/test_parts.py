@@ -23,7 +23,7 @@ def whole(toy):
 
 
 def test_parts_are_one_run(toy, whole, tmp_path):
-    """In any order; some missing; a part is the same to the bit."""
+    """Parts are trained in any order and may be missing; each is the same to the bit."""
     run = tmp_path / "run"
     second = train(toy, run, part=(2, 3), shard_size=2, keep_weights=True)
     assert list(second.model_index) == [3, 4, 5] and not second.complete

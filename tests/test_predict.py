@@ -25,7 +25,7 @@ def runs(toy):
 
 @pytest.mark.parametrize("name", ["train_prediction", "test_prediction", "train_margin", "test_margin"])
 def test_one_view_gives_what_the_run_recorded(toy, runs, name):
-    """To the bit, normalization by each model's own subset included; also for some of the models only."""
+    """The numbers are equal to the bit, with normalization by each model's own subset, for all or some of the models."""
     again = predict(runs.weights(), MASKS, data=toy, model=TINY_CNN, recipe=RECIPE)
     np.testing.assert_array_equal(getattr(again, name), getattr(runs, name))
     some = predict(runs.weights([3, 1]), MASKS[[3, 1]], data=toy, model=TINY_CNN, recipe=RECIPE)

@@ -250,7 +250,7 @@ def test_wrong_shards_are_refused(tmp_path):
 
 
 def test_saved_arrays_come_back_under_their_names(tmp_path):
-    """Of one shape each, in no order, with names that no file system takes, and a type that NumPy does not know."""
+    """Arrays have any order, names that no file system takes, and a type that NumPy does not know."""
     rng = np.random.default_rng(0)
     names = ("params.b", "params.a", "stats.('kernel', 'u')", "params.A", "params.10", "params.9", "a/../b", "file")
     leaves = {name: rng.normal(size=(3, 2)).astype(np.float32) for name in names}

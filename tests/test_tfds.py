@@ -77,7 +77,7 @@ def test_tfds_default_splits_of_the_papers_data_sets(name):
 
 @pytest.mark.parametrize("split", ["validation", "train[:bogus]"])
 def test_tfds_unknown_split(tmp_path, split):
-    with pytest.raises(ValueError, match=r"(?s)of jaxinfl_tiny does not exist or is empty.*there are train, test"):
+    with pytest.raises(ValueError, match=r"(?s)of jaxinfl_tiny does not exist or is empty.*it takes train, test"):
         load_dataset("jaxinfl_tiny", tmp_path, splits=("train", split))
 
 

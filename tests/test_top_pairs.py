@@ -59,7 +59,7 @@ def test_values_equal_definition(models, ratio, seed, tile):
     masks, train_score, test_score = draw(models, seed, ratio=ratio)
     result = top_pairs(masks, train_score, test_score, 6, None, tile=tile)
     expected = reference.top_pairs(masks, train_score, test_score, 6, None)
-    # The order of values that are equal in one arithmetic and not in the other is no matter here.
+    # The order of values that are equal in one arithmetic and not in the other does not matter here.
     np.testing.assert_allclose(result.influence, [value for value, _, _ in expected], atol=2**-21)
     own = reference.memorization(masks, train_score)
     np.testing.assert_allclose(result.memorization, own[result.train_index], atol=2**-21)

@@ -46,8 +46,8 @@ def load_dataset(
         224, 342 for 299. The center of the stored square is then what torchvision's reference evaluates, to the pixel for
         224 and within one pixel for 299, where the two cuts round. Random crops are cut from the square and not from the
         original. So they do not reach the ends of the longer side, and a small crop is enlarged from fewer pixels.
-      splits: the TensorFlow Datasets splits to train and test on, ("train[:80%]", "validation") for instance, or both in
-        one string with a colon between them, such as "train+validation:test". None takes "train" and "test", and for dtd
+      splits: the TensorFlow Datasets splits to train and test on, such as ("train[:80%]", "validation"). One string with a
+        colon also names both, such as "train+validation:test". None takes "train" and "test", and for dtd
         and oxford_flowers102 adds "validation" to the training set.
       background: color behind images with transparency, "white" or "black", in folders and TensorFlow Datasets. None
         takes white, with a `UserWarning` where images vary in transparency but not in their visible color, because a

@@ -31,7 +31,7 @@ class FixedPoint(NamedTuple):
     totals: Int32[Array, " digits"]
     """Sums of the digits over all models."""
     unit: Float32[Array, " examples"]
-    """What 1 in a high digit is worth in the unit of the score: a power of two."""
+    """Value of 1 in a high digit, in the unit of the score: a power of two."""
 
 
 def to_fixed_point(score: Float32[np.ndarray, "models examples"]) -> FixedPoint:

@@ -1,4 +1,4 @@
-"""What the estimators take: masks and scores as arrays, an `Ensemble` and the names of its scores, or `Outcomes`.
+"""The inputs of the estimators: masks and scores as arrays, an `Ensemble` and the names of its scores, or `Outcomes`.
 
 Every function that takes `masks, score` asks here what it was given. So diverged models are left out in this one place, a
 name means the same score everywhere, and what does not fit together is refused in the same words.
@@ -127,7 +127,7 @@ class Outcomes:
         return np.flatnonzero(self.memorization.exact > float(simplest_fraction(minimum)))
 
     def select(self, examples: ArrayLike | Sequence[Any] | None) -> "Outcomes":
-        """The same models with some of the training examples: indices or a bool mask [train]; None keeps all, packed as they are.
+        """The models with some of the training examples: indices or a bool mask [train]; None keeps all, packed as they are.
 
         Raises:
           TypeError, ValueError: indices that are no training examples.
@@ -145,7 +145,7 @@ class Outcomes:
         return Outcomes(masks, self._test_score, lambda: self.train_score[:, kept], memorize)
 
     def with_score(self, score: ArrayLike | Sequence[Any]) -> "Outcomes":
-        """The same models with another test score, bool or float [models, other test]; memorization is shared.
+        """The models with another test score, bool or float [models, other test]; memorization is shared.
 
         Raises:
           TypeError, ValueError: a score that is neither bool nor finite floats, or has another number of models.
@@ -169,9 +169,9 @@ class Outcomes:
 
 
 Models = ArrayLike | Sequence[Any] | Runs | Outcomes
-"""What an argument `masks` takes: bool [models, train], an `Ensemble`, or `Outcomes`."""
+"""Type of an argument `masks`: bool [models, train], an `Ensemble`, or `Outcomes`."""
 Score = ArrayLike | Sequence[Any] | str | None
-"""What an argument `score` takes: an array [models, examples], the name of a score of an `Ensemble`, or None with `Outcomes`."""
+"""Type of an argument `score`: an array [models, examples], the name of an `Ensemble`'s score, or None with `Outcomes`."""
 
 
 def pack(masks: Models, score: Score = None, train_score: Score = None) -> Outcomes:
@@ -200,7 +200,7 @@ def pack(masks: Models, score: Score = None, train_score: Score = None) -> Outco
 
 
 class Names(NamedTuple):
-    """What a function calls these arguments, for its errors."""
+    """Names of these arguments in a function's errors."""
 
     masks: str = "masks"
     score: str = "score"
@@ -219,7 +219,7 @@ def take_outcomes(
     *,
     optional: bool = False,
 ) -> Outcomes:
-    """What a function was given, as checked `Outcomes`; the arguments are those of `take_given`.
+    """Turn the arguments of a function into checked `Outcomes`; the arguments here are those of `take_given`.
 
     Raises:
       TypeError, ValueError: what does not fit, with the name of the argument and what to do.

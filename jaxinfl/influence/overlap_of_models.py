@@ -57,7 +57,7 @@ def _counts_of_parts(a: Outcomes, b: Outcomes, thresholds: Float[np.ndarray, " t
 
 
 def _population(outcomes: Outcomes, part: slice, thresholds: Float[np.ndarray, " thresholds"]) -> native.Population:
-    """What the kernel takes of some training examples."""
+    """Make the kernel's input for some training examples."""
     num_in = outcomes.num_in[part]
     wide = num_in.astype(np.int64)
     limits = smallest_numerators(thresholds, wide * (len(outcomes) - wide)).astype(np.int32)

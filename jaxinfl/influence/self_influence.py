@@ -16,9 +16,9 @@ class Memorization(NamedTuple):
     """Memorization of every training example, in the unit of the score; NaN where it is in no subset or in all of them."""
 
     rounded: Float32[np.ndarray, " train"]
-    """As it is reported."""
+    """Self-influence as it is reported, rounded to float32."""
     exact: Float64[np.ndarray, " train"]
-    """As it is compared: float64 tells fractions of up to a million models from any other."""
+    """Self-influence as it is compared: float64 tells fractions of up to a million models apart."""
 
 
 def compute_memorization(

@@ -40,7 +40,7 @@ Width = Literal["float32", "float64"]
 
 
 class Totals(NamedTuple):
-    """What is counted of each example alone, apart from the pairs."""
+    """Counts of each example alone, apart from the pairs."""
 
     num_in: Int32[Any, " padded"]
     """Number of models that are trained on each training example."""
@@ -192,7 +192,7 @@ T = TypeVar("T")
 
 
 def one_ahead(results: Iterable[T]) -> Iterator[T]:
-    """The same results, each handed out after the next one is dispatched, so that device and host work side by side.
+    """Yield each result after the next one is dispatched, so that device and host work side by side.
 
     More than one ahead would only hold memory.
     """

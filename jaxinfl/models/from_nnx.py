@@ -60,8 +60,8 @@ def model_from_nnx(
       inputs: what the module takes of one example; a shape stands for one array of floats.
       outputs: number of outputs that the module must return, or their shape for one example; None takes any.
       name: name of the model in a run; by default the qualified name of `factory`.
-      allow: "coupled_examples" lets in a model whose output for an example depends on others in its batch, "same_weights"
-        one whose weights are drawn, but not from the key that it is given.
+      allow: "coupled_examples" lets in a model whose output for an example depends on others in its batch. "same_weights"
+        lets in a model whose weights are drawn, but not from the key that it is given.
 
     Raises:
       TypeError: `factory` cannot be called with `rngs` alone, does not return an `nnx.Module`, or holds a variable that

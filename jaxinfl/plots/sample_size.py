@@ -1,4 +1,4 @@
-"""How many models tell two probabilities apart (Figure 3)."""
+"""Figure 3: the number of models that tell two probabilities apart."""
 
 import textwrap
 from collections.abc import Mapping

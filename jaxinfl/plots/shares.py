@@ -1,4 +1,4 @@
-"""How the share of models that are right is distributed over the test examples (Figures 3 right and 4)."""
+"""Figures 3 (right) and 4: the distribution over test examples of the share of models that are right."""
 
 import textwrap
 from collections.abc import Mapping

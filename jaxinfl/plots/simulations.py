@@ -1,4 +1,4 @@
-"""What simulations say of intervals, discoveries and planned numbers of models."""
+"""Figure of simulations: the coverage of intervals, false discoveries, and planned numbers of models."""
 
 import textwrap
 from collections.abc import Mapping, Sequence

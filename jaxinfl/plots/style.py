@@ -1,4 +1,4 @@
-"""What all figures have in common."""
+"""The style that all figures share."""
 
 from typing import Any
 

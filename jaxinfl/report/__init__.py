@@ -1,4 +1,4 @@
-"""What an experiment leaves behind: results.json, figures, tables, and a page of all of them."""
+"""The results of experiments on disk: results.json, figures, tables, and a page of all of them."""
 
 from jaxinfl.report.page import write_page
 from jaxinfl.report.results import format_mean, read_results, save_figure, summarize, write_results

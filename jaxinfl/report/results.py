@@ -54,7 +54,7 @@ def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
 
 
 def read_results(directory: Path) -> dict[str, Any] | None:
-    """What `write_results` wrote into a directory, as JSON values; None where it wrote nothing."""
+    """Read what `write_results` wrote into a directory, as JSON values; None where it wrote nothing."""
     path = directory / "results.json"
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""What an experiment has to say, as plain data: printed on a terminal, kept in results.json, laid out on a page."""
+"""The report of an experiment as plain data, which is printed on a terminal, kept in results.json and laid out on a page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
-    """What the marks mean, and on how many repeats it rests."""
+    """Meaning of the table's marks, and the number of repeats on which it rests."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class Section:
     """One experiment on the page of all of them."""
 
     title: str
-    """Which figures and tables of the paper it repeats."""
+    """Figures and tables of the paper that the experiment repeats."""
     claim: str
-    """What the paper says, in a sentence or two, with its section."""
+    """Claim of the paper, in a sentence or two, with its section."""
     setting: str
     """Data, network, number of models: what was run here."""
     finding: str
-    """What was found here, in words."""
+    """Result of this run, in words."""
     paper: str
-    """What the paper found, and how its scale differs from this one."""
+    """Result of the paper, and how its scale differs from this run's."""
     tables: Sequence[Table] = ()
     illustrations: Sequence[Illustration] = field(default=())
 

@@ -63,7 +63,7 @@ def _bias(
 
 
 def merge_rounding(values: Float[np.ndarray, "cases columns"]) -> Float[np.ndarray, "cases columns"]:
-    """The same values, where values that only rounding tells apart are all set to their lowest."""
+    """Set values that differ only by rounding to the lowest of them."""
     order = np.argsort(values, axis=0, kind="stable")
     ordered = np.take_along_axis(values, order, axis=0)
     gap = np.diff(ordered, axis=0, prepend=-np.inf) > _SAME * np.abs(values).max(axis=0)

@@ -1,4 +1,4 @@
-"""What the true influences may be, given noisy ones: the mixing distribution of pairs of binomial proportions.
+"""Distribution of the true influences, given noisy ones: the mixing distribution of pairs of binomial proportions.
 
 Of a training and a test example a run knows how many of the models with the example are right, and how many of those
 without it. Both are binomial, with probabilities that differ from pair to pair; their distribution over all pairs is the one

@@ -67,7 +67,7 @@ class ModelPlan:
 
 
 class Answer(NamedTuple):
-    """What follows from a predicted curve."""
+    """The answer that follows from a predicted curve."""
 
     verdict: Verdict
     text: str

@@ -1,4 +1,4 @@
-"""What a pilot run says of its training examples and pairs, as counts to deconvolve."""
+"""Counts of the training examples and pairs of a pilot run, to be deconvolved."""
 
 from dataclasses import dataclass
 

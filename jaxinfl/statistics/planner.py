@@ -1,4 +1,4 @@
-"""How many models a trustworthy estimate takes, told from a small run."""
+"""The planner predicts from a small run how many models a trustworthy estimate takes."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple

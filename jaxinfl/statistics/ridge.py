@@ -32,7 +32,7 @@ class Ridge(NamedTuple):
     """The regressions of some test examples."""
 
     penalty: Float[np.ndarray, " test"]
-    """As chosen; infinite where no regression predicts better than the mean."""
+    """Penalty that was chosen; infinite where no regression predicts better than the mean."""
     dual: Float[np.ndarray, "subsets test"]
     """Weights are X' of it."""
     left_out: Float[np.ndarray, "subsets test"]

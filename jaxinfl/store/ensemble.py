@@ -183,7 +183,7 @@ class Ensemble:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """How the run was made: data, model, recipe, execution, versions, command."""
+        """Attributes of the run as JSON values: data, model, recipe, execution, versions, command."""
         return self._store.attributes
 
     @property

@@ -127,7 +127,7 @@ class Parts:
         return result
 
     def _shares(self, models: Int[np.ndarray, " rows"]) -> list[tuple[RunStore, np.ndarray, np.ndarray]]:
-        """For each directory that holds some of `models`: its store, their positions in `models`, and their rows in it."""
+        """List each store that holds some of `models`, with their positions in `models` and their rows in the store."""
         places = [(store, store.own_models.start, store.own_models.stop, 0) for store in self._stores]
         places += [(store, *store.attributes["rows"], store.attributes["rows"][0]) for store in self._extensions]
         shares = []

@@ -97,8 +97,8 @@ def predict(
 
     Returns:
       With one view, the numbers that the run itself recorded. They are equal to the bit where the data, the recipe, the
-      kernels, and the kind and number of devices are those of the run, and it was trained at the default width;
-      `Ensemble.predict` takes the run's own width. Memory: the weights once more.
+      kernels, and the kind and number of devices are those of the run. The run must have the default width, too, which
+      `Ensemble.predict` does not ask for. Memory: the weights once more.
 
     Raises:
       TypeError, ValueError: arguments do not fit, or weights are not finite; raised before anything is compiled.

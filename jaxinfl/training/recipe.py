@@ -25,8 +25,9 @@ class Recipe:
     microbatch: int | None = None
     """Number of examples that go through the network at once, a divisor of `batch_size`; None takes the whole batch.
     The gradients of a batch's parts are added up before the step, so memory grows with the part and not with the batch.
-    The sum is the whole batch's gradient up to rounding. Batch norm averages over each part, as in PyTorch, and dropout
-    draws for each part. No more examples than this are evaluated at once."""
+    The sum is the whole batch's gradient up to rounding.
+    Batch norm averages over each part, as in PyTorch, and dropout draws for each part.
+    No more examples than this are evaluated at once."""
     optimizer: Optimizer = "sgd"
     """Optimizer: "sgd" with momentum, or "adamw" with betas 0.9 and 0.999 and epsilon 1e-8."""
     learning_rate: float = 0.1
@@ -44,25 +45,25 @@ class Recipe:
     warmup_epochs: float = 0.0
     """Number of epochs over which the learning rate rises linearly from 0; the schedule takes the remaining epochs."""
     weight_decay: float = 5e-4
-    """Weight decay of every parameter, biases and batch norm included, as in PyTorch. SGD adds it to the gradient before
-    momentum; AdamW decouples it and multiplies it by the learning rate."""
+    """Weight decay of every parameter, biases and batch norm included, as in PyTorch.
+    SGD adds it to the gradient before momentum; AdamW decouples it and multiplies it by the learning rate."""
     label_smoothing: float = 0.0
     """Share of the target's mass that is spread evenly over all classes."""
     crop_padding: int = 0
     """Number of black pixels added to each side of an image, from which a random crop of the original size is taken."""
     resized_crop: int | None = None
-    """Side in pixels of torchvision's RandomResizedCrop, which is then the side of the model's input; None takes no such
-    crop. A window of 8% to 100% of the image's area and of ratio 3:4 to 4:3 is resized to this side. The evaluation takes
-    the central square of this side."""
+    """Side in pixels of torchvision's RandomResizedCrop, which is then the side of the model's input; None does not crop.
+    A window of 8% to 100% of the image's area and of ratio 3:4 to 4:3 is resized to this side.
+    The evaluation takes the central square of this side."""
     flip: bool = False
     """Mirror each image with probability 1/2."""
     normalization: Normalization | tuple[tuple[float, float], ...] = "subset"
-    """Normalization of pixels: "subset" takes mean and standard deviation of each channel over the model's own subset,
-    because those of the whole training set would let an excluded example move weights. "none" divides pixels by 255. A
-    pair (mean, standard deviation) for each channel normalizes pixels / 255."""
+    """Normalization of pixels: "subset" takes mean and standard deviation of each channel over the model's own subset.
+    Those of the whole training set would let an excluded example move weights.
+    The choice "none" divides pixels by 255.
+    A pair (mean, standard deviation) for each channel normalizes pixels / 255."""
     standardize: bool = False
-    """Whether floats are shifted and scaled, each feature by the mean and the standard deviation of each model's own subset.
-    Images have `normalization`."""
+    """Shift and scale each feature of float inputs by the mean and the standard deviation of each model's own subset."""
     compute_dtype: Dtype = "float32"
     """Dtype of activations and gradients; parameters, batch norm's statistics and logits stay float32."""
 

@@ -19,7 +19,7 @@ from jaxinfl.arguments import check_choice
 Kernels = Literal["native", "gemm", "xla"]
 """Kernels that compute convolutions, dense layers, pooling and batch norm.
 
-"native": kernels written by hand for CPUs (`jaxinfl.native`). "gemm": XLA's, where a convolution is a product of patches and
+"native": kernels written by hand for CPUs (`jaxinfl.native`). "gemm": XLA's, where a convolution is a product of windows and
 a matrix. "xla": XLA's own alone, its convolution included.
 """
 

@@ -1,8 +1,8 @@
 """Convolution at the cost of a matrix product, with a weight for each model.
 
 Mapping `jax.lax.conv_general_dilated` over models turns it into a grouped convolution, for which XLA has no good code. On
-2 CPU cores the gradient step of one 3x3 layer runs at about 1 GFLOP/s, and at 1.5 GFLOP/s when the models are taken one
-after another, because XLA's CPU weight gradient is slow too. There are two ways around it:
+2 CPU cores the gradient step of one 3x3 layer runs at about 1 GFLOP/s. Models taken one after another run at 1.5 GFLOP/s,
+because XLA's CPU weight gradient is slow too. There are two ways around it:
 
 - The kernels "gemm" multiply the windows of the images (im2col) by a matrix. Forward and both gradients are matrix products,
   and batched ones when mapped over models. They work everywhere; the copies of the windows cost memory traffic.

@@ -3,8 +3,8 @@
 The last batch of an epoch is padded to the static shape that a compiled step needs. With the padding weighted out of
 the loss alone, batch norm would still average over it, and an example outside the subset could move weights.
 
-Everything about normalization is in this file: the layers, which read their parameters and the context and keep running
-averages, and below them the functions that compute, each with its gradient. The kernels' sums are in `native/norm.py`.
+Everything about normalization is in this file. The layers read their parameters and the context, and keep running averages.
+Below them are the functions that compute, each with its gradient. The kernels' sums are in `native/norm.py`.
 """
 
 import functools
