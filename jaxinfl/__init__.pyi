@@ -45,6 +45,8 @@ from .subsets import (
     draw_subsets as draw_subsets,
     leave_one_out as leave_one_out,
 )
+from . import tasks as tasks
+from .tasks import Task as Task
 from .training import (
     Cost as Cost,
     ModelKeys as ModelKeys,
