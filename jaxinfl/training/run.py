@@ -25,8 +25,9 @@ from jaxinfl.store import (
     check_same_run,
     writing,
 )
-from jaxinfl.store.ensemble import OVERRIDE
+from jaxinfl.store.elsewhere import check_trained_here
 from jaxinfl.store.failures import free_bytes
+from jaxinfl.store.layout import OVERRIDE
 from jaxinfl.store.parts import Rows, extension_path, extensions_in, open_rows, part_models, part_path, parts_in
 from jaxinfl.store.run import MANIFEST, UNFINISHED, check_free, is_run
 from jaxinfl.store.weights import CHECKSUM, flatten
@@ -63,6 +64,8 @@ def _places(run_dir: Path, part: tuple[int, int] | None, num_models: int) -> lis
         raise RunDirectoryError(f"{run_dir} holds a run that is not in parts. Leave out part, or use another run_dir.")
     there = [] if is_run(run_dir) else parts_in(run_dir)
     begun = open_rows(run_dir) if is_run(run_dir) or there else None
+    if begun is not None:
+        check_trained_here(begun.attributes, run_dir, "train_ensemble adds no models to them. Use another run_dir.")
     if begun is not None and begun.num_models > num_models:
         raise RunDirectoryError(
             f"{run_dir} holds a run of {begun.num_models} models, and masks and keys are those of {num_models}. Give all that "
