@@ -15,8 +15,6 @@ from jaxtyping import Array
 
 from jaxinfl.arguments import check_number, quote
 
-Kind = Literal["0-1", "bounded", "real"]
-"""What values a score has: right or wrong; numbers between 0 and 1; any number."""
 Function = Callable[[Any, Any], Array]
 """A function of outputs [batch, ...] and targets [batch, ...] that gives one number an example, [batch]."""
 
@@ -227,13 +225,6 @@ BOUNDED = frozenset({"probability", "accuracy"})
 """Built-in scores between 0 and 1."""
 
 
-def score_kind(name: str, values: np.ndarray) -> Kind:
-    """The kind of a score, by its name and the type of its values."""
-    if values.dtype == np.bool_:
-        return "0-1"
-    return "bounded" if name in BOUNDED else "real"
-
-
 def huber(delta: float = 1.0, num_targets: int = 1) -> Task:
     """Regression by Huber's loss: squared up to an error of `delta`, linear from there.
 
@@ -244,14 +235,13 @@ def huber(delta: float = 1.0, num_targets: int = 1) -> Task:
 
 __all__ = [
     "BINARY",
+    "BOUNDED",
     "CLASSIFICATION",
     "NEXT_TOKEN",
     "TASK_NAMES",
-    "Kind",
     "Regression",
     "Task",
     "TaskName",
     "huber",
     "margin",
-    "score_kind",
 ]

@@ -21,6 +21,7 @@ from jaxinfl.arguments import as_path
 from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
 from jaxinfl.store import RunDirectoryError, writing
 from jaxinfl.store.damage import Damage, find_damage, mend
+from jaxinfl.store.elsewhere import is_trained_elsewhere
 from jaxinfl.store.parts import extension_path, extensions_in, open_rows, part_path, parts_in
 from jaxinfl.store.run import ABSENT, RunStore, is_run
 from jaxinfl.training import ModelKeys, recall_data, recall_model, recall_recipe, train_ensemble
@@ -100,6 +101,11 @@ def _count_absent(path: Path) -> int:
         return 0
 
 
+def _is_trained_elsewhere(run_dir: Path) -> bool:
+    """Whether a run's models were given by their scores; for a run whose descriptions are whole."""
+    return is_run(run_dir) and is_trained_elsewhere(RunStore.open(run_dir, writable=False).attributes)
+
+
 def _train_again(path: Path, options: Options) -> None:
     """Train the absent models with the masks, keys, data, model and recipe that the run records."""
     store = RunStore.open(path, writable=False)
@@ -164,6 +170,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{options.run_dir}: every file is what was written.")
     elif options.repair:
         print(f"Files repaired: {len(found)}. Models trained again: {again}.")
+    elif again and _is_trained_elsewhere(options.run_dir):
+        print(
+            f"{len(found)} files are not what was written; {again} models are damaged. They were trained elsewhere, and cannot be "
+            "trained again here."
+        )
     else:
         print(
             f"{len(found)} files are not what was written; {again} models must be trained again. To repair them, run "

@@ -70,10 +70,16 @@ def make_kinds() -> dict[str, Kind]:
             Dataset(**_split(inputs=table, targets=numbers), task="regression"), "small_mlp", scaled, "residual"
         ),
         "several numbers": Kind(
-            Dataset(**_split(inputs=table, targets=table[:, :2] - 1), task="regression"), "small_mlp", scaled, "residual_norm"
+            Dataset(**_split(inputs=table, targets=table[:, :2] - 1), task="regression"),
+            "small_mlp",
+            scaled,
+            "residual_norm",
         ),
         "huber": Kind(
-            Dataset(**_split(inputs=table, targets=numbers), task=jaxinfl.tasks.huber(0.5)), linear, scaled, "prediction"
+            Dataset(**_split(inputs=table, targets=numbers), task=jaxinfl.tasks.huber(0.5)),
+            linear,
+            scaled,
+            "prediction",
         ),
         "binary": Kind(Dataset(**_split(inputs=table, targets=table > 3), task="binary"), "small_mlp", small, "margin"),
         "tokens": Kind(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxinfl.arguments import ScoreKind, score_kind
+
 
 @dataclass
 class NamedScores:
@@ -21,6 +23,9 @@ class NamedScores:
         kept = ~self.diverged
         train, test = ({name: score[kept] for name, score in part.items()} for part in (self.train, self.test))
         return NamedScores(self.masks[kept], train, test)
+
+    def score_kind(self, name: str) -> ScoreKind:
+        return score_kind(*(part[name] for part in (self.train, self.test) if name in part))
 
     def train_score(self, name: str) -> np.ndarray:
         return self.train[name]

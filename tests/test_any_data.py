@@ -110,7 +110,9 @@ def test_the_loss_of_a_run_is_that_of_its_task(trained):
     """Classes give -log of the probability, and numbers the squared error."""
     kind, runs = trained
     if "probability" in runs.scores:
-        np.testing.assert_allclose(runs.test_score("loss"), -np.log(runs.test_score("probability")), rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(
+            runs.test_score("loss"), -np.log(runs.test_score("probability")), rtol=1e-3, atol=1e-6
+        )
     if kind.data.task.name == "regression" and "residual" in runs.scores:
         np.testing.assert_allclose(runs.test_score("loss"), np.square(runs.test_score("residual")), rtol=1e-5)
         np.testing.assert_allclose(
@@ -162,19 +164,39 @@ def arrays(**changes):
         ({"train_inputs": np.where(TABLE == 3, np.nan, TABLE)}, ValueError, "train_inputs contains NaN"),
         ({"test_inputs": np.where(TABLE == 3, np.inf, TABLE)}, ValueError, "test_inputs is inf at example 3, column 0"),
         ({"train_inputs": TABLE.astype(object)}, TypeError, "train_inputs has dtype object; it takes arrays of bool"),
-        ({"train_inputs": TABLE[:, :1]}, ValueError, r"train_inputs is float32 \(1,\) an example and test_inputs float32 \(2,\)"),
+        (
+            {"train_inputs": TABLE[:, :1]},
+            ValueError,
+            r"train_inputs is float32 \(1,\) an example and test_inputs float32 \(2,\)",
+        ),
         ({"train_inputs": {"x": TABLE}}, TypeError, "train_inputs is a dict of arrays and test_inputs is not"),
-        ({"train_inputs": {"x": TABLE, "y": TABLE[:3]}, "test_inputs": {"x": TABLE, "y": TABLE}}, ValueError, "lengths"),
+        (
+            {"train_inputs": {"x": TABLE, "y": TABLE[:3]}, "test_inputs": {"x": TABLE, "y": TABLE}},
+            ValueError,
+            "lengths",
+        ),
         ({"train_inputs": {"x": TABLE}, "test_inputs": {"y": TABLE}}, ValueError, "both take the same names"),
         ({"train_inputs": TABLE[:5]}, ValueError, "train_inputs holds 5 examples and train_targets 6"),
-        ({"train_inputs": -TABLE.astype(int), "test_inputs": TABLE.astype(int)}, ValueError, "holds -5; integers are categories"),
-        ({"train_inputs": TABLE.astype(int), "test_inputs": TABLE.astype(int), "categories": 3}, ValueError, "categories is 3, but"),
+        (
+            {"train_inputs": -TABLE.astype(int), "test_inputs": TABLE.astype(int)},
+            ValueError,
+            "holds -5; integers are categories",
+        ),
+        (
+            {"train_inputs": TABLE.astype(int), "test_inputs": TABLE.astype(int), "categories": 3},
+            ValueError,
+            "categories is 3, but",
+        ),
         ({"categories": {"x": 3}}, ValueError, "categories names 'x', which is no array of integers"),
         ({"task": "ranking"}, ValueError, "task is 'ranking'; it takes one of 'classification'"),
         ({"task": 3}, TypeError, r"task is 3 \(int\)"),
         ({"task": "binary", "train_targets": np.arange(6)}, ValueError, "'binary' takes 0 and 1.*'classification'"),
         ({"task": "next_token"}, TypeError, "'next_token' takes integers"),
-        ({"task": "regression", "class_names": ["a", "b"]}, ValueError, "class_names is given, which the task 'regression'"),
+        (
+            {"task": "regression", "class_names": ["a", "b"]},
+            ValueError,
+            "class_names is given, which the task 'regression'",
+        ),
         ({"train_targets": TABLE[:, 0] + 0.5}, TypeError, "train_targets has dtype float32"),
     ],
 )
@@ -192,7 +214,9 @@ def test_refusals(changes, error, message):
 )
 def test_recipes_for_images_are_refused(recipe, message):
     with pytest.raises(ValueError, match=message):
-        jaxinfl.train_ensemble(np.ones((1, 6), bool), KEYS[:1], data=Dataset(**arrays()), model="mlp", recipe=Recipe(**recipe))
+        jaxinfl.train_ensemble(
+            np.ones((1, 6), bool), KEYS[:1], data=Dataset(**arrays()), model="mlp", recipe=Recipe(**recipe)
+        )
 
 
 def test_networks_for_images_are_refused():

@@ -56,7 +56,9 @@ ONE_SCORE = {
 TRAIN_SCORE = {"memorization": jaxinfl.memorization, "memorization_uncertainty": jaxinfl.memorization_uncertainty}
 BOTH_SCORES = {
     "top_pairs": lambda m, *s: jaxinfl.top_pairs(m, *s, k=5, min_memorization=None),
-    "iou_curve": lambda m, *s: jaxinfl.iou_curve(m, *s, num_models=[7], repeats=2, min_memorization=None),
+    "iou_curve": lambda m, *s: jaxinfl.iou_curve(
+        m, *s, num_models=[7], thresholds=[0.05, 0.1, 0.3], repeats=2, min_memorization=None
+    ),
 }
 
 

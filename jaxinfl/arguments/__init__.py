@@ -13,10 +13,12 @@ from jaxinfl.arguments.arrays import (
     check_numbers,
     check_probabilities,
     check_score,
+    check_score_matrix,
     check_thresholds,
     check_values,
 )
 from jaxinfl.arguments.paths import as_path, expand_home
+from jaxinfl.arguments.score_kinds import ScoreKind, score_kind
 from jaxinfl.arguments.values import (
     check_choice,
     check_number,
@@ -31,6 +33,7 @@ from jaxinfl.arguments.values import (
 
 __all__ = [
     "MOST_BYTES",
+    "ScoreKind",
     "as_array",
     "as_path",
     "expand_home",
@@ -46,6 +49,7 @@ __all__ = [
     "check_numbers",
     "check_probabilities",
     "check_score",
+    "check_score_matrix",
     "check_seed",
     "check_share",
     "check_switch",
@@ -55,4 +59,5 @@ __all__ = [
     "is_number",
     "is_whole",
     "quote",
+    "score_kind",
 ]

@@ -65,7 +65,30 @@ def check_score(
     num_columns: int | None = None,
     masks_name: str = "masks",
 ) -> Bool[np.ndarray, "models test"] | Float32[np.ndarray, "models test"]:
-    """`score` as a bool or float32 NumPy array with one row a model, or an error.
+    """`score` as a bool or float32 NumPy array with one row a model and finite values, or an error.
+
+    The arguments are those of `check_score_matrix`.
+    """
+    array = check_score_matrix(score, num_models, name, num_columns, masks_name)
+    if array.dtype == np.bool_:
+        return array
+    finite = np.isfinite(array).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"{name} holds NaN or inf (as float32) for {np.count_nonzero(~finite)} of {num_models} models "
+            f"(first: {np.flatnonzero(~finite)[:5].tolist()}). Drop diverged models first, from masks and from {name}."
+        )
+    return array
+
+
+def check_score_matrix(
+    score: ArrayLike | Sequence[Any],
+    num_models: int,
+    name: str = "score",
+    num_columns: int | None = None,
+    masks_name: str = "masks",
+) -> Bool[np.ndarray, "models test"] | Float32[np.ndarray, "models test"]:
+    """`score` as a bool or float32 NumPy array with one row a model, or an error; its values may be NaN or infinite.
 
     Floats of any other width are rounded to float32 here. `num_columns` is given where the columns are the training
     examples.
@@ -84,15 +107,8 @@ def check_score(
         )
     if array.dtype == np.bool_:
         return array
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and is reported as such below
-        array = array.astype(np.float32, copy=False)
-    finite = np.isfinite(array).all(axis=1)
-    if not finite.all():
-        raise ValueError(
-            f"{name} holds NaN or inf (as float32) for {np.count_nonzero(~finite)} of {num_models} models "
-            f"(first: {np.flatnonzero(~finite)[:5].tolist()}). Drop diverged models first, from masks and from {name}."
-        )
-    return array
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and is reported as such
+        return array.astype(np.float32, copy=False)
 
 
 def check_thresholds(thresholds: ArrayLike | Sequence[Any]) -> Float[np.ndarray, " thresholds"]:
@@ -232,6 +248,7 @@ __all__ = [
     "check_numbers",
     "check_probabilities",
     "check_score",
+    "check_score_matrix",
     "check_thresholds",
     "check_values",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float32, Int, Int32
 
-from jaxinfl.arguments import check_examples, check_masks, check_score, quote
+from jaxinfl.arguments import ScoreKind, check_examples, check_masks, check_score, quote, score_kind
 from jaxinfl.influence.counts import count_flags
 from jaxinfl.influence.self_influence import Memorization, compute_memorization
 from jaxinfl.influence.thresholds import simplest_fraction
@@ -30,6 +30,8 @@ class Runs(Protocol):
     def masks(self) -> Bool[np.ndarray, "models train"]: ...
 
     def without_diverged(self) -> "Runs": ...
+
+    def score_kind(self, name: str) -> ScoreKind: ...
 
     def train_score(self, name: str) -> np.ndarray: ...
 
@@ -63,8 +65,9 @@ class Outcomes:
         test_score: Scores | None,
         read_train_score: Callable[[], Scores] | None,
         memorize: Callable[[], Memorization] | None = None,
+        kind: ScoreKind | None = None,
     ):
-        self.masks = masks
+        self.masks, self._kind = masks, kind
         self._test_score, self._read_train_score, self._memorize = test_score, read_train_score, memorize
         self._tiles: dict[int, Tiles] = {}
 
@@ -86,6 +89,11 @@ class Outcomes:
         if self._test_score is None:
             raise ValueError("masks is an Outcomes without a test score. Make it with pack(masks, score).")
         return self._test_score
+
+    @property
+    def kind(self) -> ScoreKind:
+        """The kind of the test score: what an `Ensemble` says of it, or as its values are."""
+        return score_kind(self.test_score) if self._kind is None else self._kind
 
     @cached_property
     def train_score(self) -> Scores:
@@ -137,12 +145,12 @@ class Outcomes:
             return self
         masks = self.masks[:, kept]
         if self._read_train_score is None:
-            return Outcomes(masks, self._test_score, None)
+            return Outcomes(masks, self._test_score, None, kind=self._kind)
 
         def memorize() -> Memorization:
             return Memorization(self.memorization.rounded[kept], self.memorization.exact[kept])
 
-        return Outcomes(masks, self._test_score, lambda: self.train_score[:, kept], memorize)
+        return Outcomes(masks, self._test_score, lambda: self.train_score[:, kept], memorize, self._kind)
 
     def with_score(self, score: ArrayLike | Sequence[Any]) -> "Outcomes":
         """The models with another test score, bool or float [models, other test]; memorization is shared.
@@ -234,15 +242,15 @@ def take_outcomes(
     if given.score is not None:
         test = check_score(given.score, number, names.score, masks_name=names.masks)
     if given.read_train_score is None:
-        return Outcomes(checked, test, None)
+        return Outcomes(checked, test, None, kind=given.kind)
 
     def read() -> Scores:
         return check_score(given.train_score, number, names.train_score, checked.shape[1], names.masks)
 
     if given.is_lazy:
-        return Outcomes(checked, test, read)
+        return Outcomes(checked, test, read, kind=given.kind)
     train = read()
-    return Outcomes(checked, test, lambda: train)
+    return Outcomes(checked, test, lambda: train, kind=given.kind)
 
 
 class Given(NamedTuple):
@@ -253,6 +261,8 @@ class Given(NamedTuple):
     read_train_score: Callable[[], Any] | None
     is_lazy: bool = False
     """Whether reading the train score takes time and memory, and is put off until it is asked for."""
+    kind: ScoreKind | None = None
+    """The kind of the score, where an `Ensemble` says it."""
 
     @property
     def train_score(self) -> Any:
@@ -330,6 +340,7 @@ def _take_runs(runs: Runs, score: Any, train_score: Any, names: Names, asked: di
         None if score is UNASKED else healthy.test_score(test),
         None if train_score is UNASKED else lambda: healthy.train_score(train),
         train == test and score is not UNASKED,
+        None if test is None or score is UNASKED else healthy.score_kind(test),
     )
 
 

@@ -78,7 +78,7 @@ def iou_curve(
         name of a score; by default the one that `train_score` names.
       num_models: the sizes t, from 1 up; by default 25, 50, 100, ... as long as 2 t models are in the pool.
       thresholds: scalar or 1-D, in the unit of the influence; by default 0.05, 0.075, ..., 1: Figure 1 without what the noise of
-        all pairs reaches.
+        all pairs reaches. Scores that are neither 0-1 nor from 0 to 1, as margins are, have no default.
       repeats: number of random orders of the models, from 1 up.
       seed: seed of these orders. Repeat r is drawn from `np.random.default_rng((seed, r))`: more repeats keep those before.
       min_memorization: only training examples whose memorization, estimated from the whole pool, is above this take
@@ -97,6 +97,11 @@ def iou_curve(
     """
     given = take_outcomes(masks, test_score, train_score, Names(score="test_score"))
     sizes = _check_sizes(num_models, len(given))
+    if thresholds is None and given.kind == "real":
+        raise ValueError(
+            "thresholds is None, which stands for differences of probabilities, and test_score is neither bool nor from 0 to 1. Pass "
+            "thresholds in the unit of the score."
+        )
     limits = check_thresholds(np.arange(2, 41) / 40 if thresholds is None else thresholds)
     repeats = check_whole(repeats, "repeats", 1, _MOST_REPEATS)
     check_seed(seed)

@@ -72,8 +72,8 @@ def plan(
     with the probability that its true memorization is above `min_memorization`, for the pilot's own selection is noisy.
 
     Args:
-      pilot: an `Ensemble`, whose diverged models are left out; or `Outcomes` with both 0-1 scores; or the tuple (masks,
-        train_correct, test_correct) of bool arrays. It takes 50 models or more, each on a subset of its own, drawn independently.
+      pilot: an `Ensemble`, whose diverged models are left out and whose score "correct" is taken; or the tuple (ensemble, name) for
+        another 0-1 score of it; or `Outcomes` with both 0-1 scores; or the tuple (masks, train_correct, test_correct) of bool arrays. It takes 50 models or more, each on a subset of its own, drawn independently.
       target_iou: the IOU that two estimates should have, between 0 and 1.
       threshold: the influence from which on a pair counts for that IOU, between 0 and 1.
       thresholds: the influences at which whole curves are predicted, between 0 and 1; by default 0.05, 0.075, ..., 0.5.
@@ -311,18 +311,32 @@ def _make_empty(asked: _Question) -> _Found:
     return _Found(Band(curve, curve, curve), Band(path, path, path), np.zeros(asked.thresholds.size), 0.0, -np.inf)
 
 
+def _take_named(runs: Runs, name: Any) -> tuple[Any, ...]:
+    """Masks and both 0-1 scores of an `Ensemble`."""
+    if (kind := runs.score_kind(name)) != "0-1":
+        raise TypeError(
+            f"pilot names the score {name!r}, whose kind is {kind}; it takes a 0-1 score, of which influences are differences of "
+            "probabilities."
+        )
+    given = take_given(runs, name, name, Names("pilot"))
+    return given.masks, given.train_score, given.score
+
+
 def _check_pilot(
     pilot: Any,
 ) -> tuple[Bool[np.ndarray, "models train"], Bool[np.ndarray, "models train"], Bool[np.ndarray, "models test"]]:
-    if isinstance(pilot, (Runs, Outcomes)):
-        name = "correct" if isinstance(pilot, Runs) else None
-        given = take_given(pilot, name, name, Names("pilot"))
-        arrays = given.masks, given.train_score, given.score
+    if isinstance(pilot, tuple) and len(pilot) == 2 and isinstance(pilot[0], Runs):
+        arrays = _take_named(*pilot)
+    elif isinstance(pilot, Runs):
+        arrays = _take_named(pilot, "correct")
+    elif isinstance(pilot, Outcomes):
+        arrays = pilot.masks, pilot.train_score, pilot.test_score
     elif isinstance(pilot, tuple):
         arrays = pilot
     else:
         raise TypeError(
-            f"pilot is {quote(pilot)}; it takes an Ensemble, Outcomes, or (masks, train_correct, test_correct)."
+            f"pilot is {quote(pilot)}; it takes an Ensemble, (Ensemble, name of a score), Outcomes, or (masks, train_correct, "
+            "test_correct)."
         )
     if len(arrays) != 3:
         raise ValueError(f"pilot has {len(arrays)} arrays; it takes (masks, train_correct, test_correct).")

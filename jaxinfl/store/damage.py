@@ -11,7 +11,8 @@ import numpy as np
 import zarr
 
 from jaxinfl.store import array_file
-from jaxinfl.store.errors import RunDirectoryError
+from jaxinfl.store.elsewhere import check_trained_here
+from jaxinfl.store.errors import RunDirectoryError, format_models
 from jaxinfl.store.layout import COPIES, digest, row_checksums
 from jaxinfl.store.lock import HOLDER, LOCK
 from jaxinfl.store.manifest import files_below
@@ -54,16 +55,24 @@ def find_damage(path: Path) -> list[Damage]:
 def mend(path: Path) -> list[Damage]:
     """Restore files that have a copy, make damaged models absent, move foreign files out, and return what was found.
 
-    Absent models are trained by the next call of `train_ensemble`. Foreign files go to a folder beside the run directory,
+    Models that were trained elsewhere are left as they are. Absent models are trained by the next call of `train_ensemble`. Foreign files go to a folder beside the run directory,
     `<name>.foreign`. Call it as the only writer.
 
     Raises:
-      RunDirectoryError: an input and its copy are both damaged, or all descriptions are; nothing can replace them.
+      RunDirectoryError: an input and its copy are both damaged, or all descriptions, or models that were trained elsewhere; nothing
+        can replace them.
     """
     found = list(_descriptions(path))
     _mend_descriptions(path, found)
     others = find_damage(path)
     store = RunStore.open(path)
+    if lost := sorted({model for damage in others for model in damage.models}):
+        check_trained_here(
+            store.attributes,
+            path,
+            f"{len(lost)} of them are damaged ({format_models(np.array(lost))}) and cannot be trained again here. Nothing of them was "
+            "changed. Bring back a copy of the files, or save the scores again in another directory.",
+        )
     for damage in others:
         file = path / damage.file
         if damage.what == "foreign":

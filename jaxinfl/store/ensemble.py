@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,19 +11,21 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
 from jaxinfl.arguments import as_array, as_path, check_switch, quote
+from jaxinfl.datasets import Dataset
 from jaxinfl.models import Variables
-from jaxinfl.store.parts import Parts, Rows, open_rows
+from jaxinfl.store.description import describe_ensemble
+from jaxinfl.store.elsewhere import check_trained_here, is_trained_elsewhere, store_scores
+from jaxinfl.store.layout import OVERRIDE
+from jaxinfl.store.parts import Rows, open_rows
 from jaxinfl.store.run import ABSENT, DIVERGED
+from jaxinfl.store.save import save_models
+from jaxinfl.store.scores import NamedScores
 from jaxinfl.store.weights import unflatten
 
-OVERRIDE = "override_"
-"""Prefix of the arrays that hold the models' own numbers in place of the recipe's."""
-SCORES = ("correct", "margin", "probability")
-"""Names of the scores of a model that predicts classes, in `Ensemble.train_score` and `Ensemble.test_score`."""
 
-
-class Ensemble:
-    """The finished models of a run: `train_ensemble` returns it, `Ensemble.open` reads it again.
+class Ensemble(NamedScores):
+    """The finished models of a run: `train_ensemble` returns it, `Ensemble.open` reads it again, and `Ensemble.from_scores`
+    makes one of models that were trained elsewhere.
 
     Arrays are read when first asked for, checked against their checksums, and kept. Their rows are the finished models
     that did not diverge, in the order of the run's masks; `model_index` gives the number in the run of each. `runs[rows]` is
@@ -34,7 +36,9 @@ class Ensemble:
 
     Attributes:
       masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
-      train_targets, test_targets: int32 [train], [test].
+      scores: names of the scores that `train_score` and `test_score` have.
+      train_targets, test_targets: what the models were to predict, [train, ...] and [test, ...]; of classification also
+        `train_labels` and `test_labels`.
       train_prediction, test_prediction: predicted class, int16 or int32 [models, train] and [models, test]; -1 for
         models that diverged.
       train_margin, test_margin: float32, log(p_y / (1 - p_y)) of the true class y, natural log; NaN for models that
@@ -50,6 +54,7 @@ class Ensemble:
     def __init__(self, store: Rows, *, keep_diverged: bool = False):
         self._store, self._kept_diverged = store, keep_diverged
         self._is_part = False
+        self._arrays: dict[str, np.ndarray] = {}
         status = store.status()
         self._finished = int((status != ABSENT).sum())
         self.num_diverged = int((status == DIVERGED).sum())
@@ -77,6 +82,55 @@ class Ensemble:
           RunDirectoryError: there is no run; it is damaged; a newer jaxinfl made it; its parts are not of one run.
         """
         return cls(open_rows(as_path(run_dir, "run_dir", "the directory of a run")))
+
+    @classmethod
+    def from_scores(
+        cls,
+        masks: ArrayLike,
+        train: Mapping[str, ArrayLike] | None = None,
+        test: Mapping[str, ArrayLike] | None = None,
+        data: Dataset | None = None,
+    ) -> "Ensemble":
+        """Models that were trained elsewhere, by what they say: everything that needs no training works on it.
+
+        Warns where models diverged: they are left out.
+
+        Args:
+          masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
+          train: scores by name, bool or float [models, train]; `{"margin": ...}`. None where there are none of training examples,
+            which memorization takes. A model of which no float is finite, in train and test, has diverged.
+          test: scores by name, bool or float [models, test]; as `train`. A name may be in one of the two only.
+          data: the examples; their labels and fingerprint are kept. None where nothing asks for labels.
+
+        Returns:
+          The ensemble, in memory; `save` makes a run directory of it. Floats are kept as float32. A score's kind is "0-1" where it is
+          bool, "bounded" where all its floats lie from 0 to 1, and "real" elsewhere. Memory: the scores once more, compressed.
+
+        Raises:
+          TypeError, ValueError: arrays that are no scores of these models and examples, of which values are missing, or whose
+            names are no identifiers.
+        """
+        return cls(store_scores(masks, train, test, data))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the models as a complete run directory, which `Ensemble.open` and `python -m jaxinfl.verify` read.
+
+        An ensemble of a whole run is written with its models that diverged, and rows that were chosen (`runs[rows]`) are written
+        alone and numbered anew. Weights that were kept are written too. The directory appears all at once.
+
+        Args:
+          path: a directory that does not exist.
+
+        Raises:
+          TypeError, ValueError: `path` is no path, or a URL; the ensemble has no model.
+          RunDirectoryError: something is there already, or what is read of the run is damaged.
+          WriteFailed: the file system does not take it; nothing is left of it.
+        """
+        target = as_path(path, "path", "a directory that does not exist")
+        models = self.model_index if self._is_part else np.flatnonzero(self._store.status() != ABSENT)
+        if not len(models):
+            raise ValueError("this ensemble has no finished model; save takes at least one.")
+        save_models(self._store, models, target)
 
     def with_diverged(self) -> "Ensemble":
         """The ensemble with a row for every finished model; rows of models that diverged hold -1 and NaN.
@@ -140,36 +194,14 @@ class Ensemble:
         """Choose some rows, and keep the arrays that were already read."""
         part = object.__new__(Ensemble)
         part.__dict__ = {
-            name: value if name not in _OF_MODELS else value[rows]
+            name: value[rows] if name in _OF_MODELS else value
             for name, value in self.__dict__.items()
             if name != "overrides"
         }
+        part._arrays = {name: values[rows] for name, values in self._arrays.items()}
         part._is_part = True
         part._place = np.arange(len(part.model_index)) if renumbered else place[rows]
         return part
-
-    def train_score(self, name: str) -> Bool[np.ndarray, "models train"] | Float[np.ndarray, "models train"]:
-        """A score of every model on every training example, by its name.
-
-        Args:
-          name: "correct" (bool, whether the prediction is right), "margin" (float32, log(p_y / (1 - p_y)) of the true class y,
-            natural logarithm) or "probability" (float32, the probability of the true class, 0 to 1).
-
-        Raises:
-          ValueError: the ensemble has no score of that name.
-          RunDirectoryError: the run is damaged.
-        """
-        return self._score("train", name)
-
-    def test_score(self, name: str) -> Bool[np.ndarray, "models test"] | Float[np.ndarray, "models test"]:
-        """A score of every model on every test example, by its name; names and errors are those of `train_score`."""
-        return self._score("test", name)
-
-    def _score(self, split: str, name: str) -> np.ndarray:
-        if name not in SCORES:
-            raise ValueError(f"score is {quote(name)}; this ensemble has {', '.join(map(repr, SCORES))}.")
-        values: np.ndarray = getattr(self, f"{split}_{name}")
-        return values
 
     @property
     def num_models(self) -> int:
@@ -182,19 +214,22 @@ class Ensemble:
         return self._finished == self._store.num_models
 
     @property
-    def attributes(self) -> dict[str, Any]:
-        """Attributes of the run as JSON values: data, model, recipe, execution, versions, command."""
-        return self._store.attributes
-
-    @property
     def device(self) -> str:
         """The devices that trained the models, in words."""
+        if is_trained_elsewhere(self.attributes):
+            return "not known: the models were trained elsewhere"
         device: str = self.attributes["execution"]["device"]
         return device
 
     @property
     def data_fingerprint(self) -> str:
-        """`Dataset.fingerprint` of the data set that the models were trained on."""
+        """`Dataset.fingerprint` of the data set that the models were trained on.
+
+        Raises:
+          ValueError: they were trained elsewhere, and no data were given with their scores.
+        """
+        if "fingerprint" not in self.attributes["identity"]["data"]:
+            raise ValueError("data_fingerprint: this ensemble knows no data. Give data to Ensemble.from_scores.")
         fingerprint: str = self.attributes["identity"]["data"]["fingerprint"]
         return fingerprint
 
@@ -205,36 +240,13 @@ class Ensemble:
     @cached_property
     def key_data(self) -> np.ndarray:
         """Keys for initialization, data order and augmentation, uint32 [models, 3, words]."""
+        check_trained_here(self.attributes, self._store.path, "Their random keys are not known.")
         return self._store.read_input("key_data")[self.model_index]
 
     @cached_property
     def overrides(self) -> dict[str, Float[np.ndarray, " models"]]:
         names = [name for name in self.attributes["inputs"] if name.startswith(OVERRIDE)]
         return {name.removeprefix(OVERRIDE): self._store.read_input(name)[self.model_index] for name in names}
-
-    @cached_property
-    def train_targets(self) -> Int[np.ndarray, " train"]:
-        return self._store.read_input("train_targets")
-
-    @cached_property
-    def test_targets(self) -> Int[np.ndarray, " test"]:
-        return self._store.read_input("test_targets")
-
-    @cached_property
-    def train_prediction(self) -> Int[np.ndarray, "models train"]:
-        return self._store.read_rows("train_prediction", self.model_index)
-
-    @cached_property
-    def test_prediction(self) -> Int[np.ndarray, "models test"]:
-        return self._store.read_rows("test_prediction", self.model_index)
-
-    @cached_property
-    def train_margin(self) -> Float[np.ndarray, "models train"]:
-        return self._store.read_rows("train_margin", self.model_index)
-
-    @cached_property
-    def test_margin(self) -> Float[np.ndarray, "models test"]:
-        return self._store.read_rows("test_margin", self.model_index)
 
     def weights(self, models: Sequence[int] | ArrayLike | None = None) -> Variables:
         """Final weights and batch-norm statistics of models trained with `keep_weights=True`.
@@ -249,8 +261,9 @@ class Ensemble:
         Raises:
           TypeError: `models` are no rows.
           IndexError: the ensemble has no such row.
-          RunDirectoryError: the run keeps no weights, or they are damaged or missing.
+          RunDirectoryError: the run keeps no weights, or they are damaged or missing; the models were trained elsewhere.
         """
+        check_trained_here(self.attributes, self._store.path, "Their weights are where they were trained.")
         chosen = self.model_index if models is None else self.model_index[_rows(models)]
         leaves = self._store.read_weights(chosen)
         return unflatten(leaves, self.attributes["weights"])
@@ -285,75 +298,29 @@ class Ensemble:
 
         Raises:
           TypeError, ValueError: arguments that do not fit.
-          RunDirectoryError: the run keeps no weights, or its data or model is not found, or is not what it was.
+          RunDirectoryError: the run keeps no weights, or its data or model is not found, or is not what it was; the models were
+            trained elsewhere.
         """
+        check_trained_here(self.attributes, self._store.path, "What they say of other examples is another from_scores.")
         if _predict is None:
             raise RuntimeError("The code that runs the models is not loaded. Import jaxinfl first.")
         rows = None if models is None else _rows(models)
         return _predict(self, inputs, targets, rows, views, data, model)
 
-    @property
-    def train_correct(self) -> Bool[np.ndarray, "models train"]:
-        return self.train_prediction == self.train_targets[None, :]
-
-    @property
-    def test_correct(self) -> Bool[np.ndarray, "models test"]:
-        return self.test_prediction == self.test_targets[None, :]
-
-    @property
-    def train_probability(self) -> Float[np.ndarray, "models train"]:
-        return _probability(self.train_margin)
-
-    @property
-    def test_probability(self) -> Float[np.ndarray, "models test"]:
-        return _probability(self.test_margin)
-
     def __len__(self) -> int:
         return self.num_models
 
     def __repr__(self) -> str:
-        about = self.attributes
-        identity = about["identity"]
-        data, model = identity["data"], identity["model"]
-        lines = [f"Ensemble of {self._finished} of {self._store.num_models} models of {model['name']}"]
+        about_rows = []
         if self.num_diverged:
             where = "marked in .diverged" if self._kept_diverged else "left out"
-            lines.append(f"  {self.num_diverged} models diverged, {where}")
+            about_rows.append(f"  {self.num_diverged} models diverged, {where}")
         if self._is_part:
-            lines.append(f"  {len(self)} of them are rows here")
-        if isinstance(self._store, Parts) and self._store.missing:
-            missing = ", ".join(map(str, self._store.missing))
-            lines.append(f"  missing  part {missing} of {self._store.num_parts}")
-        sizes = f"{data['num_train']} train, {data['num_test']} test, fingerprint {data['fingerprint'][:12]}"
-        lines += [
-            f"  data     {about['data_name']}: {sizes}",
-            f"  in       {self._store.path or 'memory'}",
-            f"  recipe   {', '.join(f'{name}={value}' for name, value in identity['recipe'].items())}",
-        ]
-        if self.overrides:
-            lines.append(f"  a value for each model: {', '.join(self.overrides)}")
-        return "\n".join(
-            [
-                *lines,
-                f"  device   {about['execution']['device']}",
-                f"  versions {', '.join(f'{name} {version}' for name, version in about['versions'].items())}",
-                f"  commit   {about['git_commit'] or 'none: jaxinfl did not run from a git checkout'}",
-                f"  command  {about['command']}",
-            ]
-        )
+            about_rows.append(f"  {len(self)} of them are rows here")
+        return describe_ensemble(self._store, self._finished, about_rows, self.overrides)
 
 
-_OF_MODELS = {
-    "_place",
-    "diverged",
-    "key_data",
-    "masks",
-    "model_index",
-    "test_margin",
-    "test_prediction",
-    "train_margin",
-    "train_prediction",
-}
+_OF_MODELS = ("_place", "diverged", "key_data", "masks", "model_index")
 """Attributes of `Ensemble` that have one row for each model."""
 
 _predict: Callable[..., Any] | None = None
@@ -375,12 +342,6 @@ def _rows(models: Any) -> np.ndarray:
             f"models has dtype {array.dtype} and shape {array.shape}; it takes rows of the ensemble, or a bool mask of them."
         )
     return array if array.dtype == np.bool_ else array.reshape(-1).astype(np.intp)
-
-
-def _probability(margin: np.ndarray) -> np.ndarray:
-    from scipy.special import expit  # 0.15 s, for which training need not wait
-
-    return expit(margin)
 
 
 __all__ = ["Ensemble", "predict_by"]

@@ -1,9 +1,13 @@
 """Errors about run directories."""
 
+import json
 import shlex
 from pathlib import Path
 
 import numpy as np
+
+TRAINED_ELSEWHERE = "elsewhere"
+"""What a run says of itself under "trained" where its models were given by their scores."""
 
 
 class RunDirectoryError(RuntimeError):
@@ -31,9 +35,21 @@ def damage_error(what: str, path: Path | None) -> RunDirectoryError:
             f"the run directory {path} is gone: it was moved or deleted, or its drive is not mounted. Bring it back, or open "
             "it where it is now."
         )
-    return DamagedRun(
-        f"{what} `python -m jaxinfl.verify {shlex.quote(str(path))} --repair` recomputes just what is damaged."
-    )
+    command = f"python -m jaxinfl.verify {shlex.quote(str(path))}"
+    if _says_trained_elsewhere(path):
+        return DamagedRun(
+            f"{what} `{command}` names every damaged file. The models were trained elsewhere, so nothing here computes their scores "
+            "again."
+        )
+    return DamagedRun(f"{what} `{command} --repair` recomputes just what is damaged.")
+
+
+def _says_trained_elsewhere(path: Path) -> bool:
+    """Whether a run says so, as far as its description can be read."""
+    try:
+        return bool(json.loads((path / "zarr.json").read_text())["attributes"]["trained"] == TRAINED_ELSEWHERE)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def format_models(models: np.ndarray) -> str:
@@ -42,4 +58,4 @@ def format_models(models: np.ndarray) -> str:
     return ", ".join(map(str, models[:5])) + more
 
 
-__all__ = ["DamagedRun", "RunDirectoryError", "VanishedRun", "damage_error", "format_models"]
+__all__ = ["TRAINED_ELSEWHERE", "DamagedRun", "RunDirectoryError", "VanishedRun", "damage_error", "format_models"]

@@ -16,6 +16,8 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 COPIES = "copies"
 """Name of the group with a second copy of the inputs: subsets and keys cannot be recomputed from the rest of a run."""
+OVERRIDE = "override_"
+"""Prefix of the inputs that hold the models' own numbers in place of the recipe's."""
 LOST = 255
 """Status that Zarr reads for a model whose chunk is not there: the fill value of unsigned arrays, their largest number."""
 

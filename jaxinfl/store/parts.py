@@ -110,6 +110,9 @@ class Parts:
             return first
         return np.concatenate([first, *(store.read_input(name) for store in self._extensions)])
 
+    def input_axes(self, name: str) -> tuple[str, ...]:
+        return self._stores[0].input_axes(name)
+
     def read_rows(self, name: str, models: Int[np.ndarray, " rows"]) -> np.ndarray:
         spec = self._stores[0].row_arrays[name]
         result = np.empty((len(models), *spec.shape), spec.dtype)

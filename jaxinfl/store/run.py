@@ -181,6 +181,11 @@ class RunStore:
             )
         return values
 
+    def input_axes(self, name: str) -> tuple[str, ...]:
+        """Names of the dimensions of an array that was known beforehand."""
+        names = self._array(name).metadata.to_dict()["dimension_names"]
+        return tuple(map(str, names)) if isinstance(names, (list, tuple)) else ()
+
     def read_rows(self, name: str, models: Int[np.ndarray, " rows"]) -> np.ndarray:
         """Read rows of one array, and check each against its checksum.
 

@@ -13,6 +13,7 @@ from jaxinfl.datasets import Dataset
 from jaxinfl.models import Model, ModuleFactory, Variables
 from jaxinfl.models.layers import Kernels
 from jaxinfl.store import ABSENT, Ensemble, check_same_run
+from jaxinfl.store.elsewhere import check_trained_here
 from jaxinfl.store.parts import open_rows, parts_in
 from jaxinfl.store.run import check_zarr, is_run
 from jaxinfl.training.cost import Cost
@@ -159,6 +160,7 @@ def cost_of_job(job: Job, run_dir: str | os.PathLike[str] | None = None, *, keep
         begun = open_rows(path) if path is not None and (is_run(path) or parts_in(path)) else None
         finished = 0
         if begun is not None:
+            check_trained_here(begun.attributes, path, "train_ensemble adds no models to them. Use another run_dir.")
             own = begun.attributes["identity"]
             check_same_run(own, job[: begun.attributes["num_models"]].identity, path)
             finished = int((begun.status() != ABSENT).sum())

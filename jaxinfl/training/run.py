@@ -25,11 +25,13 @@ from jaxinfl.store import (
     check_same_run,
     writing,
 )
-from jaxinfl.store.ensemble import OVERRIDE
+from jaxinfl.store.elsewhere import check_trained_here
 from jaxinfl.store.failures import free_bytes
+from jaxinfl.store.layout import OVERRIDE
 from jaxinfl.store.parts import Rows, extension_path, extensions_in, open_rows, part_models, part_path, parts_in
 from jaxinfl.store.run import MANIFEST, UNFINISHED, check_free, is_run
 from jaxinfl.store.weights import CHECKSUM, flatten
+from jaxinfl.tasks import BOUNDED, CLASSIFICATION
 from jaxinfl.training.cost import Cost
 from jaxinfl.training.interrupts import StopRequest, Watch
 from jaxinfl.training.job import Job
@@ -64,6 +66,8 @@ def _places(run_dir: Path, part: tuple[int, int] | None, num_models: int) -> lis
         raise RunDirectoryError(f"{run_dir} holds a run that is not in parts. Leave out part, or use another run_dir.")
     there = [] if is_run(run_dir) else parts_in(run_dir)
     begun = open_rows(run_dir) if is_run(run_dir) or there else None
+    if begun is not None:
+        check_trained_here(begun.attributes, run_dir, "train_ensemble adds no models to them. Use another run_dir.")
     if begun is not None and begun.num_models > num_models:
         raise RunDirectoryError(
             f"{run_dir} holds a run of {begun.num_models} models, but masks and keys have {num_models}; it takes those of all "
@@ -234,17 +238,26 @@ def describe_run(job: Job, cost: Cost) -> dict[str, Any]:
         "data_name": job.data.name,
         "data_source": None if job.data.source is None else dict(job.data.source),
         "allow": sorted(job.allow),
-        "task": {"name": job.data.task.name, "scores": sorted(job.data.task.scores)},
+        "task": job.data.task.name,
         "identity": job.identity,
         "execution": {
             "device": cost.device,
             "available_devices": len(own_devices()),
             **dataclasses.asdict(cost.execution),
         },
+        **({} if job.data.task is CLASSIFICATION else {"scores": _kinds_of_scores(job)}),
         "versions": provenance.versions(),
         "command": provenance.command(),
         "git_commit": provenance.git_commit(),
     }
+
+
+def _kinds_of_scores(job: Job) -> list[list[str]]:
+    """Names and kinds of the scores of a task that says more than classes."""
+    kinds = {"bool": "0-1"}
+    return [
+        [name, kinds.get(dtype, "bounded" if name in BOUNDED else "real")] for name, dtype in job.recorded_types.items()
+    ]
 
 
 def layout_of(job: Job, description: Mapping[str, Any], shard_size: int) -> Layout:

@@ -1,0 +1,153 @@
+"""What the models of a run said, by the names of their scores."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxinfl.arguments import ScoreKind, quote
+from jaxinfl.store.elsewhere import check_trained_here
+from jaxinfl.store.parts import Rows
+from jaxinfl.tasks import CLASSIFICATION
+
+_OF_CLASSES = (("correct", "0-1"), ("margin", "real"), ("probability", "bounded"), ("loss", "real"))
+"""Names and kinds of the scores of models that predict classes: those of a run that names no others."""
+
+
+class NamedScores:
+    """The scores of some models of a run, read when first asked for, and kept; `Ensemble` has the rest."""
+
+    _store: Rows
+    model_index: Int[np.ndarray, " models"]
+    _arrays: dict[str, np.ndarray]
+    """What was read already, with a row a model."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """How the run was made: data, model, recipe, execution, versions, command."""
+        return self._store.attributes
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Names of the scores, which `train_score`, `test_score` and every function that takes a score's name know."""
+        return tuple(self._kinds)
+
+    def score_kind(self, name: str) -> ScoreKind:
+        """The kind of a score: "0-1" (bool: right or wrong), "bounded" (float from 0 to 1) or "real" (any float).
+
+        Raises:
+          TypeError, ValueError: the ensemble has no score of that name.
+        """
+        if not isinstance(name, str) or name not in self._kinds:
+            error = ValueError if isinstance(name, str) else TypeError
+            raise error(f"score is {quote(name)}; this ensemble has {', '.join(map(repr, self.scores))}.")
+        return self._kinds[name]
+
+    @property
+    def _kinds(self) -> dict[str, ScoreKind]:
+        return dict(self.attributes.get("scores", _OF_CLASSES))
+
+    def train_score(self, name: str) -> Bool[np.ndarray, "models train"] | Float[np.ndarray, "models train"]:
+        """A score of every model on every training example, by its name.
+
+        Args:
+          name: one of `scores`. Models that predict classes have "correct" (bool: whether the prediction is right), "margin"
+            (float32, log(p_y / (1 - p_y)) of the true class y, natural logarithm) and "probability" (float32: that of the true
+            class, 0 to 1). Models trained elsewhere have what `Ensemble.from_scores` was given.
+
+        Raises:
+          TypeError, ValueError: the ensemble has no score of that name, or has it of the test examples only.
+          RunDirectoryError: it is damaged.
+        """
+        return self._score("train", name)
+
+    def test_score(self, name: str) -> Bool[np.ndarray, "models test"] | Float[np.ndarray, "models test"]:
+        """A score of every model on every test example, by its name; as `train_score`."""
+        return self._score("test", name)
+
+    def _score(self, split: str, name: str) -> np.ndarray:
+        self.score_kind(name)
+        if f"{split}_{name}" in self.attributes["row_arrays"]:
+            return self._read(f"{split}_{name}")
+        if "scores" in self.attributes:
+            other = "test" if split == "train" else "train"
+            raise ValueError(
+                f"score is {quote(name)}; this ensemble has it of the {other} examples only. Give it to Ensemble.from_scores in "
+                f"{split}, too."
+            )
+        # A run that names no scores predicts classes.
+        return CLASSIFICATION.derive(
+            name, lambda part: self._read(f"{split}_{part}"), getattr(self, f"{split}_targets")
+        )
+
+    def _prediction(self, split: str) -> np.ndarray:
+        check_trained_here(self.attributes, self._store.path, "There is no predicted class.")
+        return self._read(f"{split}_prediction")
+
+    def _read(self, array: str) -> np.ndarray:
+        if array not in self._arrays:
+            self._arrays[array] = self._store.read_rows(array, self.model_index)
+        return self._arrays[array]
+
+    def _targets(self, split: str) -> np.ndarray:
+        if f"{split}_targets" not in self.attributes["inputs"]:
+            raise ValueError(
+                f"{split}_targets: this ensemble knows no targets. Give data to Ensemble.from_scores, which keeps those of a Dataset."
+            )
+        return self._store.read_input(f"{split}_targets")
+
+    @cached_property
+    def train_targets(self) -> np.ndarray:
+        """What the models were to predict of the training examples, [train, ...]."""
+        return self._targets("train")
+
+    @cached_property
+    def test_targets(self) -> np.ndarray:
+        """What the models were to predict of the test examples, [test, ...]."""
+        return self._targets("test")
+
+    @property
+    def train_labels(self) -> Int[np.ndarray, " train"]:
+        """The targets of classification, int32 from 0 to the number of classes - 1."""
+        return self.train_targets
+
+    @property
+    def test_labels(self) -> Int[np.ndarray, " test"]:
+        """The test targets of classification."""
+        return self.test_targets
+
+    @property
+    def train_prediction(self) -> Int[np.ndarray, "models train"]:
+        return self._prediction("train")
+
+    @property
+    def test_prediction(self) -> Int[np.ndarray, "models test"]:
+        return self._prediction("test")
+
+    @property
+    def train_margin(self) -> Float[np.ndarray, "models train"]:
+        return self._score("train", "margin")
+
+    @property
+    def test_margin(self) -> Float[np.ndarray, "models test"]:
+        return self._score("test", "margin")
+
+    @property
+    def train_correct(self) -> Bool[np.ndarray, "models train"]:
+        return self._score("train", "correct")
+
+    @property
+    def test_correct(self) -> Bool[np.ndarray, "models test"]:
+        return self._score("test", "correct")
+
+    @property
+    def train_probability(self) -> Float[np.ndarray, "models train"]:
+        return self._score("train", "probability")
+
+    @property
+    def test_probability(self) -> Float[np.ndarray, "models test"]:
+        return self._score("test", "probability")
+
+
+__all__ = ["NamedScores"]
