@@ -174,7 +174,7 @@ class Binary(Task):
         )
 
     def _signed(self, outputs: Array, targets: Array) -> Array:
-        signs = jnp.where(targets.reshape(len(targets), -1) != 0, 1.0, -1.0)
+        signs = jnp.where(targets.reshape(len(targets), -1).astype(bool), 1.0, -1.0)
         return signs * outputs.reshape(len(outputs), -1)
 
     def _loss(self, outputs: Array, targets: Array) -> Array:
@@ -204,7 +204,7 @@ class NextToken(Task):
         real = targets >= 0
         count = jnp.sum(real, axis=-1)
         total = jnp.sum(jnp.where(real, values, 0.0), axis=-1)
-        return jnp.where(count > 0, total / jnp.maximum(count, 1), empty)
+        return jnp.where(count > 0, total / jnp.maximum(count, 1).astype(jnp.float32), empty)
 
     def _loss(self, outputs: Array, targets: Array) -> Array:
         one_hot = jax.nn.one_hot(targets, outputs.shape[-1], dtype=jnp.float32)

@@ -78,7 +78,7 @@ class Dataset:
         train_targets: ArrayLike,
         test_inputs: ArrayLike | Mapping[str, ArrayLike],
         test_targets: ArrayLike,
-        task: TaskName | Task = "classification",
+        task: Any = "classification",
         class_names: Sequence[str] | None = None,
         categories: int | Mapping[str, int] | None = None,
         name: str = "arrays",

@@ -226,7 +226,7 @@ def _as_integers(field: str, given: Labels) -> str:
             if values.dtype.kind == "f" and (fractions := np.flatnonzero(values != np.rint(values))).size:
                 return (
                     f"{name} holds {values[fractions[0]]!s} at example {fractions[0]}: fractions are the targets of a "
-                    "regression, which is not taken; rounding them would make up classes. Where every value is a class "
+                    "regression: pass task='regression'. Rounding them would make up classes. Where every value is a class "
                     f"of its own, {_ONE_CODING}."
                 )
         if not np.isfinite(labels).all():

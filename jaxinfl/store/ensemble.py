@@ -270,7 +270,7 @@ class Ensemble(NamedScores):
 
     def predict(
         self,
-        inputs: ArrayLike | None = None,
+        inputs: ArrayLike | Mapping[str, ArrayLike] | None = None,
         targets: ArrayLike | None = None,
         *,
         models: Sequence[int] | ArrayLike | None = None,

@@ -344,7 +344,7 @@ def _input_statistics(training: Training, data: DeviceData, mask: Bool[Array, " 
     floats = jax.tree.map(lambda each: each if jnp.issubdtype(each.dtype, jnp.floating) else None, data.inputs)
     center = jax.tree.map(mean_of, floats)
     # Around the mean: the difference of two large squares would lose every digit of a small deviation.
-    spread = jax.tree.map(lambda each, mean: jnp.sqrt(mean_of(jnp.square(each - mean))), floats, center)
+    spread = jax.tree.map(lambda each, mean: jnp.sqrt(mean_of(jnp.square(each - mean[None]))), floats, center)
     # A constant feature has nothing to scale.
     return center, jax.tree.map(lambda each: jnp.where(each > 0, each, 1.0), spread)
 
