@@ -1,6 +1,6 @@
 """Other methods' attributions against what training on subsets measured."""
 
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -11,6 +11,8 @@ from jaxinfl.arguments import as_array, check_choice, check_seed, check_share, c
 from jaxinfl.influence.outcomes import Models, Outcomes, Score, take_outcomes
 from jaxinfl.statistics.clusters import find_clusters
 from jaxinfl.statistics.correlation import Correlation, correlate
+
+Over = Literal["both", "models"]
 
 _MOST_REPEATS = 1_000_000
 """So many bootstrap samples take minutes; more are a slip of the pen."""
@@ -47,6 +49,7 @@ def lds(
     masks: Models,
     score: Score = None,
     *,
+    over: Over = "both",
     confidence: float = 0.95,
     repeats: int = 1000,
     seed: int = 0,
@@ -84,7 +87,7 @@ def lds(
     given = take_outcomes(masks, score)
     checked, measured = given.masks, _check_measured(given)
     weights = _check_attribution(attribution, checked.shape[1], measured.shape[1])
-    bootstrap = _Bootstrap.make(confidence, repeats, seed)
+    bootstrap = _Bootstrap.make(confidence, repeats, seed, over)
     clusters = find_clusters(checked)
     subsets = checked[clusters.first]
     if len(subsets) < 3:
@@ -98,6 +101,7 @@ def leave_one_out_correlation(
     score: Score = None,
     *,
     correlation: Correlation = "spearman",
+    over: Over = "both",
     confidence: float = 0.95,
     repeats: int = 1000,
     seed: int = 0,
@@ -126,7 +130,7 @@ def leave_one_out_correlation(
     checked, measured = given.masks, _check_measured(given)
     weights = _check_attribution(attribution, checked.shape[1], measured.shape[1])
     check_choice(correlation, "correlation", get_args(Correlation))
-    bootstrap = _Bootstrap.make(confidence, repeats, seed)
+    bootstrap = _Bootstrap.make(confidence, repeats, seed, over)
     missing = checked.shape[1] - checked.sum(axis=1)
     dropped = np.unique(np.argmin(checked[missing == 1], axis=1)) if (missing == 1).any() else np.zeros(0, np.intp)
     if (missing > 1).any() or not (missing == 0).any() or dropped.size < 3:
@@ -146,11 +150,13 @@ class _Bootstrap(NamedTuple):
     confidence: float
     repeats: int
     seed: int
+    over: Over
 
     @classmethod
-    def make(cls, confidence: float, repeats: int, seed: int) -> "_Bootstrap":
+    def make(cls, confidence: float, repeats: int, seed: int, over: Over) -> "_Bootstrap":
         check_seed(seed)
-        return cls(check_share(confidence, "confidence"), check_whole(repeats, "repeats", 1, _MOST_REPEATS), seed)
+        check_choice(over, "over", get_args(Over))
+        return cls(check_share(confidence, "confidence"), check_whole(repeats, "repeats", 1, _MOST_REPEATS), seed, over)
 
     def deviations(
         self, contribution: Float[np.ndarray, "cases test"], correlation: Float[np.ndarray, " test"]
@@ -166,7 +172,7 @@ class _Bootstrap(NamedTuple):
         scale = (cases + 1) / (cases - 3) / (cases * (cases + 1))
         by_cases = scale * float((of_mean**2).sum())
         by_test = 0.0
-        if test >= _FEWEST_TEST:
+        if self.over == "both":
             # Correlations of test examples differ by chance as well, as far as cases contribute differently to them.
             chance = scale * float(((contribution - of_mean[:, None]) ** 2).sum()) / test
             by_test = max(float(correlation.var(ddof=1)) - chance * test / (test - 1), 0.0) / test
