@@ -158,6 +158,7 @@ def subset_share_of_all(score: Repeated, name: str | None = None, *, confidence:
       below 50 subsets where test examples go together (a mean squared correlation above 0.05), and where nearly all scores are
       the same. For the latter, chance alone must be expected to give the rarer outcome to two models of a subset 15 times, and
       models of a subset must disagree 3 times; test examples that go together are counted as fewer.
+      Of 20 subsets that go together the scores show it in half of the cases; in the others it covered 79% to 95%.
 
     Raises:
       TypeError, ValueError: as `variance_components`; fewer than 3 subsets.
