@@ -60,7 +60,9 @@ def welch_interval(inside: Sample, outside: Sample, confidence: float) -> tuple[
 
     It is NaN where the sample shows that it would cover less than it says: too few observations, a difference of means whose
     skewness is above 0.25 (its coverage falls by 0.25 times the square of that, by Hall's expansion), or scores of which nearly
-    all are the same and fewer than 8 are far away, such as probabilities near 1.
+    all are the same and fewer than 8 are far away, such as probabilities near 1. The skewness is told from both sides together,
+    as if they had one distribution but for its mean and width, where the squared error of one side is over 3 times that of the
+    other; and from each side by itself where their interquartile ranges differ by more than a factor of 2.
 
     Source: Welch (1947), "The generalization of 'Student's' problem", Biometrika 34; Hall (1988), "Theoretical comparison of
     bootstrap confidence intervals", Annals of Statistics 16, for the coverage of Student's interval.
