@@ -92,7 +92,8 @@ def plan(
       Models are not resampled: a model drawn twice doubles the noise of its pairs, and the deconvolution would take that for
       influence. The interval speaks of data sets like this one, so it is wider than what is unknown of this very one.
       Domain: pilots of 200 models, 2 to 8 times as many, influences from 0.1 to 0.2, at some hundred test examples or more. There
-      90% intervals held 85% or more of what was measured in six simulated worlds (`experiments.planner_simulations`).
+      90% intervals held 90% or more of what was measured in 51 of 54 cells of six simulated worlds, three influences and three
+      sizes, and 77% in the worst one (0.1, 8 times; 100 pilots a cell, `python -m experiments.planner_simulations`).
       A threshold is answered only where the likelihood ratio says beyond doubt that pairs reach it: of many pairs some seem to.
       Time: seconds; every pair is counted once, and some 10,000 outcomes at most are deconvolved `repeats` times.
 
