@@ -4,6 +4,7 @@ The data, model and recipe of a run are found again from its own record, so that
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -20,6 +21,7 @@ from jaxinfl.store import ensemble as store_ensemble
 from jaxinfl.training.job import Job, check_recipe, check_subsets
 from jaxinfl.training.loop import Work, as_rows, finished_shards
 from jaxinfl.training.machine import Machine, choose_execution
+from jaxinfl.training.per_model import check_weights
 from jaxinfl.training.programs import Execution
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.recipe import Recipe
@@ -95,10 +97,16 @@ def _make_trained_job(
     allow: Collection[str] = (),
 ) -> Job:
     """Make the job of models that are trained already."""
-    # The keys are without effect: the weights are given, and nothing is drawn in evaluation.
-    keys = jax.random.split(jax.random.key(0), len(check_subsets(masks, data)))
+    num_models = len(check_subsets(masks, data))
     check_recipe(recipe, data)
-    return Job.make(masks, keys, data, model, recipe, allow=allow).start_from(weights, "weights")
+    shape = recipe.input_shape(data.image_shape)
+    built = build_model(model, image_shape=shape, num_classes=data.num_classes, allow=allow)
+    # Before the keys are split, for which a program is compiled for each number of models.
+    initial = check_weights(weights, built, num_models, "weights")
+    # The keys are without effect: the weights are given, and nothing is drawn in evaluation.
+    keys = jax.random.split(jax.random.key(0), num_models)
+    job = Job.make(masks, keys, data, built, recipe, allow=allow)
+    return replace(job, given=job.given._replace(initial=initial))
 
 
 def _evaluate(job: Job, execution: Execution, views: Views) -> Predictions:
