@@ -19,6 +19,7 @@ from jaxinfl.arguments import expand_home
 from jaxinfl.datasets import is_prepared, stratified_mask
 
 Config = TypeVar("Config", bound="Options")
+Parsed = TypeVar("Parsed")
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 """Prints to the terminal. Files and pipes get 120 columns: in the 80 that rich takes for them, tables would break."""
@@ -81,7 +82,7 @@ def mistakes() -> Iterator[None]:
         raise Mistake(str(error)) from error
 
 
-def parse(presets: Mapping[str, Config], *, program: str, description: str) -> Config:
+def parse(presets: Mapping[str, Parsed], *, program: str, description: str) -> Parsed:
     """The options of the preset that `--preset` names, changed by the other options of the command line.
 
     Exits with status 2 and one line where an option has a value that its dataclass refuses.

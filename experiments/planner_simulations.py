@@ -1,13 +1,76 @@
-"""Made-up runs with influences unlike those of digits, to try the planner on."""
+"""Made-up runs with influences unlike those of digits, to try the planner on.
 
+Claim: in six simulated worlds, at influences of 0.1, 0.15 and 0.2, pilots of 200 models predict the IOU of estimates from 2, 4
+and 8 times as many models: 90% intervals hold it, and numbers of models that are called enough are enough.
+
+    python -m experiments.planner_simulations --preset tiny     two pilots in each world: a minute, 2 cores
+    python -m experiments.planner_simulations                   100 pilots in each world: hours, 2 cores
+
+Table and figure (planner.png and planner.svg, numbers in results.json): for each world and threshold how many pilots give a
+prediction, how often its intervals hold the IOU that 16 times the pilot's models measure, and of the answers how many are too
+small by more than 0.05 of IOU. Expected of 100 pilots: 90% to 100% of the intervals hold it in 51 of 54 cells, 77% in the worst
+one (influence 0.1, 8 times the pilot). Too small are no answers in the worlds with a gap between strong and no influence, and up to a quarter in
+those with smooth tails.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
+from rich.progress import track
 from scipy.special import expit
+from scipy.stats import binomtest
+
+import jaxinfl
+from experiments.command_line import Mistake, console, parse
+from jaxinfl import plots
+from jaxinfl.report import save_figure, write_results
+from jaxinfl.statistics.planner import FEWEST_MODELS
 
 Kind = Literal["many weak", "twins", "all alike", "heavy tails", "gamma", "power law"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+TOO_SMALL = 0.05
+"""By how much the IOU at the number of models of an answer may be below the one asked for."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the trials."""
+
+    preset: Literal["tiny", "digits"] = "digits"
+    """Preset that sets the defaults of all other options: tiny tries whether it runs, digits is the long trial."""
+    pilots: int = 100
+    """Number of pilots in each world."""
+    pilot: int = 200
+    """Number of models of each pilot."""
+    thresholds: tuple[float, ...] = (0.1, 0.15, 0.2)
+    """Influences at which the IOU is predicted."""
+    target_iou: float = 0.7
+    """IOU for which a number of models is asked."""
+    resamples: int = 15
+    """Number of bootstrap samples that the intervals are computed from."""
+    splits: int = 20
+    """Number of random splits of the models from which the IOU is measured."""
+    num_train: int = 400
+    """Number of training examples of a world."""
+    num_test: int = 150
+    """Number of test examples of a world."""
+    seed: int = 0
+    """Seed of the worlds and of the runs."""
+    out: Path = Path("results/planner_simulations")
+    """Folder of the table, the figure and the numbers."""
+
+
+PRESETS = {
+    "tiny": Config("tiny", pilots=2, pilot=60, resamples=2, splits=2, num_train=120, num_test=60),
+    "digits": Config(),
+}
 
 
 class World(NamedTuple):
@@ -68,3 +131,97 @@ def draw_run(
     right = expit(world.base + (masks - ratio) @ world.effect)
     own = np.where(masks, 0.985, world.alone)
     return masks, rng.random(own.shape) < own, rng.random(right.shape) < right
+
+
+class Trials(NamedTuple):
+    """What the pilots of one world predict at one influence."""
+
+    held: Float[np.ndarray, "pilots sizes"]
+    """Whether the interval holds the measured IOU at 2, 4 and 8 times the pilot, 0 or 1; NaN where a pilot predicts none."""
+    shortfall: Float[np.ndarray, " pilots"]
+    """By how much the measured IOU at the answered number of models is below the one asked for; NaN without an answer."""
+
+
+def try_world(kind: Kind, threshold: float, config: Config) -> Trials:
+    """Predict from many pilots of one world, and compare with the IOU that many other models of it have."""
+    world = make_world(kind, config.seed, config.num_train, config.num_test)
+    sizes = config.pilot * 2.0 ** np.arange(-2, 4)
+    others = draw_run(world, 16 * config.pilot, config.seed + 10_000)
+    measured = jaxinfl.iou_curve(
+        *others, num_models=sizes.astype(int), thresholds=threshold, repeats=config.splits, seed=config.seed
+    ).mean[:, 0]
+    held, shortfall = np.full((config.pilots, 3), np.nan), np.full(config.pilots, np.nan)
+    for number in track(range(config.pilots), f"{kind}, {threshold:g}", console=console, transient=True):
+        found = jaxinfl.plan(
+            draw_run(world, config.pilot, config.seed + number),
+            config.target_iou,
+            threshold,
+            thresholds=threshold,
+            repeats=config.resamples,
+        )
+        low, high = found.curve.low[:, 0], found.curve.high[:, 0]
+        held[number] = np.where(np.isnan(low), np.nan, (low <= measured[3:]) & (measured[3:] <= high))
+        if found.models_needed is not None:
+            shortfall[number] = config.target_iou - np.interp(np.log(found.models_needed), np.log(sizes), measured)
+    return Trials(held, shortfall)
+
+
+def summarize_trials(trials: Mapping[tuple[str, float], Trials], config: Config) -> dict[str, dict[str, float | int]]:
+    """Counts of each world and influence: predictions, intervals that hold the IOU, answers, answers that are too small."""
+    rows: dict[str, dict[str, float | int]] = {}
+    for (kind, threshold), found in trials.items():
+        defined = np.isfinite(found.held)
+        row: dict[str, float | int] = {"pilots": config.pilots}
+        for column, times in enumerate((2, 4, 8)):
+            row[f"predicted_{times}"] = int(defined[:, column].sum())
+            row[f"held_{times}"] = int(np.nansum(found.held[:, column]))
+        row["answers"] = int(np.isfinite(found.shortfall).sum())
+        row["too_small"] = int((found.shortfall > TOO_SMALL).sum())
+        rows[f"{kind}, influence {threshold:g}"] = row
+    return rows
+
+
+def run(config: Config) -> dict[str, dict[str, float | int]]:
+    """Try all worlds, print the table, and write the numbers and the figure."""
+    if config.pilots < 1 or config.pilot < FEWEST_MODELS or not config.thresholds:
+        raise Mistake(
+            f"--pilots is {config.pilots}, --pilot {config.pilot} and --thresholds {config.thresholds}; they take at least 1 pilot, "
+            f"{FEWEST_MODELS} models and 1 influence."
+        )
+    rows = summarize_trials(
+        {(kind, at): try_world(kind, at, config) for kind in KINDS for at in config.thresholds}, config
+    )
+    shares = {}
+    for name, row in rows.items():
+        cells = []
+        for times in (2, 4, 8):
+            number, held = int(row[f"predicted_{times}"]), int(row[f"held_{times}"])
+            cells.append(f"{held}/{number}")
+            if number:
+                ends = binomtest(held, number).proportion_ci(0.99)
+                shares[f"{name}, {times} times"] = (held / number, float(ends.low), float(ends.high))
+        console.print(
+            f"{name:28s} held at 2, 4, 8 times the pilot: {' '.join(f'{cell:>8s}' for cell in cells)}; "
+            f"too small: {row['too_small']} of {row['answers']} answers",
+            highlight=False,
+        )
+    write_results(config.out, {"experiment": "planner_simulations", "config": config, "results": rows})
+    if shares:
+        title = "90% intervals of pilots that hold the measured IOU, of those that predict one; bars are 99% intervals of the share"
+        save_figure(plots.coverage_figure(shares, 0.9, title=title), config.out, "planner")
+    console.print(f"Results in {config.out}", markup=False)
+    return rows
+
+
+def main() -> int:
+    """Run the trials that the command line asks for."""
+    try:
+        run(parse(PRESETS, program="experiments.planner_simulations", description=__doc__))
+    except Mistake as mistake:
+        console.print(str(mistake), style="red", markup=False)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,17 +1,18 @@
 """Do the intervals cover, do discoveries keep their false discovery rate, do planned numbers of models suffice?
 
 Claim: nominal 95% intervals of an influence cover it in 93 to 97% of ensembles, over probabilities of being right from 0.02
-to 0.98, 25 to 2000 models, ratios 0.5 and 0.7, also when each subset is used twice; so do those of subset shares and of the
-linear datamodeling score; of the discoveries at most the nominal share is false, for tests that depend on each other, float
+to 0.98, 25 to 2000 models, ratios 0.5 and 0.7, also when each subset is used twice; so do those of subset shares, of the
+linear datamodeling score and of skewed scores, or they are NaN with a reason; of the discoveries at most the nominal share is false, for tests that depend on each other, float
 scores with ties and few training examples too; ensembles of the planned size show an influence as often as asked.
 
     python -m experiments.uncertainty --preset digits       simulations, and 400 small MLPs on 8x8 digits: minutes, 2 cores
 
-Figure: simulations, as PNG and SVG. Expected: coverage near 95% everywhere, on average over p; realized false discovery
+Figures: simulations and intervals, as PNG and SVG. Expected: coverage near 95% everywhere, on average over p; realized false discovery
 rates at or below nominal; discoveries among real digits, and none or few once the masks are dealt to other models.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
@@ -100,17 +101,7 @@ def simulate(config: Config, runs: Ensemble) -> Findings:
         ]
         design = f"ratio {ratio}" + (", twice" if uses > 1 else "")
         covered.setdefault(name, {})[design] = np.stack(rows)
-    others = {
-        f"subset share {share:g}, {subsets} subsets x {seeds} seeds that make {of_rest:.0%} of the rest": simulations.share_coverage(
-            subsets, seeds, share, of_rest, 10 * config.repeats, config.seed
-        )
-        for subsets, seeds, share, of_rest in simulations.SHARE_DESIGNS
-    } | {
-        f"LDS, {subsets} subsets, {tests} test examples, common noise {common:g}": simulations.lds_coverage(
-            subsets, tests, common, config.repeats, config.seed
-        )
-        for subsets, tests, common in simulations.SCORE_DESIGNS
-    }
+    others = cover_others(config)
     usable = runs.without_diverged()
     if len(usable) < 2:
         raise Mistake(
@@ -136,6 +127,27 @@ def simulate(config: Config, runs: Ensemble) -> Findings:
     return Findings(
         config.sizes, covered, others, config.confidence, rates, config.fdr, powers, config.power, real, len(masks)
     )
+
+
+def cover_others(config: Config) -> dict[str, Float[np.ndarray, " repeats"]]:
+    """Whether each simulated interval of the other statistics covers, NaN where there is none."""
+    repeats, seed = config.repeats, config.seed
+    trials: dict[str, Callable[[], np.ndarray]] = {
+        f"subset share {share:g}, {subsets} subsets x {seeds} seeds that make {of_rest:.0%} of the rest": partial(
+            simulations.share_coverage, subsets, seeds, share, of_rest, 10 * repeats, seed
+        )
+        for subsets, seeds, share, of_rest in simulations.SHARE_DESIGNS
+    }
+    for kind, subsets, seeds, tests, share in simulations.POOLED_DESIGNS:
+        name = f"share {share:g} over {tests} test examples, {kind} scores, {subsets} subsets x {seeds}"
+        trials[name] = partial(simulations.pooled_share_coverage, kind, subsets, seeds, tests, share, 5 * repeats, seed)
+    for subsets, tests, truth, uses, over in simulations.SCORE_DESIGNS:
+        name = f"LDS {truth:g} over {over}, {subsets} subsets x {uses}, {tests} test examples"
+        trials[name] = partial(simulations.lds_coverage, subsets, tests, truth, uses, over, 3 * repeats, seed)
+    for kind, models, ratio in simulations.SKEWED_DESIGNS:
+        name = f"Welch, {kind} scores, {models} models, ratio {ratio:g}"
+        trials[name] = partial(simulations.skewed_coverage, kind, models, ratio, 10 * repeats, seed)
+    return {name: trial() for name, trial in track(trials.items(), "other intervals", console=console, transient=True)}
 
 
 EXPERIMENT = Experiment(

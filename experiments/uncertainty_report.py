@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.stats import binomtest
 
 from experiments.outcome import Outcome
@@ -23,8 +23,8 @@ class Findings:
     """Numbers of models for which coverage was simulated."""
     coverage: Mapping[str, Mapping[str, Float[np.ndarray, "sizes shares"]]]
     """Interval -> design -> share of intervals that cover, by number of models and probability without the example."""
-    others: Mapping[str, Bool[np.ndarray, " repeats"]]
-    """Other 95% intervals -> whether each covers."""
+    others: Mapping[str, Float[np.ndarray, " repeats"]]
+    """Other 95% intervals -> whether each covers, 0 or 1; NaN where there is none."""
     confidence: float
     """Nominal coverage of the intervals."""
     rates: Mapping[str, Float[np.ndarray, "repeats 2"]]
@@ -52,7 +52,10 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         finding=main_finding(findings, about),
         paper="It gives no uncertainty of a single score; its Section 4.3 asks how many models one pair needs (Figure 3).",
         tables=[_coverage_table(findings), _others_table(findings), _rates_table(findings), _power_table(findings)],
-        illustrations=[Illustration("simulations", "Coverage, false discovery rates and power, simulated.")],
+        illustrations=[
+            Illustration("simulations", "Coverage, false discovery rates and power, simulated."),
+            Illustration("intervals", "Coverage of the other intervals, simulated."),
+        ],
     )
     figure = plots.simulations_figure(
         findings.sizes,
@@ -64,7 +67,13 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         findings.power,
         title=f"Simulated ensembles with known influences; real scores: {findings.num_models} models of {about}",
     )
-    return Outcome(section, numbers(findings), {"simulations": figure})
+    covered = {name: _judge(inside) for name, inside in findings.others.items()}
+    intervals = plots.coverage_figure(
+        {name: (each.share, each.low, each.high) for name, each in covered.items() if each.number},
+        0.95,
+        title="95% intervals that cover, of those that are not NaN; bars are 99% intervals of the share",
+    )
+    return Outcome(section, numbers(findings), {"simulations": figure, "intervals": intervals})
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
@@ -76,7 +85,10 @@ def numbers(findings: Findings) -> dict[str, Any]:
             name: {design: _by_size(findings.sizes, values) for design, values in designs.items()}
             for name, designs in findings.coverage.items()
         },
-        "other_coverage": {name: summarize(inside.astype(np.float64)) for name, inside in findings.others.items()},
+        "other_coverage": {
+            name: summarize(inside) | {"without_interval": int(np.isnan(inside).sum())}
+            for name, inside in findings.others.items()
+        },
         "false_discoveries": {
             kind: {"share": summarize(pairs[:, 0]), "discoveries": summarize(pairs[:, 1])}
             for kind, pairs in findings.rates.items()
@@ -109,12 +121,48 @@ def _coverage_table(findings: Findings) -> Table:
     )
 
 
+class Judgement(NamedTuple):
+    """How often the intervals of one simulation cover."""
+
+    number: int
+    """Number of intervals that are not NaN."""
+    without: int
+    """Number of simulated ensembles that have no interval."""
+    share: float
+    """Share of the intervals that cover; NaN where there is none."""
+    low: float
+    """Lower end of the binomial interval of 99% of that share."""
+    high: float
+    """Upper end of that interval."""
+
+    @property
+    def verdict(self) -> str:
+        """Whether the coverage may lie between 93% and 97%; few intervals say nothing."""
+        if self.without > 0.9 * (self.number + self.without):
+            return "no interval"
+        return "low" if self.high < 0.93 else "high" if self.low > 0.97 else "covers"
+
+
+def _judge(inside: Float[np.ndarray, " repeats"]) -> Judgement:
+    defined = inside[~np.isnan(inside)]
+    if not defined.size:
+        return Judgement(0, inside.size, np.nan, np.nan, np.nan)
+    low, high = binomtest(int(defined.sum()), defined.size).proportion_ci(0.99)
+    return Judgement(defined.size, inside.size - defined.size, float(defined.mean()), low, high)
+
+
 def _others_table(findings: Findings) -> Table:
     rows = []
     for name, inside in findings.others.items():
-        low, high = binomtest(int(inside.sum()), inside.size).proportion_ci(0.99)
-        rows.append([name, f"{100 * inside.mean():.1f}", f"{100 * low:.1f}-{100 * high:.1f}"])
-    return Table("% of other 95% intervals that cover", ["interval", "%", "99% interval"], rows)
+        each = _judge(inside)
+        shares = (f"{100 * each.share:.1f}", f"{100 * each.low:.1f}-{100 * each.high:.1f}") if each.number else ("", "")
+        rows.append([name, *shares, f"{each.without / inside.size:.0%}", each.verdict])
+    return Table(
+        "% of other 95% intervals that cover",
+        ["interval", "%", "99% interval", "NaN", "93% to 97%"],
+        rows,
+        "Coverage is that of the ensembles that have an interval; 'no interval' where fewer than a tenth have one.",
+    )
 
 
 def _rates_table(findings: Findings) -> Table:
@@ -147,9 +195,12 @@ def main_finding(findings: Findings, about: str) -> str:
     ]
     kept = "Every kind of tests keeps" if not over else f"All but {', '.join(over)} keep"
     found = findings.real["bh"]
+    verdicts = [_judge(each).verdict for each in findings.others.values()]
     return (
         f"over all p, {findings.confidence:.0%} intervals cover in {np.nanmin(means):.1%} to {np.nanmax(means):.1%} of ensembles; of "
-        f"single values of p, {inside:.0%} have a coverage within 2 points of nominal. {kept} its false discovery rate of "
+        f"single values of p, {inside:.0%} have a coverage within 2 points of nominal. Of {len(verdicts)} kinds of other intervals "
+        f"{verdicts.count('covers')} cover in 93% to 97%, up to chance, {verdicts.count('no interval')} are nearly always NaN, "
+        f"{verdicts.count('low')} cover less and {verdicts.count('high')} more. {kept} its false discovery rate of "
         f"{findings.fdr:g}, up to three standard errors. {findings.num_models} models of {about} show {len(found)} "
         f"influences among {found.num_tests} pairs (BH)."
     )

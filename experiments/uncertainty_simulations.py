@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float
 from scipy.special import expit
 
 import jaxinfl
-from jaxinfl.statistics import models_for_influence, pair_uncertainty, subset_share_intervals
+from jaxinfl.statistics import models_for_influence, pair_uncertainty, subset_share_intervals, subset_share_of_all
+from jaxinfl.statistics.attribution import Over
 from jaxinfl.statistics.multiple import FDRMethod
 from jaxinfl.statistics.power import rejects
 from jaxinfl.statistics.uncertainty import IntervalMethod
@@ -40,10 +41,33 @@ INTERVALS: tuple[tuple[str, IntervalMethod], ...] = (
 
 SHARE_DESIGNS = tuple((subsets, seeds, share, 0.5) for subsets, seeds in ((10, 5), (50, 3)) for share in (0.1, 0.5))
 """Designs for the subset's share of the variance: subsets, shared seeds, true share, and the seeds' share of the rest."""
-SCORE_DESIGNS = tuple(
-    (subsets, tests, common) for subsets, tests in ((20, 5), (50, 1), (100, 50)) for common in (0.0, 1.0)
+POOLED_DESIGNS = tuple(
+    (kind, subsets, seeds, tests, share)
+    for kind, subsets, seeds, tests in (
+        ("0-1", 20, 5, 20),
+        ("0-1", 50, 2, 100),
+        ("0-1", 50, 5, 1),
+        ("normal", 20, 3, 1),
+        ("normal", 50, 2, 40),
+    )
+    for share in (0.1, 0.5, 0.9)
 )
-"""Designs for the linear datamodeling score: subsets, test examples, and their common noise."""
+"""Designs for the share of the variance over all test examples: kind of scores, subsets, seeds, test examples, true share."""
+SCORE_DESIGNS: tuple[tuple[int, int, float, int, Over], ...] = (
+    *(
+        (subsets, tests, truth, uses, "both")
+        for subsets, tests, uses in ((30, 30, 1), (50, 30, 3), (100, 60, 1), (400, 200, 1))
+        for truth in (0.2, 0.5, 0.8)
+    ),
+    *((subsets, tests, 0.5, uses, "models") for subsets, tests, uses in ((30, 20, 1), (50, 1, 1), (200, 50, 3))),
+)
+"""Designs for the linear datamodeling score: subsets, test examples, true score, models a subset, what the interval is over."""
+SKEWED_DESIGNS = tuple(
+    (kind, models, ratio)
+    for kind in ("normal", "exponential", "lognormal")
+    for models, ratio in ((20, 0.7), (26, 0.5), (100, 0.7), (100, 0.9), (400, 0.95))
+)
+"""Designs for Welch's interval of skewed scores: distribution, models, ratio."""
 
 # Score values drawn at once.
 _VALUES_AT_ONCE = 2**24
@@ -150,24 +174,82 @@ def share_coverage(subsets: int, seeds: int, share: float, of_rest: float, repea
     return (found.low <= share) & (share <= found.high)
 
 
-def lds_coverage(subsets: int, tests: int, common: float, repeats: int, seed: int) -> np.ndarray:
-    """Whether the 95% interval of the linear datamodeling score holds that of 10,000 subsets, for some ensembles.
+def pooled_share_coverage(
+    kind: str, subsets: int, seeds: int, tests: int, share: float, repeats: int, seed: int
+) -> Float[np.ndarray, " repeats"]:
+    """Whether the 95% interval of the share over all test examples holds it; NaN where there is no interval.
+
+    0-1 scores: what a subset does has a beta distribution about a probability of `SHARES`, which are taken in turn.
+    """
+    rng = np.random.default_rng((seed, subsets, seeds, tests))
+    found = []
+    for repeat in range(repeats):
+        score = np.sqrt(share) * rng.normal(size=(subsets, 1, tests))
+        score = score + np.sqrt(1 - share) * rng.normal(size=(subsets, seeds, tests))
+        if kind == "0-1":
+            mean, scale = SHARES[repeat % len(SHARES)], (1 - share) / share
+            chance = rng.beta(mean * scale, (1 - mean) * scale, (subsets, 1, tests))
+            score = rng.random((subsets, seeds, tests)) < chance
+        found.append(subset_share_of_all(score))
+    return np.array([_holds(float(each.low), share, float(each.high)) for each in found])
+
+
+def _holds(low: float, truth: float, high: float) -> float:
+    return np.nan if np.isnan(low) else float(low <= truth <= high)
+
+
+def lds_coverage(
+    subsets: int, tests: int, truth: float, uses: int, over: Over, repeats: int, seed: int
+) -> Float[np.ndarray, " repeats"]:
+    """Whether the 95% interval of the linear datamodeling score holds the true one, for some ensembles.
+
+    Sums of attributions over half of 100 examples, and scores, are nearly normal with a correlation r, for which Spearman's is
+    6 / pi arcsin(r / 2). Test examples have different r; they share 0.3 of their attributions and of the noise.
 
     Args:
       subsets: number of subsets of each ensemble.
-      tests: number of test examples, the same for all ensembles; their scores share noise of deviation `common`, and have 0.7 of their own.
+      tests: number of test examples; new ones for each ensemble if `over` is "both".
+      truth: Spearman's correlation of a typical test example.
+      uses: number of models on each subset.
+      over: what the interval is over.
     """
-    weights = np.random.default_rng((seed, tests)).normal(size=(60, tests))
+    typical = 2 * np.sin(np.pi * truth / 6)
+    spread = min(0.18, 0.98 - typical, 0.8 * typical)
+    population = np.random.default_rng((seed, tests))
+    shared = population.normal(size=(100, 1))
+    inside = np.zeros(repeats)
+    for repeat in range(repeats):
+        rng = np.random.default_rng((seed, tests, subsets, repeat))
+        of_tests = rng if over == "both" else np.random.default_rng((seed, tests))
+        r = typical + spread * of_tests.uniform(-1, 1, tests)
+        weights = np.sqrt(0.3) * shared + np.sqrt(0.7) * of_tests.normal(size=(100, tests))
+        weights -= weights.mean(axis=0)
+        weights /= np.sqrt((weights**2).sum(axis=0) * 0.25 * 100 / 99)
+        masks = jaxinfl.draw_subsets(subsets, 100, 0.5, repeat)
+        noise = np.sqrt(0.3) * rng.normal(size=(subsets, 1)) + np.sqrt(0.7) * rng.normal(size=(subsets, tests))
+        score = r * (masks @ weights) + np.sqrt(1 - r**2) * noise
+        seeds = rng.normal(size=(subsets, uses, tests))
+        models = (score[:, None] + seeds - seeds.mean(axis=1, keepdims=True)).reshape(-1, tests)
+        found = jaxinfl.lds(weights, np.repeat(masks, uses, axis=0), models, over=over, repeats=300, seed=repeat)
+        among = typical + spread * np.linspace(-1, 1, 10_001) if over == "both" else r
+        inside[repeat] = found.low <= (6 / np.pi * np.arcsin(among / 2)).mean() <= found.high
+    return inside
 
-    def draw(models: int, number: int) -> tuple[Bool[np.ndarray, "models train"], Float[np.ndarray, "models test"]]:
-        rng = np.random.default_rng((seed, tests, number))
-        masks = jaxinfl.draw_subsets(models, 60, 0.5, seed + number)
-        noise = common * rng.normal(size=(models, 1)) + 0.7 * rng.normal(size=(models, tests))
-        return masks, 0.15 * masks @ weights + noise
 
-    truth = jaxinfl.lds(weights, *draw(10_000, 0), repeats=1).mean
-    found = [jaxinfl.lds(weights, *draw(subsets, 1 + number), repeats=300) for number in range(repeats)]
-    return np.array([each.low <= truth <= each.high for each in found])
+def skewed_coverage(kind: str, models: int, ratio: float, repeats: int, seed: int) -> Float[np.ndarray, " repeats"]:
+    """Whether Welch's 95% interval holds an influence of 1 on scores of this distribution; NaN where there is no interval."""
+    rng = np.random.default_rng((seed, models))
+    members = np.arange(models) < round(ratio * models)
+    rows = np.concatenate([members[:, None], (np.arange(models)[:, None] >> np.arange(12)) % 2 > 0], axis=1)
+    shape = (models, repeats)
+    noise = {
+        "normal": lambda: rng.normal(size=shape),
+        "exponential": lambda: rng.exponential(size=shape),
+        "lognormal": lambda: rng.lognormal(size=shape),
+    }[kind]()
+    own = np.arange(repeats)
+    found = pair_uncertainty(rows, noise + members[:, None], np.zeros_like(own), own, interval="welch")
+    return np.where(np.isnan(found.low), np.nan, (found.low <= 1) & (found.high >= 1))
 
 
 def shuffle_masks(masks: Bool[np.ndarray, "models train"], correct: Bool[np.ndarray, "models test"]) -> Draw:

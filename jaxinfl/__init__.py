@@ -3,7 +3,7 @@
 Train many models and read them again:
 
 - data: `load_dataset`, `Dataset`, `channel_statistics`, `DatasetUnavailable`
-- subsets: `draw_subsets`, `leave_one_out`, `check_coverage`
+- subsets: `draw_subsets`, `leave_one_out`, `check_coverage`, `group_masks`
 - models: `train_ensemble` with a `Recipe` (`recipes` has the paper's) and `ModelKeys`, which gives an `Ensemble`; `predict`;
   `training_cost`, a `Cost`
 - what may go wrong: `OutOfMemory`, `TooManyDiverged`, `WriteFailed`, `RunDirectoryError`
@@ -12,7 +12,8 @@ Estimate influence from an `Ensemble` and the name of a score, or from arrays of
 
 - the difference of means: `influence`, `memorization`, `top_pairs`
 - other estimators: `estimate`, an `Estimate`; `datamodel_weights`; `data_banzhaf`
-- `pack` checks and packs masks and scores once, as `Outcomes`, for many estimates from the same models
+- `pack` checks and packs masks and scores once, as `Outcomes`, for many estimates from the same models; with `groups`, for the
+  influence of whole groups of training examples
 
 Judge how far an estimate can be trusted, and how many models it takes:
 

@@ -43,6 +43,7 @@ from .store import (
 from .subsets import (
     check_coverage as check_coverage,
     draw_subsets as draw_subsets,
+    group_masks as group_masks,
     leave_one_out as leave_one_out,
 )
 from . import tasks as tasks

@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 
 import jaxinfl
+from experiments.uncertainty_simulations import lds_coverage
 from jaxinfl import data_banzhaf, lds, leave_one_out_correlation
 from jaxinfl.statistics.correlation import correlate
 
@@ -21,7 +22,7 @@ def linear_models(noise=0.5, models=60, train=15, test=8, seed=0):
 def test_lds_equals_scipy():
     masks, weights, score = linear_models()
     weights = weights.round(0)  # ties
-    found = lds(weights, masks, score)
+    found = lds(weights, masks, score, over="models")
     for j in range(8):
         expected = scipy.stats.spearmanr(masks @ weights[:, j], score[:, j].astype(np.float32))
         assert found.correlation[j] == pytest.approx(expected.statistic, rel=1e-9)
@@ -35,7 +36,10 @@ def test_lds_of_the_truth_of_noise_and_of_the_wrong_sign():
     assert lds(-weights, masks, score).mean == pytest.approx(-lds(weights, masks, score).mean)
     assert lds(-weights, masks, -score).mean == pytest.approx(lds(weights, masks, score).mean)
     nothing = lds(
-        np.random.default_rng(1).normal(size=weights.shape), masks, np.random.default_rng(2).normal(size=score.shape)
+        np.random.default_rng(1).normal(size=weights.shape),
+        masks,
+        np.random.default_rng(2).normal(size=score.shape),
+        over="models",
     )
     assert abs(nothing.mean) < 0.15 and nothing.low < 0.1 and (nothing.p_value > 0.001).all()
 
@@ -49,7 +53,7 @@ def test_lds_ranks_the_mean_of_the_models_that_share_a_subset():
     starts = np.cumsum(uses) - uses
     means = np.add.reduceat(score.astype(float), starts, axis=0) / uses[:, None]
     order = np.random.default_rng(3).permutation(len(masks))
-    found, expected = lds(weights, masks[order], score[order]), lds(weights, base, means)
+    found, expected = lds(weights, masks[order], score[order], over="models"), lds(weights, base, means, over="models")
     np.testing.assert_allclose(found.correlation, expected.correlation, atol=1e-6)
     np.testing.assert_allclose(found.p_value, expected.p_value, rtol=1e-3)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.03)
@@ -85,14 +89,15 @@ def covered(num_subsets, num_test, common, redraw, repeats=60):
     inside = 0
     for seed in range(repeats):
         some = np.random.default_rng(seed).choice(most, num_test, replace=False) if redraw else np.arange(num_test)
-        found = lds(weights[:, some], *draw(num_subsets, 100 + seed, some), repeats=300, seed=seed)
+        over = "both" if redraw else "models"
+        found = lds(weights[:, some], *draw(num_subsets, 100 + seed, some), over=over, repeats=300, seed=seed)
         inside += found.low <= truth <= found.high
     return inside, repeats
 
 
 @pytest.mark.parametrize(
     ("num_subsets", "num_test", "common", "redraw"),
-    [(20, 1, 0.0, False), (40, 5, 2.0, False), (40, 50, 0.0, False), (100, 50, 2.0, False), (60, 40, 0.5, True)],
+    [(30, 1, 0.0, False), (40, 5, 2.0, False), (40, 50, 0.0, False), (100, 50, 2.0, False), (60, 40, 0.5, True)],
 )
 def test_lds_intervals_cover_other_subsets_models_and_test_examples(num_subsets, num_test, common, redraw):
     inside, repeats = covered(num_subsets, num_test, common, redraw)
@@ -100,13 +105,26 @@ def test_lds_intervals_cover_other_subsets_models_and_test_examples(num_subsets,
     assert high >= 0.93 and low <= 0.97
 
 
-def test_one_test_example_has_an_interval_and_few_subsets_have_none():
+@pytest.mark.parametrize("truth", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize(("num_subsets", "num_test", "uses"), [(30, 30, 1), (50, 30, 3), (100, 60, 1)])
+def test_lds_intervals_cover_new_draws_of_models_and_test_examples(num_subsets, num_test, uses, truth):
+    """The simulation of `experiments.uncertainty`, short: scores of which the mean over all test examples is known."""
+    inside = lds_coverage(num_subsets, num_test, truth, uses, "both", repeats=120, seed=1)
+    low, high = scipy.stats.binomtest(int(inside.sum()), inside.size).proportion_ci(0.99)
+    assert high >= 0.93 and low <= 0.97
+
+
+def test_intervals_outside_of_the_domain_are_nan_with_a_reason():
     masks, weights, score = linear_models(models=60)
-    found = lds(weights[:, :1], masks, score[:, :1])
+    found = lds(weights[:, :1], masks, score[:, :1], over="models")
     assert found.high - found.low > 0.02 and found.reason == ""
-    few = lds(weights, masks[:19], score[:19])
+    few = lds(weights, masks[:29], score[:29], over="models")
     assert np.isnan([few.low, few.high]).all() and np.isfinite(few.mean)
-    assert few.reason == "19 subsets or left-out examples are too few; an interval takes 20"
+    assert few.reason == "29 subsets or left-out examples are too few; an interval takes 30"
+    others = lds(weights, masks, score)
+    assert np.isnan([others.low, others.high]).all() and np.isfinite(others.mean)
+    expected = "8 test examples are too few; an interval over other test examples takes 30 (or over='models')"
+    assert others.reason == expected
 
 
 def test_influence_values_are_what_leaving_cases_out_shows():

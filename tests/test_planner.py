@@ -1,11 +1,14 @@
 """The planner against exact probabilities, known distributions and simulated runs."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
 
 import jaxinfl
-from experiments.planner_simulations import draw_run, make_world
+from experiments.planner_simulations import PRESETS, Trials, draw_run, make_world, run, summarize_trials
 from jaxinfl.statistics.deconvolution import Counts, likelihood, make_grid, smoothing
 from jaxinfl.statistics.expected_iou import chance_to_reach, expected_iou
 from jaxinfl.statistics.mixture import fit_mixture
@@ -252,3 +255,23 @@ def test_complementary_and_diverged_pilots():
         jaxinfl.plan((masks, masks, masks))
     with pytest.raises(ValueError, match="pilot is an Ensemble of which every model diverged"):
         jaxinfl.plan(NamedScores(masks, {"correct": masks}, {"correct": masks}, np.ones(60, bool)))
+
+
+def test_trials_count_what_intervals_hold_and_answers_that_are_too_small():
+    held = np.array([[1, 0, np.nan], [1, 1, np.nan]])
+    found = summarize_trials({("twins", 0.2): Trials(held, np.array([0.06, np.nan]))}, PRESETS["tiny"])
+    assert found == {
+        "twins, influence 0.2": {
+            "pilots": 2, "predicted_2": 2, "held_2": 2, "predicted_4": 2, "held_4": 1, "predicted_8": 0, "held_8": 0,
+            "answers": 1, "too_small": 1,
+        }
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_command_writes_numbers_and_a_figure(tmp_path):
+    rows = run(dataclasses.replace(PRESETS["tiny"], thresholds=(0.15,), out=tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "planner.png", "planner.svg"}
+    assert json.loads((tmp_path / "results.json").read_text())["results"] == rows and len(rows) == 6
+    assert all(row["pilots"] == 2 and row["held_8"] <= row["predicted_8"] <= 2 for row in rows.values())
+    assert rows["twins, influence 0.15"]["predicted_2"] == 2

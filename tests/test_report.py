@@ -84,6 +84,12 @@ def test_figure_3_is_drawn(tmp_path):
     assert matplotlib.image.imread(paths[0]).std() > 0.05
 
 
+def test_coverage_is_drawn(tmp_path):
+    figure = plots.coverage_figure({"x": (0.95, 0.93, 0.97), "y": (1.0, 0.9, 1.0)}, 0.95, title="toy")
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["x", "y"]
+    assert matplotlib.image.imread(save_figure(figure, tmp_path, "coverage")[0]).std() > 0.05
+
+
 def test_simulations_are_drawn(tmp_path):
     coverage = {"one": {"a": np.full((2, 3), 0.95), "b": np.full((2, 3), 0.94)}, "other": {"a": np.full((2, 3), 0.9)}}
     points = {"x": (0.1, 0.01), "y": (0.05, 0.02)}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from experiments.uncertainty_simulations import skewed_coverage
 from jaxinfl.statistics import (
     agresti_caffo_interval,
     memorization_uncertainty,
@@ -108,6 +109,25 @@ def test_welch_covers_scores_that_are_not_far_from_symmetric(num_models, ratio, 
     defined = np.isfinite(found.low)
     assert defined.mean() > 0.9 and ((found.reason == "") == defined).all()
     assert judged(((found.low <= 1) & (1 <= found.high)).sum(), defined.sum())
+
+
+@pytest.mark.parametrize(("num_models", "ratio"), [(20, 0.5), (26, 0.7), (50, 0.7), (200, 0.7)])
+@pytest.mark.parametrize("kind", ["lognormal", "exponential"])
+def test_welch_covers_skewed_scores_where_no_side_is_far_larger(num_models, ratio, kind):
+    """The skewness of the sides nearly cancels in their difference; intervals of few models are wider than need be."""
+    inside = skewed_coverage(kind, num_models, ratio, 3000, 1)
+    defined = ~np.isnan(inside)
+    assert defined.mean() > 0.6
+    low, high = scipy.stats.binomtest(int(inside[defined].sum()), int(defined.sum())).proportion_ci(0.99)
+    assert high >= 0.93 and low <= 0.97
+
+
+@pytest.mark.parametrize(("num_models", "ratio"), [(100, 0.9), (400, 0.95)])
+@pytest.mark.parametrize("kind", ["lognormal", "exponential"])
+def test_a_small_side_of_skewed_scores_has_no_interval(num_models, ratio, kind):
+    """Judged by its own skewness, a side of 20 lognormal scores had an interval in 30% of cases, and that covered 74%."""
+    inside = skewed_coverage(kind, num_models, ratio, 2000, 1)
+    assert np.isnan(inside).mean() > 0.98
 
 
 @pytest.mark.parametrize("num_models", [50, 200, 400])

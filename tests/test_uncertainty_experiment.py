@@ -18,7 +18,9 @@ def test_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     status, printed = run_here(monkeypatch, capsys, *command)
     assert status == 0, printed
     assert "Finding: over all p, 95% intervals cover in" in " ".join(printed.split())
-    assert {path.name for path in out.iterdir()} == {"results.json", "simulations.png", "simulations.svg", "models"}
+    assert {path.name for path in out.iterdir()} == {"results.json", "models"} | {
+        f"{name}.{kind}" for name in ("simulations", "intervals") for kind in ("png", "svg")
+    }
     found = json.loads((out / "results.json").read_text())["results"]
     assert set(found["coverage"]) == {"Newcombe", "Agresti-Caffo", "Welch, float scores"}
     for designs in found["coverage"].values():
@@ -29,7 +31,11 @@ def test_end_to_end_and_again(tmp_path, monkeypatch, capsys):
                 # 12 subsets of ratio 0.7, used twice, leave 4 without an example: too few for an interval.
                 none = (design, size) == ("ratio 0.7, twice", "25")
                 assert row["n"] == (0 if none else 13) and (none or 0.8 < row["mean"] <= 1)
-    assert len(found["false_discoveries"]) == 18 and len(found["other_coverage"]) == 10 and len(found["power"]) == 5
+    assert (
+        len(found["false_discoveries"]) == 18
+        and len(found["other_coverage"]) == 4 + 15 + 15 + 15
+        and len(found["power"]) == 5
+    )
     assert all(row["n"] == 500 and 0.7 < row["mean"] < 0.9 for row in found["power"].values())
     status, printed = run_again(monkeypatch, capsys, *command)
     assert status == 0 and "finished before" in printed

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from experiments.uncertainty_simulations import pooled_share_coverage
 from jaxinfl.statistics import subset_share_intervals, subset_share_of_all, variance_components
 
 
@@ -89,6 +90,31 @@ def test_interval_over_all_examples_covers(kind):
         found = subset_share_of_all(score)
         covered += found.low <= truth <= found.high
     assert 0.89 <= covered / 150 <= 0.99
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize(
+    ("kind", "subsets", "seeds", "tests"), [("0-1", 20, 5, 20), ("0-1", 50, 5, 1), ("normal", 20, 3, 1)]
+)
+def test_interval_over_all_examples_covers_on_average_over_probabilities(kind, subsets, seeds, tests, share):
+    """The simulation of `experiments.uncertainty`, short."""
+    inside = pooled_share_coverage(kind, subsets, seeds, tests, share, 400, 1)
+    defined = inside[~np.isnan(inside)]
+    low, high = scipy.stats.binomtest(int(defined.sum()), defined.size).proportion_ci(0.99)
+    assert defined.size > 100 and high >= 0.93 and low <= 0.97
+
+
+def test_scores_that_are_nearly_all_the_same_have_a_reason():
+    """Of one test example with probability 0.98 intervals covered 17% to 75%."""
+    rng = np.random.default_rng(0)
+    same = "0-1 scores of so few models and test examples are too nearly all the same"
+    assert subset_share_of_all(rng.random((50, 2, 1)) < 0.98).reason == same
+    found = subset_share_of_all(np.repeat(rng.random((30, 1, 9)) < 0.5, 3, axis=1))
+    assert found.reason == same and found.share == 1 and np.isnan(found.low)
+    together = np.repeat(rng.random((20, 3, 1)) < np.repeat(rng.random((20, 1, 1)), 3, axis=1), 40, axis=2)
+    told = subset_share_of_all(together).reason
+    assert told == "20 subsets are too few, because test examples go together; an interval takes 50"
+    assert subset_share_of_all(rng.random((20, 5, 20)) < 0.7).reason == ""
 
 
 def test_nothing_varies():

@@ -69,6 +69,8 @@ probability = _rng.random((MODELS, TEST), np.float32)
 estimates = _rng.standard_normal((2, TRAIN, TEST)).astype(np.float32)
 thresholds = np.array([0.125, 0.25, 0.5], np.float32)
 pairs = np.array([0, 3, 5]), np.array([1, 1, 4])
+groups = np.array([4, -2, 4, 9, 9, 4])
+grouped = masks[:, [0, 1, 0, 2, 2, 0]]
 left_out = np.concatenate([np.ones((4, TRAIN), bool), jaxinfl.leave_one_out(TRAIN, [0, 1, 2, 3], 2)])
 images = _rng.integers(0, 256, (TRAIN + 2, 8, 8, 1), dtype=np.uint8)
 labels = np.array([0, 1, 2, 0, 1, 2, 1, 0])
@@ -84,6 +86,21 @@ weights = jax.tree.map(
 LIMITS = NUMBERS.but("infinite", "minus infinite")
 SOME_TRAIN = INDICES.but("none")
 ANY_MEMORIZATION = NUMBER.but("none", array=lambda value, rng: np.full(3, value), huge=constant(10**400))
+GROUPS = Kind(
+    ARRAY
+    | {
+        "floats": cast(float),
+        "booleans": cast(bool),
+        "nan": lambda value, rng: at_random(value, rng, np.nan),
+        "missing": lambda value, rng: [*value[:-1].tolist(), None],
+        "text and numbers": lambda value, rng: [*value[:-1].tolist(), "a"],
+        "one group": lambda value, rng: np.zeros(len(value), int),
+        "one more": lambda value, rng: np.append(value, value[:1]),
+        "one less": lambda value, rng: value[1:],
+        "number": constant(0),
+    },
+    AS_ARRAY,
+).but("strings")
 ATTRIBUTION = Kind(MATRIX | NOT_FINITE, AS_ARRAY)
 SIZES = INDICES.but("as objects")
 TOO_MANY = whole(1).but(huge=constant(10**30))
@@ -289,6 +306,17 @@ CALLS = [
     Call(jaxinfl.check_coverage, {"masks": masks}, {"masks": MASKS.but("one more row", "one row less")}),
     Call(jaxinfl.draw_subsets, {"num_models": 4, "num_train": 10, "ratio": 0.5, "seed": 3, "design": "balanced"},
          {"num_models": TOO_MANY, "num_train": TOO_MANY, "ratio": share(with_high=True), "seed": SEED, "design": CHOICE}),
+    Call(jaxinfl.draw_subsets,
+         {"num_models": 4, "num_train": TRAIN, "ratio": 0.5, "seed": 3, "design": "complementary", "groups": groups},
+         {"num_train": TOO_MANY, "groups": GROUPS.but("none")}),
+    Call(jaxinfl.leave_one_out, {"num_train": TRAIN, "dropped": np.array([9, 4]), "repeats": 2, "groups": groups},
+         {"num_train": whole(2).but(huge=constant(10**30)), "dropped": INDICES.but("as objects", "set"), "repeats": TOO_MANY,
+          "groups": GROUPS.but("none")}),
+    Call(jaxinfl.group_masks, {"masks": grouped, "groups": groups}, {"masks": MASKS.but("one more row", "one row less"), "groups": GROUPS}),
+    Call(jaxinfl.check_coverage, {"masks": grouped, "groups": groups},
+         {"masks": MASKS.but("one more row", "one row less"), "groups": GROUPS.but("none")}),
+    Call(jaxinfl.pack, {"masks": grouped, "score": correct, "train_score": train_correct, "groups": groups},
+         {"masks": MASKS, "score": SCORE.but("none"), "train_score": MASKS.but("floats", "none"), "groups": GROUPS.but("none")}),
     Call(jaxinfl.leave_one_out, {"num_train": 6, "dropped": np.array([1, 4]), "repeats": 2},
          {"num_train": whole(2).but(huge=constant(10**30)), "dropped": INDICES.but("as objects", "set"), "repeats": TOO_MANY}),
     Call(jaxinfl.agreement, {"predictions": labels.reshape(4, 2)}, {"predictions": CLASSES.but("one more row", "one row less")}),

@@ -17,6 +17,7 @@ from jaxinfl.arguments.arrays import (
     check_thresholds,
     check_values,
 )
+from jaxinfl.arguments.groups import GroupNames, Groups, check_group_names, check_groups
 from jaxinfl.arguments.paths import as_path, expand_home
 from jaxinfl.arguments.score_kinds import ScoreKind, score_kind
 from jaxinfl.arguments.values import (
@@ -34,6 +35,8 @@ from jaxinfl.arguments.values import (
 __all__ = [
     "MOST_BYTES",
     "ScoreKind",
+    "GroupNames",
+    "Groups",
     "as_array",
     "as_path",
     "expand_home",
@@ -41,6 +44,8 @@ __all__ = [
     "check_choice",
     "check_correct",
     "check_examples",
+    "check_group_names",
+    "check_groups",
     "check_indices",
     "check_masks",
     "check_matrix",

@@ -23,7 +23,7 @@ from jaxinfl.datasets.inputs import (
     looks_like_images,
 )
 from jaxinfl.datasets.labels import check_text, code_labels, label_rows
-from jaxinfl.tasks import BINARY, CLASSIFICATION, NEXT_TOKEN, Regression, Task, TaskName
+from jaxinfl.tasks import BINARY, CLASSIFICATION, NEXT_TOKEN, Regression, Task
 
 _HASHED_AT_ONCE = 64 * 2**20  # bytes; bounds the copies made of arrays that are not contiguous
 

@@ -11,13 +11,15 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float32, Int, Int32
+from jaxtyping import Bool, Float32, Int, Int32, Shaped
 
-from jaxinfl.arguments import ScoreKind, check_examples, check_masks, check_score, quote, score_kind
+from jaxinfl.arguments import GroupNames, ScoreKind, check_examples, check_masks, check_score, quote, score_kind
 from jaxinfl.influence.counts import count_flags
+from jaxinfl.influence.groups import mean_of_groups
 from jaxinfl.influence.self_influence import Memorization, compute_memorization
 from jaxinfl.influence.thresholds import simplest_fraction
 from jaxinfl.influence.tiles import Tiles, default_rows, make_tiles
+from jaxinfl.subsets import group_masks
 
 Scores = Bool[np.ndarray, "models examples"] | Float32[np.ndarray, "models examples"]
 
@@ -56,7 +58,9 @@ class Outcomes:
     It keeps the arrays that it was made from, which must not change afterwards.
 
     Attributes:
-      masks: bool [models, train].
+      masks: bool [models, train]; [models, groups] where it was packed with groups.
+      names: the name of each group, integers or text [groups]; None where it was packed without groups. Index g of a group, such as
+        a `train_index` of `discoveries`, has the name `names[g]`.
     """
 
     def __init__(
@@ -66,8 +70,10 @@ class Outcomes:
         read_train_score: Callable[[], Scores] | None,
         memorize: Callable[[], Memorization] | None = None,
         kind: ScoreKind | None = None,
+        names: Shaped[np.ndarray, " groups"] | None = None,
     ):
         self.masks, self._kind = masks, kind
+        self.names = names
         self._test_score, self._read_train_score, self._memorize = test_score, read_train_score, memorize
         self._tiles: dict[int, Tiles] = {}
 
@@ -77,7 +83,8 @@ class Outcomes:
     def __repr__(self) -> str:
         (models, train), test = self.masks.shape, self._test_score
         about = "no test score" if test is None else f"{test.dtype} score of {test.shape[1]} test examples"
-        return f"Outcomes of {models} models, {train} training examples, {about}"
+        units = "training examples" if self.names is None else "groups"
+        return f"Outcomes of {models} models, {train} {units}, {about}"
 
     @property
     def test_score(self) -> Scores:
@@ -97,7 +104,8 @@ class Outcomes:
 
     @cached_property
     def train_score(self) -> Scores:
-        """Bool or float32 [models, train]; that of an `Ensemble` is read when it is first asked for.
+        """Bool or float32 [models, train]; that of an `Ensemble` is read when it is first asked for. That of a group, [models, groups],
+        is the mean score of its members.
 
         Raises:
           ValueError: it was packed without one.
@@ -143,14 +151,14 @@ class Outcomes:
         kept = check_examples(examples, self.masks.shape[1])
         if kept is None:
             return self
-        masks = self.masks[:, kept]
+        masks, names = self.masks[:, kept], None if self.names is None else self.names[kept]
         if self._read_train_score is None:
-            return Outcomes(masks, self._test_score, None, kind=self._kind)
+            return Outcomes(masks, self._test_score, None, kind=self._kind, names=names)
 
         def memorize() -> Memorization:
             return Memorization(self.memorization.rounded[kept], self.memorization.exact[kept])
 
-        return Outcomes(masks, self._test_score, lambda: self.train_score[:, kept], memorize, self._kind)
+        return Outcomes(masks, self._test_score, lambda: self.train_score[:, kept], memorize, self._kind, names=names)
 
     def with_score(self, score: ArrayLike | Sequence[Any]) -> "Outcomes":
         """The models with another test score, bool or float [models, other test]; memorization is shared.
@@ -160,8 +168,28 @@ class Outcomes:
         """
         checked = check_score(score, len(self))
         if self._read_train_score is None:
-            return Outcomes(self.masks, checked, None)
-        return Outcomes(self.masks, checked, lambda: self.train_score, lambda: self.memorization)
+            return Outcomes(self.masks, checked, None, names=self.names)
+        return Outcomes(self.masks, checked, lambda: self.train_score, lambda: self.memorization, names=self.names)
+
+    def over_groups(self, groups: GroupNames) -> "Outcomes":
+        """The same models with groups of training examples in place of single ones; see `pack`.
+
+        Raises:
+          TypeError, ValueError: as `group_masks`; also where these are groups already.
+        """
+        if self.names is not None:
+            raise ValueError(
+                "groups is given for an Outcomes of groups; it takes masks of single examples. Pack the models' own masks and "
+                "scores again."
+            )
+        grouped = group_masks(self.masks, groups)
+        if self._read_train_score is None:
+            return Outcomes(grouped.masks, self._test_score, None, kind=self._kind, names=grouped.names)
+
+        def read() -> Scores:
+            return mean_of_groups(self.train_score, groups)
+
+        return Outcomes(grouped.masks, self._test_score, read, kind=self._kind, names=grouped.names)
 
     def tiles(self, rows: int | None = None) -> Tiles:
         """The packed scores, from which the influence of `rows` training examples at a time is computed.
@@ -182,8 +210,13 @@ Score = ArrayLike | Sequence[Any] | str | None
 """Type of an argument `score`: an array [models, examples], the name of an `Ensemble`'s score, or None with `Outcomes`."""
 
 
-def pack(masks: Models, score: Score = None, train_score: Score = None) -> Outcomes:
-    """Masks and scores as one object, which is checked and packed once however often it is used.
+def pack(
+    masks: Models,
+    score: Score = None,
+    train_score: Score = None,
+    groups: GroupNames | None = None,
+) -> Outcomes:
+    """Masks and scores as one object, which is checked and packed once however often it is used; per group, if asked for.
 
     Args:
       masks: bool [models, train], `masks[t, i]` says whether model t was trained on example i; or an `Ensemble`, whose diverged
@@ -192,19 +225,26 @@ def pack(masks: Models, score: Score = None, train_score: Score = None) -> Outco
         taken of the test examples and, unless `train_score` names another one, of the training examples.
       train_score: bool or float [models, train]: model t's score on training example i, which memorization takes. For an
         `Ensemble` the name of a score.
+      groups: the group of each training example, integers or text [train], as `draw_subsets` took them. Influence is then that of
+        whole groups: index g of every result is about the group `names[g]`, and every test counts a group once. Memorization
+        of a group is the influence of the group on its members' mean score, so it takes a mean as the train score.
+        None for single examples.
 
     Returns:
       `Outcomes`. Every function that takes `masks, score` takes it in place of `masks`, without a score.
       Memory: copies of the scores (none of bool and float32 NumPy arrays), and what is packed at the first use.
 
     Raises:
-      TypeError, ValueError: as `influence` and `memorization`; also if there is neither a score nor a train score.
+      TypeError, ValueError: as `influence` and `memorization`; also if there is neither a score nor a train score, or a model
+        was trained on a part of a group.
     """
     if isinstance(masks, Outcomes) and score is None and train_score is None:
-        return masks
-    if score is None and train_score is None:
+        packed = masks
+    elif score is None and train_score is None:
         raise ValueError("score and train_score are None; pack takes at least one of them.")
-    return take_outcomes(masks, score, train_score, optional=True)
+    else:
+        packed = take_outcomes(masks, score, train_score, optional=True)
+    return packed if groups is None else packed.over_groups(groups)
 
 
 class Names(NamedTuple):

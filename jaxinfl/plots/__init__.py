@@ -8,7 +8,7 @@ from jaxinfl.plots.intervals import Estimates, intervals_figure
 from jaxinfl.plots.planner import pilots_figure, plan_figure
 from jaxinfl.plots.sample_size import models_needed_figure
 from jaxinfl.plots.shares import shares_figure
-from jaxinfl.plots.simulations import simulations_figure
+from jaxinfl.plots.simulations import coverage_figure, simulations_figure
 from jaxinfl.plots.strips import strips_figure
 from jaxinfl.plots.style import COLOURS, STYLE
 from jaxinfl.plots.sweep import sweep_figure
@@ -20,6 +20,7 @@ __all__ = [
     "Estimates",
     "agreement_figure",
     "consistency_figure",
+    "coverage_figure",
     "estimator_curves_figure",
     "intervals_figure",
     "models_for_target_figure",

@@ -62,6 +62,31 @@ def simulations_figure(
     return figure
 
 
+def coverage_figure(covered: Mapping[str, tuple[float, float, float]], confidence: float, *, title: str) -> Figure:
+    """Coverage of many kinds of intervals, one row each, with its own interval.
+
+    Args:
+      covered: kind of interval -> share that covers, and the ends of the interval of that share.
+      confidence: nominal coverage, marked with 2 percentage points to either side.
+      title: title of the figure.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 0.21 * len(covered) + 1.4), layout="constrained")
+        axes = figure.subplots()
+        rows = np.arange(len(covered))[::-1]
+        share, low, high = (np.array([each[part] for each in covered.values()]) for part in range(3))
+        axes.axvspan(confidence - 0.02, confidence + 0.02, color="#eeeeee", zorder=0, linewidth=0)
+        axes.axvline(confidence, color="#9a9a9a", linewidth=0.8, linestyle="--", zorder=0)
+        spread = np.maximum(np.stack([share - low, high - share]), 0)
+        axes.errorbar(share, rows, xerr=spread, fmt="o", color="#5b7083", markersize=4, linewidth=1)
+        axes.set_yticks(rows, labels=list(covered), fontsize=7.5)
+        axes.set_ylim(-0.7, len(covered) - 0.3)
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        figure.suptitle("\n".join(textwrap.wrap(title, 110)), fontsize=10, parse_math=False)
+    return figure
+
+
 def _draw_coverage(
     axes: Axes,
     num_models: Sequence[int] | Int[np.ndarray, " sizes"],

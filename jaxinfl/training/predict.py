@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-import jax
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Int
@@ -119,9 +118,10 @@ def _make_trained_job(
     allow: Collection[str] = (),
 ) -> Job:
     """Make the job of models that are trained already."""
-    # The keys are without effect: the weights are given, and nothing is drawn in evaluation.
-    keys = jax.random.split(jax.random.key(0), len(check_subsets(masks, data)))
+    num_models = len(check_subsets(masks, data))
     check_recipe(recipe, data)
+    # The keys are without effect: the weights are given, and nothing is drawn in evaluation.
+    keys = ModelKeys.of_data(np.zeros((num_models, 3, 2), np.uint32))
     return Job.make(masks, keys, data, model, recipe, allow=allow).start_from(weights, "weights")
 
 
