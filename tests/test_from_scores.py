@@ -1,5 +1,7 @@
 """Models trained elsewhere: their scores alone give the numbers that the run itself gives; they are saved, opened and verified."""
 
+import errno
+import re
 import shutil
 
 import jax
@@ -9,6 +11,7 @@ import pytest
 
 import jaxinfl
 from jaxinfl import Ensemble, RunDirectoryError
+from jaxinfl.store import RunStore
 from jaxinfl.verify import main
 from tests.small_ensembles import LINEAR, keys_of, train
 from tests.test_bad_inputs import arrays_of
@@ -169,11 +172,16 @@ def test_rows_are_selected_and_saved(given, tmp_path):
 
 
 def test_a_save_that_fails_leaves_nothing(given, tmp_path, monkeypatch):
-    def fail(*_):
-        raise OSError(28, "No space left on device")
+    find = RunStore._array
 
-    monkeypatch.setattr("jaxinfl.store.run.RunStore._write", fail)
-    with pytest.raises(jaxinfl.WriteFailed, match="run cannot be written: No space left on device"):
+    def fail(store, name):
+        if store.path is not None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return find(store, name)
+
+    monkeypatch.setattr(RunStore, "_array", fail)
+    message = "run cannot be written: No space left on device. Free some space, and save again: nothing is left of it."
+    with pytest.raises(jaxinfl.WriteFailed, match=re.escape(f"{tmp_path / message}")):
         given.save(tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
