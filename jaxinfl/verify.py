@@ -102,8 +102,11 @@ def _count_absent(path: Path) -> int:
 
 
 def _is_trained_elsewhere(run_dir: Path) -> bool:
-    """Whether a run's models were given by their scores; for a run whose descriptions are whole."""
-    return is_run(run_dir) and is_trained_elsewhere(RunStore.open(run_dir, writable=False).attributes)
+    """Whether a run's models were given by their scores; False where its description is damaged."""
+    try:
+        return is_run(run_dir) and is_trained_elsewhere(RunStore.open(run_dir, writable=False).attributes)
+    except RunDirectoryError:
+        return False
 
 
 def _train_again(path: Path, options: Options) -> None:

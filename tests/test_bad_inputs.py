@@ -47,6 +47,11 @@ def arrays_of(result: Any) -> list[np.ndarray]:
     """Every number of a result."""
     if isinstance(result, jaxinfl.Dataset):
         return [np.frombuffer(result.fingerprint.encode(), np.uint8)]
+    if isinstance(result, jaxinfl.Ensemble):
+        return [
+            result.masks,
+            *(score(name) for name in result.scores for score in (result.train_score, result.test_score)),
+        ]
     if isinstance(result, jaxinfl.Outcomes):
         return [result.masks, result.test_score, result.train_score]
     if isinstance(result, jaxinfl.ModelKeys):

@@ -22,6 +22,22 @@ def test_the_scripts_run(tmp_path, monkeypatch):
     assert names["runs"].complete and -1 < names["score"].mean < 1
 
 
+def test_the_page_on_models_trained_elsewhere_runs(tmp_path, monkeypatch, capsys):
+    """With 20 of its 200 models; ten lines score them, and what they save is the run."""
+    page = (ROOT / "docs" / "models_trained_elsewhere.md").read_text()
+    training, scoring = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert "draw_subsets(200, " in training and "n_estimators=30" in training and scoring.count("\n") == 10
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(training.replace("draw_subsets(200, ", "draw_subsets(20, "), names)  # noqa: S102 - our own page
+    exec(scoring, names)  # noqa: S102
+    assert "20 models cannot tell" in capsys.readouterr().out
+    saved = jaxinfl.Ensemble.open("runs/breast_cancer")
+    assert len(saved) == 20 and saved.scores == ("correct", "margin")
+    np.testing.assert_array_equal(saved.test_margin, names["margin"][:, 400:].astype(np.float32))
+    assert saved.test_correct.mean() > 0.9
+
+
 def test_files_and_modules_exist():
     for module in re.findall(r"python -m ([\w.]+)", README):
         assert (ROOT / (module.replace(".", "/") + ".py")).is_file(), module

@@ -78,6 +78,7 @@ data = jaxinfl.Dataset(
     train_inputs=images[:TRAIN], train_targets=labels[:TRAIN], test_inputs=images[TRAIN:], test_targets=labels[TRAIN:]
 )
 keys = jax.random.split(jax.random.key(0), MODELS)
+scores_given = jaxinfl.Ensemble.from_scores(masks, {"right": train_correct}, {"right": correct})
 weights = jax.tree.map(
     lambda leaf: np.zeros((MODELS, *leaf.shape), leaf.dtype),
     jax.eval_shape(build_model("small_mlp", inputs=(8, 8, 1), outputs=3).init, jax.random.key(0)),
@@ -237,6 +238,30 @@ CHOICE_OF_BACKGROUND = Kind(
     | {"another color": constant("gray"), "not for digits": constant("white"), "list": constant(["white"])}
 )
 
+SCORES_BY_NAME = Kind(
+    {name: change for name, change in NOT_NUMBERS.items() if name not in ("dictionary",)}
+    | {
+        "number": constant(3),
+        "array": lambda value, rng: next(iter(value.values())),
+        "empty": constant({}),
+        "no string": lambda value, rng: {3: np.zeros((MODELS, TRAIN), bool)},
+        "no identifier": lambda value, rng: {
+            rng.choice(["", "a b", "1st", "../a", "class", "labels", "é", "x" * 65]): value["right"]
+        },
+        "twice but for case": lambda value, rng: value | {"Right": value["right"]},
+    }
+    | {
+        name: lambda value, rng, change=change: {"right": change(value["right"], rng)}
+        for name, change in SCORE.but("nan", "infinite", "minus infinite", "all nan", "no columns").broken.items()
+    }
+    | {
+        f"{name} somewhere": lambda value, rng, change=change: {"right": change(value["right"], rng)}
+        for name, change in NOT_FINITE.items()
+        if name != "all nan"
+    },
+    {"copy": lambda value, rng: {name: np.array(scores) for name, scores in value.items()}},
+)
+
 _score = {"masks": MASKS, "score": SCORE}
 _both = {"masks": MASKS, "train_score": MASKS.but("floats"), "test_score": SCORE}
 _given = {"masks": masks, "score": probability}
@@ -375,5 +400,9 @@ CALLS = [
         runs=False,
     ),
     Call(jaxinfl.predict, _again | {"weights": weights, "views": "one"}, _again_kinds, runs=False),
+    Call(jaxinfl.Ensemble.from_scores,
+         {"masks": masks, "train": {"right": train_correct}, "test": {"right": correct}, "data": None},
+         {"masks": MASKS, "train": SCORES_BY_NAME, "test": SCORES_BY_NAME, "data": NOTHING_ELSE.but("none")}),
+    Call(scores_given.save, {"path": "runs"}, {"path": PATH.but(none=constant(None))}, runs=False),
     Call(jaxinfl.Ensemble.open, {"run_dir": "nowhere"}, {"run_dir": PATH.but(none=constant(None))}, runs=False),
 ]  # fmt: skip

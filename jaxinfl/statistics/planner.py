@@ -352,8 +352,8 @@ def _check_pilot(
         arrays = pilot
     else:
         raise TypeError(
-            f"pilot is {quote(pilot)}; it takes an Ensemble, (Ensemble, name of a score), Outcomes, or (masks, train_correct, "
-            "test_correct)."
+            f"pilot is {quote(pilot)}; it takes an Ensemble, Outcomes, or a tuple: (Ensemble, name of a score) or (masks, "
+            "train_correct, test_correct)."
         )
     if len(arrays) != 3:
         raise ValueError(f"pilot has {len(arrays)} arrays; it takes (masks, train_correct, test_correct).")

@@ -90,7 +90,7 @@ def _check_scores(given: Any, split: str, masks: Bool[np.ndarray, "models train"
         return []
     takes = 'a mapping from the names of scores to arrays, such as {"margin": ...}'
     if not isinstance(given, Mapping):
-        raise TypeError(f"{split} is {quote(given)}; it takes {takes}.")
+        raise TypeError(f"{split} is {type(given).__name__}; it takes {takes}.")
     if not given:
         raise ValueError(f"{split} is empty; it takes {takes}, or None.")
     for name in given:

@@ -34,6 +34,8 @@ class Ensemble(NamedScores):
     Every function of jaxinfl that takes `masks, score` takes an ensemble and the name of a score as well:
     `jaxinfl.influence(runs, "margin")`.
 
+    Models that were trained elsewhere have their masks and the scores that were given; what else is asked for is refused.
+
     Attributes:
       masks: bool [models, train]; `masks[t, i]` says whether model t was trained on example i.
       scores: names of the scores that `train_score` and `test_score` have.

@@ -29,6 +29,8 @@ def write_failures(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise _failure(path, error) from error
+    except WriteFailed:
+        raise  # which says it already
     except Exception as error:
         # Libraries wrap what the system says in errors of their own.
         if "No space left" in str(error) or "Disk quota" in str(error):
@@ -55,10 +57,18 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _failure(path: Path, error: OSError) -> WriteFailed:
+def retell(error: WriteFailed, path: Path, outcome: str) -> WriteFailed:
+    """The same failure of what becomes `path` at its end; `outcome` says what to do then, and what is left."""
+    cause = error.__cause__
+    return _failure(path, cause, outcome) if isinstance(cause, OSError) else error
+
+
+def _failure(
+    path: Path, error: OSError, outcome: str = "and the same call goes on: finished models stay"
+) -> WriteFailed:
     remedy = _REMEDIES.get(error.errno or 0, "Mend that")
     about = error.strerror or str(error)
-    return WriteFailed(f"{path} cannot be written: {about}. {remedy}, and the same call goes on: finished models stay.")
+    return WriteFailed(f"{path} cannot be written: {about}. {remedy}, {outcome}.")
 
 
-__all__ = ["WriteFailed", "check_still_there", "free_bytes", "write_failures"]
+__all__ = ["WriteFailed", "check_still_there", "free_bytes", "retell", "write_failures"]

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from jaxinfl.files import replace_atomically
 from jaxinfl.store.errors import RunDirectoryError
-from jaxinfl.store.failures import write_failures
+from jaxinfl.store.failures import WriteFailed, retell, write_failures
 from jaxinfl.store.layout import OVERRIDE, Layout, RowArray, digest
 from jaxinfl.store.parts import Rows
 from jaxinfl.store.run import DIVERGED, RunStore
@@ -36,18 +36,25 @@ def save_models(source: Rows, models: Int[np.ndarray, " models"], path: Path) ->
     """
     if path.exists() or path.is_symlink():
         raise RunDirectoryError(f"{path} exists already; save makes a new directory. Use another path.")
-    status = source.status()[models]
     layout = _layout(source, models)
-    with write_failures(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replace_atomically(path) as draft:
-            target = RunStore.create(draft, layout)
-            for shard in target.shards():
-                wanted = models[shard]
-                rows = {name: source.read_rows(name, wanted) for name in layout.row_arrays if name != CHECKSUM}
-                if CHECKSUM in layout.row_arrays:
-                    rows[CHECKSUM] = target.write_weights(shard, source.read_weights(wanted))
-                target.write(shard, rows, status[shard] == DIVERGED)
+    try:
+        with write_failures(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replace_atomically(path) as draft:
+                _write(RunStore.create(draft, layout), source, models)
+    except WriteFailed as error:
+        raise retell(error, path, "and save again: nothing is left of it") from error
+
+
+def _write(target: RunStore, source: Rows, models: Int[np.ndarray, " models"]) -> None:
+    """Copy finished models of a run into a new one, a shard at a time."""
+    status = source.status()[models]
+    for shard in target.shards():
+        wanted = models[shard]
+        rows = {name: source.read_rows(name, wanted) for name in target.row_arrays if name != CHECKSUM}
+        if CHECKSUM in target.row_arrays:
+            rows[CHECKSUM] = target.write_weights(shard, source.read_weights(wanted))
+        target.write(shard, rows, status[shard] == DIVERGED)
 
 
 def _layout(source: Rows, models: Int[np.ndarray, " models"]) -> Layout:

@@ -21,6 +21,7 @@ from jaxinfl.tasks import Task
 from jaxinfl.training.job import Job, check_recipe, check_subsets, output_shape, spec_of
 from jaxinfl.training.loop import Work, as_rows, finished_shards
 from jaxinfl.training.machine import Machine, choose_execution
+from jaxinfl.training.per_model import ModelKeys
 from jaxinfl.training.programs import Execution
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.recipe import Recipe
