@@ -102,7 +102,7 @@ class Network:
         return dataclasses.replace(
             self,
             description=f"tiny {self.description}",
-            inputs=(8, 8, self.image_shape[-1]),
+            image_shape=(8, 8, self.image_shape[-1]),
             batch_size=16,
             epochs=1,
             synthetic=128,

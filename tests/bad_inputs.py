@@ -4,9 +4,11 @@ A kind has two tables of functions of a valid value and a random generator. Valu
 error that names the argument. Values from the second table must give the valid call's result.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,23 @@ class Kind(NamedTuple):
         if self.single and change in ANOTHER_KIND:
             return (TypeError,)
         return (ValueError,) if self.single and change in OUT_OF_RANGE else (TypeError, ValueError)
+
+
+class Call(NamedTuple):
+    """A function with valid arguments, by keyword."""
+
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+    kinds: Mapping[str, Kind]
+    runs: bool = True
+    """Whether the valid call itself is made. Where it would take long it is not, and nothing may be compiled then."""
+
+
+def forbid_compilation() -> contextlib.AbstractContextManager[Any]:
+    """Fail where anything is compiled inside this block, in which calls must be refused before."""
+    stack = contextlib.ExitStack()
+    stack.enter_context(mock.patch("jaxinfl.training.machine.build_programs", side_effect=AssertionError("compiled")))
+    return stack
 
 
 ANOTHER_KIND = frozenset(

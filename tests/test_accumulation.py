@@ -23,7 +23,7 @@ NORMED = build_model(
 PLAIN = build_model(
     lambda rngs: SmallCNN((8, 8, 1), 3, widths=(4,), strides=(1,), batch_norm=False, rngs=rngs),
     inputs=(8, 8, 1),
-    num_classes=3,
+    outputs=3,
 )
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import jaxinfl
 from jaxinfl.store import RunDirectoryError
-from tests.valid_calls import CALLS, Call, forbid_compilation
+from tests.bad_inputs import Call, forbid_compilation
+from tests.valid_calls import CALLS
 
 INPUTS = 3000
 OF_ONE_SIZE = {"one more row", "one row less", "no columns", "fewer", "other length", "other pixels"}
@@ -154,7 +155,7 @@ def test_what_is_public_is_tried():
         "ModelPlan",
         "RunDirectoryError",
     }
-    classes_and_modules |= {"Cost", "OutOfMemory", "Outcomes", "TooManyDiverged", "WriteFailed", "recipes"}
+    classes_and_modules |= {"Cost", "OutOfMemory", "Outcomes", "TooManyDiverged", "WriteFailed", "recipes", "tasks"}
     tried = {call.function.__name__ for call in CALLS}
     assert set(jaxinfl.__all__) - classes_and_modules <= tried
     with pytest.raises(RunDirectoryError, match="nowhere is no run directory"):

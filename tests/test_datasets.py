@@ -26,7 +26,7 @@ def test_dataset_keeps_order_values_and_names():
     assert (dataset.num_train, dataset.num_test, dataset.num_classes) == (6, 4, 3)
     assert dataset.image_shape == (4, 5, 3)
     assert dataset.train_targets.dtype == dataset.test_targets.dtype == np.int32
-    assert repr(dataset) == "Dataset(name='pets', num_train=6, num_test=4, outputs=3, inputs=(4, 5, 3))"
+    assert repr(dataset) == "Dataset(name='pets', num_train=6, num_test=4, num_classes=3, image_shape=(4, 5, 3))"
 
 
 def test_class_names_and_name_have_defaults():

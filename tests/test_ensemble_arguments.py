@@ -12,7 +12,9 @@ from tests.small_ensembles import keys_of, subsets, train
 
 def test_a_finished_model_for_other_classes_is_refused(toy):
     other = build_model("small_mlp", inputs=(8, 8, 1), outputs=10)
-    with pytest.raises(ValueError, match=r"to \(2, 10\) in training; it must return one logit a class: \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"to \(2, 10\) for a batch of 2 in training; the task takes outputs of the shape \(2, 3\)"
+    ):
         train(subsets(), keys_of(6), toy, model=other)
 
 
@@ -42,7 +44,7 @@ def test_a_finished_model_for_other_classes_is_refused(toy):
         ),
         ({"recipe": Recipe(crop_padding=8)}, ValueError, "crop_padding is 8, as large as the images"),
         ({"recipe": Recipe(normalization=((0.5, 0.2),) * 3)}, ValueError, "names 3 channels; toy has 1"),
-        ({"model": lambda rngs: nnx.Linear(1, 2, rngs=rngs)}, ValueError, "must return one logit a class"),
+        ({"model": lambda rngs: nnx.Linear(1, 2, rngs=rngs)}, ValueError, "the task takes outputs of the shape"),
         ({"width": 0}, ValueError, "width is 0"),
         ({"kernels": "fft"}, ValueError, "kernels is 'fft'"),
         ({"shard_size": 1.5}, TypeError, "shard_size is 1.5"),

@@ -99,14 +99,14 @@ def test_a_plan_by_the_name_of_a_score(trained, given):
 
 
 def test_names_and_kinds_of_scores(trained, given):
-    assert given.scores == trained.scores == NAMES
+    assert given.scores == NAMES and trained.scores == (*NAMES, "loss")
     for runs in (trained, given):
         assert [runs.score_kind(name) for name in NAMES] == ["0-1", "real", "bounded"]
         for call in (runs.score_kind, runs.train_score, runs.test_score):
             with pytest.raises(
-                ValueError, match="score is 'loss'; this ensemble has 'correct', 'margin', 'probability'"
+                ValueError, match="score is 'rank'; this ensemble has 'correct', 'margin', 'probability'"
             ):
-                call("loss")
+                call("rank")
     with pytest.raises(ValueError, match="thresholds is None, which stands for differences of probabilities"):
         jaxinfl.iou_curve(given, "margin", num_models=[20], min_memorization=None)
     own = Ensemble.from_scores(
@@ -253,7 +253,7 @@ def test_some_missing_values_are_refused(given):
         ({"train": {"a b": MASKS}}, ValueError, "train names a score 'a b'; it takes identifiers"),
         ({"train": {"../x": MASKS}}, ValueError, "it takes identifiers"),
         ({"train": {"class": MASKS}}, ValueError, "it takes identifiers .* Python's keywords"),
-        ({"train": {"labels": MASKS}}, ValueError, "but for 'labels' and 'prediction'"),
+        ({"train": {"labels": MASKS}}, ValueError, "but for 'targets' and 'labels'"),
         ({"train": {"a": MASKS[1:]}}, ValueError, r"train\['a'\] has 103 rows, but masks has 104"),
         ({"train": {"a": np.concatenate([MASKS, MASKS])}}, ValueError, r"train\['a'\] has 208 rows"),
         ({"train": {"a": MASKS[:, 1:]}}, ValueError, r"train\['a'\] has 39 columns, but masks has 40"),

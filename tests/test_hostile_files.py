@@ -45,8 +45,8 @@ def canary(tmp_path):
 
 def npz_arrays(**changes):
     given = arrays()
-    named = {f"{'x' if kind == 'images' else 'y'}_{split}": given[f"{split}_{kind}"]
-             for split in ("train", "test") for kind in ("images", "labels")}  # fmt: skip
+    named = {f"{'x' if kind == 'inputs' else 'y'}_{split}": given[f"{split}_{kind}"]
+             for split in ("train", "test") for kind in ("inputs", "targets")}  # fmt: skip
     return named | changes
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxinfl.models import REGISTRY
+from jaxinfl.models import REGISTRY, as_spec
 from jaxinfl.models.checks import check_examples_apart, check_weights_follow_key
 from jaxinfl.models.from_nnx import assemble
 from tests.own_models import CLASSES, Dense, Plain, build, dense, logits
@@ -91,9 +91,9 @@ def test_examples_by_themselves_are_let_in(between, caplog):
 @pytest.mark.parametrize("name", ["mlp", "small_cnn", "small_inception", "resnet18_cifar"])
 def test_registered_models_pass(name, caplog):
     shape = (32, 32, 3)
-    built = assemble(lambda rngs: REGISTRY[name](shape, CLASSES, rngs=rngs), name, shape)
+    built = assemble(lambda rngs: REGISTRY[name](shape, CLASSES, rngs=rngs), name, as_spec(shape))
     check_weights_follow_key(built.traces.init, built.variables, name, one_module=False)
-    check_examples_apart(built.model.apply, built.variables, shape, name, has_dropout=False)
+    check_examples_apart(built.model.apply, built.variables, as_spec(shape), name, has_dropout=False)
     assert not caplog.records
 
 

@@ -353,10 +353,10 @@ def test_fingerprint_is_the_same_on_a_terminal(tmp_path):
         (
             lambda rngs: SmallCNN(SHAPE, 4, rngs=rngs),
             ValueError,
-            r"\(2, 4\) in training; it must return one logit a class: \(2, 3\)",
+            r"\(2, 4\) for a batch of 2 in training; the task takes outputs of the shape \(2, 3\)",
         ),
         (lambda rngs: nnx.Linear(1, 3, rngs=rngs), ValueError, r"to \(2, 8, 8, 3\)"),
-        (lambda rngs: TwoHeads(rngs, classes=5), ValueError, r"to \(2, 5\) in training"),
+        (lambda rngs: TwoHeads(rngs, classes=5), ValueError, r"to \(2, 5\) for a batch of 2 in training"),
         (lambda rngs: Sums(), TypeError, "returns tuple; it must return logits"),
     ],
 )

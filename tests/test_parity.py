@@ -225,7 +225,7 @@ def test_training(network, monkeypatch):
     def objective(params):
         recorded = sides.record()
         output, stats = model.apply(Variables(params, variables.stats), filled, train=True, mask=counted)
-        loss = step._total_loss(output, targets, counted, Recipe()) / BATCH
+        loss = step._total_loss(step.Training(model, Recipe()), output, targets, counted) / BATCH
         return loss, (jax.tree.leaves(output), stats, recorded)
 
     with use_kernels(KERNELS):

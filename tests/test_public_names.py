@@ -19,7 +19,7 @@ def test_the_stub_is_the_list():
     assert all(alias.name == alias.asname for alias in names)
     assert sorted(alias.name for alias in names) == jaxinfl.__all__
     for node in STUB.body:
-        package = importlib.import_module(f"jaxinfl.{node.module}")
+        package = importlib.import_module(f"jaxinfl.{node.module}" if node.module else "jaxinfl")
         for alias in node.names:
             assert getattr(jaxinfl, alias.name) is getattr(package, alias.name)
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from jaxinfl import Recipe
 from jaxinfl.models import Variables, WithAuxiliary, build_model
+from jaxinfl.tasks import margin
 from jaxinfl.training import step
 from jaxinfl.training.loop import make_segment
 from tests import reference
 from tests.compile_whole import compile_whole
 
-MARGIN = compile_whole(step.margin)
+MARGIN = compile_whole(margin)
 KEYS = step.Keys(*jax.random.split(jax.random.key(0), 3))
 
 
@@ -95,10 +96,11 @@ def test_the_loss_counts_an_auxiliary_head_with_its_weight_and_no_padding():
     rng = np.random.default_rng(0)
     logits, auxiliary = rng.standard_normal((2, 4, 3)).astype(np.float32)
     labels, counted = np.array([0, 2, 1, 1]), np.array([True, True, True, False])
+    training = step.Training(build_model("mlp", inputs=(1, 1, 1), outputs=3), Recipe())
 
     def loss(logits, auxiliary):
         output = WithAuxiliary(jnp.asarray(logits), jnp.asarray(auxiliary))
-        return float(step._total_loss(output, jnp.asarray(labels, jnp.int32), jnp.asarray(counted), Recipe()))
+        return float(step._total_loss(training, output, jnp.asarray(labels, jnp.int32), jnp.asarray(counted)))
 
     def by_hand(logits):
         shares = np.exp(logits.astype(float))

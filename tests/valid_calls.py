@@ -1,10 +1,6 @@
 """A small valid call of every public function, with the kind of each argument."""
 
-import contextlib
 import itertools
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-from unittest import mock
 
 import jax
 import numpy as np
@@ -33,6 +29,7 @@ from tests.bad_inputs import (
     SCORE,
     SEED,
     SWITCH,
+    Call,
     Kind,
     at_random,
     cast,
@@ -40,24 +37,7 @@ from tests.bad_inputs import (
     share,
     whole,
 )
-
-
-class Call(NamedTuple):
-    """A function with valid arguments, by keyword."""
-
-    function: Callable[..., Any]
-    arguments: Mapping[str, Any]
-    kinds: Mapping[str, Kind]
-    runs: bool = True
-    """Whether the valid call itself is made. Where it would take long it is not, and nothing may be compiled then."""
-
-
-def forbid_compilation() -> contextlib.AbstractContextManager[Any]:
-    """Fail where anything is compiled inside this block, in which calls must be refused before."""
-    stack = contextlib.ExitStack()
-    stack.enter_context(mock.patch("jaxinfl.training.machine.build_programs", side_effect=AssertionError("compiled")))
-    return stack
-
+from tests.kinds_of_data import OWN
 
 _rng = np.random.default_rng(0)
 MODELS, TRAIN, TEST = 12, 6, 5
@@ -277,6 +257,14 @@ _arrays = {"train_inputs": data.train_inputs, "train_targets": data.train_target
            "test_targets": data.test_targets, "class_names": ("a", "b", "c"), "name": "toy"}  # fmt: skip
 _array_kinds = {"train_inputs": IMAGES, "train_targets": LABELS, "test_inputs": IMAGES, "test_targets": LABELS,
                 "class_names": NAMES, "name": PATH.but(escape=constant("a\x1b[2J"), none=constant(None))}  # fmt: skip
+_table = {"train_inputs": {"x": estimates[0], "c": np.arange(TRAIN) % 3}, "train_targets": estimates[0][:, 0],
+          "test_inputs": {"x": estimates[1], "c": np.arange(TRAIN) % 3}, "test_targets": estimates[1][:, 0],
+          "task": "regression", "categories": {"c": 5}}  # fmt: skip
+_targets = Kind({name: change for name, change in (ARRAY | NOT_FINITE).items() if name != "stacked"})
+_table_kinds = {"train_inputs": NOTHING_ELSE, "test_inputs": NOTHING_ELSE, "train_targets": _targets, "test_targets": _targets,
+                "task": CHOICE, "categories": NOTHING_ELSE.but("none")}  # fmt: skip
+
+
 _run = {"masks": masks, "keys": keys, "data": data, "model": "small_mlp", "recipe": jaxinfl.Recipe(), "run_dir": None,
         "shard_size": 2, "width": 1, "kernels": "gemm", "tune": True, "overrides": None, "initial": None, "keep_weights": False,
         "progress": False, "on_cost": None}  # fmt: skip
@@ -384,6 +372,9 @@ CALLS = [
     Call(statistics.newcombe_paired_interval, {"first": correct, "second": ~correct, "confidence": 0.9},
          {"first": MASKS, "second": MASKS, "confidence": share()}),
     Call(jaxinfl.Dataset, _arrays, _array_kinds),
+    Call(jaxinfl.Dataset, _table, _table_kinds),
+    Call(jaxinfl.Task, {"name": "mine", "loss": OWN.loss, "scores": {"same": OWN.loss}},
+         {"name": NOTHING_ELSE.but("text"), "loss": NOTHING_ELSE.but("function", "type"), "scores": NOTHING_ELSE.but("none")}),
     Call(jaxinfl.channel_statistics, {"data": data}, {"data": NOTHING_ELSE}),
     Call(jaxinfl.load_dataset, {"name": "digits", "data_dir": None, "image_size": None, "splits": None, "background": None},
          {"name": PATH.but(none=constant(None), nul=constant("a\0b.npz")), "data_dir": PATH,

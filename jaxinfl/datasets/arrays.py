@@ -27,7 +27,7 @@ def as_images(train: ArrayLike, test: ArrayLike) -> tuple[UInt8[np.ndarray, "...
     """Return both sets as uint8 [n, height, width, channels].
 
     Raises:
-      TypeError: the dtype is not uint8. The remedy depends on the values of both sets, which must be scaled alike.
+      TypeError: the dtype of one set is not uint8. The remedy depends on its values.
       ValueError: the shape is wrong or empty, or values are NaN.
     """
     remedy = "Replace the missing values, or remove these examples from images and labels"
@@ -70,58 +70,28 @@ def check_same_shape(train: np.ndarray, test: np.ndarray) -> None:
         )
 
 
-def _range(images: np.ndarray) -> tuple[float, float]:
-    """Smallest and largest value; (inf, -inf) where there is none."""
-    if images.dtype.kind not in "buif" or not images.size:
-        return np.inf, -np.inf
-    return float(images.min()), float(images.max())
-
-
 def _conversion(field: str, images: np.ndarray, other: np.ndarray) -> str:
-    """Say how to make uint8 images of exactly these values; `other` is the other set, which needs the same scale."""
+    """Say how to make uint8 images of exactly these values beside the uint8 images of the `other` set."""
     kind = images.dtype.kind
     if kind not in "buif" or not images.size:
         return (
             "Give decoded pixels as numbers from 0 to 255. Images of different sizes are taken as files, in one folder for "
             "each class, by jaxinfl.load_dataset."
         )
-    low, high = _range(images)
-    other_low, other_high = _range(other)
     if kind == "b":
-        # A uint8 set of zeros and ones beside it keeps its values, so this one must as well.
-        factor = "" if other.dtype.kind != "b" and other_high <= 1 else "255 * "
+        # Zeros and ones of the other set keep their values, so this one must as well.
+        factor = "" if other.size and other.max() <= 1 else "255 * "
         return f"Convert with {factor}{field}.astype(np.uint8)."
+    low, high = float(images.min()), float(images.max())
     if not np.isfinite([low, high]).all():
         return "It contains infinite values. Replace them, or remove these examples from images and labels."
-    if kind == "f" and other.dtype.kind == "f":
-        both = min(low, other_low), max(high, other_high)
-        if 0 <= both[0] and 2 < both[1] <= 255 and high > 1:
-            return f"The values lie in 0..255. Round them: np.rint({field}).astype(np.uint8)."
-        if 0 <= low and high <= 1 and 0 <= other_low and (other_high <= 1 or other_high > 2):
-            return f"The values lie in 0..1. Scale them: np.rint(255 * {field}).astype(np.uint8)."
-    elif kind == "f" and 0 <= low and high <= 1:
+    if kind == "f" and 0 <= low and high <= 1:
         return f"The values lie in 0..1. Scale them: np.rint(255 * {field}).astype(np.uint8)."
-    elif kind == "f" and 0 <= low and 2 < high <= 255:
+    if kind == "f" and 0 <= low and 2 < high <= 255:
         return f"The values lie in 0..255. Round them: np.rint({field}).astype(np.uint8)."
-    elif kind != "f" and 0 <= low and high <= 255:
+    if kind != "f" and 0 <= low and high <= 255:
         return f"The values lie in 0..255. Convert with {field}.astype(np.uint8)."
-    return _one_formula(field, images, other)
-
-
-def _one_formula(field: str, images: np.ndarray, other: np.ndarray) -> str:
-    low, high = _range(images)
-    if other.dtype == np.uint8:
-        return (
-            f"Its values lie in {low:g}..{high:g}, while the other set is uint8 already. Scale them to 0..255 by the "
-            "formula by which the other set was made, so that one value means one brightness in both."
-        )
-    other_low, other_high = _range(other)
-    # Zero stays black where nothing is negative.
-    low, high = min(low, other_low, 0.0), max(high, other_high)
-    if not np.isfinite([low, high]).all() or low == high:
-        return "Bring the values of both sets to 0..255 by one formula for both, then round and convert to uint8."
-    name = field.removeprefix("train_").removeprefix("test_")
     return (
-        f"The values of both sets lie in {low:g}..{high:g}, not in 0..255. Scale both by one formula: "
-        f"np.rint(({name}.astype(np.float64) - {low!r}) * {255 / (high - low):.12g}).astype(np.uint8)."
+        f"Its values lie in {low:g}..{high:g}, while the other set is uint8 already. Scale them to 0..255 by the "
+        "formula by which the other set was made, so that one value means one brightness in both."
     )

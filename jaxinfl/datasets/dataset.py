@@ -84,6 +84,8 @@ class Dataset:
         name: str = "arrays",
     ):
         found = find_task(task, train_targets)
+        if isinstance(categories, Mapping) and not categories:
+            categories = None
         images = categories is None and (looks_like_images(train_inputs) or looks_like_images(test_inputs))
         check: Any = as_images if images else as_inputs
         given = check(train_inputs, test_inputs)

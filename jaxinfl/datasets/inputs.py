@@ -163,7 +163,7 @@ def find_task(task: Any, train_targets: Any) -> Task:
             f"task is {quote(task)}; it takes one of {', '.join(map(repr, TASK_NAMES))}, or a jaxinfl.Task."
         )
     if task == "regression":
-        shape = np.shape(train_targets)
+        shape = as_array("train_targets", train_targets, "numbers [n] or [n, k]", "Replace the missing values").shape
         return _regression(int(np.prod(shape[1:])) if len(shape) > 1 else 1)
     return {"classification": CLASSIFICATION, "binary": BINARY, "next_token": NEXT_TOKEN}[task]
 

@@ -106,7 +106,7 @@ def _keep_text_apart(value: ArrayLike) -> ArrayLike:
 
 
 def _remove_unlabelled(field: str, what: str) -> str:
-    return f"Remove the examples without {what} from {field} and from {field.removesuffix('labels')}images"
+    return f"Remove the examples without {what} from {field} and from {field.removesuffix('targets')}inputs"
 
 
 def _one_label_each(field: str, labels: np.ndarray) -> str:
@@ -145,7 +145,7 @@ def _as_text(field: str, labels: np.ndarray) -> list[str] | None:
         raise TypeError(
             f"{field} holds {quote(items[other[0]])} at example {other[0]} beside text ({len(other)} labels are no text); "
             f"it takes {EXPECTED_LABELS}. Give every label as text, or, where these mark examples without a label, remove "
-            f"them from {field} and from {field.removesuffix('labels')}images."
+            f"them from {field} and from {field.removesuffix('targets')}inputs."
         )
     try:
         texts = [normal_form(item.decode() if isinstance(item, bytes) else str(item)) for item in items]
@@ -157,7 +157,7 @@ def _as_text(field: str, labels: np.ndarray) -> list[str] | None:
     if "" in texts:
         raise ValueError(
             f"{field} holds an empty text at example {texts.index('')}. Name the class, or, where it marks an example "
-            f"without a label, remove the example from {field} and from {field.removesuffix('labels')}images."
+            f"without a label, remove the example from {field} and from {field.removesuffix('targets')}inputs."
         )
     return texts
 
@@ -246,7 +246,7 @@ def _check_not_negative(given: Labels) -> None:
 
 
 def _without_negatives(field: str, given: Labels) -> str:
-    labels, images = given[field], f"{field.removesuffix('labels')}images"
+    labels, images = given[field], f"{field.removesuffix('targets')}inputs"
     present = set(np.unique(given["train_targets"]).tolist()) | set(np.unique(given["test_targets"]).tolist())
     if present == {-1, 1}:
         return f"Where -1 and 1 are two classes, {_ONE_CODING}"
