@@ -39,6 +39,8 @@ LONGEST = (
     "test_lowering",
     "test_experiments",
     "test_ensemble",
+    "test_any_data",
+    "test_from_scores",
     "test_devices",
     "test_planner",
     "test_benchmarks",

@@ -19,7 +19,13 @@ def train(kind, data=None, rows=slice(None), **options):
     return jaxinfl.train_ensemble(MASKS[rows], KEYS[rows], data=data or kind.data, **options)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+FAST = ("table", "dict", "tokens", "own task")
+"""Kinds of data that `make test` tries; the others differ from these in their task alone."""
+
+
+@pytest.fixture(
+    scope="module", params=[name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
+)
 def trained(request):
     kind = KINDS[request.param]
     return kind, train(kind)

@@ -4,7 +4,7 @@ The data, model and recipe of a run are found again from its own record, so that
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -21,7 +21,7 @@ from jaxinfl.tasks import Task
 from jaxinfl.training.job import Job, check_recipe, check_subsets, output_shape, spec_of
 from jaxinfl.training.loop import Work, as_rows, finished_shards
 from jaxinfl.training.machine import Machine, choose_execution
-from jaxinfl.training.per_model import ModelKeys
+from jaxinfl.training.per_model import ModelKeys, check_weights
 from jaxinfl.training.programs import Execution
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.recipe import Recipe
@@ -121,9 +121,13 @@ def _make_trained_job(
     """Make the job of models that are trained already."""
     num_models = len(check_subsets(masks, data))
     check_recipe(recipe, data)
+    built = build_model(model, inputs=spec_of(data, recipe), outputs=output_shape(data), allow=allow)
+    # Before keys are made, for which a small program is compiled for each number of models.
+    initial = check_weights(weights, built, num_models, "weights")
     # The keys are without effect: the weights are given, and nothing is drawn in evaluation.
     keys = ModelKeys.of_data(np.zeros((num_models, 3, 2), np.uint32))
-    return Job.make(masks, keys, data, model, recipe, allow=allow).start_from(weights, "weights")
+    job = Job.make(masks, keys, data, built, recipe, allow=allow)
+    return replace(job, given=job.given._replace(initial=initial))
 
 
 def _evaluate(job: Job, execution: Execution, views: Views) -> Predictions:
