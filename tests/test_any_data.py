@@ -19,7 +19,7 @@ def train(kind, data=None, rows=slice(None), **options):
     return jaxinfl.train_ensemble(MASKS[rows], KEYS[rows], data=data or kind.data, **options)
 
 
-FAST = ("table", "dict", "tokens", "own task")
+FAST = ("dict", "tokens", "own task")
 """Kinds of data that `make test` tries; the others differ from these in their task alone."""
 
 

@@ -106,7 +106,10 @@ def test_lds_intervals_cover_other_subsets_models_and_test_examples(num_subsets,
 
 
 @pytest.mark.parametrize("truth", [0.2, 0.5, 0.8])
-@pytest.mark.parametrize(("num_subsets", "num_test", "uses"), [(30, 30, 1), (50, 30, 3), (100, 60, 1)])
+@pytest.mark.parametrize(
+    ("num_subsets", "num_test", "uses"),
+    [(30, 30, 1), pytest.param(50, 30, 3, marks=pytest.mark.slow), pytest.param(100, 60, 1, marks=pytest.mark.slow)],
+)
 def test_lds_intervals_cover_new_draws_of_models_and_test_examples(num_subsets, num_test, uses, truth):
     """The simulation of `experiments.uncertainty`, short: scores of which the mean over all test examples is known."""
     inside = lds_coverage(num_subsets, num_test, truth, uses, "both", repeats=120, seed=1)

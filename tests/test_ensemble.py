@@ -70,11 +70,13 @@ def test_same_arguments_same_bits(toy, base):
     assert (train(subsets(), keys_of(6, seed=9), toy).test_margin != base.test_margin).any()
 
 
+@pytest.mark.slow
 def test_vmapped_equals_one_by_one(toy, base, compiled_quickly):
     """At another width the sums may round otherwise; 2 epochs amplify it little."""
     np.testing.assert_allclose(train(subsets(), keys_of(6), toy, width=4).test_margin, base.test_margin, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_gemm_kernels_equal_xlas(toy, base, compiled_quickly):
     np.testing.assert_allclose(
         train(subsets(), keys_of(6), toy, kernels="xla").test_margin, base.test_margin, atol=2e-3
@@ -167,6 +169,7 @@ def test_nothing_is_traced_again_between_shards(toy):
     assert when_compiled == [len(traces)] and len(traces) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_bfloat16_trains(toy):
     runs = train(

@@ -62,7 +62,9 @@ def test_functions_of_experiments_benchmarks_and_plots_take_few_arguments():
                     assert len(node.args.args) + len(node.args.kwonlyargs) <= 8, f"{path}: {node.name}"
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize(
+    "name", [name if name == "models_needed" else pytest.param(name, marks=pytest.mark.slow) for name in PAPER]
+)
 def test_a_cost_at_paper_scale_needs_no_data_set(name, tmp_path, monkeypatch, capsys):
     """Up to the jobs whose cost is asked, which compiles networks of the paper's size for minutes."""
     asked = []

@@ -79,7 +79,9 @@ def saved(given, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [name if name == "margin" else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_scores_alone_give_the_numbers_of_the_run(trained, given, function, name):
     assert_same(FUNCTIONS[function](given, name), FUNCTIONS[function](trained, name))

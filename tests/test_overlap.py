@@ -231,6 +231,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from /proc")
 def test_streaming_never_holds_train_times_test():
     # As users run it: threads that the tests ask for by setting the number of devices would have buffers of their own.

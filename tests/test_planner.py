@@ -123,9 +123,7 @@ def test_a_pilot_predicts_what_larger_ensembles_do(kind):
 @pytest.mark.parametrize(
     ("kind", "threshold"),
     [
-        pytest.param(
-            kind, threshold, marks=[] if (kind in ("gamma", "twins") and threshold == 0.15) else pytest.mark.slow
-        )
+        pytest.param(kind, threshold, marks=[] if (kind == "gamma" and threshold == 0.15) else pytest.mark.slow)
         for kind in ("gamma", "power law", "heavy tails", "twins")
         for threshold in (0.1, 0.15, 0.2)
     ],
@@ -191,6 +189,7 @@ def test_what_a_pilot_cannot_tell():
     assert small.verdict == "small pilot" and small.text == "20 models cannot tell; a pilot takes 50 or more."
 
 
+@pytest.mark.slow
 def test_noise_that_seems_to_reach_a_threshold():
     """Of many weak influences hardly any is 0.2; the likeliest distribution has two dozen there, and none would do as well."""
     world = make_world("many weak", 0)

@@ -91,7 +91,7 @@ def test_flags_for_training_are_set(kind, caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize("kind", [WithTrain, Inside, InsideJit])
+@pytest.mark.parametrize("kind", [WithTrain, pytest.param(Inside, marks=pytest.mark.slow), InsideJit])
 def test_flags_reach_the_training(kind, toy):
     """Batches with padding, whole trainings: to the bit as the module that goes by attributes."""
     masks = np.random.default_rng(0).random((3, toy.num_train)) < 0.7

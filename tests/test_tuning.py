@@ -103,6 +103,7 @@ def train(toy, models=4, **options):
     return train_ensemble(np.ones((models, 40), bool), keys, data=toy, **options)
 
 
+@pytest.mark.slow
 def test_a_long_run_is_tuned_and_records_it(toy, cache, monkeypatch, tmp_path):
     """Made-up speeds, the real loop: the run takes the fastest way, says why, and goes on with it."""
     monkeypatch.setattr(tuning, "MAX_SHARE", 1e9)

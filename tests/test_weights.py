@@ -101,6 +101,7 @@ def test_one_model_as_the_start_of_many(toy, finished):
     np.testing.assert_array_equal(runs.test_margin, evaluated.test_margin)
 
 
+@pytest.mark.slow
 def test_low_precision_weights_come_back(toy, tmp_path):
     def half(rngs):
         return nnx.Sequential(lambda x: x.reshape(len(x), -1), nnx.Linear(64, 3, param_dtype=jnp.bfloat16, rngs=rngs))
