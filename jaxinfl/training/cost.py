@@ -89,7 +89,8 @@ class Cost:
         execution = self.execution
         how = f"{execution.lanes * execution.width} models a device and call, {execution.width} at once"
         why = f" ({execution.reason})" if execution.reason else ""
-        rate = f"{3600 / self.seconds_per_model:,.0f} models per hour"
+        per_hour = 3600 / self.seconds_per_model
+        rate = f"{per_hour:,.0f} models per hour" if per_hour >= 10 else f"{per_hour:.2g} models per hour"
         peak = "" if "learning_rate" in self.overridden else f"{self.recipe.learning_rate:g} "
         parts = f" in parts of {self.recipe.microbatch}" if self.recipe.microbatch else ""
         schedule = f"learning rate {peak}{self.recipe.schedule}"

@@ -138,8 +138,8 @@ class Programs:
         pieces = np.array_split(data.train_inputs, -(-data.train_inputs.nbytes // 2**24))
         scaled.append(np.concatenate([np.square(piece / 255.0).mean(pixels_axes) for piece in pieces]))
         images = join_rows(data.train_inputs, data.test_inputs)
-        statistics = (part.astype(np.float32) for part in scaled)
-        return jax.device_put(DeviceData(images, targets, *statistics), self.replicated)
+        placed: Any = (images, targets, *(part.astype(np.float32) for part in scaled))
+        return DeviceData(*jax.device_put(placed, self.replicated))
 
 
 def as_on_device(values: np.ndarray) -> np.ndarray:
