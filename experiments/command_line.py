@@ -116,6 +116,10 @@ def load(config: Options, experiment: str, preset: str) -> tuple[Dataset, Path]:
         raise Mistake(f"--seed is {config.seed}; it takes a whole number from 0 to {2**32 - 1}.")
     with mistakes():
         data = _load_or_stand_in(config)
+    if not data.are_images or not data.num_classes:
+        raise Mistake(
+            f"{data.name} holds no images with class labels; the experiments take these. Train on it by a script."
+        )
     data = _part(data, config.train_examples, config.test_examples)
     # "digits" on digits is named once.
     folder = re.sub(r"[^\w.-]", "_", "-".join(dict.fromkeys([preset, data.name])))[:100]

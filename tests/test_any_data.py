@@ -269,3 +269,19 @@ def test_memory_mapped_arrays_stay_so(tmp_path):
     data = Dataset(**arrays(train_inputs=mapped))
     assert np.shares_memory(data.train_inputs, mapped)
     assert data.fingerprint == Dataset(**arrays()).fingerprint
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("breast_cancer", (456, 113)), ("iris", (120, 30)), ("wine", (143, 35))])
+def test_tables_of_classes(name, sizes):
+    data = jaxinfl.load_dataset(name)
+    assert (data.num_train, data.num_test) == sizes and data.task.name == "classification"
+    shares = [np.bincount(targets) / len(targets) for targets in (data.train_targets, data.test_targets)]
+    np.testing.assert_allclose(*shares, atol=0.02)
+    assert data.fingerprint == jaxinfl.load_dataset(name).fingerprint
+
+
+def test_a_table_of_numbers():
+    data = jaxinfl.load_dataset("diabetes")
+    assert (data.num_train, data.num_test, data.num_outputs) == (354, 88, 1) and data.task.name == "regression"
+    with pytest.raises(ValueError, match="diabetes is a table without images"):
+        jaxinfl.load_dataset("diabetes", image_size=8)

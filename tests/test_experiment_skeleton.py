@@ -13,7 +13,7 @@ import pytest
 import experiments
 import jaxinfl
 from experiments import ensembles, sweep
-from experiments.command_line import NothingMore, Options, load
+from experiments.command_line import Mistake, NothingMore, Options, load
 from experiments.experiment import Experiment
 from experiments.published_shapes import shapes_of, stand_in
 from jaxinfl.datasets import is_prepared, load_dataset
@@ -158,3 +158,9 @@ def test_every_option_has_help(name):
                 text = node.body[k + 1].value.value
                 assert len(text) > 20 and text.endswith("."), (name, text)
                 assert not text.startswith(("Of ", "The same", "How many")), (name, text)
+
+
+def test_data_that_an_experiment_does_not_take_are_refused_in_one_line(tmp_path):
+    config = dataclasses.replace(sweep.PRESETS["tiny"], data="breast_cancer", out=tmp_path)
+    with pytest.raises(Mistake, match="breast_cancer holds no images with class labels; the experiments take these"):
+        load(config, "sweep", "tiny")

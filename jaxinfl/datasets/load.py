@@ -10,6 +10,7 @@ from jaxinfl.datasets.digits import load_digits
 from jaxinfl.datasets.folder import load_folder
 from jaxinfl.datasets.images import resize_arrays
 from jaxinfl.datasets.npz import load_npz
+from jaxinfl.datasets.tables import TABLES, load_table
 from jaxinfl.datasets.transparency import check_background
 
 _MOST_PIXELS = 4096
@@ -27,10 +28,11 @@ def load_dataset(
     """Load a data set. The order of the examples is always the same.
 
     Args:
-      name: one of four kinds; the first that fits is taken.
+      name: one of five kinds; the first that fits is taken.
         - "digits" are 1437 + 360 handwritten digits, 8 x 8 x 1, embedded, without a download.
-        - A path that ends in .npz holds arrays x_train, y_train, x_test, y_test (Keras) or train_inputs, train_targets,
-          test_inputs, test_targets (MedMNIST), and optionally class_names. A validation set in it is left out, with a
+        - "breast_cancer", "iris", "wine" (classes) and "diabetes" (numbers) are tables that scikit-learn holds, without a download.
+        - A path that ends in .npz holds arrays x_train, y_train, x_test, y_test (Keras) or train_images, train_labels,
+          test_images, test_labels (MedMNIST), and optionally class_names. A validation set in it is left out, with a
           warning of the logger "jaxinfl".
         - A folder holds images root/train/<class>/* and root/test/<class>/*, or val, valid or validation where there is
           no test. A `str` without "/" is taken for a folder that holds train or test; write "./name" to insist. Files
@@ -83,6 +85,10 @@ def load_dataset(
         from jaxinfl.datasets.tfds import load_tfds
 
         data = load_tfds(os.fspath(name), folder, image_size=image_size, splits=parts, background=background)
+    elif kind == "table":
+        if image_size is not None:
+            raise ValueError(f"image_size is {image_size}, but {name} is a table without images. Leave it out.")
+        data = load_table(os.fspath(name))
     else:
         data = load_digits() if kind == "digits" else load_npz(path)
         data = data if image_size is None else _resize(data, image_size)
@@ -115,8 +121,8 @@ def is_prepared(name: str | os.PathLike, data_dir: str | os.PathLike | None = No
 
 
 def _kind(name: str | os.PathLike) -> str:
-    if isinstance(name, str) and name == "digits":
-        return "digits"
+    if isinstance(name, str) and (name == "digits" or name in TABLES):
+        return "digits" if name == "digits" else "table"
     path = Path(name).expanduser()
     if path.suffix.lower() == ".npz":
         return "npz"
