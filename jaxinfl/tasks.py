@@ -81,9 +81,15 @@ class Classification(Task):
     smooths_labels = True
 
     def __init__(self) -> None:
-        names = ("correct", "margin", "probability", "loss")
-        super().__init__("classification", loss=_cross_entropy)
-        self.scores = dict.fromkeys(names, _cross_entropy)
+        super().__init__(
+            "classification",
+            loss=_cross_entropy,
+            scores={
+                "correct": lambda logits, labels: jnp.argmax(logits, axis=-1) == labels,
+                "margin": margin,
+                "probability": lambda logits, labels: jax.nn.sigmoid(margin(logits, labels)),
+            },
+        )
 
     def smoothed_loss(self, outputs: Any, targets: Any, label_smoothing: Any) -> Array:
         # One-hot targets: the gradient of an indexed loss is a scatter, which XLA runs one element at a time on CPUs.
