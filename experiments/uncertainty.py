@@ -5,7 +5,7 @@ to 0.98, 25 to 2000 models, ratios 0.5 and 0.7, also when each subset is used tw
 linear datamodeling score and of skewed scores, or they are NaN with a reason; of the discoveries at most the nominal share is false, for tests that depend on each other, float
 scores with ties and few training examples too; ensembles of the planned size show an influence as often as asked.
 
-    python -m experiments.uncertainty --preset digits       simulations, and 400 small MLPs on 8x8 digits: minutes, 2 cores
+    python -m experiments.uncertainty --preset digits       simulations, and 400 small MLPs on 8x8 digits: more than 10 minutes
 
 Figures: simulations and intervals, as PNG and SVG. Expected: coverage near 95% everywhere, on average over p; realized false discovery
 rates at or below nominal; discoveries among real digits, and none or few once the masks are dealt to other models.
