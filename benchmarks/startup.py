@@ -1,4 +1,4 @@
-"""From the start of a process to its first training step: small_cnn on digits.
+"""Time how long a process takes from its start to its first training step: small_cnn on digits.
 
     python -m benchmarks.startup            about 2 minutes on 2 cores
     python -m benchmarks.startup --quick    one round of a small network, for tests

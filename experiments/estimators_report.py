@@ -59,7 +59,7 @@ class Findings:
         return _range_of(self.count_models(judgement, measure) / published)
 
     def share_for_the_same(self, judgement: Judgement, measure: str) -> Float[np.ndarray, " sizes"]:
-        """For each number of models, the share of it that suffices to agree as well as the published estimator does with all.
+        """Find the share of each number of models that suffices to agree as well as the published estimator does with all.
 
         Median over repeats; infinite where no number that was tried suffices. The fewest that were tried stand for any below.
         """

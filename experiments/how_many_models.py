@@ -234,7 +234,7 @@ def _measure(config: Config, pool: Run, predicted: ModelPlan, seed: int) -> IOUC
 
 
 def try_pilots(config: Config, pool: Run) -> dict[str, list[Trial]]:
-    """For each of many disjoint pilots what it predicts, and what the models outside of it measure."""
+    """Compare what each of many disjoint pilots predicts with what the models outside of it measure."""
 
     def trial(everything: Run, number: int) -> Trial:
         inside = np.zeros(len(everything[0]), bool)

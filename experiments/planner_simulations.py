@@ -36,7 +36,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 TOO_SMALL = 0.05
-"""By how much the IOU at the number of models of an answer may be below the one asked for."""
+"""An answer is too small if the IOU at its number of models is below the one asked for by more than this."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Trials(NamedTuple):
     held: Float[np.ndarray, "pilots sizes"]
     """Whether the interval holds the measured IOU at 2, 4 and 8 times the pilot, 0 or 1; NaN where a pilot predicts none."""
     shortfall: Float[np.ndarray, " pilots"]
-    """By how much the measured IOU at the answered number of models is below the one asked for; NaN without an answer."""
+    """The IOU asked for less the one measured at the answered number of models; NaN without an answer."""
 
 
 def try_world(kind: Kind, threshold: float, config: Config) -> Trials:

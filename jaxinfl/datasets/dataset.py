@@ -21,6 +21,7 @@ from jaxinfl.datasets.inputs import (
     count_categories,
     find_task,
     looks_like_images,
+    pieces,
 )
 from jaxinfl.datasets.labels import check_text, code_labels, label_rows
 from jaxinfl.tasks import BINARY, CLASSIFICATION, NEXT_TOKEN, Regression, Task
@@ -281,9 +282,8 @@ def _owner(array: np.ndarray) -> np.ndarray:
 
 def _contiguous_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
     """Yield rows of `array` in order, little-endian and C-contiguous, a bounded number of bytes at a time."""
-    step = max(1, _HASHED_AT_ONCE // max(1, array[0].nbytes))
-    for start in range(0, len(array), step):
-        yield np.ascontiguousarray(array[start : start + step], dtype=array.dtype.newbyteorder("<"))
+    for _, rows in pieces(array, _HASHED_AT_ONCE):
+        yield np.ascontiguousarray(rows, dtype=array.dtype.newbyteorder("<"))
 
 
 def _view_read_only(array: Any) -> Any:

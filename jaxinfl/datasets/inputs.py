@@ -1,5 +1,6 @@
 """Inputs that are no images, and targets that are no classes: one array or several of one length, checked and kept as they are."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxinfl.tasks import BINARY, CLASSIFICATION, NEXT_TOKEN, TASK_NAMES, Regres
 Inputs = np.ndarray | dict[str, np.ndarray]
 """One array [examples, ...], or several by name."""
 EXPECTED_INPUTS = "arrays of bool, integers or floats [n, ...], or a dict of them"
-_AT_ONCE = 64 * 2**20  # bytes; a memory-mapped array may be larger than memory
+_AT_ONCE = 64 * 2**20  # bytes
 
 
 def by_name(inputs: Inputs) -> dict[str, np.ndarray]:
@@ -93,9 +94,9 @@ def check_finite(field: str, array: np.ndarray) -> None:
             )
 
 
-def pieces(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Some rows at a time, each with the number of the first: a memory-mapped array may be larger than memory."""
-    step = max(1, _AT_ONCE // max(array[:1].nbytes, 1))
+def pieces(array: np.ndarray, at_once: int = _AT_ONCE) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield some rows at a time, `at_once` bytes, with the number of the first: a mapped array may be larger than memory."""
+    step = max(1, at_once // max(array[:1].nbytes, 1))
     for start in range(0, len(array), step):
         yield start, array[start : start + step]
 
@@ -154,26 +155,19 @@ def find_task(task: Any, train_targets: Any) -> Task:
     """
     if isinstance(task, Task):
         return task
-    if not isinstance(task, str):
-        raise TypeError(
-            f"task is {quote(task)}; it takes one of {', '.join(map(repr, TASK_NAMES))}, or a jaxinfl.Task."
-        )
-    if task not in TASK_NAMES:
-        raise ValueError(
-            f"task is {quote(task)}; it takes one of {', '.join(map(repr, TASK_NAMES))}, or a jaxinfl.Task."
-        )
+    if not isinstance(task, str) or task not in TASK_NAMES:
+        error = ValueError if isinstance(task, str) else TypeError
+        raise error(f"task is {quote(task)}; it takes one of {', '.join(map(repr, TASK_NAMES))}, or a jaxinfl.Task.")
     if task == "regression":
         shape = as_array("train_targets", train_targets, "numbers [n] or [n, k]", "Replace the missing values").shape
         return _regression(int(np.prod(shape[1:])) if len(shape) > 1 else 1)
     return {"classification": CLASSIFICATION, "binary": BINARY, "next_token": NEXT_TOKEN}[task]
 
 
-_REGRESSIONS: dict[int, Task] = {}
-
-
+# One task for a number of targets, so that a second ensemble finds the programs of the first.
+@functools.cache
 def _regression(num_targets: int) -> Task:
-    # One task for a number of targets, so that a second ensemble finds the programs of the first.
-    return _REGRESSIONS.setdefault(num_targets, Regression(num_targets))
+    return Regression(num_targets)
 
 
 def as_targets(task: Task, train: Any, test: Any) -> tuple[np.ndarray, np.ndarray]:

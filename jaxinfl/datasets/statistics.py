@@ -4,8 +4,9 @@ import numpy as np
 
 from jaxinfl.arguments import quote
 from jaxinfl.datasets.dataset import Dataset
+from jaxinfl.datasets.inputs import pieces
 
-_AT_ONCE = 64 * 2**20  # bytes; a memory-mapped data set may be larger than memory
+_AT_ONCE = 64 * 2**20  # bytes
 
 
 def channel_statistics(data: Dataset) -> tuple[tuple[float, float], ...]:
@@ -24,10 +25,9 @@ def channel_statistics(data: Dataset) -> tuple[tuple[float, float], ...]:
     images = data.images("train")
     channels = images.shape[-1]
     counts = np.zeros((channels, 256), np.int64)
-    step = max(1, _AT_ONCE // images[0].nbytes)
-    for start in range(0, len(images), step):
+    for _, rows in pieces(images, _AT_ONCE):
         for channel in range(channels):
-            counts[channel] += np.bincount(images[start : start + step, ..., channel].reshape(-1), minlength=256)
+            counts[channel] += np.bincount(rows[..., channel].reshape(-1), minlength=256)
     values = np.arange(256) / 255
     means = counts @ values / counts.sum(axis=1)
     deviations = np.sqrt(

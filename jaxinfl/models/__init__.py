@@ -26,7 +26,7 @@ REGISTRY: dict[str, Callable[..., nnx.Module]] = {
 }
 """Registered architectures: `REGISTRY[name](image_shape, num_outputs, rngs=rngs)` is an NNX module."""
 TAKES_ANY = frozenset({"mlp", "small_mlp"})
-"""Registered architectures that take an `InputSpec` where the inputs are no images."""
+"""Registered architectures that take an `InputSpec` of any inputs; the others take the shape of an image."""
 
 
 def build_model(
@@ -68,21 +68,23 @@ def build_model(
 # what it closes over may have changed.
 @lru_cache
 def _build_registered(name: str, inputs: InputSpec, outputs: tuple[int, ...] | int | None) -> Model:
-    last = outputs if isinstance(outputs, int) or outputs is None else outputs[-1] if outputs else 1
-    if last is None:
+    if outputs is None:
         raise ValueError(
             f"model {name!r} is told by the task how many outputs it has, and a task of your own does not say. Pass a module of "
             "your own, a callable `rngs -> flax.nnx.Module`."
         )
-    takes = inputs.image_shape if inputs.image_shape else inputs
-    if name not in TAKES_ANY and inputs.image_shape is None:
+    takes = inputs if name in TAKES_ANY else inputs.image_shape
+    if takes is None:
         raise ValueError(
             f"model {name!r} takes images, float32 [batch, height, width, channels]; these inputs are {inputs}. Take one of "
             f"{', '.join(map(repr, sorted(TAKES_ANY)))}, or a module of your own."
         )
 
+    shape = (outputs,) if isinstance(outputs, int) else outputs
+    num_outputs = shape[-1] if shape else 1
+
     def factory(rngs: nnx.Rngs) -> nnx.Module:
-        return REGISTRY[name](takes, last, rngs=rngs)
+        return REGISTRY[name](takes, num_outputs, rngs=rngs)
 
     # Tests check these models as `model_from_nnx` checks a user's: reading Inception v3 takes seconds.
     built = assemble(factory, name, inputs)

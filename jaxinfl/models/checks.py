@@ -166,9 +166,7 @@ def _forward_dependence(apply: Apply, variables: Variables, inputs: InputSpec, t
             return apply(variables, batch, train=train, key=key)
 
     traced, (output, _) = jax.make_jaxpr(forward, return_shape=True)(variables, batch, jax.random.key(0))
-    of_inputs = [np.empty(leaf.shape, np.uint8) for leaf in jax.tree.leaves(batch)]
-    for sources in of_inputs:
-        sources[0], sources[1] = FIRST_EXAMPLE, SECOND_EXAMPLE
+    of_inputs = [_two_examples(leaf.shape) for leaf in jax.tree.leaves(batch)]
     of_variables = [np.broadcast_to(np.uint8(0), leaf.shape) for leaf in jax.tree.leaves(variables)]
     found = trace_dependence(traced, [*of_variables, *of_inputs, np.full((), KEY, np.uint8)])
     return found, len(jax.tree.leaves(output))
@@ -176,11 +174,15 @@ def _forward_dependence(apply: Apply, variables: Variables, inputs: InputSpec, t
 
 def couples_examples(traced: ClosedJaxpr, shapes: Sequence[tuple[int, ...]]) -> bool:
     """Whether a function of arrays [2, ...] that returns [2] lets one example's number depend on the other example."""
-    inputs = [np.empty(shape, np.uint8) for shape in shapes]
-    for sources in inputs:
-        sources[0], sources[1] = FIRST_EXAMPLE, SECOND_EXAMPLE
-    (found,) = trace_dependence(traced, inputs).outputs
+    (found,) = trace_dependence(traced, [_two_examples(shape) for shape in shapes]).outputs
     return bool(found[0] & SECOND_EXAMPLE) or bool(found[1] & FIRST_EXAMPLE)
+
+
+def _two_examples(shape: tuple[int, ...]) -> np.ndarray:
+    """Mark an array [2, ...] as made of the first and the second example."""
+    sources = np.empty(shape, np.uint8)
+    sources[0], sources[1] = FIRST_EXAMPLE, SECOND_EXAMPLE
+    return sources
 
 
 def _warn_of_training(name: str, heads: int, stats: int, has_dropout: bool) -> None:

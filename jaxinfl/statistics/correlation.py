@@ -89,7 +89,7 @@ def _standardize(
 def _sum_above(
     values: Float[np.ndarray, "cases columns"], weight: Float[np.ndarray, "cases columns"]
 ) -> Float[np.ndarray, "cases columns"]:
-    """For each case the sum of the weights of the cases whose value is above its own, and of half of those with the same."""
+    """Sum, for each case, the weights of the cases whose value is above its own, and half of those with the same value."""
     order = np.argsort(values, axis=0, kind="stable")
     ordered, weights = (np.take_along_axis(part, order, axis=0) for part in (values, weight))
     from_here = np.zeros((len(values) + 1, values.shape[1]))

@@ -92,7 +92,7 @@ def _steps(step: float, last: float) -> Float[np.ndarray, " steps"]:
 def _probabilities(
     base: Float[np.ndarray, "rates 1"], effects: Float[np.ndarray, "1 effects"], ratio: float
 ) -> tuple[Float[np.ndarray, "rates effects"], Float[np.ndarray, "rates effects"]]:
-    """With and without the example, such that ratio * with + (1 - ratio) * without is the base rate.
+    """Solve for the rates with and without the example: ratio * with + (1 - ratio) * without is the base rate.
 
     The odds without the example solve a quadratic equation.
     """

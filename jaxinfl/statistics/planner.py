@@ -40,7 +40,7 @@ _WIDTH_SPARSE, _SPARSE = 3.0, 0.97
 """Width, and share of pairs without any effect to start from, of the other distribution that the counts allow; the first one
 starts from weak effects of all pairs. The counts hardly tell which one is true; their difference widens the intervals."""
 _LEAST_ERROR = 0.06
-"""By how much IOU intervals are wider on either side than what is said of resampling and of the two distributions: what the
+"""IOU intervals are wider by this on either side than resampling and the two distributions make them. It is what the
 predictions of simulated runs were off by, whose bias hardly differed from pilot to pilot (0.02 to 0.09 at 2 to 8 times the pilot)."""
 _CLEAR = 9.0
 """Twice the logarithm of how much likelier the counts must be if pairs reach a threshold than if none does; 3 standard

@@ -14,7 +14,7 @@ from jaxinfl import provenance
 from jaxinfl.arguments import check_masks, check_score_matrix, quote, score_kind
 from jaxinfl.datasets import Dataset
 from jaxinfl.store.errors import TRAINED_ELSEWHERE, RunDirectoryError
-from jaxinfl.store.layout import Layout, RowArray, digest
+from jaxinfl.store.layout import Layout, RowArray, digest, target_axes
 from jaxinfl.store.run import RunStore
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -212,8 +212,7 @@ def _inputs(
     inputs: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {"masks": (masks, ("model", "train"))}
     if data is not None:
         for split, targets in (("train", data.train_targets), ("test", data.test_targets)):
-            axes = (split, *(f"target_{axis}" for axis in range(targets.ndim - 1)))
-            inputs[f"{split}_targets"] = (targets, axes)
+            inputs[f"{split}_targets"] = (targets, (split, *target_axes(targets)))
     return inputs
 
 

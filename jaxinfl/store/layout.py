@@ -50,6 +50,11 @@ class Layout:
     """Number of models that are written together, which are the rows of a chunk."""
 
 
+def target_axes(targets: np.ndarray) -> tuple[str, ...]:
+    """Names of the axes of one target."""
+    return tuple(f"target_{axis}" for axis in range(targets.ndim - 1))
+
+
 def lay_out(store: Store, layout: Layout, format_version: int) -> zarr.Group:
     """Make the group of a run, with its inputs written and all of its models absent."""
     record = dict(layout.attributes) | {

@@ -143,8 +143,7 @@ def _evaluate(job: Job, execution: Execution, views: Views) -> Predictions:
 
 def recall_recipe(attributes: Mapping[str, Any]) -> Recipe:
     """Make the recipe of a run from the run's attributes."""
-    fields: dict[str, Any] = {name: _as_tuple(value) for name, value in attributes["identity"]["recipe"].items()}
-    return Recipe(**fields)
+    return Recipe.from_dict(attributes["identity"]["recipe"])
 
 
 def recall_data(attributes: Mapping[str, Any], given: Dataset | None = None) -> Dataset:
@@ -221,11 +220,6 @@ def predict_again(
     recorded = about["execution"]
     execution = choose_execution(built, job.recipe, own, width=recorded["width"], kernels=recorded["kernels"])
     return _evaluate(job, execution, views)
-
-
-def _as_tuple(value: object) -> object:
-    """Turn the lists that JSON makes of tuples back into tuples."""
-    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 # The store knows nothing of training, and an ensemble is what it returns.

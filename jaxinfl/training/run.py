@@ -27,7 +27,7 @@ from jaxinfl.store import (
 )
 from jaxinfl.store.elsewhere import check_trained_here
 from jaxinfl.store.failures import free_bytes
-from jaxinfl.store.layout import OVERRIDE
+from jaxinfl.store.layout import OVERRIDE, target_axes
 from jaxinfl.store.parts import Rows, extension_path, extensions_in, open_rows, part_models, part_path, parts_in
 from jaxinfl.store.run import MANIFEST, UNFINISHED, check_free, is_run
 from jaxinfl.store.weights import CHECKSUM, flatten
@@ -270,8 +270,8 @@ def layout_of(job: Job, description: Mapping[str, Any], shard_size: int) -> Layo
     inputs: dict[str, tuple[Any, tuple[str, ...]]] = {
         "masks": (job.masks, ("model", "train")),
         "key_data": (job.keys.data(), ("model", "source", "word")),
-        "train_targets": (data.train_targets, ("train", *_axes_of(data.train_targets))),
-        "test_targets": (data.test_targets, ("test", *_axes_of(data.test_targets))),
+        "train_targets": (data.train_targets, ("train", *target_axes(data.train_targets))),
+        "test_targets": (data.test_targets, ("test", *target_axes(data.test_targets))),
     }
     if "weights" in description:
         row_arrays[CHECKSUM] = RowArray((), "uint32", ())
@@ -284,11 +284,6 @@ def layout_of(job: Job, description: Mapping[str, Any], shard_size: int) -> Layo
         num_models=len(job),
         shard_size=shard_size,
     )
-
-
-def _axes_of(targets: np.ndarray) -> tuple[str, ...]:
-    """Names of the axes of one target."""
-    return tuple(f"target_{axis}" for axis in range(targets.ndim - 1))
 
 
 def check_disk(path: Path, cost: Cost) -> None:
