@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from jaxinfl.arguments import check_number, quote
+from jaxinfl.arguments import check_number, check_score_names, quote
 
 Function = Callable[[Any, Any], Array]
 """A function of outputs [batch, ...] and targets [batch, ...] that gives one number an example, [batch]."""
@@ -37,7 +37,7 @@ class Task:
 
         Raises:
           TypeError: `name` is no string, `loss` cannot be called, or `scores` is no mapping from names to functions.
-          ValueError: a score's name is no identifier.
+          ValueError: a score's name is no identifier, is that of another array of a run, or differs from another in case alone.
         """
         if not isinstance(name, str):
             raise TypeError(f"name is {quote(name)}; it takes a string, the task's name.")
@@ -45,13 +45,20 @@ class Task:
             raise TypeError(f"loss is {quote(loss)}; it takes a function of outputs and targets that gives [batch].")
         if scores is not None and not isinstance(scores, Mapping):
             raise TypeError(f"scores is {quote(scores)}; it takes a mapping from names to functions.")
+        check_score_names(scores or {}, "scores")
         for score, function in (scores or {}).items():
-            if not isinstance(score, str) or not callable(function):
-                raise TypeError(
-                    f"scores holds {quote(score)}: {quote(function)}; it takes names and functions of outputs and targets."
-                )
-            if not score.isidentifier():
-                raise ValueError(f"scores holds {score!r}; it takes names that are identifiers, such as 'margin'.")
+            if not callable(function):
+                raise TypeError(f"scores[{score!r}] is {quote(function)}; it takes a function of outputs and targets.")
+        lower = [score.lower() for score in scores or {}]
+        if len(set(lower)) < len(lower):
+            # Arrays are folders, which many disks take for the same.
+            raise ValueError(
+                f"scores has the names {', '.join(scores or {})}; it takes names that differ by more than case."
+            )
+        if (scores or {}).get("loss", loss) is not loss:
+            raise ValueError(
+                "scores has another function as 'loss'; that name is the loss itself. Give the score another name."
+            )
         self.name, self.loss, self.scores = name, loss, {"loss": loss} | dict(scores or {})
 
     def __repr__(self) -> str:

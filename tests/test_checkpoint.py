@@ -19,6 +19,10 @@ class Killed(BaseException):
     """The process ends here."""
 
 
+KEEP = {"keep_weights": True, "keep_outputs": "both", "keep_epochs": (1, 3)}
+"""Everything that a run can keep is in its checkpoints, too."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def small_groups():
     """Groups of four models: two devices, two at once on each, one after another none."""
@@ -29,7 +33,7 @@ def small_groups():
 
 @pytest.fixture(scope="module")
 def whole(toy, small_groups):
-    return train(toy, keep_weights=True)
+    return train(toy, **KEEP)
 
 
 @pytest.fixture
@@ -63,7 +67,7 @@ def kill_after(monkeypatch, checkpoints):
 @pytest.mark.parametrize("checkpoints", [1, 3, 8, 20, 31])
 def test_killed_and_continued_equals_uninterrupted(toy, whole, calls, tmp_path, monkeypatch, checkpoints):
     """In the first epoch and later, in the middle of an epoch and at its end, in the first group and the last."""
-    options = {"shard_size": MODELS, "checkpoint_every": 1e-9, "keep_weights": True}
+    options = {"shard_size": MODELS, "checkpoint_every": 1e-9} | KEEP
     with monkeypatch.context() as patch:
         kill_after(patch, checkpoints)
         with pytest.raises(Killed):
@@ -75,6 +79,9 @@ def test_killed_and_continued_equals_uninterrupted(toy, whole, calls, tmp_path, 
     first, epoch, step = calls[before]
     assert (first // 4 * 15 + epoch * 5 + step, first % 4) == (checkpoints, 0)
     assert_same(runs, whole)
+    for name in whole.scores:
+        np.testing.assert_array_equal(runs.train_score(name), whole.train_score(name))
+    np.testing.assert_array_equal(runs.test_outputs, whole.test_outputs)
     for one, other in zip(*(map(np.asarray, leaves(each)) for each in (runs, whole)), strict=True):
         np.testing.assert_array_equal(one, other)
     assert not list((tmp_path / "run" / "checkpoint").iterdir())
@@ -205,6 +212,6 @@ def test_segments():
             if int(segment.last_epoch) - int(segment.first_epoch) > 1:
                 assert (int(segment.first_step), reached.step) == (0, 0)
         assert at == epochs * steps
-        assert segments.one_call == (epochs * steps <= most)
+        assert segments.are_short == (epochs * steps <= most)
     assert Segments.divide(3, 5, seconds_per_step=2.0).steps_per_call == 2
     assert Segments(4, 10, 3).share(Position(1, 5)) == 0.375

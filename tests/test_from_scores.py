@@ -255,7 +255,7 @@ def test_some_missing_values_are_refused(given):
         ({"train": {"a b": MASKS}}, ValueError, "train names a score 'a b'; it takes identifiers"),
         ({"train": {"../x": MASKS}}, ValueError, "it takes identifiers"),
         ({"train": {"class": MASKS}}, ValueError, "it takes identifiers .* Python's keywords"),
-        ({"train": {"labels": MASKS}}, ValueError, "but for 'targets' and 'labels'"),
+        ({"train": {"labels": MASKS}}, ValueError, "but for 'targets', 'labels', 'outputs'"),
         ({"train": {"a": MASKS[1:]}}, ValueError, r"train\['a'\] has 103 rows, but masks has 104"),
         ({"train": {"a": np.concatenate([MASKS, MASKS])}}, ValueError, r"train\['a'\] has 208 rows"),
         ({"train": {"a": MASKS[:, 1:]}}, ValueError, r"train\['a'\] has 39 columns, but masks has 40"),

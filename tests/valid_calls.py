@@ -267,14 +267,15 @@ _table_kinds = {"train_inputs": NOTHING_ELSE, "test_inputs": NOTHING_ELSE, "trai
 
 _run = {"masks": masks, "keys": keys, "data": data, "model": "small_mlp", "recipe": jaxinfl.Recipe(), "run_dir": None,
         "shard_size": 2, "width": 1, "kernels": "gemm", "tune": True, "overrides": None, "initial": None, "keep_weights": False,
-        "progress": False, "on_cost": None}  # fmt: skip
+        "keep_outputs": "test", "keep_epochs": (1, 2), "progress": False, "on_cost": None}  # fmt: skip
 _run_kinds = {
     "masks": MASKS, "keys": KEYS, "data": NOTHING_ELSE, "model": NETWORK, "recipe": NOTHING_ELSE.but("none"), "run_dir": PATH,
     "shard_size": whole(1).but("none"), "width": whole(1, 2**16).but("none"), "kernels": CHOICE.but("none"), "tune": SWITCH,
-    "overrides": OVERRIDES, "initial": NOTHING_ELSE.but("none"), "keep_weights": SWITCH, "progress": SWITCH,
+    "overrides": OVERRIDES, "initial": NOTHING_ELSE.but("none"), "keep_weights": SWITCH, "keep_outputs": CHOICE.but("none"),
+    "keep_epochs": EPOCHS.but("falling"), "progress": SWITCH,
     "on_cost": NOTHING_ELSE.but("none", "function", "type"),
 }  # fmt: skip
-_costs = ("masks", "keys", "data", "model", "recipe", "run_dir", "keep_weights")
+_costs = ("masks", "keys", "data", "model", "recipe", "run_dir", "keep_weights", "keep_outputs", "keep_epochs")
 _again = {name: _run[name] for name in ("masks", "data", "model", "recipe", "kernels")}
 _again_kinds = {name: _run_kinds[name] for name in _again} | {
     "recipe": NOTHING_ELSE,

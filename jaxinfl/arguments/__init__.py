@@ -19,7 +19,7 @@ from jaxinfl.arguments.arrays import (
 )
 from jaxinfl.arguments.groups import GroupNames, Groups, check_group_names, check_groups
 from jaxinfl.arguments.paths import as_path, expand_home
-from jaxinfl.arguments.score_kinds import ScoreKind, score_kind
+from jaxinfl.arguments.score_kinds import ScoreKind, check_score_names, score_kind
 from jaxinfl.arguments.values import (
     check_choice,
     check_number,
@@ -55,6 +55,7 @@ __all__ = [
     "check_probabilities",
     "check_score",
     "check_score_matrix",
+    "check_score_names",
     "check_seed",
     "check_share",
     "check_switch",

@@ -1,7 +1,5 @@
 """Scores of models that were trained elsewhere, as a run like any other but for what needs training."""
 
-import keyword
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,16 +9,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float32
 
 from jaxinfl import provenance
-from jaxinfl.arguments import check_masks, check_score_matrix, quote, score_kind
+from jaxinfl.arguments import check_masks, check_score_matrix, check_score_names, quote, score_kind
 from jaxinfl.datasets import Dataset
 from jaxinfl.store.errors import TRAINED_ELSEWHERE, RunDirectoryError
 from jaxinfl.store.layout import Layout, RowArray, digest, target_axes
 from jaxinfl.store.run import RunStore
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-"""Names of scores are part of file names."""
-_RESERVED = ("targets", "labels")
-"""`train_targets` is an input of every run, and no score."""
 _SHARD_BYTES, _MOST_MODELS = 4 * 2**20, 64
 """A file holds so much of an array, and so many models, at most: what is damaged together."""
 
@@ -93,15 +87,7 @@ def _check_scores(given: Any, split: str, masks: Bool[np.ndarray, "models train"
         raise TypeError(f"{split} is {type(given).__name__}; it takes {takes}.")
     if not given:
         raise ValueError(f"{split} is empty; it takes {takes}, or None.")
-    for name in given:
-        if not isinstance(name, str):
-            raise TypeError(f"{split} names a score {quote(name)}; it takes strings.")
-        if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name in _RESERVED:
-            reserved = " and ".join(map(repr, _RESERVED))
-            raise ValueError(
-                f"{split} names a score {quote(name)}; it takes identifiers of at most 64 ASCII letters, digits and underscores, "
-                f"but for {reserved} and Python's keywords."
-            )
+    check_score_names(given, split)
     columns = masks.shape[1] if split == "train" else None
     return [
         _Score(split, name, check_score_matrix(values, len(masks), f"{split}[{name!r}]", columns))

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxinfl.arguments import ScoreKind, quote
+from jaxinfl.arguments import ScoreKind, check_whole, quote
 from jaxinfl.store.elsewhere import check_trained_here
+from jaxinfl.store.errors import RunDirectoryError
+from jaxinfl.store.kept import OUTPUTS, Kept, name_at_epoch
 from jaxinfl.store.parts import Rows
 from jaxinfl.tasks import CLASSIFICATION
 
@@ -46,25 +48,54 @@ class NamedScores:
 
     @property
     def _kinds(self) -> dict[str, ScoreKind]:
-        return dict(self.attributes.get("scores", _OF_CLASSES))
+        last = dict(self.attributes.get("scores", _OF_CLASSES))
+        return last | {name_at_epoch(name, epoch): kind for epoch in self.epochs for name, kind in last.items()}
 
-    def train_score(self, name: str) -> Bool[np.ndarray, "models train"] | Float[np.ndarray, "models train"]:
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """Epochs before the end after which scores were kept (`train_ensemble(..., keep_epochs=...)`); empty by default."""
+        return Kept.of_run(self.attributes).epochs
+
+    def train_score(
+        self, name: str, *, epoch: int | None = None
+    ) -> Bool[np.ndarray, "models train"] | Float[np.ndarray, "models train"]:
         """A score of every model on every training example, by its name.
 
         Args:
           name: one of `scores`. Models that predict classes have "correct" (bool: whether the prediction is right), "margin"
             (float32, log(p_y / (1 - p_y)) of the true class y, natural logarithm) and "probability" (float32: that of the true
             class, 0 to 1). Models trained elsewhere have what `Ensemble.from_scores` was given.
+          epoch: one of `epochs`, for the score after that epoch; None for that of the trained model. The name "margin@5" says the
+            same as the name "margin" with epoch 5.
 
         Raises:
           TypeError, ValueError: the ensemble has no score of that name, or has it of the test examples only.
           RunDirectoryError: it is damaged.
         """
-        return self._score("train", name)
+        return self._score("train", self._at(name, epoch))
 
-    def test_score(self, name: str) -> Bool[np.ndarray, "models test"] | Float[np.ndarray, "models test"]:
+    def test_score(
+        self, name: str, *, epoch: int | None = None
+    ) -> Bool[np.ndarray, "models test"] | Float[np.ndarray, "models test"]:
         """A score of every model on every test example, by its name; as `train_score`."""
-        return self._score("test", name)
+        return self._score("test", self._at(name, epoch))
+
+    def _at(self, name: str, epoch: int | None) -> str:
+        """Name of a score after an epoch.
+
+        Raises:
+          TypeError, ValueError: the scores after that epoch are not kept.
+        """
+        if epoch is None:
+            return name
+        self.score_kind(name)
+        check_whole(epoch, "epoch", unit="epochs")
+        if epoch not in self.epochs:
+            kept = ", ".join(map(str, self.epochs)) or "none"
+            raise ValueError(
+                f"epoch is {epoch}; this ensemble keeps the scores after these epochs: {kept}. Train it with keep_epochs=({epoch},)."
+            )
+        return name_at_epoch(name, epoch)
 
     def _score(self, split: str, name: str) -> np.ndarray:
         self.score_kind(name)
@@ -77,13 +108,25 @@ class NamedScores:
                 f"{split}, too."
             )
         # A run that names no scores predicts classes.
+        score, at, epoch = name.partition("@")
         return CLASSIFICATION.derive(
-            name, lambda part: self._read(f"{split}_{part}"), getattr(self, f"{split}_targets")
+            score, lambda part: self._read(f"{split}_{part}{at}{epoch}"), getattr(self, f"{split}_targets")
         )
 
     def _prediction(self, split: str) -> np.ndarray:
         check_trained_here(self.attributes, self._store.path, "There is no predicted class.")
         return self._read(f"{split}_prediction")
+
+    def _outputs(self, split: str) -> np.ndarray:
+        check_trained_here(self.attributes, self._store.path, "Their outputs are not known.")
+        kept = Kept.of_run(self.attributes).outputs
+        if kept not in (split, "both"):
+            asked = "test" if split == "test" else "both"
+            raise RunDirectoryError(
+                f"the run in {self._store.path or 'memory'} keeps no outputs of the {split} examples. Train it with "
+                f"keep_outputs={asked!r}, in another run_dir."
+            )
+        return self._read(f"{split}_{OUTPUTS}")
 
     def _read(self, array: str) -> np.ndarray:
         if array not in self._arrays:
@@ -116,6 +159,20 @@ class NamedScores:
     def test_labels(self) -> Int[np.ndarray, " test"]:
         """The test targets of classification."""
         return self.test_targets
+
+    @property
+    def train_outputs(self) -> Float[np.ndarray, "models train ..."]:
+        """What the models put out for the training examples, float16 [models, train, ...]; logits in classification.
+
+        Raises:
+          RunDirectoryError: the run does not keep them (`train_ensemble(..., keep_outputs="both")` does), or they are damaged.
+        """
+        return self._outputs("train")
+
+    @property
+    def test_outputs(self) -> Float[np.ndarray, "models test ..."]:
+        """What the models put out for the test examples; as `train_outputs`, kept by `keep_outputs="test"`, too."""
+        return self._outputs("test")
 
     @property
     def train_prediction(self) -> Int[np.ndarray, "models train"]:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -109,15 +109,12 @@ class Cost:
         )
 
 
-def cost_of(job: Job, machine: Machine, models: int, finished: int, *, keep_weights: bool) -> Cost:
+def cost_of(job: Job, machine: Machine, models: int, finished: int) -> Cost:
     """Estimate the cost of so many models of a job, some of them finished: compile the programs and time a few steps."""
     timing = time_programs(job, machine)
     sizes = job.masks.sum(axis=1)
     steps = np.ceil(sizes / job.recipe.batch_size).mean()
-    group_seconds = job.recipe.epochs * steps * timing.step + timing.evaluation
-    examples = job.data.num_train + job.data.num_test
-    variables = jax.tree.leaves(jax.eval_shape(job.model.init, jax.random.key(0))) if keep_weights else []
-    weight_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in variables)
+    group_seconds = job.recipe.epochs * steps * timing.step + (1 + len(job.kept.epochs)) * timing.evaluation
     return Cost(
         num_models=models,
         finished=finished,
@@ -130,15 +127,15 @@ def cost_of(job: Job, machine: Machine, models: int, finished: int, *, keep_weig
         seconds_per_model=group_seconds / machine.execution.group,
         seconds_per_step=timing.step / machine.execution.group,
         seconds_per_epoch=steps * timing.step,
-        # Predictions take 2 bytes and margins 4; masks take a byte for each training example, and are written twice.
-        disk_bytes=models * (6 * examples + weight_bytes) + 2 * job.masks.size,
+        # Masks take a byte for each training example, and are written twice.
+        disk_bytes=models * kept_bytes(job) + 2 * job.masks.size,
         flops_per_model=training_flops(job, float(sizes.mean())),
         estimate_memory=partial(memory_bytes, job, machine.execution),
         overridden=tuple(job.given.overrides or ()),
     )
 
 
-def measure_cost(job: Job, machine: Machine, models: int, finished: int, *, keep_weights: bool) -> tuple[Machine, Cost]:
+def measure_cost(job: Job, machine: Machine, models: int, finished: int) -> tuple[Machine, Cost]:
     """Estimate the cost of so many models of a job, on the machine or on the widest one below it whose memory suffices.
 
     Raises:
@@ -146,7 +143,7 @@ def measure_cost(job: Job, machine: Machine, models: int, finished: int, *, keep
     """
     while True:
         try:
-            return machine, cost_of(job, machine, models, finished, keep_weights=keep_weights)
+            return machine, cost_of(job, machine, models, finished)
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
             machine = machine.halve(job, error)
 
@@ -224,8 +221,14 @@ def _time(function: Callable[[], Any]) -> tuple[Any, float]:
 
 def training_flops(job: Job, subset_size: float) -> float:
     """FLOPs of training one model on so many examples and evaluating it on all; a backward pass counts as two forward."""
-    seen = 3 * job.recipe.epochs * subset_size + job.data.num_train + job.data.num_test
-    return forward_flops(job.model, job.inputs) * seen
+    evaluated = (1 + len(job.kept.epochs)) * (job.data.num_train + job.data.num_test)
+    return forward_flops(job.model, job.inputs) * (3 * job.recipe.epochs * subset_size + evaluated)
+
+
+def kept_bytes(job: Job) -> int:
+    """Bytes that a run keeps of one model, before compression."""
+    rows = sum(np.dtype(array.dtype).itemsize * math.prod(array.shape) for array in job.row_arrays.values())
+    return rows + (_bytes(jax.eval_shape(job.model.init, jax.random.key(0))) if job.kept.weights else 0)
 
 
 def memory_bytes(job: Job, execution: Execution) -> int:
@@ -237,7 +240,8 @@ def memory_bytes(job: Job, execution: Execution) -> int:
     optimizer = jax.eval_shape(make_optimizer(job.recipe).init, variables.params)
     state = _bytes((variables, optimizer))
     step = _bytes(variables.params) + _activation_bytes(job.model, job.recipe, job.inputs)
-    return job.data.nbytes + execution.lanes * execution.width * state + execution.width * step
+    rows = kept_bytes(replace(job, kept=replace(job.kept, weights=False)))
+    return job.data.nbytes + execution.lanes * execution.width * (state + rows) + execution.width * step
 
 
 @lru_cache

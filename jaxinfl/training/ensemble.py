@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from jax.typing import ArrayLike
 
@@ -14,6 +14,7 @@ from jaxinfl.models import Model, ModuleFactory, Variables
 from jaxinfl.models.layers import Kernels
 from jaxinfl.store import ABSENT, Ensemble, check_same_run
 from jaxinfl.store.elsewhere import check_trained_here
+from jaxinfl.store.kept import KeptOutputs
 from jaxinfl.store.parts import open_rows, parts_in
 from jaxinfl.store.run import check_zarr, is_run
 from jaxinfl.training.cost import Cost
@@ -21,9 +22,17 @@ from jaxinfl.training.interrupts import StopRequest, standing_of
 from jaxinfl.training.job import Job
 from jaxinfl.training.per_model import ModelKeys
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.run import MAX_DIVERGED, Run, RunOptions
+from jaxinfl.training.run import MAX_DIVERGED, Run, RunOptions, go_on_keeping
 from jaxinfl.training.tuning import MachineChoice
 from jaxinfl.undefined import nan_is_an_answer
+
+
+class Keep(TypedDict, total=False):
+    """What `train_ensemble` keeps besides the final scores, by its own names."""
+
+    keep_weights: bool
+    keep_outputs: KeptOutputs | None
+    keep_epochs: Collection[int]
 
 
 def train_ensemble(
@@ -41,6 +50,8 @@ def train_ensemble(
     overrides: Mapping[str, ArrayLike] | None = None,
     initial: Variables | None = None,
     keep_weights: bool = False,
+    keep_outputs: KeptOutputs | None = None,
+    keep_epochs: Collection[int] = (),
     part: tuple[int, int] | None = None,
     allow: Collection[str] = (),
     checkpoint_every: float = 300.0,
@@ -83,6 +94,12 @@ def train_ensemble(
         initialization keys are then without effect. A run with other initial weights is another run.
       keep_weights: keep the final weights too, for `Ensemble.weights()`. They take 4 bytes for each parameter and model, in
         the run directory as one .npz file for each shard. An existing run goes on as it was started.
+      keep_outputs: "test" or "both" keeps what the models put out for the test examples, or for those of both sets:
+        `Ensemble.test_outputs` and `Ensemble.train_outputs`, float16 [models, examples, ...], logits in classification. They take 2
+        bytes for each number. Outputs beyond 65,504 are kept as infinity, with a warning of the logger "jaxinfl".
+      keep_epochs: epochs such as (5, 10), counted from 1, after which all scores are kept, too, for
+        `Ensemble.test_score("margin", epoch=5)`. The functions that take a score's name take "margin@5". Each costs an evaluation,
+        and changes no bit of the models. A model whose outputs are not finite after one of them counts as diverged.
       part: `(1, 4)` trains only the first quarter of the models, into a directory of its own in `run_dir`, so that up to four
         processes share the work. `Ensemble.open(run_dir)` reads the parts as one, and so does a call without `part`, which
         trains what is missing first.
@@ -102,8 +119,8 @@ def train_ensemble(
     Raises:
       TypeError, ValueError: arguments do not fit; raised before anything is compiled.
       RunDirectoryError: `run_dir` is damaged, is no run, is being written by another process, or was made with other data,
-        masks, keys, model, recipe, overrides or initial weights. It is also raised where the run keeps no weights although
-        `keep_weights` asks for them, and as `WriteFailed` where the disk is full. Finished models stay.
+        masks, keys, model, recipe, overrides or initial weights. It is also raised where the run does not keep what
+        `keep_weights`, `keep_outputs` or `keep_epochs` asks for, and as `WriteFailed` where the disk is full. Finished models stay.
       OutOfMemory: the data set does not fit on a device, or not even one model at a time does.
       TooManyDiverged: more than `max_diverged` of the models.
       KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM stopped the run; finished work is kept.
@@ -111,8 +128,9 @@ def train_ensemble(
     with nan_is_an_answer(), StopRequest(kept=run_dir is not None) as stop:
         check_zarr()
         check_switch(tune, "tune")
-        options = RunOptions(shard_size, keep_weights, checkpoint_every, max_diverged, progress, on_cost)
-        job = Job.make(masks, keys, data, model, recipe, overrides=overrides, allow=allow)
+        options = RunOptions(shard_size, checkpoint_every, max_diverged, progress, on_cost)
+        kept = keep_weights, keep_outputs, keep_epochs
+        job = Job.make(masks, keys, data, model, recipe, overrides=overrides, allow=allow, kept=kept)
         if initial is not None:
             job = job.start_from(initial, "initial")
         path = check_place(run_dir, part, len(job))
@@ -129,8 +147,8 @@ def training_cost(
     model: str | ModuleFactory | Model = "small_cnn",
     recipe: Recipe | None = None,
     run_dir: str | os.PathLike[str] | None = None,
-    keep_weights: bool = False,
     allow: Collection[str] = (),
+    **keep: Unpack[Keep],
 ) -> Cost:
     """Estimate what `train_ensemble` would cost with the same arguments on this machine: time, work, memory and disk.
 
@@ -140,22 +158,26 @@ def training_cost(
 
     Args:
       run_dir: directory of a run that may have been begun; the cost is then that of going on with it.
-      masks, keys, data, model, recipe, keep_weights, allow: as in `train_ensemble`.
+      masks, keys, data, model, recipe, allow: as in `train_ensemble`.
+      keep: `keep_weights`, `keep_outputs` and `keep_epochs`, as in `train_ensemble`.
 
     Raises:
       TypeError, ValueError: arguments do not fit; raised before anything is compiled.
       RunDirectoryError: `run_dir` holds another run or a damaged one.
       OutOfMemory: the data set does not fit on a device, or not even one model at a time does.
     """
-    job = Job.make(masks, keys, data, model, recipe, allow=allow)
-    return cost_of_job(job, run_dir, keep_weights=keep_weights)
+    if unknown := sorted(set(keep) - set(Keep.__annotations__)):
+        raise TypeError(
+            f"training_cost got {unknown[0]!r}, which it does not take; it takes {', '.join(Keep.__annotations__)}."
+        )
+    kept = keep.get("keep_weights", False), keep.get("keep_outputs"), keep.get("keep_epochs", ())
+    return cost_of_job(Job.make(masks, keys, data, model, recipe, allow=allow, kept=kept), run_dir)
 
 
-def cost_of_job(job: Job, run_dir: str | os.PathLike[str] | None = None, *, keep_weights: bool = False) -> Cost:
+def cost_of_job(job: Job, run_dir: str | os.PathLike[str] | None = None) -> Cost:
     """Estimate what a job costs on this machine; see `training_cost`."""
     with nan_is_an_answer():
         check_zarr()
-        check_switch(keep_weights, "keep_weights")
         path = check_place(run_dir, None, len(job))
         begun = open_rows(path) if path is not None and (is_run(path) or parts_in(path)) else None
         finished = 0
@@ -164,7 +186,8 @@ def cost_of_job(job: Job, run_dir: str | os.PathLike[str] | None = None, *, keep
             own = begun.attributes["identity"]
             check_same_run(own, job[: begun.attributes["num_models"]].identity, path)
             finished = int((begun.status() != ABSENT).sum())
-        return MachineChoice(tune=False).machine(job, begun, len(job), finished, keep_weights=keep_weights)[1]
+            job = go_on_keeping(job, begun)
+        return MachineChoice(tune=False).machine(job, begun, len(job), finished)[1]
 
 
 def check_place(run_dir: Any, part: tuple[int, int] | None, num_models: int) -> Path | None:

@@ -19,7 +19,8 @@ from jaxinfl.datasets.inputs import by_name
 from jaxinfl.models import ArraySpec, InputSpec, Model, ModuleFactory, build_model
 from jaxinfl.models.checks import couples_examples
 from jaxinfl.models.fingerprint import spell_out
-from jaxinfl.store.layout import digest
+from jaxinfl.store.kept import OUTPUT_DTYPE, OUTPUTS, Kept, name_at_epoch
+from jaxinfl.store.layout import RowArray, digest
 from jaxinfl.store.weights import describe, weights_digest
 from jaxinfl.tasks import CLASSIFICATION, NEXT_TOKEN, Task
 from jaxinfl.training.per_model import Given, ModelKeys, as_keys, check_overrides, check_weights
@@ -44,6 +45,8 @@ class Job:
     """Numbers in place of the recipe's, and initial weights, [models, ...]; nothing by default."""
     allow: frozenset[str] = frozenset()
     """Checks of the model that the user switched off, by name."""
+    kept: Kept = Kept()  # noqa: RUF009 - immutable
+    """What is kept of each model besides its final scores. It changes no model, and is no part of the identity."""
 
     @classmethod
     def make(
@@ -56,8 +59,11 @@ class Job:
         *,
         overrides: Mapping[str, ArrayLike] | None = None,
         allow: Collection[str] = (),
+        kept: tuple[Any, Any, Any] = (False, None, ()),
     ) -> "Job":
         """Make a job of a user's arguments, which are those of `train_ensemble`.
+
+        `kept` holds keep_weights, keep_outputs and keep_epochs.
 
         Raises:
           TypeError, ValueError: the arguments do not fit each other.
@@ -66,13 +72,17 @@ class Job:
         model_keys = check_keys(keys, len(subsets))
         recipe = Recipe() if recipe is None else recipe
         check_recipe(recipe, data)
+        what = Kept.check(*kept, recipe.epochs)
         numbers = check_overrides(overrides, recipe, len(subsets))
         # The native kernels are compiled while the model is built, where this machine does not have them yet.
         native.prepare()
         inputs = spec_of(data, recipe)
         built = build_model(model, inputs=inputs, outputs=output_shape(data), allow=allow)
         check_task(data, built, inputs)
-        return cls(subsets, model_keys, data, built, recipe, Given(numbers or None), frozenset(allow))
+        job = cls(subsets, model_keys, data, built, recipe, Given(numbers or None), frozenset(allow), what)
+        if what.weights:
+            job.describe_weights()  # raises where they cannot be kept
+        return job
 
     def start_from(self, weights: object, argument: str) -> "Job":
         """The job of the same models, started from `weights`; `argument` is the user's name for them in errors.
@@ -98,7 +108,8 @@ class Job:
     @property
     def training(self) -> Training:
         """What is the same for every model."""
-        return Training(self.model, self.recipe, self.data.task, self.data.are_images)
+        outputs_from = {None: None, "test": self.data.num_train, "both": 0}[self.kept.outputs]
+        return Training(self.model, self.recipe, self.data.task, self.data.are_images, outputs_from)
 
     @cached_property
     def recorded_types(self) -> dict[str, str]:
@@ -109,6 +120,21 @@ class Job:
             return {"margin": "float32", "prediction": "int16" if data.num_classes < 2**15 else "int32"}
         outputs, targets = _shapes_of_two(data, self.model, self.inputs)
         return {name: each.dtype.name for name, each in jax.eval_shape(data.task.record, outputs, targets).items()}
+
+    @cached_property
+    def row_arrays(self) -> dict[str, RowArray]:
+        """The arrays with a row for each model that evaluation fills, by the names that they have in a run."""
+        data = self.data
+        found: dict[str, RowArray] = {}
+        epochs = ["", *(name_at_epoch("", epoch) for epoch in self.kept.epochs)]
+        for split, examples in (("train", data.num_train), ("test", data.num_test)):
+            for name, dtype in self.recorded_types.items():
+                found |= {f"{split}_{name}{at}": RowArray((examples,), dtype, (split,)) for at in epochs}
+            if self.kept.outputs in (split, "both"):
+                shape = _shapes_of_two(data, self.model, self.inputs)[0].shape[1:]
+                axes = (split, *(f"output_{axis}" for axis in range(len(shape))))
+                found[f"{split}_{OUTPUTS}"] = RowArray((examples, *shape), OUTPUT_DTYPE, axes)
+        return found
 
     @property
     def steps_per_epoch(self) -> int:

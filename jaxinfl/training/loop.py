@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Array, Bool
 
 from jaxinfl.models import Variables
 from jaxinfl.store.checkpoint import CheckpointFile
+from jaxinfl.store.kept import OUTPUTS, name_at_epoch
 from jaxinfl.store.layout import digest
 from jaxinfl.store.weights import flatten
 from jaxinfl.tasks import CLASSIFICATION
@@ -51,15 +52,17 @@ class Segments:
     """Number of steps of one epoch of the largest subset."""
     steps_per_call: int
     """Largest number of steps in one call, at least 1."""
+    stops: tuple[int, ...] = ()
+    """Numbers of epochs after which a call ends whatever its length, in rising order."""
 
     @classmethod
-    def divide(cls, epochs: int, steps: int, seconds_per_step: float) -> "Segments":
+    def divide(cls, epochs: int, steps: int, seconds_per_step: float, stops: tuple[int, ...] = ()) -> "Segments":
         """Divide a training into segments of about `CALL_SECONDS` each."""
-        return cls(epochs, steps, max(1, int(CALL_SECONDS / max(seconds_per_step, 1e-9))))
+        return cls(epochs, steps, max(1, int(CALL_SECONDS / max(seconds_per_step, 1e-9))), stops)
 
     @property
-    def one_call(self) -> bool:
-        """Whether the whole training is one call."""
+    def are_short(self) -> bool:
+        """Whether the whole training takes no longer than one call may, so that nothing is waited for or saved within it."""
         return self.epochs * self.steps <= self.steps_per_call
 
     def share(self, position: Position) -> float:
@@ -72,7 +75,8 @@ class Segments:
         epoch, step = start
         while epoch < self.epochs:
             if step == 0 and self.steps <= self.steps_per_call:
-                last = min(epoch + self.steps_per_call // self.steps, self.epochs)
+                stop = next((stop for stop in self.stops if stop > epoch), self.epochs)
+                last = min(epoch + self.steps_per_call // self.steps, stop)
                 yield make_segment(epoch, last), Position(last)
                 epoch = last
                 continue
@@ -99,8 +103,6 @@ class Work:
     machine: Machine
     seconds_per_step: float | None
     """Wall-clock seconds that one step of one model takes; None evaluates the models as they start and trains nothing."""
-    keep_weights: bool = False
-    """Whether the final weights are returned, too."""
 
     @cached_property
     def segments(self) -> Segments:
@@ -108,7 +110,17 @@ class Work:
         if self.seconds_per_step is None:
             return Segments(0, 1, 1)
         seconds = self.seconds_per_step * self.machine.execution.group
-        return Segments.divide(self.job.recipe.epochs, self.job.steps_per_epoch, seconds)
+        return Segments.divide(self.job.recipe.epochs, self.job.steps_per_epoch, seconds, self.job.kept.epochs)
+
+
+class Begun(NamedTuple):
+    """A group of models in the middle of its training."""
+
+    states: State
+    """States of the models, on the devices."""
+    reached: Position
+    earlier: tuple[Scores, ...] = ()
+    """Scores after each of the kept epochs that is finished, on the devices."""
 
 
 class ShardTraining:
@@ -129,40 +141,41 @@ class ShardTraining:
         Raises:
           Interrupted, Terminated: a signal came; a checkpoint is written.
         """
-        started = self._resume()
+        begun = self._resume()
         group = self._programs.execution.group
         first = self._rows.start + sum(len(scores.diverged) for scores, _ in self._finished)
         while first < self._rows.stop:
             chunk = slice(first, min(first + group, self._rows.stop))
-            on_the_way = self._train_group(chunk, started)
+            on_the_way = self._train_group(chunk, begun)
             # The next group is dispatched before the results of the last are taken, so that the devices never wait.
             self._collect()
             self._waiting = on_the_way, chunk.stop - chunk.start
-            first, started = chunk.stop, None
-            if self._work.segments.one_call and self._due and first < self._rows.stop:
+            first, begun = chunk.stop, None
+            if self._work.segments.are_short and self._due and first < self._rows.stop:
                 self._save()
         self._collect()
         return jax.tree.map(lambda *parts: np.concatenate(parts), *self._finished)
 
-    def _train_group(self, chunk: slice, started: tuple[State, Position] | None) -> Any:
-        """Train some models and return their scores and weights, which stay on the devices."""
-        work, models, data = self._work, chunk.stop - chunk.start, self._work.machine.data
-        masks, keys = self._programs.place(work.job.masks[chunk], work.job.keys[chunk])
-        states, position = started or (
-            self._programs.start(data, masks, keys, self._programs.place_rows(work.job.given, chunk)),
-            Position(0),
+    def _train_group(self, chunk: slice, begun: Begun | None) -> Any:
+        """Train some models and return their scores, at last and earlier, and their weights, which stay on the devices."""
+        work, models, data, programs = self._work, chunk.stop - chunk.start, self._work.machine.data, self._programs
+        masks, keys = programs.place(work.job.masks[chunk], work.job.keys[chunk])
+        states, position, earlier = begun or Begun(
+            programs.start(data, masks, keys, programs.place_rows(work.job.given, chunk)), Position(0)
         )
         for segment, reached in work.segments.after(position):
-            states = self._programs.advance(data, states, masks, keys, segment)
-            if work.segments.one_call:
+            states = programs.advance(data, states, masks, keys, segment)
+            if reached.step == 0 and reached.epoch in work.job.kept.epochs:
+                earlier = (*earlier, programs.evaluate(data, states, masks, jnp.int32(ALL_BATCHES)))
+            if work.segments.are_short:
                 continue
             jax.block_until_ready(states)
             self._bar.advance(models * (work.segments.share(reached) - work.segments.share(position)))
             position = reached
             if self._due:
-                self._save((chunk, states, reached))
-        scores = self._programs.evaluate(data, states, masks, jnp.int32(ALL_BATCHES))
-        return scores, states.variables if work.keep_weights else None
+                self._save(chunk, Begun(states, reached, earlier))
+        scores = programs.evaluate(data, states, masks, jnp.int32(ALL_BATCHES))
+        return scores, earlier, states.variables if work.job.kept.weights else None
 
     def _collect(self) -> None:
         """Copy the results of the previous group to the host, if there is one."""
@@ -171,27 +184,28 @@ class ShardTraining:
         on_the_way, models = self._waiting
         self._waiting = None
         positions = self._programs.positions(models)
-        scores, weights = jax.tree.map(lambda part: np.asarray(part)[positions], jax.device_get(on_the_way))
-        self._finished.append((scores, weights))
-        if self._work.segments.one_call:
+        scores, earlier, weights = jax.tree.map(lambda part: np.asarray(part)[positions], jax.device_get(on_the_way))
+        self._finished.append((_join_epochs(scores, earlier, self._work.job.kept.epochs), weights))
+        if self._work.segments.are_short:
             self._bar.advance(models)
         data = self._work.job.data
         if "prediction" in scores.recorded and data.task is CLASSIFICATION:
             correct = scores.recorded["prediction"][:, data.num_train :] == data.test_targets[None]
             self._bar.score(int(correct.sum()), correct.size)
 
-    def _save(self, on_the_way: tuple[slice, State, Position] | None = None) -> None:
+    def _save(self, chunk: slice | None = None, begun: Begun | None = None) -> None:
         """Write a checkpoint of the finished models and of those in training, and leave if a signal asked for it."""
         self._collect()
         finished = jax.tree.map(lambda *parts: np.concatenate(parts), *self._finished) if self._finished else None
         about = self._about() | {"finished": 0 if finished is None else len(finished[0].diverged), "chunk": None}
-        state = None
-        if on_the_way:
-            chunk, states, reached = on_the_way
+        in_training = None
+        if chunk is not None and begun is not None:
             positions = self._programs.positions(chunk.stop - chunk.start)
-            state = jax.tree.map(lambda part: np.asarray(part)[positions], jax.device_get(states))
-            about |= {"chunk": [chunk.start, chunk.stop], "reached": list(reached)}
-        leaves = flatten({"finished": finished, "state": state})
+            in_training = jax.tree.map(
+                lambda part: np.asarray(part)[positions], jax.device_get((begun.states, begun.earlier))
+            )
+            about |= {"chunk": [chunk.start, chunk.stop], "reached": list(begun.reached)}
+        leaves = flatten({"finished": finished, "in_training": in_training})
         if leaves and self._checkpoint:
             self._checkpoint.write(about, leaves)
         if self._watch:
@@ -211,8 +225,8 @@ class ShardTraining:
             "keys": digest(self._work.job.keys[self._rows].data()),
         }
 
-    def _resume(self) -> tuple[State, Position] | None:
-        """Read the checkpoint if it belongs to these rows, and return the state of the group that was in training."""
+    def _resume(self) -> Begun | None:
+        """Read the checkpoint if it belongs to these rows, and return the group that was in training."""
         found = self._checkpoint.read() if self._checkpoint else None
         if found is None:
             return None
@@ -225,9 +239,12 @@ class ShardTraining:
         if about["chunk"] is None:
             return None
         chunk, reached = slice(*about["chunk"]), Position(*about["reached"])
-        state = self._restore("state", leaves, self._state_shape())
-        self._bar.advance((chunk.stop - chunk.start) * self._work.segments.share(reached))
-        return self._programs.place_rows(state, slice(0, chunk.stop - chunk.start)), reached
+        models = chunk.stop - chunk.start
+        earlier = [epoch for epoch in self._work.job.kept.epochs if epoch <= reached.epoch]
+        shape = self._state_shape(), tuple(self._scores_shape() for _ in earlier)
+        states, scores = self._programs.place_rows(self._restore("in_training", leaves, shape), slice(0, models))
+        self._bar.advance(models * self._work.segments.share(reached))
+        return Begun(states, reached, scores)
 
     def _state_shape(self) -> Any:
         job = self._work.job
@@ -235,10 +252,15 @@ class ShardTraining:
         given = self._programs.place_rows(job.given, slice(0, 1))
         return jax.eval_shape(self._programs.start, self._work.machine.data, masks, keys, given)
 
+    def _scores_shape(self) -> Scores:
+        anything: Any = np.False_  # the structure alone counts
+        outputs = [] if self._work.job.kept.outputs is None else [OUTPUTS]
+        return Scores(dict.fromkeys([*self._work.job.data.task.recorded, *outputs], anything), anything)
+
     def _finished_shape(self) -> Any:
-        anything: Any = jax.ShapeDtypeStruct((), bool)  # the structure alone counts
-        scores = Scores(dict.fromkeys(self._work.job.data.task.recorded, anything), anything)
-        return scores, self._state_shape().variables if self._work.keep_weights else None
+        job, scores = self._work.job, self._scores_shape()
+        scores = _join_epochs(scores, (scores,) * len(job.kept.epochs), job.kept.epochs)
+        return scores, self._state_shape().variables if job.kept.weights else None
 
     @staticmethod
     def _restore(part: str, leaves: Mapping[str, np.ndarray], structure: Any) -> Any:
@@ -246,6 +268,19 @@ class ShardTraining:
         paths, treedef = jax.tree_util.tree_flatten_with_path({part: structure})
         names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
         return jax.tree.unflatten(treedef, [leaves[name] for name in names])[part]
+
+
+def _join_epochs(last: Scores, earlier: Iterable[Scores], epochs: Iterable[int]) -> Scores:
+    """Put the scores after earlier epochs beside those after the last one, under names of their own.
+
+    A model that was not finite after one of these epochs has diverged. Outputs are kept of the last epoch alone.
+    """
+    recorded: dict[str, Array] = dict(last.recorded)
+    diverged: Any = last.diverged
+    for epoch, scores in zip(epochs, earlier, strict=True):
+        recorded |= {name_at_epoch(name, epoch): values for name, values in scores.recorded.items() if name != OUTPUTS}
+        diverged = diverged | scores.diverged
+    return last._replace(recorded=recorded, diverged=diverged)
 
 
 def finished_shards(
@@ -275,16 +310,20 @@ def finished_shards(
         yield shard, finished
 
 
-def as_rows(scores: Scores, num_train: int) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " rows"]]:
+def as_rows(scores: Scores, num_test: int) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " rows"]]:
     """Turn the scores of some models into the rows that a run keeps, and say which models diverged."""
     diverged = np.asarray(scores.diverged)
     rows: dict[str, np.ndarray] = {}
     for name, recorded in scores.recorded.items():
         # A diverged model says nothing: argmax over NaN would look like class 0.
         values = np.asarray(recorded)
-        nothing = {"f": np.float32(np.nan), "i": np.int32(-1)}.get(values.dtype.kind, np.False_)
-        values = np.where(diverged[:, None], nothing, values)
-        rows |= {f"train_{name}": values[:, :num_train], f"test_{name}": values[:, num_train:]}
+        nothing = {"f": np.float16(np.nan), "i": np.int32(-1)}.get(values.dtype.kind, np.False_)
+        values = np.where(diverged.reshape(-1, *[1] * (values.ndim - 1)), nothing, values)
+        num_train = values.shape[1] - num_test
+        rows[f"test_{name}"] = values[:, num_train:]
+        # Outputs may be kept of the test examples alone.
+        if num_train:
+            rows[f"train_{name}"] = values[:, :num_train]
     return rows, diverged
 
 

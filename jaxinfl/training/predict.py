@@ -136,7 +136,7 @@ def _evaluate(job: Job, execution: Execution, views: Views) -> Predictions:
         machine = Machine.for_job(job, execution, views)
         with TrainingProgress(len(job), 0, shown=False) as bar:
             ((_, (scores, _)),) = finished_shards(Work(job, machine, None), [slice(0, len(job))], bar)
-    rows, diverged = as_rows(scores, job.data.num_train)
+    rows, diverged = as_rows(scores, job.data.num_test)
     data = job.data
     return Predictions(data.task, rows, data.train_targets, data.test_targets, diverged)
 

@@ -1,6 +1,7 @@
 """A run is a job and the directory of its results: finished models are kept, and missing ones are trained."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from jaxinfl.store import (
 )
 from jaxinfl.store.elsewhere import check_trained_here
 from jaxinfl.store.failures import free_bytes
+from jaxinfl.store.kept import OUTPUT_DTYPE, OUTPUTS, Kept
 from jaxinfl.store.layout import OVERRIDE, target_axes
 from jaxinfl.store.parts import Rows, extension_path, extensions_in, open_rows, part_models, part_path, parts_in
 from jaxinfl.store.run import MANIFEST, UNFINISHED, check_free, is_run
@@ -40,6 +42,8 @@ from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.tuning import MachineChoice
 from jaxinfl.units import format_bytes
+
+_log = logging.getLogger("jaxinfl")
 
 SHARD_SECONDS = 10.0
 """Seconds that a shard takes at least, roughly, so that writing it (some 20 ms) does not matter."""
@@ -98,7 +102,6 @@ class RunOptions:
     """
 
     shard_size: int | None
-    keep_weights: bool
     checkpoint_every: float
     max_diverged: float
     progress: bool
@@ -109,7 +112,6 @@ class RunOptions:
             check_whole(self.shard_size, "shard_size", unit="models")
         check_number(self.checkpoint_every, "checkpoint_every", "a number of seconds above 0", 1e-9)
         check_number(self.max_diverged, "max_diverged", "a share from 0 to 1", 0.0, 1.0)
-        check_switch(self.keep_weights, "keep_weights")
         check_switch(self.progress, "progress")
         if self.on_cost is not None and not callable(self.on_cost):
             raise TypeError(f"on_cost is {quote(self.on_cost)}; it takes a function of a Cost, or None.")
@@ -153,29 +155,25 @@ class Run:
 
     def train(self, store: RunStore | None, place: _Place | None) -> RunStore:
         """Train the models that the store lacks, or a new run where it is None."""
-        job, part = self.job, place.part if place else None
-        kept = {"weights": job.describe_weights()} if self.options.keep_weights else {}
+        part = place.part if place else None
         begun = store if store is not None or place is None else place.extends
-        if begun is not None:
-            kept = check_weights_kept(begun.attributes, begun.path, kept)
+        job = self.job if begun is None else go_on_keeping(self.job, begun)
         own = range(*part_models(len(job), part or (1, 1)))
         finished = 0 if store is None else int((store.own_status() != ABSENT).sum())
-        machine, cost = self.choice.machine(
-            job, begun, len(own), finished, keep_weights=bool(kept), look=self.stop.leave_if_asked
-        )
+        machine, cost = self.choice.machine(job, begun, len(own), finished, look=self.stop.leave_if_asked)
         if self.options.on_cost is not None:
             self.options.on_cost(cost)
         if place is not None:
             check_disk(place.path, cost)
         if store is None:
-            description = describe_run(job, cost) | kept
+            description = describe_run(job, cost)
             if part is not None:
                 description |= {"part": part, "own_models": [own.start, own.stop]}
             if place is not None and place.extends is not None:
                 description |= {"rows": [place.rows.start, place.rows.stop]}
             layout = layout_of(job, description, self.options.shard_size or _shard_size(cost))
             store = RunStore.create(place.path if place else None, layout)
-        self._fill(store, Work(job, machine, cost.seconds_per_step, bool(kept)), cost)
+        self._fill(store, Work(job, machine, cost.seconds_per_step), cost)
         return store
 
     def _fill(self, store: RunStore, work: Work, cost: Cost) -> None:
@@ -191,7 +189,8 @@ class Run:
         watch = Watch(self.options.checkpoint_every, self.stop)
         with TrainingProgress(cost.num_models, cost.finished, shown=self.options.progress) as bar:
             for shard, (scores, weights) in finished_shards(work, absent, bar, watch, store.checkpoint):
-                rows, diverged = as_rows(scores, self.job.data.num_train)
+                rows, diverged = as_rows(scores, self.job.data.num_test)
+                warn_of_large_outputs(rows, store)
                 if weights is not None:
                     rows[CHECKSUM] = store.write_weights(shard, flatten(weights))
                 store.write(shard, rows, diverged)
@@ -218,8 +217,7 @@ class Run:
         status = store.own_status()
         if (status == ABSENT).any():
             return False
-        if self.options.keep_weights:
-            check_weights_kept(store.attributes, store.path, {"weights": True})
+        Kept.of_run(store.attributes).check_asked(self.job.kept, store.path)
         check_diverged(status, self.options.max_diverged, self.job.recipe, store.path)
         return True
 
@@ -246,6 +244,8 @@ def describe_run(job: Job, cost: Cost) -> dict[str, Any]:
             **dataclasses.asdict(cost.execution),
         },
         **({} if job.data.task is CLASSIFICATION else {"scores": _kinds_of_scores(job)}),
+        **job.kept.describe(),
+        **({"weights": job.describe_weights()} if job.kept.weights else {}),
         "versions": provenance.versions(),
         "command": provenance.command(),
         "git_commit": provenance.git_commit(),
@@ -262,18 +262,14 @@ def _kinds_of_scores(job: Job) -> list[list[str]]:
 
 def layout_of(job: Job, description: Mapping[str, Any], shard_size: int) -> Layout:
     """Make the layout of the run on disk."""
-    data = job.data
-    row_arrays: dict[str, RowArray] = {}
-    for split, examples in (("train", data.num_train), ("test", data.num_test)):
-        for name, dtype in job.recorded_types.items():
-            row_arrays[f"{split}_{name}"] = RowArray((examples,), dtype, (split,))
+    data, row_arrays = job.data, dict(job.row_arrays)
     inputs: dict[str, tuple[Any, tuple[str, ...]]] = {
         "masks": (job.masks, ("model", "train")),
         "key_data": (job.keys.data(), ("model", "source", "word")),
         "train_targets": (data.train_targets, ("train", *target_axes(data.train_targets))),
         "test_targets": (data.test_targets, ("test", *target_axes(data.test_targets))),
     }
-    if "weights" in description:
+    if job.kept.weights:
         row_arrays[CHECKSUM] = RowArray((), "uint32", ())
     for name, values in (job.given.overrides or {}).items():
         inputs[OVERRIDE + name] = (values, ("model",))
@@ -297,14 +293,24 @@ def check_disk(path: Path, cost: Cost) -> None:
         )
 
 
-def check_weights_kept(recorded: Mapping[str, Any], path: Path | None, kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the description of the weights that a run keeps, as it was started; raise if it keeps none but should."""
-    if kept and "weights" not in recorded:
-        raise RunDirectoryError(
-            f"{path} keeps no weights, because it was started without keep_weights=True. Use another run_dir, or leave "
-            "keep_weights out."
+def go_on_keeping(job: Job, begun: Rows) -> Job:
+    """Return the job that keeps what a run that was begun keeps; raise where it was asked to keep more."""
+    kept = Kept.of_run(begun.attributes)
+    kept.check_asked(job.kept, begun.path)
+    return replace(job, kept=kept)
+
+
+def warn_of_large_outputs(rows: Mapping[str, np.ndarray], store: RunStore) -> None:
+    """Warn where kept outputs are too large for their type, which keeps them as infinity."""
+    large = [name for name in rows if name.endswith(f"_{OUTPUTS}") and np.isinf(rows[name]).any()]
+    if large:
+        _log.warning(
+            "%s: some outputs in %s are beyond 65,504, the largest number that %s holds, and are kept as infinity. Scores do not "
+            "suffer. Scale the targets to keep such outputs.",
+            store.path or "memory",
+            " and ".join(large),
+            OUTPUT_DTYPE,
         )
-    return {"weights": recorded["weights"]} if "weights" in recorded else {}
 
 
 class TooManyDiverged(RuntimeError):

@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from jaxinfl.models import Model, Variables, WithAuxiliary
+from jaxinfl.store.kept import OUTPUT_DTYPE, OUTPUTS
 from jaxinfl.tasks import CLASSIFICATION, Task
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
 from jaxinfl.training.per_model import Given, with_overrides
@@ -70,7 +71,7 @@ class Scores(NamedTuple):
     """What one model says about every example, training examples first."""
 
     recorded: dict[str, Array]
-    """What the task records of each example, [examples], by name."""
+    """What the task records of each example, [examples], by name, and the outputs where they are kept, [examples, ...]."""
     diverged: Bool[Array, ""]
     """Whether some output, what is recorded of it, or the last epoch's loss is not finite."""
 
@@ -95,6 +96,8 @@ class Training(NamedTuple):
     task: Task = CLASSIFICATION
     images: bool = True
     """Whether the inputs are images, which are augmented and normalized by channel."""
+    outputs_from: int | None = None
+    """First example whose outputs are recorded, counted with the training examples first; None records no outputs."""
 
 
 class Batch(NamedTuple):
@@ -203,6 +206,8 @@ def evaluate(
         recorded = task.record(outputs, targets)
         numbers = [outputs, *(each for each in recorded.values() if jnp.issubdtype(each.dtype, jnp.floating))]
         finite = jnp.stack([jnp.all(jnp.isfinite(each)) for each in jax.tree.leaves(numbers)])
+        if training.outputs_from is not None:
+            recorded |= {OUTPUTS: outputs.astype(OUTPUT_DTYPE)}
         return recorded, ~jnp.all(finite)
 
     def batch(i: Array, scores: Scores) -> Scores:
@@ -216,8 +221,12 @@ def evaluate(
         return Scores(updated, scores.diverged | wrong)
 
     shapes, _ = jax.eval_shape(record, jnp.int32(0))
-    blank = {name: jnp.zeros(total, each.dtype) for name, each in shapes.items()}
-    return lax.fori_loop(0, batches, batch, Scores(blank, ~jnp.isfinite(state.loss)))
+    blank = {name: jnp.zeros((total, *each.shape[1:]), each.dtype) for name, each in shapes.items()}
+    scores = lax.fori_loop(0, batches, batch, Scores(blank, ~jnp.isfinite(state.loss)))
+    if training.outputs_from is None:
+        return scores
+    kept = {OUTPUTS: scores.recorded[OUTPUTS][training.outputs_from :]}
+    return scores._replace(recorded=scores.recorded | kept)
 
 
 def _gradient(

@@ -173,7 +173,7 @@ class SearchRecord:
             write_atomically(self.path, text.encode())
 
 
-def tune(job: Job, machine: Machine, cost: Cost, freedom: Freedom, *, keep_weights: bool) -> tuple[Machine, Cost]:
+def tune(job: Job, machine: Machine, cost: Cost, freedom: Freedom) -> tuple[Machine, Cost]:
     """Search for the fastest machine within the time that the run allows, and return it with the cost of the job on it."""
     record = SearchRecord.for_job(job, freedom, machine.execution)
     search = record.read()
@@ -196,13 +196,8 @@ def tune(job: Job, machine: Machine, cost: Cost, freedom: Freedom, *, keep_weigh
         if len(search.seconds) > known or search.complete:
             record.write(search)
     if search.best != machine.execution:
-        machine, cost = measure_cost(
-            job,
-            Machine.for_job(job, search.best, near=machine),
-            cost.num_models,
-            cost.finished,
-            keep_weights=keep_weights,
-        )
+        best = Machine.for_job(job, search.best, near=machine)
+        machine, cost = measure_cost(job, best, cost.num_models, cost.finished)
     # Ways are equal whatever their reasons, and compiled programs are kept by way.
     return machine, dataclasses.replace(cost, execution=search.best) if search.best.reason else cost
 
@@ -222,7 +217,6 @@ class MachineChoice:
         models: int,
         finished: int,
         *,
-        keep_weights: bool,
         look: Callable[[], None] = lambda: None,
     ) -> tuple[Machine, Cost]:
         """Make the machine for a job, and estimate what `models` of it cost there, of which some are `finished`.
@@ -244,10 +238,10 @@ class MachineChoice:
             job.model, job.recipe, job.data, width=width, kernels=kernels, num_devices=num_devices
         )
         machine = Machine.for_job(job, execution)
-        machine, cost = measure_cost(job, machine, models, finished, keep_weights=keep_weights)
+        machine, cost = measure_cost(job, machine, models, finished)
         look()
         if self.tune and begun is None:
-            machine, cost = tune(job, machine, cost, freedom, keep_weights=keep_weights)
+            machine, cost = tune(job, machine, cost, freedom)
             look()
         return machine, cost
 
