@@ -8,14 +8,23 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from experiments.data_kinds import describe_score
+from experiments.gallery import draw_pairs
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
+from jaxinfl.arguments import ScoreKind
 from jaxinfl.influence import IOUCurve, TopPairs
 from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
 from jaxinfl.statistics import PairUncertainty, ShareInterval
 
 HEADLINE_THRESHOLD = 0.2
 """The influence at which the summary compares; the paper's gallery and Feldman and Zhang's start near 0.15."""
+THRESHOLDS = np.arange(2, 41) / 40
+"""Thresholds of Figure 1 and of Appendix D, in the unit of a probability; the default of `iou_curve`."""
+HEADLINE = int(np.abs(THRESHOLDS - HEADLINE_THRESHOLD).argmin())
+"""Index of the threshold at which scores are compared."""
+ENOUGH_DISCOVERIES = 100
+"""Number of discovered pairs from which on a curve is said to rest on real influences."""
 AGREED = 0.7
 """IOU from which on the paper calls two estimates consistent (Section 3)."""
 SHARED_POOL = (
@@ -29,7 +38,9 @@ class Findings:
     """Everything that the figures and results.json are made from."""
 
     score: str
-    """"correct" or "probability": what Figure 1 is drawn from."""
+    """Name of the score that Figure 1 is drawn from."""
+    kind: ScoreKind
+    """Kind of that score, which decides the unit of the thresholds."""
     curve: IOUCurve
     """IOU of two estimates from models on different subsets."""
     same_subsets: Mapping[int, Float[np.ndarray, "repeats thresholds"]]
@@ -43,12 +54,18 @@ class Findings:
     same subsets."""
     num_pairs: Int[np.ndarray, " thresholds"]
     """Number of pairs whose influence, estimated from all models, reaches each threshold."""
+    right_pairs: Int[np.ndarray, " thresholds"]
+    """The same by 0-1 scores, at the thresholds of Appendix D; empty where that is not drawn."""
+    discovered: int
+    """Number of compared pairs whose influence is above 0 at a false discovery rate of 5%, from all models."""
     pairs: TopPairs
     """The most influential pairs of a training and a test example."""
     uncertainty: PairUncertainty
     """Standard errors and intervals of the influences of `pairs`."""
-    test_accuracy: Float[np.ndarray, " models"]
-    """Share of the test examples on which each model is right."""
+    test_score: Float[np.ndarray, " models"]
+    """Share of the test examples on which each model is right, or its mean loss on them where nothing is right or wrong."""
+    by_right: bool
+    """Whether `test_score` is that share, and memorization that of 0-1 scores."""
     diverged: int
     """Number of models that diverged and were left out."""
     min_memorization: float | None
@@ -63,65 +80,100 @@ class Findings:
 
     @property
     def headline(self) -> int:
-        """Index of the threshold at which the tables compare."""
-        return int(np.abs(self.curve.thresholds - HEADLINE_THRESHOLD).argmin())
+        """Index of the threshold at which the tables compare.
+
+        In a unit other than that of a probability it is the first one that no more pairs reach than are discovered.
+        """
+        if self.kind != "real":
+            return int(np.abs(self.curve.thresholds - HEADLINE_THRESHOLD).argmin())
+        return int(np.argmax(self.num_pairs <= max(self.discovered, 1)))
+
+    @property
+    def threshold(self) -> str:
+        """The threshold at which the tables compare, in words."""
+        value = self.curve.thresholds[self.headline]
+        return f"{value:.2f}" if self.kind != "real" else f"{value:.3g}"
+
+    @property
+    def quality(self) -> str:
+        """How good the models are on the test examples, in words."""
+        if self.by_right:
+            return f"right on {format_mean(100 * self.test_score, 1)} % of the test examples"
+        return f"with a mean loss of {format_mean(self.test_score, 3)} on the test examples"
 
 
 def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
     """The experiment's section of the page, its numbers and its three figures."""
-    by = "" if findings.score == "correct" else ", by probabilities"
+    by = "" if findings.score == "correct" else f", by {describe_score(findings.score)}"
     about = f"{data.name}, {model}{by}: influence of {findings.condition} on {data.num_test} test examples"
     curve = findings.curve
-    accuracy = format_mean(100 * findings.test_accuracy, 1)
     section = Section(
         title="Figure 1, and Figures 5 and 6 of Appendix D: self-consistency of subset influence",
         claim="Two estimates from t models each agree (IOU above 0.7) only from 200 to 400 models on, and hardly better on the "
         "same subsets with other seeds (Section 3). Probabilities agree better with themselves than 0-1 scores, but not with "
         "the 0-1 estimate of all models (Appendix D).",
-        setting=f"{about}; {len(findings.test_accuracy)} models, right on {accuracy} % of the test examples.",
+        setting=f"{about}; {len(findings.test_score)} models, {findings.quality}.",
         finding=" ".join(
-            part for part in (main_finding(findings), explanation(findings), score_finding(findings)) if part
+            part
+            for part in (
+                main_finding(findings),
+                discovery_finding(findings),
+                explanation(findings),
+                score_finding(findings),
+            )
+            if part
         ),
         paper="200 to 400 Inceptions on CIFAR-100 (50,000 training examples), "
         "0.6 at best for 100, near 0 for 25; hardly more agreement on the same subsets; probabilities more self-consistent, but "
         "0-1 scores nearer to the full 0-1 estimate from 100 to 200 models on.",
-        tables=[_consistency_table(findings), _score_table(findings)],
+        tables=[_consistency_table(findings), *([_score_table(findings)] if findings.between_scores else [])],
         illustrations=[
             Illustration("figure1", "Figure 1: IOU of two estimates over the influence threshold."),
-            Illustration("figures5_6", "Figures 5 and 6: 0-1 scores beside probabilities."),
             Illustration("gallery", "The most influential pairs of a training and a test example."),
         ],
     )
+    unit = "" if findings.kind != "real" else f", in {describe_score(findings.score)}"
     figures = {
         "figure1": plots.consistency_figure(
-            curve.thresholds, curve.num_models, curve.values, findings.same_subsets, findings.num_pairs, title=about
-        ),
-        "figures5_6": plots.scores_figure(
             curve.thresholds,
             curve.num_models,
-            findings.between_scores,
-            findings.against_all,
+            curve.values,
+            findings.same_subsets,
             findings.num_pairs,
-            title=f"{data.name}, {model}: 0-1 scores beside probabilities",
+            title=about,
+            unit=unit,
         ),
         "gallery": _gallery(findings, data),
     }
+    if findings.between_scores:
+        section = dataclasses.replace(section, illustrations=[*section.illustrations, _FIGURES_5_6])
+        figures["figures5_6"] = plots.scores_figure(
+            THRESHOLDS,
+            curve.num_models,
+            findings.between_scores,
+            findings.against_all,
+            findings.right_pairs,
+            title=f"{data.name}, {model}: 0-1 scores beside probabilities",
+        )
     return Outcome(section, numbers(findings), figures)
 
 
+_FIGURES_5_6 = Illustration("figures5_6", "Figures 5 and 6: 0-1 scores beside probabilities.")
+
+
 def _gallery(findings: Findings, data: Dataset) -> Any:
-    pairs, names = findings.pairs, data.class_names
+    pairs = findings.pairs
     errors = findings.uncertainty.standard_error
-    return plots.pairs_gallery(
-        data.images("train")[pairs.train_index],
-        data.images("test")[pairs.test_index],
-        [f"train {i}: {names[data.train_targets[i]]}" for i in pairs.train_index],
-        [f"test {j}: {names[data.test_targets[j]]}" for j in pairs.test_index],
-        [
-            f"influence {value:.2f} ± {error:.2f}, memorization {memorized:.2f}"
-            for value, error, memorized in zip(pairs.influence, errors, pairs.memorization, strict=True)
-        ],
-        title=f"The most influential pairs of {data.name}, from {len(findings.test_accuracy)} models "
+    captions = [
+        f"influence {value:.2f} ± {error:.2f}, memorization {memorized:.2f}"
+        for value, error, memorized in zip(pairs.influence, errors, pairs.memorization, strict=True)
+    ]
+    return draw_pairs(
+        data,
+        pairs.train_index,
+        pairs.test_index,
+        captions,
+        title=f"The most influential pairs of {data.name}, from {len(findings.test_score)} models "
         "(± standard error; the top of many is overestimated)",
     )
 
@@ -130,7 +182,9 @@ def numbers(findings: Findings) -> dict[str, Any]:
     """Every number of the figures with its n and spread, as results.json keeps it."""
     curve = findings.curve
     return {
-        "test_accuracy": summarize(findings.test_accuracy),
+        "test_accuracy" if findings.by_right else "test_loss": summarize(findings.test_score),
+        "score": findings.score,
+        "discovered_pairs": findings.discovered,
         "diverged_models": findings.diverged,
         "compared_examples": curve.num_examples,
         "thresholds": curve.thresholds,
@@ -166,7 +220,7 @@ def _consistency_table(findings: Findings) -> Table:
         rows.append([str(size), format_mean(values[:, at], 2), "" if same is None else format_mean(same[:, at], 2)])
     repeats = curve.values.shape[1]
     return Table(
-        f"IOU of two estimates at influence {curve.thresholds[at]:.2f} ({findings.num_pairs[at]} pairs reach it by all models)",
+        f"IOU of two estimates at influence {findings.threshold} ({findings.num_pairs[at]} pairs reach it by all models)",
         ["models per estimate", "different subsets", "same subsets, other seeds"],
         rows,
         f"Mean ± standard deviation over {repeats} splits (same subsets: over disjoint sets of them). {SHARED_POOL}",
@@ -174,10 +228,10 @@ def _consistency_table(findings: Findings) -> Table:
 
 
 def _score_table(findings: Findings) -> Table:
-    at = findings.headline
+    at = HEADLINE
     kinds = [("of two estimates", findings.between_scores), ("with all models' 0-1", findings.against_all)]
     return Table(
-        f"IOU at influence {findings.curve.thresholds[at]:.2f} by score",
+        f"IOU at influence {THRESHOLDS[at]:.2f} by score",
         ["models per estimate", *(f"{kind}: {name}" for kind, panel in kinds for name in panel)],
         [
             [str(size), *(format_mean(values[row][:, at], 2) for _, panel in kinds for values in panel.values())]
@@ -189,7 +243,9 @@ def _score_table(findings: Findings) -> Table:
 
 def score_finding(findings: Findings) -> str:
     """The answer to what Appendix D asks: whether probabilities agree better than 0-1 scores."""
-    at, sizes = findings.headline, findings.curve.num_models
+    if not findings.between_scores:
+        return ""
+    at, sizes = HEADLINE, findings.curve.num_models
     found = []
     for question, panel in (
         ("agree better with each other than 0-1 scores", findings.between_scores),
@@ -200,7 +256,8 @@ def score_finding(findings: Findings) -> str:
             better = [int(size) for size, one, other in zip(sizes, soft, hard, strict=True) if one > other]
         where = "at no number of models" if not better else f"at {', '.join(map(str, better))} models"
         found.append(f"{question} {where}")
-    return f"At the same threshold probabilities {' and '.join(found)} of {', '.join(map(str, sizes))}."
+    at_influence = "At the same threshold" if findings.kind != "real" else f"At influence {THRESHOLDS[at]:.2f}"
+    return f"{at_influence} probabilities {' and '.join(found)} of {', '.join(map(str, sizes))}."
 
 
 def _means(values: Float[np.ndarray, "sizes repeats"]) -> list[float]:
@@ -211,7 +268,7 @@ def main_finding(findings: Findings) -> str:
     """The answer to the question of the paper's title, in words."""
     curve, at = findings.curve, findings.headline
     means, sizes = curve.mean[:, at], [int(size) for size in curve.num_models]
-    threshold, pairs = f"influence {curve.thresholds[at]:.2f}", int(findings.num_pairs[at])
+    threshold, pairs = f"influence {findings.threshold}", int(findings.num_pairs[at])
     lasting = [size for k, size in enumerate(sizes) if np.all(means[k:] >= AGREED)]
     if not np.isfinite(means[-1]):
         answer = f"no pair reaches {threshold}, so there is nothing to agree on."
@@ -231,6 +288,16 @@ def main_finding(findings: Findings) -> str:
                 f"ones it is {other:.2f}."
             )
     return answer
+
+
+def discovery_finding(findings: Findings) -> str:
+    """On how many real influences the curve rests."""
+    number, reached = findings.discovered, int(findings.num_pairs[findings.headline])
+    few = "" if number >= ENOUGH_DISCOVERIES else " The curve is drawn from few real influences, if not from noise."
+    return (
+        f"All models together show {number} compared pairs whose influence is above 0 at a false discovery rate of 5%; {reached} "
+        f"reach that threshold.{few}"
+    )
 
 
 def explanation(findings: Findings) -> str:

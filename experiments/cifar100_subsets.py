@@ -26,8 +26,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import jaxinfl
-from experiments.cifar100_report import Findings, outcome
+from experiments.cifar100_report import THRESHOLDS, Findings, outcome
 from experiments.command_line import PRESET, Mistake, Options, console, mistakes
+from experiments.data_kinds import choose_score, describe_score, read_scores, takes_anything
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
 from experiments.outcome import Outcome
@@ -36,8 +37,10 @@ from jaxinfl import Dataset, Ensemble, Recipe
 from jaxinfl.influence import IOUCurve, Outcomes, count_pairs
 from jaxinfl.statistics import ShareInterval, pair_uncertainty, subset_share_of_all
 
-Score = Literal["correct", "probability"]
-
+_THRESHOLDS = 40
+"""Number of thresholds where the score's unit is not that of a probability."""
+FDR = 0.05
+"""False discovery rate of the discoveries that the curves rest on."""
 _SUBSETS_OF_SHARE = 400
 
 
@@ -58,10 +61,10 @@ class Config(Options):
     """Numbers of models per estimate that are compared on the same subsets (Figure 1, right)."""
     repeats: int = 20
     """Number of random splits of the models into two disjoint sets, over which the mean is taken."""
-    score: Score = "correct"
-    """Score that Figure 1 is drawn from: "correct" (0-1, as in the paper) or "probability" (softmax, Appendix D)."""
+    score: str | None = None
+    """Score that Figure 1 is drawn from, such as correct (0-1, as in the paper), probability (Appendix D), margin or loss; None takes correct, or the loss where no prediction is right or wrong."""
     min_memorization: float | None = 0.25
-    """Memorization above which a training example is compared (Appendix E); None compares all training examples."""
+    """Memorization above which a training example is compared (Appendix E), of 0-1 scores or else in the unit of the score; None compares all training examples."""
 
 
 PRESETS = {
@@ -151,11 +154,12 @@ def requests(config: Config, data: Dataset) -> list[Request]:
 def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
     """How far estimates from different models agree, from both scores, and how much the subsets decide."""
     console.print("\nComparing estimates ...")
-    return outcome(compare(config, runs["models"], runs["repeated"]), data, config.model)
+    name = choose_score(config.score, data)
+    return outcome(compare(config, runs["models"], runs["repeated"], name), data, config.model)
 
 
-def compare(config: Config, first: Ensemble, again: Ensemble) -> Findings:
-    """Everything that the figures and results.json are made from."""
+def compare(config: Config, first: Ensemble, again: Ensemble, name: str) -> Findings:
+    """Everything that the figures and results.json are made from; `name` is the score that is compared."""
     usable = first.without_diverged()
     diverged = len(first) - len(usable)
     if diverged:
@@ -166,40 +170,68 @@ def compare(config: Config, first: Ensemble, again: Ensemble) -> Findings:
             f"{diverged} of {len(first)} models diverged: too few are left for two estimates of "
             f"{config.sizes[0]} models. Lower --recipe.learning-rate (it is {config.recipe.learning_rate:g})."
         )
+    told = "correct" if "correct" in usable.scores else name
     # 0-1 scores say which examples are memorized, whatever score is compared.
-    right = jaxinfl.pack(usable, "correct")
-    by_score = {"0-1 scores": right, "probabilities": right.with_score(usable.test_probability)}
+    train, test = read_scores(usable, told)
+    right = jaxinfl.pack(usable.masks, test, train)
+    outcomes = right if name == told else right.with_score(read_scores(usable, name)[1])
     with mistakes():
-        curves = {name: _curve(config, sizes, outcomes) for name, outcomes in by_score.items()}
-    outcomes = by_score["0-1 scores" if config.score == "correct" else "probabilities"]
-    curve = curves["0-1 scores" if config.score == "correct" else "probabilities"]
-    examples = right.examples_above(config.min_memorization)
+        examples = right.examples_above(config.min_memorization)
+        curve = _curve(config, sizes, outcomes, _thresholds(outcomes.select(examples)))
+    # Appendix D compares probabilities with 0-1 scores, where there are both.
+    both = {"correct", "probability"} <= set(usable.scores)
+    by_score = {"correct": right, "probability": right.with_score(usable.test_probability)} if both else {}
+    curves = {each: curve if each == name else _curve(config, sizes, by_score[each], THRESHOLDS) for each in by_score}
     one, other = first.paired(again)
     pairs = jaxinfl.top_pairs(outcomes, k=12, min_memorization=config.min_memorization)
+    found = jaxinfl.discoveries(outcomes, fdr=FDR, alternative="greater")
     return Findings(
-        score=config.score,
+        score=name,
+        kind=outcomes.kind,
         curve=curve,
         same_subsets={
-            size: _same_subsets(one, other, size, curve.thresholds, examples, config.score)
+            size: _same_subsets(one, other, size, curve.thresholds, examples, name)
             for size in config.same_subset_sizes
             if size <= len(one) and size in sizes
         },
-        between_scores={name: each.values for name, each in curves.items()},
-        against_all=_against_all(config, sizes, by_score, curve.thresholds, examples),
-        subset_share=_subset_share(one, other),
+        between_scores={describe_score(each): values.values for each, values in curves.items()},
+        against_all=_against_all(config, sizes, by_score, examples),
+        subset_share=_subset_share(one, other, told),
         num_pairs=count_pairs(outcomes, None, curve.thresholds, examples=examples),
+        right_pairs=count_pairs(right, None, THRESHOLDS, examples=examples) if both else np.zeros(0, int),
+        discovered=int(np.isin(found.train_index, examples).sum()),
         pairs=pairs,
         uncertainty=pair_uncertainty(outcomes, None, pairs.train_index, pairs.test_index),
-        test_accuracy=usable.test_correct.mean(axis=1),
+        test_score=usable.test_score("correct" if told == "correct" else "loss").mean(axis=1),
+        by_right=told == "correct",
         diverged=diverged,
         min_memorization=config.min_memorization,
     )
 
 
-def _curve(config: Config, sizes: list[int], outcomes: Outcomes) -> IOUCurve:
-    """Self-consistency from one kind of test score, on the examples that 0-1 scores say are memorized."""
+def _thresholds(outcomes: Outcomes) -> Float[np.ndarray, " thresholds"]:
+    """Thresholds of Figure 1 where the score's unit is that of a probability; else up to the largest influence, in its unit.
+
+    Raises:
+      ValueError: no pair has an influence above 0.
+    """
+    if outcomes.kind != "real":
+        return THRESHOLDS
+    (largest,) = jaxinfl.top_pairs(outcomes, k=1, min_memorization=None).influence
+    if not largest > 0:
+        raise ValueError(
+            "no pair has an influence above 0, so there is nothing to compare. Train longer, or take another score."
+        )
+    return float(f"{largest / _THRESHOLDS:.2g}") * np.arange(1, _THRESHOLDS + 1)
+
+
+def _curve(
+    config: Config, sizes: list[int], outcomes: Outcomes, thresholds: Float[np.ndarray, " thresholds"]
+) -> IOUCurve:
+    """Self-consistency from one kind of test score, on the examples that are memorized."""
     return jaxinfl.iou_curve(
         outcomes,
+        thresholds=thresholds,
         num_models=sizes,
         repeats=config.repeats,
         seed=config.seed,
@@ -211,19 +243,20 @@ def _against_all(
     config: Config,
     sizes: list[int],
     by_score: Mapping[str, Outcomes],
-    thresholds: Float[np.ndarray, " thresholds"],
     examples: Int[np.ndarray, " examples"],
 ) -> dict[str, Float[np.ndarray, "sizes repeats thresholds"]]:
     """Figure 6: IOU of estimates from some models with the 0-1 estimate of all, these among them, as in the paper."""
-    everything = by_score["0-1 scores"].select(examples)  # packed once for all comparisons
-    found = {name: np.empty((len(sizes), config.repeats, thresholds.size)) for name in by_score}
+    if not by_score:
+        return {}
+    everything = by_score["correct"].select(examples)  # packed once for all comparisons
+    found = {describe_score(name): np.empty((len(sizes), config.repeats, THRESHOLDS.size)) for name in by_score}
     for repeat in range(config.repeats):
         order = np.random.default_rng((config.seed, repeat)).permutation(len(everything))
         for row, size in enumerate(sizes):
             part = order[:size]
             for name, outcomes in by_score.items():
-                found[name][row, repeat] = jaxinfl.iou_of_models(
-                    everything.masks[part], outcomes.test_score[part], everything, None, thresholds
+                found[describe_score(name)][row, repeat] = jaxinfl.iou_of_models(
+                    everything.masks[part], outcomes.test_score[part], everything, None, THRESHOLDS
                 )
     return found
 
@@ -234,18 +267,21 @@ def _same_subsets(
     size: int,
     thresholds: Float[np.ndarray, " thresholds"],
     examples: Int[np.ndarray, " examples"],
-    score: Score,
+    name: str,
 ) -> Float[np.ndarray, "repeats thresholds"]:
     """IOU between estimates from the same subsets, for disjoint sets of `size` subsets; row t of both ensembles is a pair."""
+    a, b = (read_scores(runs, name)[1] for runs in (one, other))
     parts = [slice(k, k + size) for k in range(0, len(one) - size + 1, size)]
     return np.stack(
-        [jaxinfl.iou_of_models(one[part], score, other[part], score, thresholds, examples=examples) for part in parts]
+        [
+            jaxinfl.iou_of_models(one.masks[part], a[part], other.masks[part], b[part], thresholds, examples=examples)
+            for part in parts
+        ]
     )
 
 
-def _subset_share(one: Ensemble, other: Ensemble) -> ShareInterval | None:
-    """Share of the variance of a 0-1 score that the subset decides; each subset was trained on with two seeds.
-
+def _subset_share(one: Ensemble, other: Ensemble, name: str) -> ShareInterval | None:
+    """Share of the variance of a score that the subset decides; each subset was trained on with two seeds.
 
     The interval leaves out each subset in turn, which takes a pass over all of them. `_SUBSETS_OF_SHARE` subsets make the
     interval narrow, and a pass short.
@@ -253,7 +289,7 @@ def _subset_share(one: Ensemble, other: Ensemble) -> ShareInterval | None:
     part = slice(_SUBSETS_OF_SHARE)
     if len(one[part]) < 3:
         return None
-    return subset_share_of_all(np.stack([one.test_correct[part], other.test_correct[part]], axis=1))
+    return subset_share_of_all(np.stack([runs[part].test_score(name) for runs in (one, other)], axis=1))
 
 
 EXPERIMENT = Experiment(
@@ -263,6 +299,7 @@ EXPERIMENT = Experiment(
     check=check,
     requests=requests,
     analyse=analyse,
+    takes=takes_anything,
 )
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Options:
     """Options that every experiment takes. By default it trains small networks on 8x8 digits."""
 
     data: str = "digits"
-    """Data set: "digits", a TFDS name such as cifar100, a path that ends in .npz, or an image folder."""
+    """Data set: "digits", "breast_cancer", a TFDS name such as cifar100, a path that ends in .npz, or an image folder."""
     data_dir: str | None = None
     """Folder in which TFDS keeps prepared data sets; None takes the one that TFDS takes."""
     image_size: int | None = None
@@ -53,6 +53,8 @@ class Options:
     """Registered name of the network, such as small_mlp, small_cnn, small_inception or resnet18_cifar."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
     """Recipe by which each model is trained."""
+    standardize: bool = True
+    """Whether floats, which a table has, are scaled by the mean and deviation of each model's own subset; images are not concerned."""
     seed: int = 0
     """Seed of every random number: subsets, initial weights, data order, augmentation."""
     out: Path | None = None
@@ -116,10 +118,6 @@ def load(config: Options, experiment: str, preset: str) -> tuple[Dataset, Path]:
         raise Mistake(f"--seed is {config.seed}; it takes a whole number from 0 to {2**32 - 1}.")
     with mistakes():
         data = _load_or_stand_in(config)
-    if not data.are_images or not data.num_classes:
-        raise Mistake(
-            f"{data.name} holds no images with class labels; the experiments take these. Train on it by a script."
-        )
     data = _part(data, config.train_examples, config.test_examples)
     # "digits" on digits is named once.
     folder = re.sub(r"[^\w.-]", "_", "-".join(dict.fromkeys([preset, data.name])))[:100]
@@ -166,12 +164,3 @@ def _part(data: Dataset, train_examples: int | None, test_examples: int | None) 
     if all(mask.all() for mask in kept.values()):
         return data
     return data.select(kept["train"], kept["test"])
-
-
-def describe_data(data: Dataset) -> str:
-    """One line with the name of the data set, its sizes, number of classes and pixels."""
-    height, width, channels = data.image_shape
-    return (
-        f"data       {data.name}: {data.num_train} train, {data.num_test} test, {data.num_classes} classes, "
-        f"{height}x{width}x{channels}"
-    )

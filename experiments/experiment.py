@@ -1,12 +1,13 @@
 """The skeleton of every experiment: options, data, ensembles, analysis, results. An experiment fills in what is its own."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic
 
-from experiments.command_line import Config, Mistake, NothingMore, console, describe_data, load, parse
+from experiments.command_line import Config, Mistake, NothingMore, console, load, parse
 from experiments.compilation_cache import use_compilation_cache
+from experiments.data_kinds import describe_data, standardized, takes_right_or_wrong
 from experiments.ensembles import Request, Runs, carry_out, print_costs
 from experiments.outcome import Outcome, publish
 from jaxinfl import Dataset, DatasetUnavailable, RunDirectoryError
@@ -31,6 +32,8 @@ class Experiment(Generic[Config]):
     """The ensembles that it needs, in the order in which they are trained."""
     analyse: Callable[[Config, Runs, Dataset], Outcome]
     """Function that turns the trained ensembles into numbers, tables, figures and a finding in words."""
+    takes: Callable[[Dataset], None] = takes_right_or_wrong
+    """Raises `Mistake`, with what it takes instead, for data of a kind that it cannot be tried on."""
 
     def main(self, config: Config) -> Path:
         """Train or read the ensembles, analyse them and write the results; returns their folder.
@@ -42,7 +45,10 @@ class Experiment(Generic[Config]):
         self.check(config)
         console.print(self.question)
         data, out = load(config, self.name, config.preset)
+        self.takes(data)
         console.print(describe_data(data), markup=False)
+        if config.standardize:
+            config = replace(config, recipe=standardized(config.recipe, data))
         requests = self.requests(config, data)
         if config.cost:
             print_costs(requests, data, config.model, out)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from experiments.data_kinds import describe_kind
 from experiments.outcome import Outcome
 from experiments.paper_numbers import TABLE_1, TABLE_2B
 from jaxinfl import Dataset, Recipe, plots
@@ -95,7 +96,7 @@ def describe_paper(data: Dataset) -> str:
     )
     return (
         f"R and F agree on {own}. It concludes that fine-tuning does not stand in for retraining. 32x32 and larger colour images, "
-        f"networks of millions of parameters, 3 seeds; here {data.image_shape[0]}x{data.image_shape[1]} images of "
+        f"networks of millions of parameters, 3 seeds; here {describe_kind(data)} of "
         f"{data.num_classes} classes and small networks."
     )
 

@@ -36,6 +36,7 @@ from jaxtyping import Float, Int
 
 import jaxinfl
 from experiments.command_line import PRESET, Mistake, Options
+from experiments.data_kinds import takes_images_of_classes
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
 from experiments.finetune_report import Findings, Network, outcome
@@ -222,6 +223,7 @@ EXPERIMENT = Experiment(
     check=check,
     requests=requests,
     analyse=analyse,
+    takes=takes_images_of_classes,
 )
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from experiments.data_kinds import describe_kind, name_example
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
 from jaxinfl.report import Illustration, Section, Table
@@ -81,7 +82,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         finding=finding(findings, data),
         paper="It defines this influence and counts the models that detect it, but estimates none: training CIFAR-100's networks that "
         "often without a single example was out of reach. Between p = 0.6 and q = 0.4 more than 100 models are needed, fewer than 10 "
-        f"where p is above 0.9 and q far below. Here {data.image_shape[0]}x{data.image_shape[1]} images and {model}, so that "
+        f"where p is above 0.9 and q far below. Here {describe_kind(data)} and {model}, so that "
         "thousands of models take minutes.",
         tables=[_table(findings, data)],
         illustrations=[
@@ -99,11 +100,11 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
 
 
 def _name(example: Example, data: Dataset) -> str:
-    return f"train {example.index}: {data.class_names[data.train_targets[example.index]]}"
+    return name_example(data, "train", example.index)
 
 
 def _label(entry: int, data: Dataset) -> str:
-    return "itself" if entry == 0 else f"test {entry - 1}: {data.class_names[data.test_targets[entry - 1]]}"
+    return "itself" if entry == 0 else name_example(data, "test", entry - 1)
 
 
 def _estimates(example: Example, shown: int, data: Dataset) -> plots.Estimates:

@@ -34,6 +34,7 @@ from jaxtyping import Bool, Int
 
 import jaxinfl
 from experiments.command_line import PRESET, Mistake, Options, console
+from experiments.data_kinds import takes_images_of_classes
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
 from experiments.nondeterminism_report import Findings, Network, Stable, outcome
@@ -184,6 +185,7 @@ EXPERIMENT = Experiment(
     check=check,
     requests=requests,
     analyse=analyse,
+    takes=takes_images_of_classes,
 )
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from experiments.data_kinds import describe_kind
 from experiments.outcome import Outcome
 from experiments.paper_numbers import BOTH, TABLE_2, TABLE_2B, TABLE_3
 from jaxinfl import Dataset, plots
@@ -90,7 +91,7 @@ def outcome(findings: Findings, data: Dataset) -> Outcome:
             for part in (agreement_finding(name, network), source_finding(network), augmentation_finding(network))
             if part
         ),
-        paper=f"{describe_paper()} {data.name} ({data.image_shape[0]}x{data.image_shape[1]} images, {data.num_classes} classes, small "
+        paper=f"{describe_paper()} {data.name} ({describe_kind(data)}, {data.num_classes} classes, small "
         "networks) is another task, so the numbers compare in kind only.",
         tables=[_sources_table(findings, data), *([_augmentation_table(findings, data)] if augmented else [])],
         illustrations=illustrations,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from experiments.data_kinds import describe_kind
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
 from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
@@ -72,7 +73,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         f"{data.num_train} training examples as one ensemble and compared on the other {findings.num_validation}.",
         finding=finding(findings),
         paper="the same grid on DTD (textures) and Flowers 102 at 224 and 299 pixels, ResNet-18 and Inception v3, 400 epochs a "
-        f"setting; what it found is not printed. Here {data.image_shape[0]}x{data.image_shape[1]} images and {model}, so "
+        f"setting; what it found is not printed. Here {describe_kind(data)} and {model}, so "
         "the best setting itself does not carry over; the procedure does.",
         tables=[_best_table(findings)],
         illustrations=[Illustration("sweep", "Validation accuracy over the grid.")],

@@ -25,6 +25,7 @@ from rich.progress import track
 import jaxinfl
 from experiments import uncertainty_simulations as simulations
 from experiments.command_line import PRESET, Mistake, Options, console, mistakes
+from experiments.data_kinds import choose_score, read_scores, takes_anything
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
 from experiments.outcome import Outcome
@@ -87,11 +88,11 @@ def requests(config: Config, data: Dataset) -> list[Request]:
 
 def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
     """Coverage, false discovery rates and power in simulations, and discoveries among the trained models."""
-    return outcome(simulate(config, runs["models"]), data, config.model)
+    return outcome(simulate(config, runs["models"], choose_score(None, data)), data, config.model)
 
 
-def simulate(config: Config, runs: Ensemble) -> Findings:
-    """Everything that the figure and results.json are made from."""
+def simulate(config: Config, runs: Ensemble, score_name: str) -> Findings:
+    """Everything that the figure and results.json are made from; `score_name` is the score whose discoveries are real."""
     cases = [(*pair, *design) for pair in simulations.INTERVALS for design in simulations.DESIGNS]
     covered: dict[str, dict[str, Float[np.ndarray, "sizes shares"]]] = {}
     for name, interval, ratio, uses in track(cases, "coverage", console=console, transient=True):
@@ -108,9 +109,9 @@ def simulate(config: Config, runs: Ensemble) -> Findings:
             f"{len(runs) - len(usable)} of {len(runs)} models diverged. Lower --recipe.learning-rate "
             f"(it is {config.recipe.learning_rate:g})."
         )
-    masks, correct = usable.masks, usable.test_correct
+    masks, score = usable.masks, read_scores(usable, score_name)[1]
     draws: dict[str, simulations.Draw] = {kind: partial(simulations.draw_tests, kind) for kind in simulations.KINDS}
-    draws["real scores, masks shuffled"] = simulations.shuffle_masks(masks, correct)
+    draws["real scores, masks shuffled"] = simulations.shuffle_masks(masks, score)
     rates = {}
     for kind, draw in track(draws.items(), "false discoveries", console=console, transient=True):
         for method in METHODS:
@@ -123,7 +124,7 @@ def simulate(config: Config, runs: Ensemble) -> Findings:
         )
         powers[f"{effect:+g} from {base_rate:g}, ratio {ratio:g}: {number} models"] = shown
     with mistakes():
-        real = {method: jaxinfl.discoveries(masks, correct, fdr=config.fdr, method=method) for method in METHODS}
+        real = {method: jaxinfl.discoveries(masks, score, fdr=config.fdr, method=method) for method in METHODS}
     return Findings(
         config.sizes, covered, others, config.confidence, rates, config.fdr, powers, config.power, real, len(masks)
     )
@@ -157,6 +158,7 @@ EXPERIMENT = Experiment(
     check=check,
     requests=requests,
     analyse=analyse,
+    takes=takes_anything,
 )
 
 if __name__ == "__main__":

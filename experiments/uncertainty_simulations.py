@@ -252,12 +252,12 @@ def skewed_coverage(kind: str, models: int, ratio: float, repeats: int, seed: in
     return np.where(np.isnan(found.low), np.nan, (found.low <= 1) & (found.high >= 1))
 
 
-def shuffle_masks(masks: Bool[np.ndarray, "models train"], correct: Bool[np.ndarray, "models test"]) -> Draw:
+def shuffle_masks(masks: Bool[np.ndarray, "models train"], score: np.ndarray) -> Draw:
     """Real scores with the masks dealt to other models: all influence is gone, and how the tests depend on each other stays."""
 
     def draw(seed: int) -> tuple[Bool[np.ndarray, "models train"], np.ndarray, Bool[np.ndarray, "train test"]]:
         order = np.random.default_rng(seed).permutation(len(masks))
-        return masks[order], correct, np.zeros((masks.shape[1], correct.shape[1]), bool)
+        return masks[order], score, np.zeros((masks.shape[1], score.shape[1]), bool)
 
     return draw
 

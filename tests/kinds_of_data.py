@@ -1,5 +1,6 @@
 """Small data sets of every kind that the trainer takes, each with a model, for tests of the rules."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -72,13 +73,13 @@ def make_kinds() -> dict[str, Kind]:
         "several numbers": Kind(
             Dataset(**_split(inputs=table, targets=table[:, :2] - 1), task="regression"),
             "small_mlp",
-            scaled,
+            replace(scaled, standardize_targets=True),
             "residual_norm",
         ),
         "huber": Kind(
             Dataset(**_split(inputs=table, targets=numbers), task=jaxinfl.tasks.huber(0.5)),
             linear,
-            scaled,
+            replace(scaled, standardize_targets=True),
             "prediction",
         ),
         "binary": Kind(Dataset(**_split(inputs=table, targets=table > 3), task="binary"), "small_mlp", small, "margin"),

@@ -143,6 +143,50 @@ def test_standardized_features_are_those_of_the_subset():
     )
 
 
+@pytest.mark.parametrize("name", ["huber", "several numbers"])
+def test_standardized_targets_suit_any_unit(name):
+    """In another unit the predictions are the same ones in that unit; without it they would not even be finite."""
+    kind = KINDS[name]
+    data, unit, origin = kind.data, np.float32(1024), np.float32(4096)
+    task = jaxinfl.tasks.huber(0.5 * 1024) if name == "huber" else "regression"
+    other = Dataset(
+        train_inputs=data.train_inputs,
+        train_targets=data.train_targets * unit + origin,
+        test_inputs=data.test_inputs,
+        test_targets=data.test_targets * unit + origin,
+        task=task,
+    )
+    score = "prediction" if name == "huber" else "prediction_0"
+    one, two = train(kind).test_score(score), train(kind, other).test_score(score)
+    np.testing.assert_allclose((two - origin) / unit, one, rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(
+        train(kind, other).test_score("loss"), train(kind).test_score("loss") * unit**2, rtol=5e-2, atol=1
+    )
+
+
+def test_standardized_targets_are_those_of_regression():
+    with pytest.raises(ValueError, match="standardize_targets is True, which is without effect for the task 'classif"):
+        train(KINDS["table"], recipe=Recipe(standardize_targets=True))
+
+
+def test_categories_with_names():
+    words, tokens = ["the", "cat", "sat"], np.array([[0, 1], [1, 2], [0, 2], [2, 2], [1, 1], [0, 0]])
+    data = Dataset(**arrays(train_inputs=tokens, test_inputs=tokens), category_names=words)
+    assert data.categories == {"": 3} and data.spell("", data.train_inputs[1]) == "cat sat"
+    assert data.select(np.arange(6), np.arange(3)).category_names == data.category_names
+    assert data.fingerprint == Dataset(**arrays(train_inputs=tokens, test_inputs=tokens), categories=3).fingerprint
+    for names, error, message in (
+        (["a", "b"], ValueError, "categories is 2, but the inputs hold 2"),
+        ({"x": words}, ValueError, "names 'x', which is no array of integers"),
+        ("abc", TypeError, "category_names is 'abc'; it takes a sequence of strings"),
+        ([1, 2, 3], TypeError, "category_names holds 1"),
+    ):
+        with pytest.raises(error, match=message):
+            Dataset(**arrays(train_inputs=tokens, test_inputs=tokens), category_names=names)
+    with pytest.raises(ValueError, match="category_names has 3 names, and there are 4 categories"):
+        Dataset(**arrays(train_inputs=tokens, test_inputs=tokens), category_names=words, categories=4)
+
+
 def test_padding_of_sequences_counts_nowhere():
     data = KINDS["tokens"].data
     targets = data.train_targets.copy()

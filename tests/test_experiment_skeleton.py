@@ -70,7 +70,7 @@ def test_a_cost_at_paper_scale_needs_no_data_set(name, tmp_path, monkeypatch, ca
     asked = []
     cost = jaxinfl.training_cost(np.ones((1, 40), bool), np.zeros((1, 2), np.uint32), **_small())
 
-    def note(job, run_dir, *, keep_weights):
+    def note(job, run_dir):
         asked.append((job.masks.shape, job.data))
         return dataclasses.replace(cost, num_models=len(job))
 
@@ -160,7 +160,14 @@ def test_every_option_has_help(name):
                 assert not text.startswith(("Of ", "The same", "How many")), (name, text)
 
 
-def test_data_that_an_experiment_does_not_take_are_refused_in_one_line(tmp_path):
-    config = dataclasses.replace(sweep.PRESETS["tiny"], data="breast_cancer", out=tmp_path)
-    with pytest.raises(Mistake, match="breast_cancer holds no images with class labels; the experiments take these"):
-        load(config, "sweep", "tiny")
+@pytest.mark.parametrize("name", NAMES)
+def test_data_that_an_experiment_does_not_take_are_refused_in_one_line(name, tmp_path):
+    """Numbers as targets, of which no prediction is right, before anything is trained."""
+    module = importlib.import_module(f"experiments.{name}")
+    config = dataclasses.replace(module.PRESETS["tiny"], data="diabetes", out=tmp_path)
+    if name in ("cifar100_subsets", "uncertainty"):
+        module.EXPERIMENT.takes(load_dataset("diabetes"))
+        return
+    with pytest.raises(Mistake, match=r"diabetes has the task 'regression'|diabetes holds no images with class labels"):
+        module.EXPERIMENT.main(config)
+    assert not list(tmp_path.iterdir())

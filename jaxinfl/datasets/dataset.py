@@ -18,6 +18,8 @@ from jaxinfl.datasets.inputs import (
     as_inputs,
     as_targets,
     by_name,
+    check_all_named,
+    check_category_names,
     count_categories,
     find_task,
     looks_like_images,
@@ -68,6 +70,9 @@ class Dataset:
     "1", ..., and the labels must then be exactly 0..K-1. Empty where the task is not classification."""
     categories: Mapping[str, int]
     """Number of categories or tokens of each integer array by its name ("" for a single array), declared or inferred."""
+    category_names: Mapping[str, tuple[str, ...]]
+    """A name for each category or token of integer arrays, by the array's name; empty by default. Naming them declares their number.
+    Not part of `fingerprint`."""
     name: str
     """What to call the data in tables and plots. Not part of `fingerprint`."""
 
@@ -82,11 +87,16 @@ class Dataset:
         task: Any = "classification",
         class_names: Sequence[str] | None = None,
         categories: int | Mapping[str, int] | None = None,
+        category_names: Any = None,
         name: str = "arrays",
     ):
         found = find_task(task, train_targets)
         if isinstance(categories, Mapping) and not categories:
             categories = None
+        spelled = check_category_names(category_names)
+        if categories is None and spelled:
+            categories = {part: len(each) for part, each in spelled.items()}
+            categories = categories[""] if list(categories) == [""] else categories
         images = categories is None and (looks_like_images(train_inputs) or looks_like_images(test_inputs))
         check: Any = as_images if images else as_inputs
         given = check(train_inputs, test_inputs)
@@ -118,7 +128,10 @@ class Dataset:
             object.__setattr__(self, field, _view_read_only(array))
         object.__setattr__(self, "task", found)
         object.__setattr__(self, "class_names", names)
-        object.__setattr__(self, "categories", {} if images else count_categories(given[0], given[1], categories))
+        counted = {} if images else count_categories(given[0], given[1], categories)
+        check_all_named(spelled, counted)
+        object.__setattr__(self, "categories", counted)
+        object.__setattr__(self, "category_names", spelled)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "_images", images)
 
@@ -160,8 +173,14 @@ class Dataset:
             task=self.task,
             class_names=self.class_names or None,
             categories=(self.categories.get("", None) if single else self.categories) if self.categories else None,
+            category_names=self.category_names or None,
             name=self.name if name is None else name,
         )
+
+    def spell(self, name: str, values: np.ndarray) -> str:
+        """Values of the inputs `name` ("" for a single array) as text: names of categories or tokens, where they have any."""
+        names = self.category_names.get(name)
+        return " ".join(str(value) if names is None else names[value] for value in np.ravel(values).tolist())
 
     def images(self, split: str) -> UInt8[np.ndarray, "examples height width channels"]:
         """The images of "train" or "test".
@@ -185,6 +204,11 @@ class Dataset:
         """Whether the inputs are images, which are augmented, and normalized by the statistics of their channels."""
         images: bool = self.__dict__["_images"]
         return images
+
+    @property
+    def has_floats(self) -> bool:
+        """Whether some inputs are floats, which `Recipe.standardize` scales."""
+        return any(array.dtype.kind == "f" for array in by_name(self.train_inputs).values())
 
     @property
     def num_train(self) -> int:

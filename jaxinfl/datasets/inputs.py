@@ -1,13 +1,14 @@
 """Inputs that are no images, and targets that are no classes: one array or several of one length, checked and kept as they are."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxinfl.arguments import check_whole, quote
 from jaxinfl.datasets.arrays import as_array
+from jaxinfl.datasets.labels import check_text
 from jaxinfl.tasks import BINARY, CLASSIFICATION, NEXT_TOKEN, TASK_NAMES, Regression, Task
 
 Inputs = np.ndarray | dict[str, np.ndarray]
@@ -147,6 +148,42 @@ def count_categories(train: Inputs, test: Inputs, declared: int | Mapping[str, i
     return found
 
 
+def check_category_names(given: Any) -> dict[str, tuple[str, ...]]:
+    """The names of categories or tokens by the name of their array, "" for a single array; empty where None is given.
+
+    Raises:
+      TypeError: neither a sequence of strings nor a mapping to such sequences.
+    """
+    if given is None:
+        return {}
+    found = {}
+    for name, names in (given if isinstance(given, Mapping) else {"": given}).items():
+        if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+            raise TypeError(
+                f"category_names is {quote(given)}; it takes a sequence of strings, or one for each array by its name."
+            )
+        found[name] = tuple(names)
+        for each in found[name]:
+            if not isinstance(each, str):
+                raise TypeError(f"category_names holds {quote(each)}; it takes strings.")
+            check_text("a category name", each)
+    return found
+
+
+def check_all_named(names: Mapping[str, Sequence[str]], categories: Mapping[str, int]) -> None:
+    """Raise `ValueError` unless each named array is one of integers, and has as many names as categories."""
+    for name, each in names.items():
+        if name not in categories:
+            raise ValueError(
+                f"category_names names {name!r}, which is no array of integers; these are {sorted(categories)}. Leave it out."
+            )
+        if len(each) != categories[name]:
+            raise ValueError(
+                f"category_names has {len(each)} names{f' for {name!r}' if name else ''}, and there are {categories[name]} categories; "
+                "it takes one name each."
+            )
+
+
 def find_task(task: Any, train_targets: Any) -> Task:
     """The task of a name, or the task itself.
 
@@ -206,6 +243,8 @@ __all__ = [
     "as_inputs",
     "as_targets",
     "by_name",
+    "check_all_named",
+    "check_category_names",
     "check_finite",
     "count_categories",
     "find_task",

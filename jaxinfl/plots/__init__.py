@@ -3,7 +3,7 @@
 from jaxinfl.plots.agreement import agreement_figure
 from jaxinfl.plots.consistency import FEW_PAIRS, consistency_figure, scores_figure
 from jaxinfl.plots.estimators import estimator_curves_figure, models_for_target_figure
-from jaxinfl.plots.gallery import pairs_gallery
+from jaxinfl.plots.gallery import pairs_gallery, pairs_profiles, pairs_texts
 from jaxinfl.plots.intervals import Estimates, intervals_figure
 from jaxinfl.plots.planner import pilots_figure, plan_figure
 from jaxinfl.plots.sample_size import models_needed_figure
@@ -26,6 +26,8 @@ __all__ = [
     "models_for_target_figure",
     "models_needed_figure",
     "pairs_gallery",
+    "pairs_profiles",
+    "pairs_texts",
     "pilots_figure",
     "plan_figure",
     "scores_figure",

@@ -24,6 +24,7 @@ def consistency_figure(
     num_pairs: Int[np.ndarray, " thresholds"],
     *,
     title: str,
+    unit: str = "",
 ) -> Figure:
     """Figure 1: IOU over the influence threshold, and below it on how many pairs it rests.
 
@@ -35,6 +36,7 @@ def consistency_figure(
         (right), beside which the left panel's curve of that size is repeated.
       num_pairs: number of pairs whose influence, estimated from all models, reaches the threshold.
       title: title of the figure: data set, model, condition.
+      unit: what to say of the thresholds' unit, behind "influence threshold"; nothing where it is that of a probability.
     """
     colours = rising_colours(len(num_models))
     with matplotlib.rc_context(STYLE):
@@ -52,16 +54,14 @@ def consistency_figure(
             axes.axhline(0.7, color="#9a9a9a", linewidth=0.8, linestyle="--", zorder=0)
             axes.set_ylim(-0.02, 1.02)
             _shade_few(axes, thresholds, num_pairs)
-        # Beyond the last pair there is nothing to agree on but noise.
-        some = thresholds[num_pairs > 0]
-        below[0].set_xlim(0, 1.08 * max(some.max() if some.size else 1.0, 0.1))
+        below[0].set_xlim(0, _last_shown(thresholds, num_pairs))
         for axes in below:
             axes.plot(thresholds, np.where(num_pairs > 0, num_pairs, np.nan), ".-", color="#5b7083", markersize=3)
             axes.set_yscale("log")
             axes.set_ylim(0.6, max(2.5 * num_pairs.max(initial=1), 10))
             axes.yaxis.set_major_formatter(ScalarFormatter())
             axes.yaxis.set_minor_locator(NullLocator())
-            axes.set_xlabel("influence threshold")
+            axes.set_xlabel(f"influence threshold{unit}")
         below[0].set_ylabel("pairs")
         _add_legend(figure, left, right)
         figure.suptitle("\n".join(textwrap.wrap(title, 110)), fontsize=10, parse_math=False)
@@ -86,6 +86,12 @@ def _add_legend(figure: Figure, left: Axes, right: Axes) -> None:
         fontsize=8,
         title_fontsize=8,
     )
+
+
+def _last_shown(thresholds: Float[np.ndarray, " thresholds"], num_pairs: Int[np.ndarray, " thresholds"]) -> float:
+    """The threshold at which a panel ends: beyond the last pair there is nothing to agree on but noise."""
+    some = thresholds[num_pairs > 0]
+    return 1.08 * float(max(some.max() if some.size else thresholds.max(), 2 * thresholds.min()))
 
 
 def _shade_few(
@@ -130,8 +136,7 @@ def scores_figure(
             axes.set_title(f"{size} models")
         for axes in grid[1]:
             axes.set_xlabel("influence threshold")
-        some = thresholds[num_pairs > 0]
-        grid[0, 0].set_xlim(0, 1.08 * max(some.max() if some.size else 1.0, 0.1))
+        grid[0, 0].set_xlim(0, _last_shown(thresholds, num_pairs))
         grid[0, 0].set_ylabel("IOU of two estimates")
         grid[1, 0].set_ylabel("IOU with all models' 0-1")
         handles, labels = grid[0, 0].get_legend_handles_labels()

@@ -22,7 +22,7 @@ from jaxinfl.models.fingerprint import spell_out
 from jaxinfl.store.kept import OUTPUT_DTYPE, OUTPUTS, Kept, name_at_epoch
 from jaxinfl.store.layout import RowArray, digest
 from jaxinfl.store.weights import describe, weights_digest
-from jaxinfl.tasks import CLASSIFICATION, NEXT_TOKEN, Task
+from jaxinfl.tasks import CLASSIFICATION, NEXT_TOKEN, Regression, Task
 from jaxinfl.training.per_model import Given, ModelKeys, as_keys, check_overrides, check_weights
 from jaxinfl.training.programs import as_on_device
 from jaxinfl.training.recipe import Recipe
@@ -241,6 +241,11 @@ def check_recipe(recipe: Recipe, data: Dataset) -> None:
         raise ValueError(
             f"recipe: label_smoothing is {recipe.label_smoothing:g}, which is without effect for the task {data.task.name!r}; it "
             "takes classification. Leave it out."
+        )
+    if recipe.standardize_targets and not isinstance(data.task, Regression):
+        raise ValueError(
+            f"recipe: standardize_targets is True, which is without effect for the task {data.task.name!r}; it takes regression. Leave "
+            "it out."
         )
     if not data.are_images:
         _check_recipe_without_images(recipe, data)

@@ -317,7 +317,7 @@ def as_rows(scores: Scores, num_test: int) -> tuple[dict[str, np.ndarray], Bool[
     for name, recorded in scores.recorded.items():
         # A diverged model says nothing: argmax over NaN would look like class 0.
         values = np.asarray(recorded)
-        nothing = {"f": np.float16(np.nan), "i": np.int32(-1)}.get(values.dtype.kind, np.False_)
+        nothing: Any = {"f": np.float16(np.nan), "i": np.int32(-1)}.get(values.dtype.kind, np.False_)
         values = np.where(diverged.reshape(-1, *[1] * (values.ndim - 1)), nothing, values)
         num_train = values.shape[1] - num_test
         rows[f"test_{name}"] = values[:, num_train:]

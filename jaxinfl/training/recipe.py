@@ -64,6 +64,10 @@ class Recipe:
     A pair (mean, standard deviation) for each channel normalizes pixels / 255."""
     standardize: bool = False
     """Shift and scale each feature of float inputs by the mean and the standard deviation of each model's own subset."""
+    standardize_targets: bool = False
+    """Let the network compute regression's numbers in standard deviations of its own subset's targets, around their mean.
+    The loss is divided by twice their variance, so that learning rates suit any unit. With several numbers an example the deviation is one
+    for all, the root of their mean variance. Outputs and scores keep the unit of the targets."""
     compute_dtype: Dtype = "float32"
     """Dtype of activations and gradients; parameters, batch norm's statistics and logits stay float32."""
 
@@ -77,7 +81,7 @@ class Recipe:
             # NumPy's numbers and 2.0 become plain ones: equal recipes must also compile to the same program.
             object.__setattr__(self, name, kind(value))
         self._check_optional_numbers()
-        for name in ("nesterov", "flip", "standardize"):
+        for name in ("nesterov", "flip", "standardize", "standardize_targets"):
             check_switch(getattr(self, name), f"recipe: {name}")
             object.__setattr__(self, name, bool(getattr(self, name)))
         for name, choices in (("optimizer", Optimizer), ("schedule", Schedule), ("compute_dtype", Dtype)):

@@ -50,6 +50,15 @@ class Keys(NamedTuple):
     augment: PRNGKeyArray
 
 
+class TargetUnit(NamedTuple):
+    """The unit of a network's outputs, from the targets of its own subset: deviations around the mean."""
+
+    mean: Float[Array, "..."]
+    """Mean of each number of a target."""
+    deviation: Float[Array, ""]
+    """Root of the mean variance of these numbers; 1 where they are constant."""
+
+
 class State(NamedTuple):
     """The values that one model carries from epoch to epoch."""
 
@@ -65,6 +74,8 @@ class State(NamedTuple):
     """Mean training loss of the last epoch, or the sum so far in the middle of an epoch."""
     overrides: dict[str, Any] | None = None
     """Numbers in place of the recipe's, as the user gave them."""
+    targets: TargetUnit | None = None
+    """The unit in which the network computes its outputs; None where it is that of the targets."""
 
 
 class Scores(NamedTuple):
@@ -134,7 +145,8 @@ def start(
     variables = model.init(keys.init) if given.initial is None else given.initial
     center, scale = _input_statistics(training, data, mask)
     optimizer = make_optimizer(with_overrides(recipe, given.overrides)).init(variables.params)
-    return State(variables, optimizer, center, scale, jnp.float32(0), given.overrides)
+    targets = _target_unit(data, mask) if recipe.standardize_targets else None
+    return State(variables, optimizer, center, scale, jnp.float32(0), given.overrides, targets)
 
 
 def advance(
@@ -196,8 +208,7 @@ def evaluate(
     variables = _cast(state.variables, recipe)
 
     def outputs_of(inputs: PyTree[Array]) -> Array:
-        outputs: Any = model.apply(variables, _normalize(training, state, inputs), train=False)[0]
-        return outputs
+        return _in_target_unit(state, model.apply(variables, _normalize(training, state, inputs), train=False)[0])
 
     def record(first: Array) -> tuple[dict[str, Array], Array]:
         inputs = jax.tree.map(lambda rows: lax.dynamic_slice_in_dim(rows, first, batch_size), data.inputs)
@@ -248,8 +259,9 @@ def _gradient(
     def loss(params: PyTree[Array]) -> tuple[Array, tuple[Array, PyTree[Array]]]:
         variables = _cast(Variables(params, state.variables.stats), recipe)
         output, stats = model.apply(variables, inputs, train=True, mask=batch.counted, key=dropout_key)
-        total = _total_loss(training, output, targets, batch.counted)
-        return total * inverse, (total, stats)
+        total = _total_loss(training, _in_target_unit(state, output), targets, batch.counted)
+        share = inverse if state.targets is None else inverse / (2 * jnp.square(state.targets.deviation))
+        return total * share, (total, stats)
 
     grads, (total, stats) = jax.grad(loss, has_aux=True)(state.variables.params)
     return Gradient(grads, total, stats)
@@ -356,6 +368,30 @@ def _input_statistics(training: Training, data: DeviceData, mask: Bool[Array, " 
     spread = jax.tree.map(lambda each, mean: jnp.sqrt(mean_of(jnp.square(each - mean[None]))), floats, center)
     # A constant feature has nothing to scale.
     return center, jax.tree.map(lambda each: jnp.where(each > 0, each, 1.0), spread)
+
+
+def _target_unit(data: DeviceData, mask: Bool[Array, " train"]) -> TargetUnit:
+    """The unit of the targets of one model's subset."""
+    count = jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
+    values = data.targets[: mask.shape[0]].astype(jnp.float32)
+    included = mask.reshape(-1, *[1] * (values.ndim - 1))
+    mean = jnp.sum(jnp.where(included, values, 0), axis=0) / count
+    squares = jnp.sum(jnp.where(included, jnp.square(values - mean[None]), 0), axis=0) / count
+    deviation = jnp.sqrt(jnp.mean(squares))
+    return TargetUnit(mean, jnp.where(deviation > 0, deviation, 1.0))
+
+
+def _in_target_unit(state: State, output: Any) -> Any:
+    """The outputs of a network in the unit of the targets."""
+    unit = state.targets
+    if unit is None:
+        return output
+
+    def convert(numbers: Array) -> Array:
+        # One number an example may come with an axis of its own, or without.
+        return numbers.astype(jnp.float32) * unit.deviation + unit.mean.reshape(1, *numbers.shape[1:])
+
+    return jax.tree.map(convert, output)
 
 
 def _pixel_statistics(
