@@ -1,19 +1,18 @@
 """Inputs that are no images, and targets that are no classes: one array or several of one length, checked and kept as they are."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxinfl.arguments import check_whole, quote
-from jaxinfl.datasets.arrays import as_array
+from jaxinfl.datasets.arrays import as_array, pieces
 from jaxinfl.tasks import BINARY, CLASSIFICATION, NEXT_TOKEN, TASK_NAMES, Regression, Task
 
 Inputs = np.ndarray | dict[str, np.ndarray]
 """One array [examples, ...], or several by name."""
 EXPECTED_INPUTS = "arrays of bool, integers or floats [n, ...], or a dict of them"
-_AT_ONCE = 64 * 2**20  # bytes
 
 
 def by_name(inputs: Inputs) -> dict[str, np.ndarray]:
@@ -92,13 +91,6 @@ def check_finite(field: str, array: np.ndarray) -> None:
                 f"{field} is {value} at example {start + example}{where}; it takes finite numbers. Replace the missing values, or "
                 "remove these examples."
             )
-
-
-def pieces(array: np.ndarray, at_once: int = _AT_ONCE) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield some rows at a time, `at_once` bytes, with the number of the first: a mapped array may be larger than memory."""
-    step = max(1, at_once // max(array[:1].nbytes, 1))
-    for start in range(0, len(array), step):
-        yield start, array[start : start + step]
 
 
 def _check_alike(name: str, train: np.ndarray, test: np.ndarray) -> None:
@@ -210,5 +202,4 @@ __all__ = [
     "count_categories",
     "find_task",
     "looks_like_images",
-    "pieces",
 ]
