@@ -1,6 +1,6 @@
 """Checks of the arrays that a user gives as images, with advice for those that are not taken."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,9 +21,23 @@ def as_array(field: str, value: ArrayLike, expected: str, remedy: str) -> np.nda
         array = np.asarray(value)
     except ValueError as error:  # nested lists of unequal lengths
         raise ValueError(f"{field} is not one rectangular array ({error}); it takes {expected}.") from error
-    if np.issubdtype(array.dtype, np.inexact) and any(np.isnan(rows).any() for _, rows in pieces(np.atleast_1d(array))):
-        raise ValueError(f"{field} contains NaN ({array.dtype}, shape {array.shape}); it takes {expected}. {remedy}.")
+    if np.issubdtype(array.dtype, np.inexact) and (found := find_first(array, np.isnan)):
+        place = found[1]
+        raise ValueError(
+            f"{field} contains NaN {place} ({array.dtype}, shape {array.shape}); it takes {expected}. {remedy}."
+        )
     return array
+
+
+def find_first(array: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray]) -> tuple[object, str] | None:
+    """The first value that is `wrong`, and its place in words; None where there is none."""
+    for start, rows in pieces(np.atleast_1d(array)):
+        places = wrong(rows)
+        if places.any():
+            example, *column = (int(index) for index in np.unravel_index(places.argmax(), places.shape))
+            where = f", column {column[0] if len(column) == 1 else tuple(column)}" if column else ""
+            return rows[(example, *column)], f"at example {start + example}{where}"
+    return None
 
 
 def pieces(array: np.ndarray, at_once: int | None = None) -> Iterator[tuple[int, np.ndarray]]:

@@ -7,15 +7,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jaxinfl.datasets.arrays import find_first
 from jaxinfl.datasets.labels import normal_form
 
 NUMBERS = ("number", "integer", "bool")
 """Kinds of columns with a number for each example."""
+LISTS = tuple(f"list of {kind}s" for kind in NUMBERS)
+"""Kinds of columns with a list for each example, or a list of lists."""
 
 
 def kind_of(data_type: Any) -> str:
-    """The kind of a column: one of `NUMBERS`, "text", "binary", "image", "list", or Arrow's own name of another type."""
+    """The kind of a column: one of `NUMBERS` or `LISTS`, "text", "binary", "image", or Arrow's own name of another type."""
     data_type = _plain(data_type)
+    if is_list(data_type):
+        inner = kind_of(data_type.value_type)
+        kind = inner if inner in LISTS else f"list of {inner}s"
+        return kind if kind in LISTS else str(data_type)
     checks = {
         "bool": pa.types.is_boolean,
         "integer": pa.types.is_integer,
@@ -24,7 +31,6 @@ def kind_of(data_type: Any) -> str:
             pa.types.is_string(each) or pa.types.is_large_string(each) or pa.types.is_string_view(each)
         ),
         "binary": _is_binary,
-        "list": lambda each: is_list(each) and kind_of(leaf_type(each)) in NUMBERS,
         # The Hugging Face hub stores images so: {"bytes": ..., "path": ...}.
         "image": lambda each: pa.types.is_struct(each) and any(f.name == "bytes" and _is_binary(f.type) for f in each),
     }
@@ -47,17 +53,11 @@ def is_list(data_type: Any) -> bool:
     return pa.types.is_list(data_type) or pa.types.is_large_list(data_type) or pa.types.is_fixed_size_list(data_type)
 
 
-def leaf_type(data_type: Any) -> Any:
-    """The type of what lists of lists hold in the end."""
-    data_type = _plain(data_type)
-    return leaf_type(data_type.value_type) if is_list(data_type) else data_type
-
-
 def to_array(column: Any, label: str) -> np.ndarray:
     """A column of numbers or of lists of numbers as an array [examples, ...].
 
     Args:
-      column: an Arrow column of a kind of `NUMBERS` or of "list".
+      column: an Arrow column of a kind of `NUMBERS` or `LISTS`.
       label: name of the column in errors.
 
     Raises:
@@ -87,13 +87,11 @@ def check_column(array: np.ndarray, label: str) -> None:
     """Raise `ValueError` for NaN and infinity, with the first example."""
     if array.dtype.kind != "f":
         return
-    wrong = ~np.isfinite(array)
-    if wrong.any():
-        example, *place = (int(each[0]) for each in np.nonzero(wrong))
-        within = f", place {place[0] if len(place) == 1 else tuple(place)} of its list" if place else ""
+    if found := find_first(array, lambda rows: ~np.isfinite(rows)):
+        place = found[1].replace("column", "place") + (" of its list" if array.ndim > 1 else "")
         raise ValueError(
-            f"{label} is {array[(example, *place)]} as {array.dtype} at example {example}{within}; it takes finite numbers. "
-            "Replace the missing values, or remove these examples."
+            f"{label} is {found[0]} as {array.dtype} {place}; it takes finite numbers. Replace the missing values, or remove these "
+            "examples."
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxinfl.arguments import quote
-from jaxinfl.datasets.arrow_arrays import NUMBERS, kind_of, leaf_type, to_array, to_float32, to_text
+from jaxinfl.datasets.arrow_arrays import LISTS, NUMBERS, kind_of, to_array, to_float32, to_text
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.kinds import Wanted
 
@@ -64,8 +64,9 @@ def make_schema(root: str, schemas: Sequence[Any], class_names: dict[str, tuple[
 def _join_kinds(root: str, name: str, kinds: set[str]) -> str:
     if len(kinds) == 1:
         return kinds.pop()
-    if kinds == {"integer", "number"}:  # a CSV file whose numbers happen to be whole
-        return "number"
+    for whole, real in (("integer", "number"), ("list of integers", "list of numbers")):
+        if kinds == {whole, real}:  # as where the numbers of a CSV file happen to be whole
+            return real
     raise ValueError(
         f"column {quote(name)} of {root} holds {' in one file and '.join(sorted(kinds))} in another; it takes one kind. An empty "
         "or odd value in one of the files makes another kind of a column."
@@ -187,7 +188,7 @@ def make_inputs(
             for k, name in enumerate(numbers):
                 joint[:, k] = to_float32(table.column(name), label_of(schema, name, split))
     counts = {name: number for name, number in declared.items() if number is not None}
-    single = not others or (len(names) == 1 and schema.kinds[names[0]] == "list")
+    single = not others or (len(names) == 1 and schema.kinds[names[0]] in LISTS)
     if not single:
         return *made, counts or None
     (key,) = made[0]
@@ -227,7 +228,7 @@ def _as_categories(schema: Schema, names: Sequence[str], given: Any) -> dict[str
 
 
 def _holds_integers(schema: Schema, name: str) -> bool:
-    return schema.kinds[name] in ("integer", "list")
+    return schema.kinds[name] in ("integer", "list of integers")
 
 
 def _check_kinds(schema: Schema, names: Sequence[str], declared: Mapping[str, int | None]) -> None:
@@ -240,7 +241,7 @@ def _check_kinds(schema: Schema, names: Sequence[str], declared: Mapping[str, in
             f"name the other columns: inputs=[...]. {describe(schema)}"
         )
     for name in names:
-        if schema.kinds[name] not in (*NUMBERS, "text", "list"):
+        if schema.kinds[name] not in (*NUMBERS, *LISTS, "text"):
             raise ValueError(
                 f"column {name!r} of {schema.root} holds {schema.kinds[name][:200]}; it takes numbers, lists of numbers of one "
                 f"length, categories, or images. Convert it, or name the other columns: inputs=[...]. {describe(schema)}"
@@ -252,7 +253,7 @@ def _make_pair(schema: Schema, name: str, pair: Sequence[Any]) -> list[np.ndarra
     labels = [label_of(schema, name, split) for split in ("train", "test")]
     if schema.kinds[name] == "text":
         return _code_text([to_text(column, label) for column, label in zip(pair, labels, strict=True)])
-    if kind_of(leaf_type(pair[0].type)) == "number":
+    if schema.kinds[name] == "list of numbers":
         return [to_float32(column, label) for column, label in zip(pair, labels, strict=True)]
     found = [to_array(column, label) for column, label in zip(pair, labels, strict=True)]
     return [array.astype(np.int32) if array.dtype == np.bool_ and array.ndim == 1 else array for array in found]
@@ -271,13 +272,13 @@ def make_targets(
     """Targets of both sets, their task, and the names of the classes, if the column declares them."""
     kinds = {name: schema.kinds[name] for name in names}
     for name, kind in kinds.items():
-        if kind not in (*NUMBERS, "list") and not (kind == "text" and len(names) == 1):
+        if kind not in (*NUMBERS, *LISTS) and not (kind == "text" and len(names) == 1):
             raise ValueError(
                 f"column {name!r} of {schema.root} holds {kind[:200]} as targets; it takes numbers, lists of numbers of one length, "
                 f"or one column of class labels, as integers or text. {describe(schema)}"
             )
     if task is None:
-        real = any(kind_of(leaf_type(table.schema.field(name).type)) == "number" for table in tables for name in names)
+        real = any(kind in ("number", "list of numbers") for kind in kinds.values())
         task = "regression" if real else "classification"
     first, second = (
         _make_split_targets(schema, names, table, split, task)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxinfl.arguments import check_whole, quote
-from jaxinfl.datasets.arrays import as_array, pieces
+from jaxinfl.datasets.arrays import as_array, find_first, pieces
 from jaxinfl.tasks import BINARY, CLASSIFICATION, NEXT_TOKEN, TASK_NAMES, Regression, Task
 
 Inputs = np.ndarray | dict[str, np.ndarray]
@@ -81,16 +81,10 @@ def check_finite(field: str, array: np.ndarray) -> None:
     """Raise `ValueError` for NaN and infinity, with the first example and column."""
     if array.dtype.kind != "f":
         return
-    for start, rows in pieces(array):
-        wrong = ~np.isfinite(rows)
-        if wrong.any():
-            example, *column = (int(index[0]) for index in np.nonzero(wrong))
-            where = f", column {column[0] if len(column) == 1 else tuple(column)}" if column else ""
-            value = rows[(example, *column)]
-            raise ValueError(
-                f"{field} is {value} at example {start + example}{where}; it takes finite numbers. Replace the missing values, or "
-                "remove these examples."
-            )
+    if found := find_first(array, lambda rows: ~np.isfinite(rows)):
+        raise ValueError(
+            f"{field} is {found[0]} {found[1]}; it takes finite numbers. Replace the missing values, or remove these examples."
+        )
 
 
 def _check_alike(name: str, train: np.ndarray, test: np.ndarray) -> None:

@@ -10,14 +10,17 @@ from jaxinfl.datasets.cifar_binary import ARCHIVES, find_records
 from jaxinfl.datasets.split_files import as_pair, find_place
 from jaxinfl.datasets.tables import TABLES
 
+COLUMN_OPTIONS = ("inputs", "targets", "task", "categories")
+"""Arguments that say what the columns or arrays of a file are."""
+
 TAKES = {
     "digits": ("image_size",),
     "table": (),
     "npz": ("image_size", "task", "categories"),
     "folder": ("image_size", "background"),
     "tfds": ("image_size", "splits", "background"),
-    "parquet": ("image_size", "background", "inputs", "targets", "task", "categories"),
-    "csv": ("inputs", "targets", "task", "categories"),
+    "parquet": ("image_size", "background", *COLUMN_OPTIONS),
+    "csv": COLUMN_OPTIONS,
     "cifar": ("image_size", "targets"),
 }
 """Arguments that each kind of source takes beside its name."""
@@ -103,4 +106,4 @@ def check_options(name: Name, kind: str, options: Mapping[str, Any]) -> None:
             raise ValueError(f"{option} is {quote(value)}, but {reason}. Leave it out.")
 
 
-__all__ = ["TAKES", "Name", "Wanted", "check_options", "find_kind"]
+__all__ = ["COLUMN_OPTIONS", "TAKES", "Name", "Wanted", "check_options", "find_kind"]
