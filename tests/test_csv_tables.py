@@ -109,6 +109,16 @@ def test_refused(tmp_path, train, message):
         load_dataset(root, targets="y")
 
 
+def test_files_of_one_split_are_read_in_the_order_of_their_names(tmp_path):
+    write_csv(tmp_path, "x,y\n1,0.5\n", "x,y\n3,1\n")
+    (tmp_path / "train.csv").rename(tmp_path / "train-1.csv")
+    (tmp_path / "train-0.csv").write_text("y,x\n2,7.5\n")
+    assert load_dataset(tmp_path).train_inputs[:, 0].tolist() == [7.5, 1]
+    (tmp_path / "train-0.csv").write_text("y,x\n2,red\n")
+    with pytest.raises(ValueError, match=r"column 'x' of .* holds integer in one file and text in another"):
+        load_dataset(tmp_path, inputs="x")
+
+
 def test_options_that_are_for_other_sources(tmp_path):
     root = write_csv(tmp_path, "x,y\n1,0\n2,1\n", "x,y\n1,0\n")
     for option, value, message in (

@@ -103,6 +103,9 @@ def test_lists_alone_are_one_array(tmp_path):
     write_tables(tmp_path / "text", following, following)
     text = load_dataset(tmp_path / "text", targets="next", task="next_token")
     assert text.train_targets.tolist() == [[2, 3, -1]] * 4 and text.num_outputs == 4
+    fixed = pa.table({"x": pa.array([[1.0, 2.0]] * 3, pa.list_(pa.float32(), 2)), "y": [0.5, 1.0, 2.0]})
+    write_tables(tmp_path / "fixed", fixed, fixed)
+    assert load_dataset(tmp_path / "fixed").train_inputs.tolist() == [[1, 2]] * 3
     matrices = pa.table({"x": [[[1.0, 2.0], [3.0, 4.0]]] * 3, "y": [0.5, 1.0, 2.0]})
     write_tables(tmp_path / "nested", matrices, matrices)
     assert load_dataset(tmp_path / "nested").train_inputs[2].tolist() == [[1, 2], [3, 4]]
@@ -280,8 +283,13 @@ def test_files_that_disagree(tmp_path):
     with pytest.raises(ValueError, match="has the column 'x' in some of its files only"):
         load_dataset(tmp_path)
     write_tables(tmp_path, table, pa.table({"x": ["a", "b"], "label": [0, 1]}))
-    with pytest.raises(ValueError, match=r"column 'x' of .* holds number in one file and text in another"):
+    with pytest.raises(
+        ValueError, match=r"column 'x' of .* holds number in one file and text in another; it takes one kind"
+    ):
         load_dataset(tmp_path)
+    more = [each.append_column("notes", pa.array(notes)) for each, notes in ((table, ["a", "b"]), (table, [1, 2]))]
+    write_tables(tmp_path, *more)
+    assert load_dataset(tmp_path, inputs="x").num_train == 2  # what is not asked for may differ
     doubled = pa.Table.from_arrays([pa.array([1.0])] * 2 + [pa.array([0])], ["x", "x", "label"])
     write_tables(tmp_path, doubled, doubled)
     with pytest.raises(ValueError, match="has two columns of the name 'x'"):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from jaxinfl.arguments import quote
 from jaxinfl.datasets.arrow_arrays import LISTS, NUMBERS, kind_of, to_array, to_float32, to_text
@@ -16,6 +17,7 @@ TARGET_NAMES = ("label", "target", "y")
 JOINT = "numbers"
 """Name of the array of all columns of numbers, where there are other arrays beside it."""
 MOST_COLUMNS = 2**17
+_MIXED = " in one file and "
 _INDEX = re.compile(r"|__index_level_\d+__")
 """Names that pandas gives to the numbers of rows in CSV and Parquet."""
 
@@ -39,7 +41,7 @@ class Choice(NamedTuple):
 
 
 def make_schema(root: str, schemas: Sequence[Any], class_names: dict[str, tuple[str, ...]]) -> Schema:
-    """The columns that all files have, each of one kind.
+    """The columns that all files have.
 
     Raises:
       ValueError: files have other columns than the first, two of one name, or too many.
@@ -57,20 +59,30 @@ def make_schema(root: str, schemas: Sequence[Any], class_names: dict[str, tuple[
                 f"{root} has the column {quote(other)} in some of its files only; all files take the same columns. Add or remove it."
             )
     for name in first.names:
-        kinds[name] = _join_kinds(root, name, {kind_of(schema.field(name).type) for schema in schemas})
+        kinds[name] = _join_kinds({kind_of(schema.field(name).type) for schema in schemas})
     return Schema(root, kinds, class_names)
 
 
-def _join_kinds(root: str, name: str, kinds: set[str]) -> str:
+def _join_kinds(kinds: set[str]) -> str:
+    """One kind for the column of all files; in words, and not taken, where there is none."""
     if len(kinds) == 1:
-        return kinds.pop()
+        return kinds.copy().pop()
     for whole, real in (("integer", "number"), ("list of integers", "list of numbers")):
         if kinds == {whole, real}:  # as where the numbers of a CSV file happen to be whole
             return real
-    raise ValueError(
-        f"column {quote(name)} of {root} holds {' in one file and '.join(sorted(kinds))} in another; it takes one kind. An empty "
-        "or odd value in one of the files makes another kind of a column."
-    )
+    return _MIXED.join(sorted(kinds)) + " in another"
+
+
+def join_tables(tables: Sequence[Any], columns: Sequence[str], where: str) -> Any:
+    """The tables below each other, with these columns.
+
+    Raises:
+      ValueError: a column has types that have nothing in common.
+    """
+    try:
+        return pa.concat_tables([table.select(list(columns)) for table in tables], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise ValueError(f"{where}: its files have columns of different types ({error}). Write them alike.") from error
 
 
 def choose_columns(schema: Schema, wanted: Wanted) -> Choice:
@@ -104,6 +116,12 @@ def choose_columns(schema: Schema, wanted: Wanted) -> Choice:
     if both:
         raise ValueError(
             f"inputs and targets of {schema.root} both have {quote(both[0])}. Leave it out of one of them."
+        )
+    mixed = [name for name in (*inputs, *targets) if _MIXED in schema.kinds[name]]
+    if mixed:
+        raise ValueError(
+            f"column {quote(mixed[0])} of {schema.root} holds {schema.kinds[mixed[0]]}; it takes one kind of values. A value that "
+            "is empty or odd in every row, or in one, makes another kind of a column. Correct it, or name other columns."
         )
     return Choice(inputs, targets)
 

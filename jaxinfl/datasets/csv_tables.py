@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from jaxinfl.datasets import npz
-from jaxinfl.datasets.columns import MOST_COLUMNS, choose_columns, make_dataset, make_schema
+from jaxinfl.datasets.columns import MOST_COLUMNS, choose_columns, join_tables, make_dataset, make_schema
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.kinds import Wanted
 from jaxinfl.datasets.split_files import SplitFiles
@@ -25,18 +25,16 @@ def load_csv(files: SplitFiles, wanted: Wanted) -> Dataset:
       ValueError: a file is damaged or too large; columns are not clear, or not taken; a value is missing.
     """
     root = str(files.root)
-    tables = []
-    for split, paths in (("train", files.train), ("test", files.test)):
-        parts = [_read(path) for path in paths]
-        make_schema(root, [part.schema for part in parts], {})  # all files of the split have the same columns
-        table = pa.concat_tables(parts, promote_options="permissive")
-        if not len(table):
+    splits = {"train": [_read(path) for path in files.train], "test": [_read(path) for path in files.test]}
+    for split, parts in splits.items():
+        if not sum(map(len, parts)):
             raise ValueError(
                 f"{root}, {split} set, holds no examples. Give files with at least one row below the names."
             )
-        tables.append(table)
-    schema = make_schema(root, [table.schema for table in tables], {})
+    schema = make_schema(root, [part.schema for parts in splits.values() for part in parts], {})
     choice = choose_columns(schema, wanted)
+    chosen = (*choice.targets, *choice.inputs)
+    tables = [join_tables(parts, chosen, f"{root}, {split} set") for split, parts in splits.items()]
     return make_dataset(schema, choice, tables, wanted, files.name)
 
 

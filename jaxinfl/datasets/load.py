@@ -114,19 +114,15 @@ def load_dataset(
     elif kind == "parquet":
         from jaxinfl.datasets.parquet import load_parquet
 
-        data = load_parquet(_files(path, pair, ".parquet"), Wanted(**columns), image_size, background)
-    elif kind == "csv":
-        from jaxinfl.datasets.csv_tables import load_csv
-
-        data = load_csv(_files(path, pair, ".csv"), Wanted(**columns))
+        data = load_parquet(_find_files(pair or path, ".parquet"), Wanted(**columns), image_size, background)
     else:
-        data = _load_arrays(kind, path, name, columns)
+        data = _load_arrays(kind, pair or path, columns)
         data = data if image_size is None else _resize(data, image_size)
     if isinstance(task, Task):
         return data  # a function cannot be recorded
-    files = [str(each) for each in pair] if pair else str(path)
+    named = name if kind in ("digits", "table", "tfds") else [str(each) for each in pair] if pair else str(path)
     return data.with_source(
-        name=name if kind in ("digits", "table", "tfds") else files,
+        name=named,
         data_dir=None if folder is None else str(folder),
         image_size=image_size,
         splits=None if parts is None else ":".join(parts),
@@ -135,19 +131,24 @@ def load_dataset(
     )
 
 
-def _load_arrays(kind: str, path: Path, name: Any, columns: Mapping[str, Any]) -> Dataset:
-    """Load a kind of data that are arrays already."""
+def _load_arrays(kind: str, path: Path | tuple[Path, Path], columns: Mapping[str, Any]) -> Dataset:
+    """Load a kind of data of which nothing is decoded."""
+    if kind == "csv":
+        from jaxinfl.datasets.csv_tables import load_csv
+
+        return load_csv(_find_files(path, ".csv"), Wanted(**columns))
+    assert isinstance(path, Path)  # pairs are of tables
     if kind == "digits":
         return load_digits()
     if kind == "table":
-        return load_table(str(name))
+        return load_table(path.name)
     if kind == "cifar":
         return load_cifar(path, columns["targets"])
     return load_npz(path, columns["task"], columns["categories"])
 
 
-def _files(path: Path, pair: tuple[Path, Path] | None, suffix: str) -> SplitFiles:
-    return find_split_files(path, suffix) if pair is None else find_pair(*pair)
+def _find_files(path: Path | tuple[Path, Path], suffix: str) -> SplitFiles:
+    return find_pair(*path) if isinstance(path, tuple) else find_split_files(path, suffix)
 
 
 def _as_json(value: Any) -> Any:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from jaxinfl.datasets import npz
 from jaxinfl.datasets.arrow_arrays import kind_of
 from jaxinfl.datasets.cache import decode_cached
-from jaxinfl.datasets.columns import Schema, choose_columns, find_image, make_dataset, make_schema
+from jaxinfl.datasets.columns import Schema, choose_columns, find_image, join_tables, make_dataset, make_schema
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.images import choose_layout, survey_images
 from jaxinfl.datasets.kinds import Wanted
@@ -97,13 +97,8 @@ class _Split:
             for batch in self.batches(group, columns, _ROWS_AT_ONCE):
                 total += batch.nbytes
                 _check_limit(total, self.where, "holds")
-                tables.append(pa.Table.from_batches([batch]).select(list(columns)))
-        try:
-            return pa.concat_tables(tables, promote_options="permissive")
-        except pa.ArrowException as error:
-            raise ValueError(
-                f"{self.where}: its files have columns of different types ({error}). Write them alike."
-            ) from error
+                tables.append(pa.Table.from_batches([batch]))
+        return join_tables(tables, columns, self.where)
 
     def batches(self, group: int, columns: Sequence[str], most_rows: int, leaves: Sequence[str] = ()) -> Iterator[Any]:
         """Yield the rows of one row group, some at a time.

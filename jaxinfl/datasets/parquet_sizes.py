@@ -1,7 +1,7 @@
 """What the parts of a Parquet file declare to hold, so that a small file cannot ask for more memory than there is.
 
-This reads Thrift's compact protocol by itself. pyarrow 26 has no access to the headers of pages, and ends the process where a
-damaged footer makes it raise an error while it shows the sizes of a column.
+This reads Thrift's compact protocol by itself, because pyarrow 26 does not show the headers of pages. And where a footer is
+damaged, showing the sizes of a column ends the process: an error of C++ is not caught.
 """
 
 import mmap
