@@ -36,7 +36,7 @@ class Options:
     """Options that every experiment takes. By default it trains small networks on 8x8 digits."""
 
     data: str = "digits"
-    """Data set: "digits", "breast_cancer", a TFDS name such as cifar100, a path that ends in .npz, or an image folder."""
+    """Data set: "digits", "breast_cancer", "python_topics", a TFDS name such as cifar100, an .npz file, a folder of images, Parquet or CSV files, or CIFAR's own archive."""
     data_dir: str | None = None
     """Folder in which TFDS keeps prepared data sets; None takes the one that TFDS takes."""
     image_size: int | None = None
@@ -113,7 +113,7 @@ def load(config: Options, experiment: str, preset: str) -> tuple[Dataset, Path]:
       Mistake: no data is named, or it is not there or not usable; the seed is out of range.
     """
     if not config.data:
-        raise Mistake("--data is missing: name a data set, an .npz file or an image folder.")
+        raise Mistake("--data is missing: name a data set, a file or a folder.")
     if not 0 <= config.seed < 2**32:
         raise Mistake(f"--seed is {config.seed}; it takes a whole number from 0 to {2**32 - 1}.")
     with mistakes():

@@ -9,16 +9,17 @@ The exit status is 0 where every file is what was written or was repaired. It is
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
 from jaxinfl.arguments import as_path
 from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
+from jaxinfl.datasets.kinds import COLUMN_OPTIONS
 from jaxinfl.store import RunDirectoryError, writing
 from jaxinfl.store.damage import Damage, find_damage, mend
 from jaxinfl.store.elsewhere import is_trained_elsewhere
@@ -36,7 +37,7 @@ class Options:
     repair: bool = False
     """Restore damaged files from their copies, train damaged models again, and move foreign files out of the run."""
     data: str | None = None
-    """The data set, as an .npz file, an image folder or a name, where the name that the run records does not lead to it."""
+    """The data set, as a file, a folder or a name, where the name that the run records does not lead to it."""
     data_dir: str | None = None
     """Folder in which TFDS keeps prepared data sets."""
     image_size: int | None = None
@@ -121,7 +122,7 @@ def _train_again(path: Path, options: Options) -> None:
     rows = store if part is not None else open_rows(options.run_dir)
     overrides = {name: rows.read_input(f"override_{name}") for name in identity.get("overrides", {})}
     try:
-        data = recall_data(store.attributes, _data(options))
+        data = recall_data(store.attributes, _data(options, store.attributes["data_source"] or {}))
         train_ensemble(
             rows.read_input("masks"),
             ModelKeys.of_data(rows.read_input("key_data")),
@@ -139,8 +140,8 @@ def _train_again(path: Path, options: Options) -> None:
         ) from error
 
 
-def _data(options: Options) -> Dataset | None:
-    """Load the data set that the user names; None where the run's own record is to be used."""
+def _data(options: Options, recorded: Mapping[str, Any]) -> Dataset | None:
+    """Load the data set that the user names, with the recorded columns; None where the run's own record is to be used."""
     if options.data is None:
         return None
     try:
@@ -150,6 +151,7 @@ def _data(options: Options) -> Dataset | None:
             image_size=options.image_size,
             splits=options.splits,
             background=options.background,
+            **{name: recorded[name] for name in COLUMN_OPTIONS if name in recorded},
         )
     except (DatasetUnavailable, ValueError, OSError) as error:
         raise RunDirectoryError(f"{options.data} cannot be loaded ({error}).") from error

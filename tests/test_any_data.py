@@ -1,5 +1,7 @@
 """The rules that must hold exactly, on every kind of data and task."""
 
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -307,12 +309,30 @@ def test_what_looks_like_an_image_can_be_told_not_to_be_one():
     assert not other.are_images and other.categories == {"": 256}
 
 
-def test_memory_mapped_arrays_stay_so(tmp_path):
-    np.save(tmp_path / "x.npy", TABLE)
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    data = Dataset(**arrays(train_inputs=mapped))
-    assert np.shares_memory(data.train_inputs, mapped)
-    assert data.fingerprint == Dataset(**arrays()).fingerprint
+@pytest.mark.parametrize("kind", ["npy", "memmap"])
+@pytest.mark.parametrize(
+    ("dtype", "shape"), [("float32", (600,)), ("uint8", (20, 30, 1)), ("uint8", (600,)), ("int64", (600,))]
+)
+def test_memory_mapped_arrays_stay_so(tmp_path, monkeypatch, kind, dtype, shape):
+    """Nothing is copied, and checks and the fingerprint look at some rows at a time."""
+    values = (np.arange(4000 * 600) % 7).astype(dtype).reshape(4000, *shape)
+    labels = np.arange(4000) % 2
+    plain = Dataset(train_inputs=values, train_targets=labels, test_inputs=values, test_targets=labels)
+    np.save(tmp_path / "x.npy", values)
+    if kind == "npy":
+        mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    else:
+        values.tofile(tmp_path / "x.bin")
+        mapped = np.memmap(tmp_path / "x.bin", dtype, "r", shape=values.shape)
+    for name in ("arrays._AT_ONCE", "dataset._HASHED_AT_ONCE"):
+        monkeypatch.setattr(f"jaxinfl.datasets.{name}", 2**16)
+    tracemalloc.start()
+    data = Dataset(train_inputs=mapped, train_targets=labels, test_inputs=mapped, test_targets=labels)
+    fingerprint = data.fingerprint
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.shares_memory(data.train_inputs, mapped) and np.shares_memory(data.test_inputs, mapped)
+    assert fingerprint == plain.fingerprint and peak < values.nbytes / 4
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("breast_cancer", (456, 113)), ("iris", (120, 30)), ("wine", (143, 35))])

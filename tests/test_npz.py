@@ -196,3 +196,65 @@ def test_names_of_classes_as_labels(tmp_path, npz_arrays):
         load_dataset(tmp_path / "pickled.npz")
     np.savez(tmp_path / "plain.npz", **npz_arrays | {key: labels.astype(str) for key, labels in pickled.items()})
     assert load_dataset(tmp_path / "plain.npz").fingerprint == Dataset(**arrays()).fingerprint
+
+
+# --- arrays that are no images ---------------------------------------------------------------------------------------
+
+
+def write_pair(path, keys, inputs, targets, **more):
+    """Twelve training and four test examples, under the names of Keras or of MedMNIST."""
+    rows = slice(0, 12), slice(12, 16)
+    values = [each[row] for row in rows for each in (inputs, targets)]
+    np.savez(path, **dict(zip(keys, values, strict=True)), **more)
+    return path
+
+
+@pytest.mark.parametrize("keys", [npz.REQUIRED_KEYS, npz.MEDMNIST_KEYS])
+@pytest.mark.parametrize(
+    ("inputs", "targets", "options", "task", "categories"),
+    [
+        (np.linspace(0, 1, 64, dtype=np.float32).reshape(16, 4), np.arange(16) % 3, {}, "classification", {}),
+        (np.linspace(0, 1, 64).reshape(16, 4), np.linspace(0, 1, 16), {}, "regression", {}),
+        (np.linspace(0, 1, 96).reshape(16, 3, 2), np.linspace(0, 1, 32).reshape(16, 2), {}, "regression", {}),
+        (np.arange(64).reshape(16, 4) % 5, np.arange(16) % 2, {}, "classification", {"": 5}),
+        (np.arange(64, dtype=np.uint8).reshape(16, 4) % 5, np.arange(16) % 2, {"categories": 9}, "classification", {"": 9}),
+        (np.arange(64).reshape(16, 2, 2) % 5, np.arange(16), {"task": "regression"}, "regression", {"": 5}),
+        (np.ones((16, 4)), np.arange(16) % 2, {"task": "binary"}, "binary", {}),
+        (np.arange(64).reshape(16, 4) % 5, np.arange(64).reshape(16, 4) % 5, {"task": "next_token"}, "next_token", {"": 5}),
+        (np.ones((16, 4)) > 0, np.array(["é", "b"] * 8), {}, "classification", {}),
+        (np.zeros((16, 2, 2), np.uint8), np.linspace(0, 1, 16), {"image_size": 4}, "regression", {}),
+    ],
+)  # fmt: skip
+def test_any_arrays(tmp_path, keys, inputs, targets, options, task, categories):
+    path = write_pair(tmp_path / "a.npz", keys, inputs, targets)
+    data = load_dataset(path, **options)
+    assert data.task.name == task and data.categories == categories
+    assert load_dataset(**data.source).fingerprint == data.fingerprint
+    if "image_size" in options:
+        assert data.image_shape == (4, 4, 1)
+        return
+    np.testing.assert_array_equal(data.train_inputs, inputs[:12])
+    expected = Dataset(train_inputs=inputs[:12], train_targets=targets[:12], test_inputs=inputs[12:],
+                       test_targets=targets[12:], task=task, categories=options.get("categories"))  # fmt: skip
+    assert data.fingerprint == expected.fingerprint
+
+
+def test_refused_arrays_name_their_keys(tmp_path):
+    table, labels = np.ones((16, 4)), np.arange(16) % 2
+    table[3, 2] = np.inf
+    with pytest.raises(ValueError, match=r"x_train is inf at example 3, column 2"):
+        load_dataset(write_pair(tmp_path / "a.npz", npz.REQUIRED_KEYS, table, labels))
+    table[3, 2] = np.nan
+    with pytest.raises(ValueError, match=r"x_train contains NaN at example 3, column 2"):
+        load_dataset(write_pair(tmp_path / "a.npz", npz.REQUIRED_KEYS, table, labels))
+    path = write_pair(tmp_path / "b.npz", npz.REQUIRED_KEYS, np.ones((16, 4)), labels)
+    with pytest.raises(ValueError, match="task is 'regress'"):
+        load_dataset(path, task="regress")
+    with pytest.raises(ValueError, match="holds no images"):
+        load_dataset(path, image_size=8)
+    with pytest.raises(ValueError, match="categories is 3 for 0 integer arrays"):
+        load_dataset(path, categories=3)
+    with pytest.raises(ValueError, match="class_names is given, which the task 'regression' does not take"):
+        load_dataset(
+            write_pair(path, npz.REQUIRED_KEYS, table[4:].repeat(2, 0)[:16], labels / 2, class_names=["a", "b"])
+        )

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 import jaxinfl
+from tests.example_tables import write_csv, write_images, write_tables
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -36,6 +37,24 @@ def test_the_page_on_models_trained_elsewhere_runs(tmp_path, monkeypatch, capsys
     assert len(saved) == 20 and saved.scores == ("correct", "margin")
     np.testing.assert_array_equal(saved.test_margin, names["margin"][:, 400:].astype(np.float32))
     assert saved.test_correct.mean() > 0.9
+
+
+def test_the_page_on_data_runs(tmp_path, monkeypatch, capsys):
+    """With folders of the kinds that it names."""
+    pixels = write_images(tmp_path / "pets")
+    rows = "".join(f"{k % 5},{20 + k},{('Aa', 'Bb', 'Cc')[k % 3]},{k * 1.5}\n" for k in range(30))
+    write_csv(tmp_path / "houses", f"rooms,area,town,price\n{rows}", f"rooms,area,town,price\n{rows}")
+    write_tables(tmp_path / "reviews")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL):
+        exec(block, names)  # noqa: S102 - our own page
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"('cat', 'dog', 'eel') ({len(pixels)}, 32, 32, 3)"
+    assert printed[1:] == ["regression (30, 2)", "{'numbers': (30, 2), 'town': (30,)} {'town': 3}"]
+    assert (
+        names["reviews"].categories == {"": 256} and names["data"].task.name == names["sums"].task.name == "regression"
+    )
 
 
 def test_files_and_modules_exist():

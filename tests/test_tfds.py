@@ -127,7 +127,7 @@ def test_tfds_unknown_names(tmp_path, name, message):
 def test_unknown_name_that_is_a_folder(tmp_path, monkeypatch):
     (tmp_path / "my_pets").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="The folder 'my_pets' exists, but holds neither train nor test"):
+    with pytest.raises(ValueError, match="The folder 'my_pets' exists, but holds no data of a known kind"):
         load_dataset("my_pets", tmp_path)
 
 

@@ -255,7 +255,12 @@ def test_the_kept_counts_are_checked(root, caplog):
 @pytest.mark.parametrize(
     ("name", "background", "error", "message"),
     [
-        ("digits", "white", ValueError, "background is 'white', but only images of folders and TensorFlow Datasets"),
+        (
+            "digits",
+            "white",
+            ValueError,
+            "background is 'white', but only images of folders, Parquet files and TensorFlow",
+        ),
         ("x.npz", "black", ValueError, "background is 'black', but only images of folders"),
         ("pets", "grey", ValueError, "background is 'grey'; it takes one of 'white', 'black'"),
     ],

@@ -1,10 +1,13 @@
 """Checks of the arrays that a user gives as images, with advice for those that are not taken."""
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import ArrayLike
 
 EXPECTED_IMAGES = "uint8 images [n, height, width, channels] or [n, height, width]"
+_AT_ONCE = 64 * 2**20  # bytes
 
 
 def as_array(field: str, value: ArrayLike, expected: str, remedy: str) -> np.ndarray:
@@ -18,9 +21,30 @@ def as_array(field: str, value: ArrayLike, expected: str, remedy: str) -> np.nda
         array = np.asarray(value)
     except ValueError as error:  # nested lists of unequal lengths
         raise ValueError(f"{field} is not one rectangular array ({error}); it takes {expected}.") from error
-    if np.issubdtype(array.dtype, np.inexact) and np.isnan(array).any():
-        raise ValueError(f"{field} contains NaN ({array.dtype}, shape {array.shape}); it takes {expected}. {remedy}.")
+    if np.issubdtype(array.dtype, np.inexact) and (found := find_first(array, np.isnan)):
+        place = found[1]
+        raise ValueError(
+            f"{field} contains NaN {place} ({array.dtype}, shape {array.shape}); it takes {expected}. {remedy}."
+        )
     return array
+
+
+def find_first(array: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray]) -> tuple[object, str] | None:
+    """The first value that is `wrong`, and its place in words; None where there is none."""
+    for start, rows in pieces(np.atleast_1d(array)):
+        places = wrong(rows)
+        if places.any():
+            example, *column = (int(index) for index in np.unravel_index(places.argmax(), places.shape))
+            where = f", column {column[0] if len(column) == 1 else tuple(column)}" if column else ""
+            return rows[(example, *column)], f"at example {start + example}{where}"
+    return None
+
+
+def pieces(array: np.ndarray, at_once: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield some rows at a time, `at_once` bytes, with the number of the first: a mapped array may be larger than memory."""
+    step = max(1, (at_once or _AT_ONCE) // max(array[:1].nbytes, 1))
+    for start in range(0, len(array), step):
+        yield start, array[start : start + step]
 
 
 def as_images(train: ArrayLike, test: ArrayLike) -> tuple[UInt8[np.ndarray, "..."], UInt8[np.ndarray, "..."]]:

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from numpy.typing import ArrayLike
 
 from jaxinfl.arguments import quote
-from jaxinfl.datasets.arrays import as_images, check_same_shape
+from jaxinfl.datasets.arrays import as_images, check_same_shape, pieces
 from jaxinfl.datasets.inputs import (
     Inputs,
     as_inputs,
@@ -23,7 +23,6 @@ from jaxinfl.datasets.inputs import (
     count_categories,
     find_task,
     looks_like_images,
-    pieces,
 )
 from jaxinfl.datasets.labels import check_text, code_labels, label_rows
 from jaxinfl.tasks import BINARY, CLASSIFICATION, NEXT_TOKEN, Regression, Task

@@ -48,7 +48,7 @@ def load_folder(root: str | os.PathLike, image_size: int | None = None, backgrou
     """
     root = as_path(root, "root", "an image folder")
     if not root.is_dir():
-        _check_link(root)
+        check_link(root)
         raise FileNotFoundError(f"{root} does not exist or is not a folder. Give a folder that holds train and test.")
     train_classes, test_classes = _class_folders(_train_folder(root)), _class_folders(_test_folder(root))
     class_names = list(train_classes)
@@ -117,8 +117,8 @@ def _test_folder(root: Path) -> Path:
 
 
 def _no_split(root: Path, split: str) -> ValueError:
-    _check_link(root / split)
-    there = ", ".join(entry.name for entry in _entries(root)[:10]) or "nothing"
+    check_link(root / split)
+    there = ", ".join(entry.name for entry in list_entries(root)[:10]) or "nothing"
     instead = f" (or {', '.join(VALIDATION)} in place of test)" if split == "test" else ""
     return ValueError(
         f"{root} has no folder {split} but {there}; it takes {root}/train/<class>/* and {root}/test/<class>/*"
@@ -126,7 +126,7 @@ def _no_split(root: Path, split: str) -> ValueError:
     )
 
 
-def _check_link(path: Path) -> None:
+def check_link(path: Path) -> None:
     """Raise `ValueError` where a path is a broken link."""
     if path.is_symlink() and not path.exists():
         raise ValueError(
@@ -135,7 +135,7 @@ def _check_link(path: Path) -> None:
         )
 
 
-def _entries(folder: Path) -> list[Path]:
+def list_entries(folder: Path) -> list[Path]:
     """List the entries of a folder that count, in an order that is the same on every file system."""
     entries = [
         entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name.casefold() not in LEFT_OUT
@@ -145,10 +145,10 @@ def _entries(folder: Path) -> list[Path]:
 
 def _class_folders(split: Path) -> dict[str, Path]:
     """Find the folder of each class, by the name of the class."""
-    entries = _entries(split)
+    entries = list_entries(split)
     folders: dict[str, Path] = {}
     for entry in entries:
-        _check_link(entry)
+        check_link(entry)
         if not entry.is_dir():
             raise ValueError(
                 f"{entry} is not a folder; it takes {split}/<class>/*. Move it into its class, or remove it."
@@ -168,11 +168,11 @@ def _labelled_files(classes: dict[str, Path], class_names: list[str], where: str
     files: list[Path] = []
     labels: list[int] = []
     for name, folder in classes.items():
-        members = _entries(folder)
+        members = list_entries(folder)
         if not members:
             raise ValueError(f"{folder} is empty. Add images, or remove the folder.")
         for member in members:
-            _check_link(member)
+            check_link(member)
             if not member.is_file() or member.suffix.lower() not in SUFFIXES:
                 raise ValueError(
                     f"{member} is not an image file; it takes {', '.join(SUFFIXES)}. Convert or remove it."

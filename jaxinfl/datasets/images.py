@@ -235,7 +235,7 @@ def _name_errors(read: Callable[[Path | bytes], _T], encoded: Path | bytes, name
 
 def _remedy(encoded: Path | bytes, error: Exception) -> str:
     if isinstance(encoded, bytes):
-        return "Prepare its data set again, or leave it out by splits that are slices"
+        return "Prepare its data set again, fetch the file again, or leave the image out"
     if isinstance(error, PermissionError):
         return "Give this user the right to read it"
     with contextlib.suppress(OSError):

@@ -1,20 +1,19 @@
 """Inputs that are no images, and targets that are no classes: one array or several of one length, checked and kept as they are."""
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxinfl.arguments import check_whole, quote
-from jaxinfl.datasets.arrays import as_array
+from jaxinfl.datasets.arrays import as_array, find_first, pieces
 from jaxinfl.datasets.labels import check_text
 from jaxinfl.tasks import BINARY, CLASSIFICATION, NEXT_TOKEN, TASK_NAMES, Regression, Task
 
 Inputs = np.ndarray | dict[str, np.ndarray]
 """One array [examples, ...], or several by name."""
 EXPECTED_INPUTS = "arrays of bool, integers or floats [n, ...], or a dict of them"
-_AT_ONCE = 64 * 2**20  # bytes
 
 
 def by_name(inputs: Inputs) -> dict[str, np.ndarray]:
@@ -83,23 +82,10 @@ def check_finite(field: str, array: np.ndarray) -> None:
     """Raise `ValueError` for NaN and infinity, with the first example and column."""
     if array.dtype.kind != "f":
         return
-    for start, rows in pieces(array):
-        wrong = ~np.isfinite(rows)
-        if wrong.any():
-            example, *column = (int(index[0]) for index in np.nonzero(wrong))
-            where = f", column {column[0] if len(column) == 1 else tuple(column)}" if column else ""
-            value = rows[(example, *column)]
-            raise ValueError(
-                f"{field} is {value} at example {start + example}{where}; it takes finite numbers. Replace the missing values, or "
-                "remove these examples."
-            )
-
-
-def pieces(array: np.ndarray, at_once: int = _AT_ONCE) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield some rows at a time, `at_once` bytes, with the number of the first: a mapped array may be larger than memory."""
-    step = max(1, at_once // max(array[:1].nbytes, 1))
-    for start in range(0, len(array), step):
-        yield start, array[start : start + step]
+    if found := find_first(array, lambda rows: ~np.isfinite(rows)):
+        raise ValueError(
+            f"{field} is {found[0]} {found[1]}; it takes finite numbers. Replace the missing values, or remove these examples."
+        )
 
 
 def _check_alike(name: str, train: np.ndarray, test: np.ndarray) -> None:
@@ -249,5 +235,4 @@ __all__ = [
     "count_categories",
     "find_task",
     "looks_like_images",
-    "pieces",
 ]

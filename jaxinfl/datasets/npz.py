@@ -7,6 +7,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,11 +28,11 @@ _MAX_HEADER_BYTES = 2**16  # an .npy header is a line
 _READ_ERRORS = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
-def load_npz(path: str | os.PathLike) -> Dataset:
+def load_npz(path: str | os.PathLike, task: Any = None, categories: Any = None) -> Dataset:
     """Load the data set in the .npz file `path`: `REQUIRED_KEYS` or `MEDMNIST_KEYS` and, if it is there, class_names.
 
     A validation set is left out, and so are arrays under the other names where both are there. A warning of the logger
-    "jaxinfl" says so.
+    "jaxinfl" says so. `task` and `categories` are those of `load_dataset`.
 
     Every member's declared shape is checked before anything is allocated. So a small file cannot ask for more memory than
     its directory says, and no file for more than this machine has (`memory_limit`). Pickled objects are never loaded.
@@ -62,7 +63,10 @@ def load_npz(path: str | os.PathLike) -> Dataset:
     class_names = _class_names(path, arrays.get("class_names"))
     try:
         fields = {field: arrays[key] for field, key in zip(_FIELDS, required, strict=True)}
-        return Dataset(**fields, class_names=class_names or None, name=path.stem)
+        task = (
+            ("regression" if fields["train_targets"].dtype.kind == "f" else "classification") if task is None else task
+        )
+        return Dataset(**fields, task=task, categories=categories, class_names=class_names or None, name=path.stem)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {_name_keys(str(error), required)}") from None
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from jaxinfl.arguments import quote
+from jaxinfl.datasets.arrays import pieces
 from jaxinfl.datasets.dataset import Dataset
-from jaxinfl.datasets.inputs import pieces
 
 _AT_ONCE = 64 * 2**20  # bytes
 

@@ -165,7 +165,7 @@ def _import_tfds(name: str) -> ModuleType:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise DatasetUnavailable(
-            f"{name!r} is neither digits, nor an .npz file, nor an image folder, and looking for it in TensorFlow "
+            f"{name!r} is neither digits, nor a file, nor a folder of data, and looking for it in TensorFlow "
             f"Datasets failed: {error}. Install them: pip install tensorflow-datasets array-record importlib_resources."
         ) from error
     return tfds
@@ -206,10 +206,10 @@ def _unknown(tfds: ModuleType, name: str, stem: str) -> ValueError:
     known = ["digits", *tfds.list_builders(with_community_datasets=False)]
     near = difflib.get_close_matches(stem.lower(), known, n=4)
     similar = f"Similar names: {', '.join(near)}. " if near else ""
-    folder = f"The folder {name!r} exists, but holds neither train nor test. " if os.path.isdir(name) else ""
+    folder = f"The folder {name!r} exists, but holds no data of a known kind. " if os.path.isdir(name) else ""
     return ValueError(
-        f"{name!r} is not a known data set. {similar}{folder}Give digits, a path ending in .npz, an image folder "
-        "with train and test, or a name from https://www.tensorflow.org/datasets/catalog/overview."
+        f"{name!r} is not a known data set. {similar}{folder}Give digits, a path ending in .npz or .tar.gz, a folder of "
+        "images, Parquet or CSV files with train and test, or a name from https://www.tensorflow.org/datasets/catalog/overview."
     )
 
 
