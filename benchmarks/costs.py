@@ -17,8 +17,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxinfl import Recipe
 from jaxinfl.models import Model
 from jaxinfl.models.layers import Kernels, use_kernels
+from jaxinfl.training.inputs import DeviceData
 from jaxinfl.training.programs import EVALUATION_BATCH
-from jaxinfl.training.step import DeviceData, Keys, Scores, State, Training, _update, evaluate, start
+from jaxinfl.training.step import Keys, Scores, State, Training, _update, evaluate, start
 
 _PRODUCTS = ("dot_general", "conv_general_dilated")
 

@@ -43,7 +43,7 @@ from experiments.paper_numbers import BOTH, INIT, ORDER
 from experiments.presets import CIFAR10_12K, PAPER_CIFAR100, with_networks
 from jaxinfl import Dataset, Ensemble, ModelKeys, Recipe
 from jaxinfl.statistics import agreement_of_pairs
-from jaxinfl.training.views import Views
+from jaxinfl.training.inputs import Views
 
 SOURCES = (INIT, ORDER, BOTH)
 CONTROL = 2

@@ -12,7 +12,7 @@ from experiments.outcome import Outcome
 from experiments.paper_numbers import BOTH, TABLE_2, TABLE_2B, TABLE_3
 from jaxinfl import Dataset, plots
 from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
-from jaxinfl.training.views import Views
+from jaxinfl.training.inputs import Views
 
 PAIRS_SHARE = "Agreement: mean ± standard deviation over pairs of models, which share models; accuracy: over models."
 

@@ -12,6 +12,7 @@ import jaxinfl
 from jaxinfl import Recipe, train_ensemble
 from jaxinfl.models import SmallCNN, Variables, build_model
 from jaxinfl.training import step
+from jaxinfl.training.inputs import DeviceData
 from jaxinfl.training.loop import make_segment
 from tests.compile_whole import compile_whole
 from tests.conftest import make_data
@@ -31,7 +32,7 @@ def device_data(data):
     images = np.concatenate([data.train_inputs, data.test_inputs])
     labels = np.concatenate([data.train_targets, data.test_targets])
     statistics = jnp.zeros((2, data.num_train, images.shape[-1]))
-    return step.DeviceData(jnp.asarray(images), jnp.asarray(labels), *statistics)
+    return DeviceData(jnp.asarray(images), jnp.asarray(labels), *statistics)
 
 
 @partial(compile_whole, static_argnums=(0, 1))
@@ -99,7 +100,7 @@ def test_every_included_example_is_seen_exactly_once_an_epoch(size, monkeypatch)
         return step.Gradient(state.variables.params, jnp.float32(0), tally)
 
     monkeypatch.setattr(step, "_gradient", count)
-    data = step.DeviceData(jnp.zeros((30, 1, 1, 1), jnp.uint8), jnp.zeros(30, jnp.int32), *jnp.zeros((2, 30, 1)))
+    data = DeviceData(jnp.zeros((30, 1, 1, 1), jnp.uint8), jnp.zeros(30, jnp.int32), *jnp.zeros((2, 30, 1)))
     zeros = {name: jnp.zeros(30, jnp.int32) for name in ("counted", "read")}
     recipe = Recipe(batch_size=8, microbatch=4, momentum=0.0, weight_decay=0.0)
     params = {"w": jnp.zeros(1)}

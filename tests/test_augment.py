@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxinfl import Recipe
-from jaxinfl.training.views import (
+from jaxinfl.training.inputs import (
     DrawnViews,
     central_view,
     draw_resized_crops,

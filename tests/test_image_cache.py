@@ -14,7 +14,7 @@ import jaxinfl
 from jaxinfl import Dataset, load_dataset
 from jaxinfl.datasets import cache
 from jaxinfl.datasets.dataset import join_rows
-from jaxinfl.training.views import central_view
+from jaxinfl.training.inputs import central_view
 from tests.example_images import png, random_images, write_folder
 
 NAMES = ["train/a/0.png", "train/b/0.png", "train/b/1.png", "test/a/0.png", "test/b/0.png"]

@@ -6,8 +6,8 @@ import pytest
 
 import jaxinfl
 from jaxinfl import Recipe, train_ensemble
+from jaxinfl.training.inputs import DeviceData
 from jaxinfl.training.programs import evaluation_batch
-from jaxinfl.training.step import DeviceData
 
 SIDES = {"small_inception": 32, "resnet18_cifar": 32, "resnet18": 224, "inception_v3": 299}
 CLASSES = 3

@@ -7,9 +7,10 @@ import pytest
 
 from jaxinfl import Recipe
 from jaxinfl.models import REGISTRY, build_model
+from jaxinfl.training.inputs import DeviceData
 from jaxinfl.training.machine import GPU_WIDTH
 from jaxinfl.training.programs import Execution, Programs, build_programs
-from jaxinfl.training.step import DeviceData, Keys, Segment, Training
+from jaxinfl.training.step import Keys, Segment, Training
 
 LARGE = ("inception_v3", "resnet18", "resnet18_cifar", "small_inception")
 SHAPES = {"small_inception": (32, 32, 3), "resnet18": (32, 32, 3), "inception_v3": (299, 299, 3)}

@@ -9,7 +9,7 @@ import pytest
 
 import jaxinfl
 from jaxinfl import Recipe, predict, train_ensemble
-from jaxinfl.training.views import mean_logits, view_padding, view_windows
+from jaxinfl.training.inputs import mean_logits, view_padding, view_windows
 from tests.compile_whole import compile_whole
 from tests.conftest import make_data
 from tests.small_ensembles import RECIPE, TINY_CNN

@@ -11,6 +11,7 @@ from jaxinfl import Recipe
 from jaxinfl.models import Variables, WithAuxiliary, build_model
 from jaxinfl.tasks import margin
 from jaxinfl.training import step
+from jaxinfl.training.inputs import DeviceData
 from jaxinfl.training.loop import make_segment
 from tests import reference
 from tests.compile_whole import compile_whole
@@ -35,7 +36,7 @@ def seen_by(mask, batch_size, epochs, monkeypatch):
     zeros = {name: jnp.zeros(num_train, jnp.int32) for name in ("counted", "read")}
     blank = jnp.zeros(1)
     model = build_model("mlp", inputs=(1, 1, 1), outputs=2)
-    data = step.DeviceData(
+    data = DeviceData(
         jnp.zeros((num_train, 1, 1, 1), jnp.uint8), jnp.zeros(num_train, jnp.int32), *jnp.zeros((2, num_train, 1))
     )
     state = step.State(Variables(zeros, ()), (), blank, blank, jnp.float32(0))

@@ -19,8 +19,8 @@ from jaxinfl.datasets.inputs import (
     as_targets,
     by_name,
     check_all_named,
-    check_category_names,
     count_categories,
+    declare_categories,
     find_task,
     looks_like_images,
 )
@@ -90,12 +90,7 @@ class Dataset:
         name: str = "arrays",
     ):
         found = find_task(task, train_targets)
-        if isinstance(categories, Mapping) and not categories:
-            categories = None
-        spelled = check_category_names(category_names)
-        if categories is None and spelled:
-            categories = {part: len(each) for part, each in spelled.items()}
-            categories = categories[""] if list(categories) == [""] else categories
+        categories, spelled = declare_categories(categories, category_names)
         images = categories is None and (looks_like_images(train_inputs) or looks_like_images(test_inputs))
         check: Any = as_images if images else as_inputs
         given = check(train_inputs, test_inputs)
@@ -125,14 +120,11 @@ class Dataset:
         }
         for field, array in fields.items():
             object.__setattr__(self, field, _view_read_only(array))
-        object.__setattr__(self, "task", found)
-        object.__setattr__(self, "class_names", names)
         counted = {} if images else count_categories(given[0], given[1], categories)
         check_all_named(spelled, counted)
-        object.__setattr__(self, "categories", counted)
-        object.__setattr__(self, "category_names", spelled)
-        object.__setattr__(self, "name", name)
-        object.__setattr__(self, "_images", images)
+        about = {"task": found, "class_names": names, "categories": counted, "category_names": spelled, "name": name}
+        for field, value in {**about, "_images": images}.items():
+            object.__setattr__(self, field, value)
 
     def with_source(self, **arguments: Any) -> "Dataset":
         """The data set, with the arguments by which `load_dataset` finds it again."""

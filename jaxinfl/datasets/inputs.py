@@ -134,7 +134,22 @@ def count_categories(train: Inputs, test: Inputs, declared: int | Mapping[str, i
     return found
 
 
-def check_category_names(given: Any) -> dict[str, tuple[str, ...]]:
+def declare_categories(categories: Any, names: Any) -> tuple[Any, dict[str, tuple[str, ...]]]:
+    """The declared numbers of categories, None where nothing is declared, and their names; names alone declare the numbers.
+
+    Raises:
+      TypeError: `names` is neither a sequence of strings nor a mapping to such sequences.
+    """
+    if isinstance(categories, Mapping) and not categories:
+        categories = None
+    spelled = _check_category_names(names)
+    if categories is None and spelled:
+        numbers = {name: len(each) for name, each in spelled.items()}
+        return numbers[""] if list(numbers) == [""] else numbers, spelled
+    return categories, spelled
+
+
+def _check_category_names(given: Any) -> dict[str, tuple[str, ...]]:
     """The names of categories or tokens by the name of their array, "" for a single array; empty where None is given.
 
     Raises:
@@ -230,9 +245,9 @@ __all__ = [
     "as_targets",
     "by_name",
     "check_all_named",
-    "check_category_names",
     "check_finite",
     "count_categories",
+    "declare_categories",
     "find_task",
     "looks_like_images",
 ]

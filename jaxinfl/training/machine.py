@@ -18,11 +18,10 @@ from jaxinfl.arguments import check_choice, check_whole
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import InputSpec, Model, Variables
 from jaxinfl.models.layers import Kernels, default_kernels, use_kernels
+from jaxinfl.training.inputs import DeviceData, Views
 from jaxinfl.training.job import Job, spec_of
 from jaxinfl.training.programs import Execution, Programs, build_programs
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.step import DeviceData
-from jaxinfl.training.views import Views
 from jaxinfl.units import format_bytes
 
 _log = logging.getLogger("jaxinfl")

@@ -18,6 +18,7 @@ from jaxinfl.models.layers import Kernels
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.store import ensemble as store_ensemble
 from jaxinfl.tasks import Task
+from jaxinfl.training.inputs import Views
 from jaxinfl.training.job import Job, check_recipe, check_subsets, output_shape, spec_of
 from jaxinfl.training.loop import Work, as_rows, finished_shards
 from jaxinfl.training.machine import Machine, choose_execution
@@ -25,7 +26,6 @@ from jaxinfl.training.per_model import ModelKeys, check_weights
 from jaxinfl.training.programs import Execution
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.views import Views
 from jaxinfl.undefined import nan_is_an_answer
 
 

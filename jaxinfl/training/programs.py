@@ -21,10 +21,10 @@ from jaxinfl.datasets import Dataset
 from jaxinfl.datasets.dataset import join_rows
 from jaxinfl.datasets.inputs import by_name
 from jaxinfl.models.layers import Kernels, use_kernels
+from jaxinfl.training.inputs import DeviceData, Views
 from jaxinfl.training.per_model import Given, ModelKeys
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.step import DeviceData, Keys, Scores, Segment, State, Training, advance, evaluate, start
-from jaxinfl.training.views import Views
+from jaxinfl.training.step import Keys, Scores, Segment, State, Training, advance, evaluate, start
 
 Tree = TypeVar("Tree")
 EVALUATION_BATCH = 512

@@ -13,33 +13,28 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from jaxinfl.models import Model, Variables, WithAuxiliary
 from jaxinfl.store.kept import OUTPUT_DTYPE, OUTPUTS
 from jaxinfl.tasks import CLASSIFICATION, Task
+from jaxinfl.training.inputs import (
+    DeviceData,
+    DrawnViews,
+    Scaling,
+    Views,
+    draw_views,
+    mean_logits,
+    measure_scaling,
+    scale_inputs,
+    scale_loss,
+    scale_outputs,
+    take_views,
+)
 from jaxinfl.training.optimizer import learning_rate, make_optimizer
 from jaxinfl.training.per_model import Given, with_overrides
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.views import DrawnViews, Views, draw_views, mean_logits, take_views
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of an auxiliary head's loss.
 
 It is the weight in the TensorFlow program with which Szegedy et al. published Inception v3, whose paper gives none, and in
 PyTorch's tutorial on fine-tuning torchvision's models."""
-
-
-class DeviceData(NamedTuple):
-    """The data set on a device, with the training examples first."""
-
-    inputs: PyTree[Array]
-    """Inputs of all examples: uint8 images [examples, h, w, c] of 0 to 255, or arrays [examples, ...]."""
-    targets: Any
-    """Target of each example, [examples, ...]."""
-    pixel_mean: Float[Array, "train c"] | None = None
-    """Mean of pixels / 255 of each training image; None where the inputs are no images."""
-    pixel_square: Float[Array, "train c"] | None = None
-    """Mean of (pixels / 255)^2 of each training image; None where the inputs are no images."""
-
-    @property
-    def num_examples(self) -> int:
-        return len(self.targets)
 
 
 class Keys(NamedTuple):
@@ -50,15 +45,6 @@ class Keys(NamedTuple):
     augment: PRNGKeyArray
 
 
-class TargetUnit(NamedTuple):
-    """The unit of a network's outputs, from the targets of its own subset: deviations around the mean."""
-
-    mean: Float[Array, "..."]
-    """Mean of each number of a target."""
-    deviation: Float[Array, ""]
-    """Root of the mean variance of these numbers; 1 where they are constant."""
-
-
 class State(NamedTuple):
     """The values that one model carries from epoch to epoch."""
 
@@ -66,16 +52,12 @@ class State(NamedTuple):
     """Weights and batch norm's statistics."""
     optimizer: PyTree[Array]
     """State of the optimizer."""
-    center: PyTree[Array]
-    """What is subtracted from the inputs: from pixels / 255 by channel, from floats by feature; None where nothing is."""
-    scale: PyTree[Array]
-    """What the difference is divided by, in the same structure."""
+    scaling: Scaling
+    """How the inputs, and the outputs of regression, are scaled by the statistics of the model's own subset."""
     loss: Float[Array, ""]
     """Mean training loss of the last epoch, or the sum so far in the middle of an epoch."""
     overrides: dict[str, Any] | None = None
     """Numbers in place of the recipe's, as the user gave them."""
-    targets: TargetUnit | None = None
-    """The unit in which the network computes its outputs; None where it is that of the targets."""
 
 
 class Scores(NamedTuple):
@@ -143,10 +125,9 @@ def start(
     """Make the untrained model."""
     model, recipe = training.model, training.recipe
     variables = model.init(keys.init) if given.initial is None else given.initial
-    center, scale = _input_statistics(training, data, mask)
+    scaling = measure_scaling(recipe, data, mask)
     optimizer = make_optimizer(with_overrides(recipe, given.overrides)).init(variables.params)
-    targets = _target_unit(data, mask) if recipe.standardize_targets else None
-    return State(variables, optimizer, center, scale, jnp.float32(0), given.overrides, targets)
+    return State(variables, optimizer, scaling, jnp.float32(0), given.overrides)
 
 
 def advance(
@@ -208,7 +189,8 @@ def evaluate(
     variables = _cast(state.variables, recipe)
 
     def outputs_of(inputs: PyTree[Array]) -> Array:
-        return _in_target_unit(state, model.apply(variables, _normalize(training, state, inputs), train=False)[0])
+        outputs = model.apply(variables, scale_inputs(recipe, state.scaling, inputs), train=False)[0]
+        return scale_outputs(state.scaling, outputs)
 
     def record(first: Array) -> tuple[dict[str, Array], Array]:
         inputs = jax.tree.map(lambda rows: lax.dynamic_slice_in_dim(rows, first, batch_size), data.inputs)
@@ -250,7 +232,7 @@ def _gradient(
 ) -> Gradient:
     """Gradient of the loss summed over the counted examples of a batch, or of a part of one, divided by `count`."""
     model, recipe = training.model, training.recipe
-    inputs = _normalize(training, state, _take_inputs(training, data, batch))
+    inputs = scale_inputs(recipe, state.scaling, _take_inputs(training, data, batch))
     targets = data.targets.at[batch.examples].get(mode="promise_in_bounds")
 
     # Multiply by the reciprocal: XLA divides differently on several devices (see `_share` in `models/layers/norm.py`).
@@ -259,9 +241,8 @@ def _gradient(
     def loss(params: PyTree[Array]) -> tuple[Array, tuple[Array, PyTree[Array]]]:
         variables = _cast(Variables(params, state.variables.stats), recipe)
         output, stats = model.apply(variables, inputs, train=True, mask=batch.counted, key=dropout_key)
-        total = _total_loss(training, _in_target_unit(state, output), targets, batch.counted)
-        share = inverse if state.targets is None else inverse / (2 * jnp.square(state.targets.deviation))
-        return total * share, (total, stats)
+        total = _total_loss(training, scale_outputs(state.scaling, output), targets, batch.counted)
+        return total * scale_loss(state.scaling, inverse), (total, stats)
 
     grads, (total, stats) = jax.grad(loss, has_aux=True)(state.variables.params)
     return Gradient(grads, total, stats)
@@ -348,85 +329,6 @@ def _epoch_order(key: PRNGKeyArray, mask: Bool[Array, " train"], batch_size: int
     rank = (bits >> jnp.uint32(1)) | jnp.where(mask, jnp.uint32(0), jnp.uint32(1 << 31))
     _, order = lax.sort((rank, jnp.arange(num_train, dtype=jnp.int32)), num_keys=1, is_stable=True)
     return jnp.pad(order, (0, -num_train % batch_size))
-
-
-def _input_statistics(training: Training, data: DeviceData, mask: Bool[Array, " train"]) -> tuple[Any, Any]:
-    """What the inputs of one model are shifted and scaled by, from the examples of its own subset alone."""
-    if training.images:
-        return _pixel_statistics(training.recipe, data, mask)
-    if not training.recipe.standardize:
-        return None, None
-    count = jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
-
-    def mean_of(values: Array) -> Array:
-        included = mask.reshape(-1, *[1] * (values.ndim - 1))
-        return jnp.sum(jnp.where(included, values[: mask.shape[0]], 0), axis=0) / count
-
-    floats = jax.tree.map(lambda each: each if jnp.issubdtype(each.dtype, jnp.floating) else None, data.inputs)
-    center = jax.tree.map(mean_of, floats)
-    # Around the mean: the difference of two large squares would lose every digit of a small deviation.
-    spread = jax.tree.map(lambda each, mean: jnp.sqrt(mean_of(jnp.square(each - mean[None]))), floats, center)
-    # A constant feature has nothing to scale.
-    return center, jax.tree.map(lambda each: jnp.where(each > 0, each, 1.0), spread)
-
-
-def _target_unit(data: DeviceData, mask: Bool[Array, " train"]) -> TargetUnit:
-    """The unit of the targets of one model's subset."""
-    count = jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
-    values = data.targets[: mask.shape[0]].astype(jnp.float32)
-    included = mask.reshape(-1, *[1] * (values.ndim - 1))
-    mean = jnp.sum(jnp.where(included, values, 0), axis=0) / count
-    squares = jnp.sum(jnp.where(included, jnp.square(values - mean[None]), 0), axis=0) / count
-    deviation = jnp.sqrt(jnp.mean(squares))
-    return TargetUnit(mean, jnp.where(deviation > 0, deviation, 1.0))
-
-
-def _in_target_unit(state: State, output: Any) -> Any:
-    """The outputs of a network in the unit of the targets."""
-    unit = state.targets
-    if unit is None:
-        return output
-
-    def convert(numbers: Array) -> Array:
-        # One number an example may come with an axis of its own, or without.
-        return numbers.astype(jnp.float32) * unit.deviation + unit.mean.reshape(1, *numbers.shape[1:])
-
-    return jax.tree.map(convert, output)
-
-
-def _pixel_statistics(
-    recipe: Recipe, data: DeviceData, mask: Bool[Array, " train"]
-) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-    channels = data.inputs.shape[-1]
-    if recipe.normalization == "none":
-        return jnp.zeros(channels, jnp.float32), jnp.ones(channels, jnp.float32)
-    if recipe.normalization != "subset":
-        means, deviations = jnp.asarray(recipe.normalization, jnp.float32).T
-        return means, deviations
-    assert data.pixel_mean is not None and data.pixel_square is not None
-    share = 1 / jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
-    mean = jnp.sum(jnp.where(mask[:, None], data.pixel_mean, 0) * share, axis=0)
-    square = jnp.sum(jnp.where(mask[:, None], data.pixel_square, 0) * share, axis=0)
-    deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
-    # A constant channel has nothing to scale; 1/255 is the smallest step between two pixels.
-    return mean, jnp.maximum(deviation, 1 / 255)
-
-
-def _normalize(training: Training, state: State, inputs: PyTree[Array]) -> PyTree[Array]:
-    """The inputs as the model takes them: floats in the compute dtype, anything else as it is."""
-    dtype = training.recipe.compute_dtype
-    if training.images:
-        pixels = inputs.astype(jnp.float32) / 255
-        return ((pixels - state.center[None, None, None]) / state.scale[None, None, None]).astype(dtype)
-
-    def scale_one(values: Array, center: Array | None, scale: Array | None) -> Array:
-        if not jnp.issubdtype(values.dtype, jnp.floating):
-            return values
-        return (values if center is None or scale is None else (values - center[None]) / scale[None]).astype(dtype)
-
-    if state.center is None:
-        return jax.tree.map(lambda values: scale_one(values, None, None), inputs)
-    return jax.tree.map(scale_one, inputs, state.center, state.scale, is_leaf=lambda leaf: leaf is None)
 
 
 def _cast(variables: Variables, recipe: Recipe) -> Variables:

@@ -1,6 +1,7 @@
-"""Views of images: random ones in training, cut from the data set on the device, and fixed ones in evaluation.
+"""What a network sees of an example: a view of an image, and numbers scaled by the statistics of the model's own subset.
 
-The random numbers are drawn for a whole batch at once; the views are then taken in one part or several.
+Views are random in training, cut from the data set on the device, and fixed in evaluation. The random numbers are drawn for a
+whole batch at once; the views are then taken in one part or several.
 """
 
 import math
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
 
 from jaxinfl.training.recipe import Recipe
 
@@ -213,4 +214,136 @@ def mean_logits(
     return total / len(corners)
 
 
-__all__ = ["Views", "mean_logits", "view_padding", "view_windows"]
+class DeviceData(NamedTuple):
+    """The data set on a device, with the training examples first."""
+
+    inputs: PyTree[Array]
+    """Inputs of all examples: uint8 images [examples, h, w, c] of 0 to 255, or arrays [examples, ...]."""
+    targets: Any
+    """Target of each example, [examples, ...]."""
+    pixel_mean: Float[Array, "train c"] | None = None
+    """Mean of pixels / 255 of each training image; None where the inputs are no images."""
+    pixel_square: Float[Array, "train c"] | None = None
+    """Mean of (pixels / 255)^2 of each training image; None where the inputs are no images."""
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.targets)
+
+
+class Scaling(NamedTuple):
+    """What inputs are shifted and divided by, and the unit of a regression's outputs, from the examples of one subset alone."""
+
+    center: PyTree[Array] = None
+    """What is subtracted from the inputs: from pixels / 255 by channel, from floats by feature; None where nothing is."""
+    scale: PyTree[Array] = None
+    """What the difference is divided by, in the same structure."""
+    target_center: Float[Array, "..."] | None = None
+    """Mean of each number of a target; None where the network computes its outputs in the unit of the targets."""
+    target_scale: Float[Array, ""] | None = None
+    """Root of the mean variance of these numbers; 1 where they are constant."""
+
+
+def measure_scaling(recipe: Recipe, data: DeviceData, mask: Bool[Array, " train"]) -> Scaling:
+    """Measure the statistics of one subset that the recipe asks for."""
+    center, scale = None, None
+    if data.pixel_mean is not None:
+        center, scale = _pixel_statistics(recipe, data, mask)
+    elif recipe.standardize:
+        floats = jax.tree.map(lambda each: each if jnp.issubdtype(each.dtype, jnp.floating) else None, data.inputs)
+        center = jax.tree.map(lambda each: _mean_of_subset(each, mask), floats)
+        deviation = jax.tree.map(lambda each, mean: jnp.sqrt(_variance_of_subset(each, mean, mask)), floats, center)
+        # A constant feature has nothing to scale.
+        scale = jax.tree.map(lambda each: jnp.where(each > 0, each, 1.0), deviation)
+    if not recipe.standardize_targets:
+        return Scaling(center, scale)
+    targets = data.targets.astype(jnp.float32)
+    mean = _mean_of_subset(targets, mask)
+    deviation = jnp.sqrt(jnp.mean(_variance_of_subset(targets, mean, mask)))
+    return Scaling(center, scale, mean, jnp.where(deviation > 0, deviation, 1.0))
+
+
+def _mean_of_subset(values: Array, mask: Bool[Array, " train"]) -> Array:
+    count = jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
+    included = mask.reshape(-1, *[1] * (values.ndim - 1))
+    return jnp.sum(jnp.where(included, values[: mask.shape[0]], 0), axis=0) / count
+
+
+def _variance_of_subset(values: Array, mean: Array, mask: Bool[Array, " train"]) -> Array:
+    # Around the mean: the difference of two large squares would lose every digit of a small deviation.
+    return _mean_of_subset(jnp.square(values - mean[None]), mask)
+
+
+def _pixel_statistics(
+    recipe: Recipe, data: DeviceData, mask: Bool[Array, " train"]
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    channels = data.inputs.shape[-1]
+    if recipe.normalization == "none":
+        return jnp.zeros(channels, jnp.float32), jnp.ones(channels, jnp.float32)
+    if recipe.normalization != "subset":
+        means, deviations = jnp.asarray(recipe.normalization, jnp.float32).T
+        return means, deviations
+    assert data.pixel_mean is not None and data.pixel_square is not None
+    share = 1 / jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
+    mean = jnp.sum(jnp.where(mask[:, None], data.pixel_mean, 0) * share, axis=0)
+    square = jnp.sum(jnp.where(mask[:, None], data.pixel_square, 0) * share, axis=0)
+    deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
+    # A constant channel has nothing to scale; 1/255 is the smallest step between two pixels.
+    return mean, jnp.maximum(deviation, 1 / 255)
+
+
+def scale_inputs(recipe: Recipe, scaling: Scaling, inputs: PyTree[Array]) -> PyTree[Array]:
+    """The inputs as the model takes them: images and floats in the compute dtype, anything else as it is."""
+    dtype = recipe.compute_dtype
+
+    def scale_one(values: Array, center: Array | None, scale: Array | None) -> Array:
+        if values.dtype == jnp.uint8 and center is not None and scale is not None:
+            pixels = values.astype(jnp.float32) / 255
+            return ((pixels - center[None, None, None]) / scale[None, None, None]).astype(dtype)
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            return values
+        return (values if center is None or scale is None else (values - center[None]) / scale[None]).astype(dtype)
+
+    if scaling.center is None:
+        return jax.tree.map(lambda values: scale_one(values, None, None), inputs)
+    return jax.tree.map(scale_one, inputs, scaling.center, scaling.scale, is_leaf=lambda leaf: leaf is None)
+
+
+def scale_outputs(scaling: Scaling, outputs: PyTree[Array]) -> Any:
+    """The outputs of a network, of one head or two, in the unit of the targets."""
+    center, scale = scaling.target_center, scaling.target_scale
+    if center is None or scale is None:
+        return outputs
+
+    def convert(numbers: Array) -> Array:
+        # One number an example may come with an axis of its own, or without.
+        return numbers.astype(jnp.float32) * scale + center.reshape(1, *numbers.shape[1:])
+
+    return jax.tree.map(convert, outputs)
+
+
+def scale_loss(scaling: Scaling, share: Float[Array, ""]) -> Float[Array, ""]:
+    """The weight of a loss in a step, of which `share` is what it is in the unit of the network."""
+    if scaling.target_scale is None:
+        return share
+    # Half of the squared error in deviations: its gradient is the error itself, which suits the usual learning rates.
+    return share / (2 * jnp.square(scaling.target_scale))
+
+
+__all__ = [
+    "DeviceData",
+    "DrawnViews",
+    "Scaling",
+    "Views",
+    "central_view",
+    "draw_resized_crops",
+    "draw_views",
+    "mean_logits",
+    "measure_scaling",
+    "scale_inputs",
+    "scale_loss",
+    "scale_outputs",
+    "take_views",
+    "view_padding",
+    "view_windows",
+]
