@@ -14,7 +14,6 @@ from jaxinfl.models import MLP, REGISTRY, ArraySpec, InputSpec, SmallCNN
 
 RATIO = 0.7
 """Share of the training set in each subset."""
-LEARNING_RATE = 0.1
 MOMENTUM = 0.9
 
 
@@ -32,6 +31,7 @@ class Network:
     epochs: int
     vmapped: int
     """Number of models of the contender under `jax.vmap`; few where a step of one takes it seconds."""
+    learning_rate: float = 0.1
     classes: int = 10
     strides: tuple[int, ...] = ()
     """Stride of each convolution; empty for a network without any."""
@@ -75,7 +75,7 @@ class Network:
         return Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
-            learning_rate=LEARNING_RATE,
+            learning_rate=self.learning_rate,
             momentum=MOMENTUM,
             weight_decay=0.0,
             schedule="constant",
@@ -132,11 +132,11 @@ class Network:
         return (centers[labels] + rng.integers(0, 128, (len(labels), *self.input_shape))).astype(np.uint8)
 
     def _tokens(self, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
-        """Random tokens, of which a third are drawn from the share of the vocabulary that belongs to the class."""
+        """Random tokens, of which half are drawn from the share of the vocabulary that belongs to the class."""
         shape = (len(labels), *self.input_shape)
         own = self.tokens // self.classes
         of_class = labels[:, None] * own + rng.integers(0, own, shape)
-        return np.where(rng.random(shape) < 1 / 3, of_class, rng.integers(0, self.tokens, shape)).astype(np.int32)
+        return np.where(rng.random(shape) < 0.5, of_class, rng.integers(0, self.tokens, shape)).astype(np.int32)
 
     def tiny(self) -> "Network":
         """The network with the same architecture, small enough to be tried in a second."""
@@ -228,6 +228,7 @@ NETWORKS = {
             tokens=100,
             batch_size=64,
             epochs=1,
+            learning_rate=0.03,
             synthetic=2048,
             vmapped=2,
             stacked=4,

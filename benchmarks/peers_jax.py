@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from benchmarks.networks import LEARNING_RATE, MOMENTUM, Network, prepare_inputs
+from benchmarks.networks import MOMENTUM, Network, prepare_inputs
 from jaxinfl import Dataset
 
 
@@ -76,7 +76,7 @@ class StockTrainer:
 
     def __init__(self, network: Network, data: Dataset, *, models: int | None = None, looped: int | None = None):
         self.steps = float((models or 1) * (looped or 1))
-        self._optimizer = optax.sgd(LEARNING_RATE, MOMENTUM)
+        self._optimizer = optax.sgd(network.learning_rate, MOMENTUM)
         self._network, self._batch_size = network, network.batch_size
         self._graph, _, _ = _split(nnx.eval_shape(lambda: network.module(nnx.Rngs(0))))
         init: Any = self._init

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.networks import LEARNING_RATE, MOMENTUM, RATIO, Network
+from benchmarks.networks import MOMENTUM, RATIO, Network
 
 
 def make_classifier(network: Network, seed: int) -> Any:
@@ -18,7 +18,7 @@ def make_classifier(network: Network, seed: int) -> Any:
         solver="sgd",
         alpha=0.0,
         batch_size=network.batch_size,
-        learning_rate_init=LEARNING_RATE,
+        learning_rate_init=network.learning_rate,
         momentum=MOMENTUM,
         nesterovs_momentum=False,
         max_iter=network.epochs,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.networks import LEARNING_RATE, MOMENTUM, RATIO, Network
+from benchmarks.networks import MOMENTUM, RATIO, Network
 from benchmarks.workers import check_finite
 
 
@@ -34,7 +34,7 @@ def make_step(network: Network, inputs: np.ndarray, labels: np.ndarray, kind: An
     model = make_module(network).to(device)
     if network.strides:
         model, rows = model.to(memory_format=layout), rows.to(memory_format=layout)
-    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM)
+    optimizer = torch.optim.SGD(model.parameters(), network.learning_rate, momentum=MOMENTUM)
 
     def step() -> Any:
         index = torch.randint(0, len(rows), (network.batch_size,), device=device)
@@ -57,7 +57,7 @@ def _stacked_step(network: Network, rows: Any, classes: Any) -> Callable[[], Any
         func.replace_all_batch_norm_modules_(model)
     params, buffers = func.stack_module_state(models)
     skeleton = copy.deepcopy(models[0]).to("meta")
-    optimizer = torch.optim.SGD(params.values(), LEARNING_RATE, momentum=MOMENTUM)
+    optimizer = torch.optim.SGD(params.values(), network.learning_rate, momentum=MOMENTUM)
 
     def loss_of(params: Any, buffers: Any, batch: Any, targets: Any) -> Any:
         logits = func.functional_call(skeleton, (params, buffers), (batch,))
@@ -89,7 +89,7 @@ def retrain_with_dattri(
 
     def train(loader: Any, seed: int | None = None) -> Any:
         model = make_module(network).to(device)
-        optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=MOMENTUM)
+        optimizer = torch.optim.SGD(model.parameters(), network.learning_rate, momentum=MOMENTUM)
         for _ in range(network.epochs):
             for batch, targets in loader:
                 optimizer.zero_grad(set_to_none=True)
@@ -120,7 +120,9 @@ def make_module(network: Network) -> Any:
     from torch import nn
 
     if network.heads:
-        return _make_transformer(network)
+        from benchmarks.peers_torch_transformer import Transformer
+
+        return Transformer(network)
     layers: list[Any] = []
     if network.dense:
         for a, b in itertools.pairwise((math.prod(network.input_shape), *network.widths)):
@@ -132,33 +134,6 @@ def make_module(network: Network) -> Any:
             layers += [nn.BatchNorm2d(b), nn.ReLU()] if network.batch_norm else [nn.ReLU()]
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(network.widths[-1], network.classes))
-
-
-def _make_transformer(network: Network) -> Any:
-    """PyTorch's own blocks with the norm first, on embedded tokens and places; the outputs follow from the mean of all places."""
-    import torch
-    from torch import nn
-
-    (length,), width = network.input_shape, network.widths[0]
-
-    class Transformer(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embed = nn.Embedding(network.tokens, width)
-            self.places = nn.Parameter(0.02 * torch.randn(length, width))
-            nn.init.normal_(self.embed.weight, std=0.02)
-            sizes = {"dim_feedforward": 4 * width, "dropout": 0.0, "batch_first": True, "norm_first": True}
-            self.blocks = nn.Sequential(
-                *(nn.TransformerEncoderLayer(width, network.heads, **sizes) for _ in network.widths)
-            )
-            self.norm = nn.LayerNorm(width)
-            self.head = nn.Linear(width, network.classes)
-
-        def forward(self, tokens: Any) -> Any:
-            x = self.blocks(self.embed(tokens) + self.places)
-            return self.head(self.norm(x).mean(1))
-
-    return Transformer()
 
 
 def _tensor(network: Network, inputs: np.ndarray) -> Any:

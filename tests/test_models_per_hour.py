@@ -113,7 +113,7 @@ def test_contenders_in_jax_learn(name, contender):
         looped = 2 if contender == "vmap of training" else None
         trainer = StockTrainer(network, data, models=2, looped=looped)
     trainer.restart()
-    losses = [np.asarray(trainer.run()) for _ in range(64 if network.heads else 32)]
+    losses = [np.asarray(trainer.run()) for _ in range(96 if network.heads and contender != "ours" else 32)]
     assert (losses[0] > 0.1).all() and (losses[-1] < 0.5 * losses[0]).all()
     trainer.restart()
     np.testing.assert_array_equal(trainer.run(), losses[0], err_msg="a measurement begins with new models")
@@ -121,6 +121,8 @@ def test_contenders_in_jax_learn(name, contender):
 
 @pytest.mark.parametrize("name", ["cifar", "small_mlp", "table", "transformer"])
 @pytest.mark.parametrize("kind", ["contiguous_format", "channels_last", "torch.func"])
+# PyTorch's attention under vmap takes one model after another.
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 def test_contenders_in_pytorch_learn(name, kind):
     pytest.importorskip("torch")
     network = NETWORKS[name].tiny()
