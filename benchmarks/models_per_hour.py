@@ -1,6 +1,7 @@
-"""Training steps a second of many small models, all cores together: two CNNs and two MLPs, each against what people use.
+"""Training steps a second of many small models, all cores together: CNNs, MLPs and a transformer, against what people use.
 
-    python -m benchmarks.models_per_hour                       about 30 minutes on 2 cores
+    python -m benchmarks.models_per_hour                       about 45 minutes on 2 cores
+    python -m benchmarks.models_per_hour --networks table transformer      about 10 minutes
     python -m benchmarks.models_per_hour --networks digits     about 8 minutes; this one says models per hour, too
     python -m benchmarks.models_per_hour --quick               about a minute, most of it compilation; for tests
 
@@ -9,6 +10,7 @@ jaxinfl, training only (on the digits also whole `train_ensemble` calls with eva
   of a jitted step in a Python loop, and that step for one model after another;
 - PyTorch: one model after another (one process with all cores and a process a core, both memory formats), many at once
   by `torch.func`, and dattri's helper for retraining, each only where it is installed and without evaluation;
+- scikit-learn's `MLPClassifier`, one perceptron after another, in the same processes;
 - one float32 GEMM, the rate that no network can exceed.
 All in one run and in turns, with new models in each measurement; compilation and warm-up apart.
 On a GPU the same command runs there: with one, models per hour is per GPU-hour.
@@ -20,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -34,6 +36,8 @@ from benchmarks.models_per_hour_summary import (
     GEMM_KERNELS,
     OURS,
     PYTORCH,
+    SKLEARN,
+    TORCH_FUNC,
     TRAINING,
     VMAP_STEP,
     VMAP_TRAINING,
@@ -41,10 +45,10 @@ from benchmarks.models_per_hour_summary import (
     report_summary,
     show_rates,
 )
-from benchmarks.networks import NETWORKS, Network, normalized_images
+from benchmarks.networks import NETWORKS, Network, prepare_inputs
 from benchmarks.peers_jax import Gemm, StockTrainer, steps_per_second
-from benchmarks.peers_torch import Kind, Workers, why_missing
 from benchmarks.record import console
+from benchmarks.workers import Kind, Workers, why_missing
 from jaxinfl import Dataset
 from jaxinfl.arguments import expand_home
 from jaxinfl.devices import num_cores
@@ -55,14 +59,14 @@ from jaxinfl.training.per_model import ModelKeys
 from jaxinfl.training.programs import build_programs
 from jaxinfl.training.step import Training
 
-NetworkName = Literal["digits", "cifar", "mnist", "small_mlp"]
+NetworkName = Literal["digits", "cifar", "mnist", "small_mlp", "table", "transformer"]
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of the command line."""
 
-    networks: tuple[NetworkName, ...] = ("digits", "cifar", "mnist", "small_mlp")
+    networks: tuple[NetworkName, ...] = get_args(NetworkName)
     """Names of the networks; each gets one table and one JSON file."""
     rounds: int = 5
     """Number of timed rounds; the tables show medians."""
@@ -95,10 +99,8 @@ def main(config: Config) -> Path:
 
 def _start_workers(config: Config) -> list[Workers]:
     """One process with all cores and a process a core; on a GPU, one process with all cores and one with one."""
-    if missing := why_missing("torch"):
-        console.print(missing)
-        return []
-    if missing := why_missing("dattri"):
+    missing = why_missing("torch") or why_missing("dattri")
+    if missing is not None:
         console.print(missing)
     cores = min(num_cores(), 2) if config.quick else num_cores()
     settings = {(1, cores), (1, 1) if jax.default_backend() != "cpu" else (cores, 1)}
@@ -124,7 +126,7 @@ def contenders(
     config: Config, network: Network, data: Dataset, workers: list[Workers]
 ) -> dict[str, Callable[[], float]]:
     """The functions that measure training steps a second, by name of the contender."""
-    model = build_model(network.module, inputs=data.image_shape, outputs=data.num_classes)
+    model = build_model(network.module, inputs=network.spec, outputs=network.classes)
     found: dict[str, Callable[[], float]] = {}
     if network.name == "digits":
         found[OURS] = partial(_whole_calls, config, network, data, model)
@@ -133,12 +135,12 @@ def contenders(
     if network.strides and ours.kernels != "gemm":
         found[GEMM_KERNELS] = steps_per_second(OurTraining(network, data, model, kernels="gemm"), config.seconds)
     # A slow step is a call of its own.
-    looped = StockTrainer(network, data, models=network.vmapped, looped=1 if network.strides else 16)
+    looped = StockTrainer(network, data, models=network.vmapped, looped=16 if network.dense else 1)
     stepped = StockTrainer(network, data, models=network.vmapped)
     found[f"{VMAP_TRAINING}, {network.vmapped} models"] = steps_per_second(looped, config.seconds)
     found[f"{VMAP_STEP}, {network.vmapped} models"] = steps_per_second(stepped, config.seconds)
     found["plain JAX, one by one"] = steps_per_second(StockTrainer(network, data), config.seconds)
-    found |= _torch(config, network, data, workers)
+    found |= _in_workers(config, network, data, workers)
     found[GEMM] = steps_per_second(Gemm(network.step_flops), config.seconds / 4)
     return found
 
@@ -165,7 +167,8 @@ class OurTraining:
     def __init__(self, network: Network, data: Dataset, model: Model, *, kernels: Literal["gemm"] | None = None):
         execution = choose_execution(model, network.recipe, data, kernels=kernels)
         self.kernels, self.steps = execution.kernels, float(execution.group * network.steps(data.num_train))
-        self._programs = build_programs(Training(model, network.recipe), execution, tuple(jax.devices()))
+        training = Training(model, network.recipe, data.task, data.are_images)
+        self._programs = build_programs(training, execution, tuple(jax.devices()))
         self._data = self._programs.place_data(data)
         self._whole = make_segment(0, network.epochs)
         keys = ModelKeys.split(jax.random.split(jax.random.key(0), execution.group))
@@ -182,20 +185,27 @@ class OurTraining:
         return self._states.loss
 
 
-def _torch(config: Config, network: Network, data: Dataset, workers: list[Workers]) -> dict[str, Callable[[], float]]:
-    found: dict[str, Callable[[], float]] = {}
-    formats: tuple[Kind, ...] = ("contiguous_format", "channels_last") if network.strides else ("contiguous_format",)
-    for pool in workers:
-        pool.load(network, normalized_images(data), data.train_targets)
+def _in_workers(
+    config: Config, network: Network, data: Dataset, workers: list[Workers]
+) -> dict[str, Callable[[], float]]:
+    """The contenders that train in processes of their own, those that are installed."""
+    kinds: list[tuple[str, Kind, str]] = []
+    if not why_missing("torch"):
+        formats: tuple[Kind, ...] = (
+            ("contiguous_format", "channels_last") if network.strides else ("contiguous_format",)
+        )
         for layout in formats:
-            suffix = f", {layout.split('_format')[0]}" if network.strides else ""
-            found[f"{PYTORCH}, {pool.setting}{suffix}"] = partial(pool.steps_per_second, layout, config.seconds)
-    if workers:
-        together = partial(workers[0].steps_per_second, "torch.func", config.seconds)
-        found[f"{PYTORCH}, torch.func, {network.stacked} models"] = together
-    if workers and not why_missing("dattri"):
-        for pool in workers:
-            found[f"dattri, {pool.setting}"] = partial(pool.steps_per_second, "dattri", config.seconds)
+            kinds.append((PYTORCH, layout, f", {layout.split('_format')[0]}" if network.strides else ""))
+        kinds.append((TORCH_FUNC, "torch.func", f", {network.stacked} models"))
+    if not (why_missing("torch") or why_missing("dattri")):
+        kinds.append(("dattri", "dattri", ""))
+    if network.dense:
+        kinds.append((SKLEARN, "scikit-learn", ""))
+    found: dict[str, Callable[[], float]] = {}
+    for pool in workers:
+        pool.load(network, prepare_inputs(data), data.train_targets)
+        for name, kind, suffix in kinds:
+            found[f"{name}, {pool.setting}{suffix}"] = partial(pool.steps_per_second, kind, config.seconds)
     return found
 
 

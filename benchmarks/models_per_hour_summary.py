@@ -1,4 +1,4 @@
-"""Summary of `models_per_hour`: GFLOP/s, share of the GEMM rate, the best PyTorch, and the targets."""
+"""Summary of `models_per_hour`: GFLOP/s, share of the GEMM rate, the best of each opponent, and the targets."""
 
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,17 +17,20 @@ VMAP_TRAINING = "jax.vmap of training"
 VMAP_STEP = "jax.vmap of a step"
 PYTORCH = "PyTorch"
 TORCH_FUNC = "PyTorch, torch.func"
+SKLEARN = "scikit-learn"
 GEMM = "float32 GEMM"
 
-RATIOS = ("pytorch", "torch_func", "vmap", "vmap_step", "gemm")
+RATIOS = ("pytorch", "torch_func", "sklearn", "vmap", "vmap_step", "gemm")
 
 TARGETS: dict[str, dict[str, float]] = {
     "digits": {"pytorch": 2.5, "vmap": 25, "gemm": 0.85},
     "cifar": {"pytorch": 1.2, "vmap": 25},
     "mnist": {"pytorch": 1.15},
     "small_mlp": {"pytorch": 6},
+    "table": {"pytorch": 6, "torch_func": 3.5, "sklearn": 6},
+    "transformer": {"pytorch": 1.5},
 }
-"""Least ratio of our rate to those of the best sequential PyTorch, of `jax.vmap` of whole trainings and of the GEMM."""
+"""Least ratio of our rate to that of the best setting of an opponent, or of the GEMM."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,12 @@ class Result:
     @property
     def best_pytorch(self) -> str | None:
         """The fastest setting of PyTorch that trains one model after another."""
-        names = [name for name in self.rates if name.startswith(PYTORCH) and not name.startswith(TORCH_FUNC)]
-        return max(names, key=lambda name: self.rates[name], default=None)
+        return self._best(PYTORCH, but=TORCH_FUNC)
+
+    def _best(self, prefix: str, but: str | None = None) -> str | None:
+        """The fastest of the rows that begin with `prefix`, and not with `but`; None where there is none."""
+        names = [name for name in self.rates if name.startswith(prefix) and not (but and name.startswith(but))]
+        return max(names, key=self.rates.__getitem__, default=None)
 
     def gflops(self, name: str) -> float:
         """GFLOP/s of a contender."""
@@ -59,17 +66,21 @@ class Result:
         return 3600 * self.rates[name] / self.model_steps
 
     def ratios(self, ours: str) -> dict[str, float]:
-        """Our rate over those that count; no "pytorch" where it is not installed."""
-        prefixes = {"vmap": VMAP_TRAINING, "vmap_step": VMAP_STEP, "gemm": GEMM}
-        if self.best_pytorch is not None:
-            prefixes = {"pytorch": self.best_pytorch, "torch_func": TORCH_FUNC, **prefixes}
-        others = {key: next(name for name in self.rates if name.startswith(prefixes[key])) for key in prefixes}
-        return {key: self.rates[ours] / self.rates[name] for key, name in others.items()}
+        """Our rate over the best of each opponent that took part."""
+        best = {
+            "pytorch": self.best_pytorch,
+            "torch_func": self._best(TORCH_FUNC),
+            "sklearn": self._best(SKLEARN),
+            "vmap": self._best(VMAP_TRAINING),
+            "vmap_step": self._best(VMAP_STEP),
+            "gemm": self._best(GEMM),
+        }
+        return {key: self.rates[ours] / self.rates[name] for key, name in best.items() if name is not None}
 
 
 def show_rates(result: Result) -> None:
-    """Print GFLOP/s of every contender, and models an hour where whole models are trained."""
-    whole = OURS in result.rates
+    """Print GFLOP/s of every contender, and models an hour where the data are real."""
+    whole = not result.network.synthetic
     table = Table(title=f"{result.network.name}: the same in FLOPs", title_justify="left")
     for heading in ("", "GFLOP/s", "of GEMM", *(["models/hour"] if whole else [])):
         table.add_column(heading, justify="left" if not heading else "right")
@@ -82,7 +93,15 @@ def show_rates(result: Result) -> None:
 def report_summary(results: list[Result], out: Path) -> Path:
     """Print one line a network and write it as JSON; returns the file."""
     table = Table(title="Our rate beside the others", title_justify="left")
-    names = ("best PyTorch", "x PyTorch", "x torch.func", "x vmap, training", "x vmap, step", "of GEMM")
+    names = (
+        "best PyTorch",
+        "x PyTorch",
+        "x torch.func",
+        "x scikit-learn",
+        "x vmap, training",
+        "x vmap, step",
+        "of GEMM",
+    )
     for heading in ("", "steps/s", "GFLOP/s", *names):
         table.add_column(heading, justify="right" if heading not in ("", "best PyTorch") else "left")
     records = []

@@ -10,12 +10,10 @@ from flax import nnx
 
 import jaxinfl
 from jaxinfl import Dataset, Recipe
-from jaxinfl.models import MLP, SmallCNN
+from jaxinfl.models import MLP, REGISTRY, ArraySpec, InputSpec, SmallCNN
 
-CLASSES = 10
 RATIO = 0.7
 """Share of the training set in each subset."""
-LEARNING_RATE = 0.1
 MOMENTUM = 0.9
 
 
@@ -25,28 +23,51 @@ class Network:
 
     name: str
     description: str
-    image_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
+    """Shape of one example: (h, w, c) of an image, (features,) of a table, or (length,) of tokens."""
     widths: tuple[int, ...]
-    """Channels of each 3x3 convolution, or units of each hidden dense layer."""
+    """Channels of each 3x3 convolution, units of each hidden dense layer, or width of each block of a transformer."""
     batch_size: int
     epochs: int
     vmapped: int
     """Number of models of the contender under `jax.vmap`; few where a step of one takes it seconds."""
+    learning_rate: float = 0.1
+    classes: int = 10
     strides: tuple[int, ...] = ()
-    """Stride of each convolution; empty for a dense network."""
+    """Stride of each convolution; empty for a network without any."""
     batch_norm: bool = False
     """Whether batch norm follows each convolution, which has no bias then."""
+    heads: int = 0
+    """Heads of attention in each block of a transformer; 0 for a network without attention."""
+    tokens: int = 0
+    """Number of tokens in the vocabulary; 0 where the inputs are numbers."""
+    data: str = "digits"
+    """Name of the data set for `load_dataset`, where nothing is made up."""
     synthetic: int = 0
-    """Number of made-up training images; 0 takes the digits."""
+    """Number of made-up training examples; 0 takes the data set."""
     stacked: int = 16
     """Number of models of the contender under `torch.func.vmap`; few where a step of one takes it seconds."""
 
-    def module(self, rngs: nnx.Rngs) -> SmallCNN | MLP:
+    @property
+    def dense(self) -> bool:
+        """Whether the network is a perceptron."""
+        return not self.strides and not self.heads
+
+    @property
+    def spec(self) -> InputSpec:
+        """What a model sees of one example."""
+        return InputSpec((ArraySpec("", self.input_shape, "int32" if self.tokens else "float32", self.tokens),))
+
+    def module(self, rngs: nnx.Rngs) -> nnx.Module:
         """The network in Flax."""
-        if not self.strides:
-            return MLP(self.image_shape, CLASSES, widths=self.widths, rngs=rngs)
+        if self.heads:
+            blocks = {"layers": len(self.widths), "width": self.widths[0], "heads": self.heads}
+            return REGISTRY["transformer"](self.spec, (self.classes,), **blocks, rngs=rngs)
+        if self.dense:
+            return MLP(self.spec, self.classes, widths=self.widths, rngs=rngs)
+        height, width, channels = self.input_shape
         sizes = {"widths": self.widths, "strides": self.strides}
-        return SmallCNN(self.image_shape, CLASSES, **sizes, batch_norm=self.batch_norm, rngs=rngs)
+        return SmallCNN((height, width, channels), self.classes, **sizes, batch_norm=self.batch_norm, rngs=rngs)
 
     @property
     def recipe(self) -> Recipe:
@@ -54,10 +75,11 @@ class Network:
         return Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
-            learning_rate=LEARNING_RATE,
+            learning_rate=self.learning_rate,
             momentum=MOMENTUM,
             weight_decay=0.0,
             schedule="constant",
+            standardize=len(self.input_shape) == 1 and not self.tokens,
         )
 
     def steps(self, num_train: int) -> int:
@@ -69,51 +91,80 @@ class Network:
         """FLOPs of one training step of one model, three times the forward pass.
 
         Only products are counted, and of a network with convolutions only those of the convolutions. The gradient of
-        the images, which nobody computes, is counted, so that rates compare with published ones.
+        the inputs, which nobody computes, is counted, so that rates compare with published ones.
         """
-        if not self.strides:
-            sizes = (math.prod(self.image_shape), *self.widths, CLASSES)
-            return 3 * 2 * self.batch_size * sum(a * b for a, b in itertools.pairwise(sizes))
-        products, side = 0, self.image_shape[0]
-        inputs = (self.image_shape[-1], *self.widths[:-1])
-        for a, b, stride in zip(inputs, self.widths, self.strides, strict=True):
+        return 3 * 2 * self.batch_size * self._products()
+
+    def _products(self) -> int:
+        """Multiplications of the forward pass of one example."""
+        if self.dense:
+            sizes = (math.prod(self.input_shape), *self.widths, self.classes)
+            return sum(a * b for a, b in itertools.pairwise(sizes))
+        if self.heads:
+            # A place: queries, keys and values (3 w w), their mix (w w), the perceptron (8 w w); attention to all places, twice.
+            (length,) = self.input_shape
+            blocks = sum(length * (12 * width * width + 2 * length * width) for width in self.widths)
+            return blocks + self.widths[-1] * self.classes
+        products, side = 0, self.input_shape[0]
+        for a, b, stride in zip((self.input_shape[-1], *self.widths[:-1]), self.widths, self.strides, strict=True):
             side = -(-side // stride)
             products += 9 * a * b * side * side
-        return 3 * 2 * self.batch_size * products
+        return products
 
     def load(self) -> Dataset:
-        """The digits, or noise around one random image a class, so that there is something to learn."""
+        """The data set; or images of noise around one random image a class, or random tokens with some of their class."""
         if not self.synthetic:
-            return jaxinfl.load_dataset("digits")
+            return jaxinfl.load_dataset(self.data)
         rng = np.random.default_rng(0)
-        classes = rng.integers(0, 128, (CLASSES, *self.image_shape))
-        labels = np.arange(self.synthetic + CLASSES) % CLASSES
-        images = (classes[labels] + rng.integers(0, 128, (len(labels), *self.image_shape))).astype(np.uint8)
+        labels = np.arange(self.synthetic + self.classes) % self.classes
+        inputs = self._tokens(rng, labels) if self.tokens else self._images(rng, labels)
         return Dataset(
-            train_inputs=images[: self.synthetic],
+            train_inputs=inputs[: self.synthetic],
             train_targets=labels[: self.synthetic],
-            test_inputs=images[self.synthetic :],
+            test_inputs=inputs[self.synthetic :],
             test_targets=labels[self.synthetic :],
+            categories=self.tokens or None,
             name=f"synthetic_{self.name}",
         )
 
+    def _images(self, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
+        centers = rng.integers(0, 128, (self.classes, *self.input_shape))
+        return (centers[labels] + rng.integers(0, 128, (len(labels), *self.input_shape))).astype(np.uint8)
+
+    def _tokens(self, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
+        """Random tokens, of which half are drawn from the share of the vocabulary that belongs to the class."""
+        shape = (len(labels), *self.input_shape)
+        own = self.tokens // self.classes
+        of_class = labels[:, None] * own + rng.integers(0, own, shape)
+        return np.where(rng.random(shape) < 0.5, of_class, rng.integers(0, self.tokens, shape)).astype(np.int32)
+
     def tiny(self) -> "Network":
         """The network with the same architecture, small enough to be tried in a second."""
+        shape = {3: (8, 8, self.input_shape[-1]), 1: (16,) if self.tokens else self.input_shape}[len(self.input_shape)]
         return dataclasses.replace(
             self,
             description=f"tiny {self.description}",
-            image_shape=(8, 8, self.image_shape[-1]),
+            input_shape=shape,
             batch_size=16,
             epochs=1,
-            synthetic=128,
+            synthetic=128 if self.synthetic or len(shape) == 3 else 0,
             vmapped=2,
             stacked=2,
         )
 
 
-def normalized_images(data: Dataset) -> np.ndarray:
-    """The training images for those contenders that keep floats in memory, float32 [train, h, w, c]."""
-    pixels = data.train_inputs.astype(np.float32) / 255
+def prepare_inputs(data: Dataset) -> np.ndarray:
+    """The training inputs as those contenders keep them that have them ready in memory.
+
+    Images are floats that are normalized by channel, [train, h, w, c], and rows of a table floats that are standardized by feature.
+    Tokens are as they are.
+    """
+    inputs = np.asarray(data.train_inputs)
+    if np.issubdtype(inputs.dtype, np.floating):
+        return (inputs - inputs.mean(0)) / inputs.std(0)
+    if not data.are_images:
+        return inputs
+    pixels = inputs.astype(np.float32) / 255
     deviation = np.maximum(pixels.std((0, 1, 2)), 1 / 255)
     return (pixels - pixels.mean((0, 1, 2))) / deviation
 
@@ -155,5 +206,32 @@ NETWORKS = {
             synthetic=4096,
         ),
         Network("small_mlp", "MLP 64-128-10 on digits", (8, 8, 1), widths=(128,), batch_size=64, epochs=10, vmapped=32),
+        Network(
+            "table",
+            "MLP 30-64-2 on breast_cancer",
+            (30,),
+            widths=(64,),
+            classes=2,
+            batch_size=64,
+            epochs=20,
+            data="breast_cancer",
+            vmapped=128,
+            # The fastest of 16 to 1024 for torch.func on 2 cores.
+            stacked=256,
+        ),
+        Network(
+            "transformer",
+            "transformer of 2 layers, width 64, on 64 tokens",
+            (64,),
+            widths=(64, 64),
+            heads=4,
+            tokens=100,
+            batch_size=64,
+            epochs=1,
+            learning_rate=0.03,
+            synthetic=2048,
+            vmapped=2,
+            stacked=4,
+        ),
     )
 }

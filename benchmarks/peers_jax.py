@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from benchmarks.networks import LEARNING_RATE, MOMENTUM, Network, normalized_images
+from benchmarks.networks import MOMENTUM, Network, prepare_inputs
 from jaxinfl import Dataset
 
 
@@ -76,7 +76,7 @@ class StockTrainer:
 
     def __init__(self, network: Network, data: Dataset, *, models: int | None = None, looped: int | None = None):
         self.steps = float((models or 1) * (looped or 1))
-        self._optimizer = optax.sgd(LEARNING_RATE, MOMENTUM)
+        self._optimizer = optax.sgd(network.learning_rate, MOMENTUM)
         self._network, self._batch_size = network, network.batch_size
         self._graph, _, _ = _split(nnx.eval_shape(lambda: network.module(nnx.Rngs(0))))
         init: Any = self._init
@@ -86,7 +86,7 @@ class StockTrainer:
             init, train = jax.vmap(init), jax.vmap(train, in_axes=(0, *[None] * (2 if looped is None else 3)))
             keys = jax.random.split(keys, models)
         # The keys are placed too: else the first step's models are, to JAX, elsewhere than the second's: compiled twice.
-        rest = (normalized_images(data), data.train_targets, *([] if looped is None else [np.int32(looped)]))
+        rest = (prepare_inputs(data), data.train_targets, *([] if looped is None else [np.int32(looped)]))
         self._keys, self._rest = jax.device_put((keys, rest), jax.devices()[0])
         self._jitted_init, self._jitted_train = jax.jit(init), jax.jit(train, donate_argnums=0)
 
@@ -103,22 +103,22 @@ class StockTrainer:
         _, params, stats = _split(self._network.module(nnx.Rngs(key)))
         return _Carry(params, stats, self._optimizer.init(params), key)
 
-    def _step(self, carry: _Carry, images: Array, labels: Array) -> tuple[_Carry, Array]:
+    def _step(self, carry: _Carry, inputs: Array, labels: Array) -> tuple[_Carry, Array]:
         key, draw = jax.random.split(carry.key)
-        index = jax.random.randint(draw, (self._batch_size,), 0, len(images))
+        index = jax.random.randint(draw, (self._batch_size,), 0, len(inputs))
 
         def loss_of(params: PyTree[Array]) -> tuple[Array, PyTree[Array]]:
             module = nnx.merge(self._graph, params, carry.stats, copy=True)
-            losses = optax.softmax_cross_entropy_with_integer_labels(module(images[index]), labels[index])
+            losses = optax.softmax_cross_entropy_with_integer_labels(module(inputs[index]), labels[index])
             return losses.mean(), _split(module)[2]
 
         (loss, stats), grads = jax.value_and_grad(loss_of, has_aux=True)(carry.params)
         updates, momentum = self._optimizer.update(grads, carry.momentum)
         return _Carry(optax.apply_updates(carry.params, updates), stats, momentum, key), loss
 
-    def _train(self, carry: _Carry, images: Array, labels: Array, steps: Array) -> tuple[_Carry, Array]:
+    def _train(self, carry: _Carry, inputs: Array, labels: Array, steps: Array) -> tuple[_Carry, Array]:
         def step(_: Array, last: tuple[_Carry, Array]) -> tuple[_Carry, Array]:
-            return self._step(last[0], images, labels)
+            return self._step(last[0], inputs, labels)
 
         return jax.lax.fori_loop(0, steps, step, (carry, jnp.float32(0)))
 

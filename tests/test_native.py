@@ -169,6 +169,14 @@ def test_sums_over_all_positions_of_a_channel(shape):
         np.testing.assert_allclose(products, expected, atol=1e-4 * scale)
 
 
+@needs_compiler
+@pytest.mark.parametrize("size", [1, 456, 50_000])
+@pytest.mark.parametrize("values", [3, 2**32])
+def test_order_of_words_is_the_stable_one(size, values):
+    words = np.random.default_rng(size).integers(0, values, size, np.uint32)
+    np.testing.assert_array_equal(native.stable_order(jnp.asarray(words)), np.argsort(words, kind="stable"))
+
+
 @pytest.mark.parametrize("native_sums", [False, pytest.param(True, marks=needs_compiler)])
 def test_gradient_of_batch_norm_is_that_of_its_definition(native_sums):
     x, scale, bias = 2 + normal(0, 6, 3, 3, 5), 1 + normal(1, 5), normal(2, 5)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxinfl import Recipe
+from jaxinfl import Recipe, native
 from jaxinfl.models import Variables, WithAuxiliary, build_model
+from jaxinfl.models.layers import use_kernels
 from jaxinfl.tasks import margin
 from jaxinfl.training import step
 from jaxinfl.training.inputs import DeviceData
@@ -66,6 +67,16 @@ def test_order_is_random_and_shared_with_the_model_that_lacks_an_example():
     assert (order != np.asarray(step._epoch_order(jax.random.key(4), jnp.asarray(mask), 8))).any()
     without = step._epoch_order(jax.random.key(3), jnp.asarray(mask).at[5].set(False), 8)
     assert list(np.asarray(without)[:19]) == [i for i in order[:20] if i != 5]
+
+
+@pytest.mark.skipif(native.why_unavailable() is not None, reason="it compares the native kernel")
+def test_order_is_the_same_with_native_kernels():
+    mask = jnp.arange(456) % 3 > 0
+    orders = []
+    for kernels in ("native", "gemm"):
+        with use_kernels(kernels):
+            orders.append(step._epoch_order(jax.random.key(3), mask, 64))
+    np.testing.assert_array_equal(*orders)
 
 
 def test_every_order_is_equally_likely():

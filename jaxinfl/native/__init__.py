@@ -12,6 +12,7 @@ from jaxinfl.native.conv import (
 from jaxinfl.native.counts import joint_counts
 from jaxinfl.native.library import NativeUnavailable, load, prepare, why_unavailable
 from jaxinfl.native.norm import Normalization, channel_moments, channel_products
+from jaxinfl.native.order import stable_order
 from jaxinfl.native.overlap import OVERLAP_DTYPES, Population, overlap_counts, overlap_of_models
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "overlap_counts",
     "overlap_of_models",
     "prepare",
+    "stable_order",
     "why_unavailable",
 ]

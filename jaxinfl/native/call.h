@@ -27,6 +27,10 @@ struct DataType<int32_t> {
   static constexpr XLA_FFI_DataType value = XLA_FFI_DataType_S32;
 };
 template <>
+struct DataType<uint32_t> {
+  static constexpr XLA_FFI_DataType value = XLA_FFI_DataType_U32;
+};
+template <>
 struct DataType<int64_t> {
   static constexpr XLA_FFI_DataType value = XLA_FFI_DataType_S64;
 };

@@ -12,6 +12,7 @@
 #include "conv.h"
 #include "counts.h"
 #include "norm.h"
+#include "order.h"
 #include "overlap.h"
 
 namespace {
@@ -179,6 +180,11 @@ void overlap_of_models(const Call& call) {
   spread(call, jaxinfl::OverlapOfModels(population(call, 0), population(call, 5), num_limits))->work.add_up(out.data);
 }
 
+void stable_order(const Call& call) {
+  const auto words = call.argument<uint32_t>(0, 1);
+  jaxinfl::stable_order(words.data, words.size(), call.result<int32_t>(0, 1).data);
+}
+
 }  // namespace
 
 // The function comes last: its template arguments may hold commas.
@@ -200,3 +206,4 @@ JAXINFL_EXPORT(overlap_int32_int32, overlap<int32_t, int32_t>)
 JAXINFL_EXPORT(overlap_int32_float32, overlap<int32_t, float>)
 JAXINFL_EXPORT(overlap_float32_int32, overlap<float, int32_t>)
 JAXINFL_EXPORT(overlap_float32_float32, overlap<float, float>)
+JAXINFL_EXPORT(stable_order, stable_order)

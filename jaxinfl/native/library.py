@@ -30,6 +30,7 @@ SOURCES = (
     "counts.cpp",
     "handlers.cpp",
     "norm.cpp",
+    "order.cpp",
     "overlap.cpp",
     "pairs.cpp",
     "product.cpp",
@@ -42,6 +43,7 @@ HEADERS = (
     "conv.h",
     "counts.h",
     "norm.h",
+    "order.h",
     "overlap.h",
     "product.h",
     "tiles.h",
@@ -64,6 +66,7 @@ TARGETS = (
     "jaxinfl_overlap_int32_float32",
     "jaxinfl_overlap_float32_int32",
     "jaxinfl_overlap_float32_float32",
+    "jaxinfl_stable_order",
 )
 # The handlers only pass pointers on.
 OPTIMIZATION = {name: "-O1" if name == "handlers.cpp" else "-O3" for name in SOURCES}

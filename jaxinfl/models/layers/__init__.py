@@ -1,6 +1,6 @@
 """The layers of models, each with its native and its plain way side by side, and the context that chooses between them."""
 
-from jaxinfl.models.layers.context import Kernels, default_kernels, use_kernels
+from jaxinfl.models.layers.context import Kernels, default_kernels, use_kernels, uses_native
 from jaxinfl.models.layers.conv import conv_relu
 from jaxinfl.models.layers.initial_weights import draw_kernels, torch_linear
 from jaxinfl.models.layers.norm import BatchNorm, SonnetBatchNorm, TorchBatchNorm, conv_norm_relu
@@ -20,4 +20,5 @@ __all__ = [
     "max_pool",
     "torch_linear",
     "use_kernels",
+    "uses_native",
 ]
