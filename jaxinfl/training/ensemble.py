@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxinfl.arguments import as_path, check_switch, is_whole, quote
 from jaxinfl.datasets import Dataset
-from jaxinfl.models import Model, ModuleFactory, Variables
+from jaxinfl.models import AnyModel, Variables
 from jaxinfl.models.layers import Kernels
 from jaxinfl.store import ABSENT, Ensemble, check_same_run
 from jaxinfl.store.elsewhere import check_trained_here
@@ -31,7 +31,7 @@ def train_ensemble(
     keys: ArrayLike | ModelKeys,
     *,
     data: Dataset,
-    model: str | ModuleFactory | Model = "small_cnn",
+    model: AnyModel = "small_cnn",
     recipe: Recipe | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     shard_size: int | None = None,
@@ -126,7 +126,7 @@ def training_cost(
     keys: ArrayLike | ModelKeys,
     *,
     data: Dataset,
-    model: str | ModuleFactory | Model = "small_cnn",
+    model: AnyModel = "small_cnn",
     recipe: Recipe | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     keep_weights: bool = False,
