@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from typing import Any
 
-import jax
 from flax import nnx
 from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 

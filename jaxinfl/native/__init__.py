@@ -1,5 +1,6 @@
 """Kernels written by hand for CPUs, where XLA's are slow; they are compiled at their first use, on each machine."""
 
+from jaxinfl.native.attention import attention
 from jaxinfl.native.conv import (
     Padding,
     Strides,
@@ -21,6 +22,7 @@ __all__ = [
     "Padding",
     "Strides",
     "Population",
+    "attention",
     "channel_moments",
     "channel_products",
     "conv",

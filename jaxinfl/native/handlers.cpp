@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 
+#include "attention.h"
 #include "call.h"
 #include "conv.h"
 #include "counts.h"
@@ -45,6 +46,24 @@ void forward_bias(const Call& call) {
   const auto out = call.result<float>(0, 4);
   jaxinfl::conv_forward_bias(shape_of(call, images.dims, kernel.dims, out.dims), images.data, kernel.data, bias.data, cut,
                              out.data);
+}
+
+// Queries, keys and values side by side; the shape is that of one of the results, [sequences, heads, length].
+jaxinfl::Heads heads(const Call& call, const int64_t* rows) {
+  const int64_t width = call.argument<float>(0, 2).dims[1] / 3;
+  return {rows[0], rows[2], rows[1], width / rows[1], call.pair("causal")[0] != 0};
+}
+
+void attention(const Call& call) {
+  const auto largest = call.result<float>(1, 3), inverse = call.result<float>(2, 3);
+  jaxinfl::attention(heads(call, largest.dims), call.argument<float>(0, 2).data, call.result<float>(0, 2).data, largest.data,
+                     inverse.data);
+}
+
+void attention_grad(const Call& call) {
+  const auto largest = call.argument<float>(1, 3), inverse = call.argument<float>(2, 3);
+  jaxinfl::attention_grad(heads(call, largest.dims), call.argument<float>(0, 2).data, largest.data, inverse.data,
+                          call.argument<float>(3, 2).data, call.result<float>(0, 2).data);
 }
 
 // What was normalized, the images counted, and factor, offset and mean, from argument `first` on; 5 arguments.
@@ -185,6 +204,8 @@ void overlap_of_models(const Call& call) {
 #define JAXINFL_EXPORT(name, ...) \
   extern "C" XLA_FFI_Error* jaxinfl_##name(XLA_FFI_CallFrame* frame) { return jaxinfl::handler<__VA_ARGS__>(frame); }
 
+JAXINFL_EXPORT(attention, attention)
+JAXINFL_EXPORT(attention_grad, attention_grad)
 JAXINFL_EXPORT(conv_forward, forward)
 JAXINFL_EXPORT(conv_forward_moments, forward_moments)
 JAXINFL_EXPORT(conv_forward_bias, forward_bias<false>)

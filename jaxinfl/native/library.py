@@ -25,6 +25,7 @@ import jax
 from jaxinfl.files import cache_folder, replace_atomically
 
 SOURCES = (
+    "attention.cpp",
     "bias.cpp",
     "conv.cpp",
     "counts.cpp",
@@ -36,6 +37,7 @@ SOURCES = (
     "transpose.cpp",
 )
 HEADERS = (
+    "attention.h",
     "bias.h",
     "call.h",
     "channels.h",
@@ -49,6 +51,8 @@ HEADERS = (
     "vectors.h",
 )
 TARGETS = (
+    "jaxinfl_attention",
+    "jaxinfl_attention_grad",
     "jaxinfl_conv_forward",
     "jaxinfl_conv_forward_bias",
     "jaxinfl_conv_forward_bias_relu",

@@ -5,6 +5,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxinfl import native
+from jaxinfl.models.layers.context import uses_native
+
 
 def attend(
     packed: Float[Array, "places width3"], *, length: int, heads: int, causal: bool
@@ -19,6 +22,8 @@ def attend(
 
     Source: Vaswani et al. (2017), "Attention is all you need", section 3.2.
     """
+    if uses_native(packed):
+        return native.attention(packed, length, heads, causal)
     width = packed.shape[1] // 3
     size = width // heads
     split = packed.reshape(-1, length, 3, heads, size)
