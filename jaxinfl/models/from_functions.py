@@ -72,21 +72,28 @@ def check_pair(functions: Any) -> bool:
     if len(functions) != 2 or not all(map(callable, functions)):
         raise TypeError(f"model is {quote(functions)}; a tuple takes {EXPECTED_PAIR}.")
     init, apply = functions
-    _check_call(init, "init", "init(key)", None)
-    _check_call(apply, "apply", "apply(variables, inputs, train=..., key=...)", None, None, train=True, key=None)
-    try:
-        return "mask" in inspect.signature(apply).parameters
-    except (TypeError, ValueError):
-        return False
+    parameters = _parameters(init), _parameters(apply)
+    takes_mask = parameters[1] is not None and "mask" in parameters[1].parameters
+    _check_call(init, parameters[0], "init", "init(key)", None)
+    named = {"train": True, "key": None} | ({"mask": None} if takes_mask else {})
+    _check_call(apply, parameters[1], "apply", "apply(variables, inputs, train=..., key=...)", None, None, **named)
+    return takes_mask
 
 
-def _check_call(function: Callable[..., Any], role: str, call: str, *args: Any, **kwargs: Any) -> None:
+def _parameters(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
-        signature = inspect.signature(function)
+        return inspect.signature(function)
     except (TypeError, ValueError):  # a builtin without a signature: calling it will tell
+        return None
+
+
+def _check_call(
+    function: Callable[..., Any], parameters: inspect.Signature | None, role: str, call: str, *args: Any, **kwargs: Any
+) -> None:
+    if parameters is None:
         return
     try:
-        signature.bind(*args, **kwargs)
+        parameters.bind(*args, **kwargs)
     except TypeError as error:
         raise TypeError(
             f"model: its {role}, {name_of(function)}, cannot be called as `{call}` ({error}); model takes {EXPECTED_PAIR}."

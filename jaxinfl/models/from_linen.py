@@ -93,7 +93,9 @@ def _calls_of_modules(*, train: bool, name: str) -> Iterator[None]:
         module = context.module
         if context.method_name != "__call__":
             return call(*args, **kwargs)
-        kwargs = kwargs | _missing_flags(module, args, kwargs, train)
+        if isinstance(module, linen.BatchNorm):
+            _check_batch_norm(module, name)
+        kwargs = kwargs | _missing_flags(context, args, kwargs, train)
         if isinstance(module, linen.BatchNorm) and not module.is_initializing():
             return _batch_norm(module, name, *args, **kwargs)
         return call(*args, **kwargs)
@@ -102,31 +104,39 @@ def _calls_of_modules(*, train: bool, name: str) -> Iterator[None]:
         yield
 
 
-def _missing_flags(module: linen.Module, args: tuple[Any, ...], kwargs: dict[str, Any], train: bool) -> dict[str, bool]:
-    signature = inspect.signature(type(module).__call__)
-    given = signature.bind_partial(module, *args, **kwargs).arguments
+def _missing_flags(context: Any, args: tuple[Any, ...], kwargs: dict[str, Any], train: bool) -> dict[str, bool]:
+    # Of the method that is called, which a subclass may have overridden.
+    signature = inspect.signature(context.orig_method)
+    given = signature.bind_partial(*args, **kwargs).arguments
     return {
         flag: value == train
         for flag, value in TRAINING_FLAGS.items()
         # Flax refuses a flag that a layer has as a field, too.
-        if flag in signature.parameters and flag not in given and getattr(module, flag, None) is None
+        if flag in signature.parameters and flag not in given and getattr(context.module, flag, None) is None
     }
+
+
+def _check_batch_norm(module: linen.BatchNorm, name: str) -> None:
+    """Raise unless padding can be left out of the statistics of a batch norm exactly."""
+    if type(module).__call__ is not linen.BatchNorm.__call__:
+        raise TypeError(
+            f"model {name} holds {type(module).__name__}, a subclass of linen.BatchNorm, into whose statistics the padding of a "
+            "partial batch would leak. Use linen.BatchNorm itself."
+        )
+    if module.axis_name is not None:
+        raise ValueError(
+            f"model {name} holds linen.BatchNorm with axis_name={module.axis_name!r}; each model is on one device. Leave it out."
+        )
 
 
 def _batch_norm(
     module: linen.BatchNorm, name: str, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None
 ) -> Array:
     """Compute batch norm as `jaxinfl.models.layers.BatchNorm` does, with the variables of Linen's."""
-    if type(module).__call__ is not linen.BatchNorm.__call__:
-        raise TypeError(
-            f"model {name} holds {type(module).__name__}, a subclass of linen.BatchNorm, into whose statistics the padding of a "
-            "partial batch would leak. Use linen.BatchNorm itself."
-        )
-    if module.axis not in (-1, x.ndim - 1) or module.axis_name is not None or mask is not None:
+    if module.axis not in (-1, x.ndim - 1) or mask is not None:
         raise ValueError(
-            f"model {name} holds linen.BatchNorm with axis={module.axis}, axis_name={module.axis_name!r} and "
-            f"{'a mask' if mask is not None else 'no mask'}; padding is left out exactly where it normalizes the last axis, on one "
-            "device, without a mask of its own. Leave these arguments out."
+            f"model {name} holds linen.BatchNorm with axis={module.axis} and {'a mask' if mask is not None else 'no mask'}; padding is "
+            "left out exactly where it normalizes along the last axis, without a mask of its own. Leave these arguments out."
         )
     asked = linen.merge_param("use_running_average", module.use_running_average, use_running_average)
     values = x.astype(jnp.float32)
