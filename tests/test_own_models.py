@@ -54,7 +54,9 @@ class Equinox(eqx.Module):
 def init(key):
     one, other = jax.random.split(key)
     shapes = (FEATURES, HIDDEN), (HIDDEN, CLASSES)
-    return [(jax.random.normal(own, shape), jnp.zeros(shape[1])) for own, shape in zip((one, other), shapes, strict=True)]
+    return [
+        (jax.random.normal(own, shape), jnp.zeros(shape[1])) for own, shape in zip((one, other), shapes, strict=True)
+    ]
 
 
 def apply(variables, inputs, *, train, key):
@@ -136,7 +138,9 @@ class State(NNX):
 
 
 def init_stats(key):
-    return Variables({"layers": init(key), "scale": jnp.ones(HIDDEN)}, {"mean": jnp.zeros(HIDDEN), "steps": jnp.int32(0)})
+    return Variables(
+        {"layers": init(key), "scale": jnp.ones(HIDDEN)}, {"mean": jnp.zeros(HIDDEN), "steps": jnp.int32(0)}
+    )
 
 
 def apply_stats(variables, inputs, *, train, key, mask):
@@ -211,7 +215,9 @@ def test_linen_batch_norm_leaves_padding_out_to_the_bit():
     class Norm(linen.Module):
         @linen.compact
         def __call__(self, x, train=True):
-            x = linen.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(linen.Dense(HIDDEN, name="first")(x))
+            x = linen.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(
+                linen.Dense(HIDDEN, name="first")(x)
+            )
             return linen.Dense(CLASSES, name="last")(x)
 
     model, ours = build(Norm()), build(State)
@@ -275,7 +281,11 @@ REFUSED = {
     "one function": ((init,), TypeError, r"model is .*a tuple takes a pair of functions `init\(key\)"),
     "no function": ((init, 3), TypeError, "a tuple takes a pair"),
     "init without a key": ((lambda: 0, apply), TypeError, r"its init, .*cannot be called as `init\(key\)`"),
-    "apply without train": ((init, lambda v, x, *, key: x), TypeError, r"its apply, .*unexpected keyword argument 'train'"),
+    "apply without train": (
+        (init, lambda v, x, *, key: x),
+        TypeError,
+        r"its apply, .*unexpected keyword argument 'train'",
+    ),
     "integers": (returns({"a": np.arange(3)}), TypeError, r"params\.a has dtype int\d+; what is trained is floats"),
     "a number": (returns({"a": [0.5]}), TypeError, r"params\.a\.0 is 0\.5 .*jnp\.asarray"),
     "the key": ((lambda key: {"k": key}, apply), TypeError, r"params\.k is a random key"),
@@ -289,9 +299,17 @@ REFUSED = {
     ),
     "other outputs": ((init, lambda v, x, **_: x), ValueError, r"outputs of the shape \(2, 3\)"),
     "a Linen class": (Linen, TypeError, r"the class Linen of Flax Linen; .*model=Linen\(\.\.\.\)"),
-    "Linen across devices": (linen.Sequential([linen.Dense(3), linen.BatchNorm(axis_name="i")]), ValueError, "axis_name='i'"),
+    "Linen across devices": (
+        linen.Sequential([linen.Dense(3), linen.BatchNorm(axis_name="i")]),
+        ValueError,
+        "axis_name='i'",
+    ),
     "Linen along the batch": (linen.Sequential([linen.Dense(3), linen.BatchNorm(axis=0)]), ValueError, "axis=0"),
-    "a subclass of batch norm": (linen.Sequential([linen.Dense(3), Subclass()]), TypeError, "Subclass, a subclass of linen"),
+    "a subclass of batch norm": (
+        linen.Sequential([linen.Dense(3), Subclass()]),
+        TypeError,
+        "Subclass, a subclass of linen",
+    ),
     "an Equinox module": (made, TypeError, r"an instance of Equinox; .*lambda key: Equinox\(\.\.\., key=key\)"),
     "the same Equinox module": (lambda key: made, ValueError, "one and the same module at every call"),
     "an Equinox class with more": (eqx.nn.MLP, TypeError, "cannot be called with one argument, `key`.*in_size"),
@@ -329,7 +347,9 @@ def run_page(names):
 
 def test_the_page_shows_each_form_in_ten_lines(monkeypatch):
     """Here the models are built, and the next test trains them."""
-    monkeypatch.setattr(jaxinfl, "train_ensemble", lambda *_, model, **__: build_model(model, inputs=(8, 8, 1), outputs=10))
+    monkeypatch.setattr(
+        jaxinfl, "train_ensemble", lambda *_, model, **__: build_model(model, inputs=(8, 8, 1), outputs=10)
+    )
     sizes = [model.num_params for model in run_page({})]
     assert set(sizes) == {64 * 32 + 32 + 32 * 10 + 10}
 
