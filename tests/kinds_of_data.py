@@ -127,17 +127,18 @@ def make_kinds() -> dict[str, Kind]:
         "sequences": Kind(
             Dataset(**_split(inputs=tokens, targets=classes), categories=6), "transformer", small, "margin"
         ),
-        "functions": Kind(
-            Dataset(**_split(inputs=table, targets=numbers), task="regression"), (init, apply), scaled, "residual"
-        ),
-        "Linen": Kind(
-            Dataset(**_split(inputs=table, targets=numbers), task="regression"), LinenNorm(), scaled, "residual"
-        ),
-        "Equinox": Kind(
-            Dataset(**_split(inputs=table, targets=numbers), task="regression"), Dropped, scaled, "residual"
-        ),
         "own task": Kind(Dataset(**_split(inputs=table, targets=numbers), task=OWN), linear, scaled, "distance"),
     }
 
 
-KINDS = make_kinds()
+def make_forms() -> dict[str, Kind]:
+    """One kind of data for each form of a model of a user's own that is no NNX module."""
+    rng = np.random.default_rng(1)
+    table = rng.normal(3, 2, (TRAIN + TEST, 4)).astype(np.float32)
+    data = Dataset(**_split(inputs=table, targets=table.sum(axis=1)), task="regression")
+    recipe = Recipe(epochs=2, batch_size=8, learning_rate=0.01, standardize=True)
+    forms = {"functions": (init, apply), "Linen": LinenNorm(), "Equinox": Dropped}
+    return {name: Kind(data, model, recipe, "residual") for name, model in forms.items()}
+
+
+KINDS = make_kinds() | make_forms()

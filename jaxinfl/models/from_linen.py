@@ -82,8 +82,9 @@ def _assemble(module: linen.Module, name: str, inputs: InputSpec) -> Assembled:
 
 def _in_mode(module: linen.Module, *, train: bool) -> linen.Module:
     """The module with its own flags for training set."""
-    fields = {flag: value == train for flag, value in TRAINING_FLAGS.items() if flag in module.__dataclass_fields__}
-    own = {} if type(module).__module__.startswith("flax.") else fields
+    if type(module).__module__.startswith("flax."):  # Linen's own layers take their flags from the call
+        return module
+    own: Any = {flag: value == train for flag, value in TRAINING_FLAGS.items() if flag in module.__dataclass_fields__}
     return module.clone(**own) if own else module
 
 
@@ -143,7 +144,8 @@ def _batch_norm(
     scale = module.get_variable("params", "scale") if module.use_scale else jnp.ones(x.shape[-1])
     bias = module.get_variable("params", "bias") if module.use_bias else jnp.zeros(x.shape[-1])
     scale, bias = scale.astype(jnp.float32), bias.astype(jnp.float32)
-    mean, variance = (module.get_variable("batch_stats", part) for part in ("mean", "var"))
+    mean: Array = module.get_variable("batch_stats", "mean")
+    variance: Array = module.get_variable("batch_stats", "var")
     if asked or current_context().running_averages:
         result = standardize(values, mean, variance, scale, bias, module.epsilon)
     else:

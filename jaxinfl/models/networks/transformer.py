@@ -63,10 +63,11 @@ class Transformer(nnx.Module):
                 "give one target for each token, below 0 where there is none."
             )
         small = nnx.initializers.normal(DEVIATION)
-        if one.categories:
-            self.embed = nnx.Embed(one.categories, width, embedding_init=small, rngs=rngs)
-        else:
-            self.embed = nnx.Linear(one.shape[1], width, rngs=rngs)
+        self.embed = (
+            nnx.Embed(one.categories, width, embedding_init=small, rngs=rngs)
+            if one.categories
+            else nnx.Linear(one.shape[1], width, rngs=rngs)
+        )
         self.places = nnx.Param(small(rngs.params(), (self.length, width)))
         causal = self.at_every_place if causal is None else causal
         self.blocks = nnx.List([Block(self.length, width, heads, causal, DEVIATION, rngs=rngs) for _ in range(layers)])
