@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from jaxinfl import Recipe, native
 from jaxinfl.models import ArraySpec, InputSpec, Transformer, build_model, model_from_nnx
 from jaxinfl.models.checks import check_examples_apart, check_weights_follow_key
 from jaxinfl.models.from_nnx import assemble
-from jaxinfl.models.layers import attend, use_kernels
+from jaxinfl.models.layers import attend, layer_norm, use_kernels
 from tests.compile_whole import compile_whole
 from tests.kinds_of_data import KINDS
 
@@ -109,6 +110,31 @@ def test_native_attention_with_large_scores_and_with_what_is_not_finite():
     packed[1, 0] = np.nan
     broken = run(packed)
     assert np.isnan(broken[1]).all() and np.isfinite(broken[[0, 2, 3, 4, 5, 6, 7]]).all()
+
+
+@pytest.mark.parametrize("kernels", [pytest.param("native", marks=needs_compiler), "gemm"])
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (5, 3), (33, 40), (70, 64)])
+def test_layer_norm_is_that_of_flax(kernels, rows, width):
+    x, grad, scale, bias = (
+        normal(rows, width, scale=2.0) + 3,
+        *(normal(*shape, seed=1) for shape in [(rows, width), (width,), (width,)]),
+    )
+
+    def with_ours(x, scale, bias):
+        norm = nnx.LayerNorm(width, epsilon=1e-5, use_fast_variance=False, rngs=nnx.Rngs(0))
+        norm.scale.set_value(scale)
+        norm.bias.set_value(bias)
+        with use_kernels(kernels):
+            return layer_norm(norm, x), norm(x)
+
+    @compile_whole
+    def passes(x, scale, bias, grad):
+        (ours, flax), back = jax.vjp(with_ours, x, scale, bias)
+        none = jnp.zeros_like(grad)
+        return (ours, *back((grad, none))), (flax, *back((none, grad)))
+
+    for one, other in zip(*passes(x, scale, bias, grad), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_places_see_what_they_may():

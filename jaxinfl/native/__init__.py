@@ -11,6 +11,7 @@ from jaxinfl.native.conv import (
     normalized_conv_grads,
 )
 from jaxinfl.native.counts import joint_counts
+from jaxinfl.native.layer_norm import layer_norm
 from jaxinfl.native.library import NativeUnavailable, load, prepare, why_unavailable
 from jaxinfl.native.norm import Normalization, channel_moments, channel_products
 from jaxinfl.native.overlap import OVERLAP_DTYPES, Population, overlap_counts, overlap_of_models
@@ -30,6 +31,7 @@ __all__ = [
     "conv_with_moments",
     "dense_kernel_grad",
     "joint_counts",
+    "layer_norm",
     "load",
     "normalized_conv_grads",
     "overlap_counts",

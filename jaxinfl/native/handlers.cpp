@@ -12,6 +12,7 @@
 #include "call.h"
 #include "conv.h"
 #include "counts.h"
+#include "layer_norm.h"
 #include "norm.h"
 #include "overlap.h"
 
@@ -64,6 +65,20 @@ void attention_grad(const Call& call) {
   const auto largest = call.argument<float>(1, 3), inverse = call.argument<float>(2, 3);
   jaxinfl::attention_grad(heads(call, largest.dims), call.argument<float>(0, 2).data, largest.data, inverse.data,
                           call.argument<float>(3, 2).data, call.result<float>(0, 2).data);
+}
+
+void layer_norm(const Call& call) {
+  const auto x = call.argument<float>(0, 2), scale = call.argument<float>(1, 1), bias = call.argument<float>(2, 1);
+  const float epsilon = *call.argument<float>(3, 0).data;
+  jaxinfl::layer_norm(x.data, scale.data, bias.data, x.dims[0], x.dims[1], epsilon, call.result<float>(0, 2).data,
+                      call.result<float>(1, 1).data, call.result<float>(2, 1).data);
+}
+
+void layer_norm_grad(const Call& call) {
+  const auto x = call.argument<float>(0, 2), scale = call.argument<float>(1, 1), grad = call.argument<float>(4, 2);
+  const auto mean = call.argument<float>(2, 1), inverse = call.argument<float>(3, 1);
+  jaxinfl::layer_norm_grad(x.data, scale.data, mean.data, inverse.data, grad.data, x.dims[0], x.dims[1],
+                           call.result<float>(0, 2).data, call.result<float>(1, 1).data, call.result<float>(2, 1).data);
 }
 
 // What was normalized, the images counted, and factor, offset and mean, from argument `first` on; 5 arguments.
@@ -215,6 +230,8 @@ JAXINFL_EXPORT(conv_kernel_grad, kernel_grad)
 JAXINFL_EXPORT(dense_kernel_grad, dense_kernel_grad)
 JAXINFL_EXPORT(channel_moments, moments)
 JAXINFL_EXPORT(channel_products, products)
+JAXINFL_EXPORT(layer_norm, layer_norm)
+JAXINFL_EXPORT(layer_norm_grad, layer_norm_grad)
 JAXINFL_EXPORT(joint_counts, joint_counts)
 JAXINFL_EXPORT(overlap_of_models, overlap_of_models)
 JAXINFL_EXPORT(overlap_int32_int32, overlap<int32_t, int32_t>)
