@@ -13,6 +13,7 @@ from flax import linen, nnx
 import jaxinfl
 from jaxinfl.models import REGISTRY, Variables, build_model, find_factory
 from tests.compile_whole import compile_whole
+from tests.kinds_of_data import KINDS
 
 FEATURES, HIDDEN, CLASSES = 4, 8, 3
 PAGE = (Path(__file__).parent.parent / "docs" / "own_models.md").read_text()
@@ -266,73 +267,50 @@ def test_equinox_modules_know_their_mode_and_keep_other_arrays():
     np.testing.assert_array_equal(*still)
 
 
-def returns(variables):
-    return (lambda key: variables, apply)
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_trains_as_the_nnx_module_does(form):
+    """From equal weights, the same subsets and keys come to the same margins up to rounding."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(39, FEATURES)).astype(np.float32)
+    labels = np.arange(39) % CLASSES
+    data = jaxinfl.Dataset(
+        train_inputs=table[:30], train_targets=labels[:30], test_inputs=table[30:], test_targets=labels[30:]
+    )
+    masks, keys = rng.random((2, 30)) < 0.7, jax.random.split(jax.random.key(0), 2)
+    recipe = jaxinfl.Recipe(epochs=3, batch_size=8, learning_rate=0.05)
+    params = jax.vmap(build(NNX).init)(keys).params
+    model, convert = FORMS[form]
+    one, other = (
+        jaxinfl.train_ensemble(
+            masks, keys, data=data, model=each, recipe=recipe, initial=Variables(start, {}), progress=False, tune=False
+        )
+        for each, start in ((NNX, params), (model, convert(params)))
+    )
+    np.testing.assert_allclose(other.test_margin, one.test_margin, rtol=1e-3, atol=1e-4)
 
 
-class Subclass(linen.BatchNorm):
-    @linen.compact
-    def __call__(self, x):
-        return super().__call__(x, use_running_average=False)
-
-
-made = Equinox(jax.random.key(0))
-REFUSED = {
-    "one function": ((init,), TypeError, r"model is .*a tuple takes a pair of functions `init\(key\)"),
-    "no function": ((init, 3), TypeError, "a tuple takes a pair"),
-    "init without a key": ((lambda: 0, apply), TypeError, r"its init, .*cannot be called as `init\(key\)`"),
-    "apply without train": (
-        (init, lambda v, x, *, key: x),
-        TypeError,
-        r"its apply, .*unexpected keyword argument 'train'",
-    ),
-    "integers": (returns({"a": np.arange(3)}), TypeError, r"params\.a has dtype int\d+; what is trained is floats"),
-    "a number": (returns({"a": [0.5]}), TypeError, r"params\.a\.0 is 0\.5 .*jnp\.asarray"),
-    "the key": ((lambda key: {"k": key}, apply), TypeError, r"params\.k is a random key"),
-    "no statistics back": ((init_stats, apply), TypeError, None),
-    "a fixed key": ((lambda key: init(jax.random.key(0)), apply), ValueError, r"0\.0 is drawn from a fixed key"),
-    "chance": ((lambda key: jax.tree.map(lambda w: w * np.random.rand(), init(key)), apply), ValueError, "built twice"),
-    "coupled": (
-        (init, lambda v, x, *, train, key: apply(v, x[::-1], train=train, key=key)),
-        ValueError,
-        "in evaluation the outputs for one example change",
-    ),
-    "other outputs": ((init, lambda v, x, **_: x), ValueError, r"outputs of the shape \(2, 3\)"),
-    "a Linen class": (Linen, TypeError, r"the class Linen of Flax Linen; .*model=Linen\(\.\.\.\)"),
-    "Linen across devices": (
-        linen.Sequential([linen.Dense(3), linen.BatchNorm(axis_name="i")]),
-        ValueError,
-        "axis_name='i'",
-    ),
-    "Linen along the batch": (linen.Sequential([linen.Dense(3), linen.BatchNorm(axis=0)]), ValueError, "axis=0"),
-    "a subclass of batch norm": (
-        linen.Sequential([linen.Dense(3), Subclass()]),
-        TypeError,
-        "Subclass, a subclass of linen",
-    ),
-    "an Equinox module": (made, TypeError, r"an instance of Equinox; .*lambda key: Equinox\(\.\.\., key=key\)"),
-    "the same Equinox module": (lambda key: made, ValueError, "one and the same module at every call"),
-    "an Equinox class with more": (eqx.nn.MLP, TypeError, "cannot be called with one argument, `key`.*in_size"),
-    "Equinox's batch norm": (
-        lambda key: eqx.nn.Sequential([eqx.nn.Linear(4, 3, key=key), eqx.nn.BatchNorm(3, "batch", mode="batch")]),
-        ValueError,
-        r"keeps an equinox\.nn\.State.*cannot be told which examples only fill up",
-    ),
-    "with its state": (
-        lambda key: eqx.nn.make_with_state(eqx.nn.BatchNorm)(3, "batch", mode="batch"),
-        ValueError,
-        "keeps an equinox",
-    ),
-    "NNX by a key": (lambda key: nnx.Linear(4, 3, rngs=nnx.Rngs(0)), TypeError, "calls its parameter `rngs`"),
-    "nothing": (3, TypeError, r"model is 3 .*Linen.*equinox.*pair of functions"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refusals(name):
-    model, error, message = REFUSED[name]
-    with pytest.raises(error, match=message):
-        build(model)
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["functions", "Linen", "Equinox"])
+def test_a_run_finds_its_model_again(form, tmp_path):
+    kind = KINDS[form]
+    masks, keys = (
+        np.random.default_rng(0).random((2, len(kind.data.train_targets))) < 0.7,
+        jax.random.split(jax.random.key(0), 2),
+    )
+    jaxinfl.train_ensemble(
+        masks,
+        keys,
+        data=kind.data,
+        model=kind.model,
+        recipe=kind.recipe,
+        run_dir=tmp_path / "run",
+        keep_weights=True,
+        tune=False,
+    )
+    runs = jaxinfl.Ensemble.open(tmp_path / "run")
+    again = runs.predict(data=kind.data)
+    np.testing.assert_array_equal(again.test_score(kind.score), runs.test_score(kind.score))
 
 
 def run_page(names):
