@@ -10,8 +10,10 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 from unittest import mock
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from flax import linen
 
 Change = Callable[[Any, np.random.Generator], Any]
 
@@ -227,3 +229,33 @@ NOTHING_ELSE = Kind(
     NOT_NUMBERS | {"number": constant(3.5), "none": constant(None), "array": lambda value, rng: np.zeros(3)}
 )
 """Kind of arguments that take objects of one class."""
+
+
+def _init(key):
+    return {"weights": jnp.zeros((64, 3))}
+
+
+def _apply(variables, inputs, *, train, key):
+    return inputs.reshape(len(inputs), -1) @ variables["weights"]
+
+
+class _Linen(linen.Module):
+    @linen.compact
+    def __call__(self, images):
+        return linen.Dense(3)(images.reshape(len(images), -1))
+
+
+WRONG_MODELS: dict[str, Change] = {
+    "one function": constant((_init,)),
+    "three functions": constant((_init, _apply, _apply)),
+    "the wrong order": constant((_apply, _init)),
+    "no function in it": lambda value, rng: (_init, value),
+    "integers in it": constant((lambda key: {"weights": np.zeros((64, 3), int)}, _apply)),
+    "other outputs": constant((_init, lambda variables, inputs, **_: inputs)),
+    "a Linen class": constant(_Linen),
+    "an Equinox module": lambda value, rng: eqx.nn.Identity(),
+    "an Equinox class with more": constant(eqx.nn.MLP),
+    "no Equinox module": constant(lambda key: jnp.zeros(3)),
+    "a network for sequences": constant("transformer"),
+}
+"""Ways to break a model in each form that it may have."""

@@ -3,9 +3,11 @@
 from dataclasses import replace
 from typing import NamedTuple
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from flax import linen, nnx
 
 import jaxinfl
 from jaxinfl import Dataset, Recipe, Task
@@ -32,6 +34,37 @@ def _rows(values, split):
 
 def linear(rngs):
     return nnx.Linear(4, 1, rngs=rngs)
+
+
+class LinenNorm(linen.Module):
+    """A Linen model whose batch norm padding must not reach."""
+
+    @linen.compact
+    def __call__(self, x, train=True):
+        x = linen.BatchNorm(use_running_average=not train)(linen.Dense(8)(x))
+        return linen.Dense(1)(linen.Dropout(0.2, deterministic=not train)(x))
+
+
+class Dropped(eqx.Module):
+    """An Equinox model that draws random numbers in training."""
+
+    mlp: eqx.nn.MLP
+    dropout: eqx.nn.Dropout
+
+    def __init__(self, key):
+        self.mlp, self.dropout = eqx.nn.MLP(4, 1, width_size=8, depth=1, key=key), eqx.nn.Dropout(0.2)
+
+    def __call__(self, x, key):
+        return self.mlp(self.dropout(x, key=key))
+
+
+def init(key):
+    return {"weights": jax.random.normal(key, (4, 1)), "bias": jnp.zeros(1)}
+
+
+def apply(variables, inputs, *, train, key):
+    noise = 0.1 * jax.random.normal(key, inputs.shape) if train else 0.0
+    return (inputs + noise) @ variables["weights"] + variables["bias"][None]
 
 
 class Tokens(nnx.Module):
@@ -86,8 +119,27 @@ def make_kinds() -> dict[str, Kind]:
         "tokens": Kind(
             Dataset(**_split(inputs=tokens, targets=following), task="next_token", categories=6), Tokens, small, "loss"
         ),
+        "next token": Kind(
+            Dataset(**_split(inputs=tokens, targets=following), task="next_token", categories=6),
+            "transformer",
+            small,
+            "loss",
+        ),
+        "sequences": Kind(
+            Dataset(**_split(inputs=tokens, targets=classes), categories=6), "transformer", small, "margin"
+        ),
         "own task": Kind(Dataset(**_split(inputs=table, targets=numbers), task=OWN), linear, scaled, "distance"),
     }
 
 
-KINDS = make_kinds()
+def make_forms() -> dict[str, Kind]:
+    """One kind of data for each form of a model of a user's own that is no NNX module."""
+    rng = np.random.default_rng(1)
+    table = rng.normal(3, 2, (TRAIN + TEST, 4)).astype(np.float32)
+    data = Dataset(**_split(inputs=table, targets=table.sum(axis=1)), task="regression")
+    recipe = Recipe(epochs=2, batch_size=8, learning_rate=0.01, standardize=True)
+    forms = {"functions": (init, apply), "Linen": LinenNorm(), "Equinox": Dropped}
+    return {name: Kind(data, model, recipe, "residual") for name, model in forms.items()}
+
+
+KINDS = make_kinds() | make_forms()

@@ -21,8 +21,8 @@ def train(kind, data=None, rows=slice(None), **options):
     return jaxinfl.train_ensemble(MASKS[rows], KEYS[rows], data=data or kind.data, **options)
 
 
-FAST = ("dict", "tokens", "own task")
-"""Kinds of data that `make test` tries; the others differ from these in their task alone."""
+FAST = ("dict", "tokens", "functions", "own task")
+"""Kinds of data that `make test` tries; the others differ from these in their task or in how the model is written."""
 
 
 @pytest.fixture(

@@ -69,8 +69,7 @@ class LinenNet(linen.Module):
             r"WithoutDefault cannot be called with one argument, `rngs` \(missing a required argument: 'width'\)",
         ),
         (nnx.Linear, "missing a required argument: 'in_features'"),
-        (LinenNet, "Linen module LinenNet.*NNX"),
-        (LinenNet(), "Linen module LinenNet.*NNX"),
+        (LinenNet, r"the class LinenNet of Flax Linen.*model=LinenNet\(\.\.\.\)"),
         (lambda: None, r"cannot be called with one argument, `rngs`"),
         (7, "model is 7"),
     ],
@@ -80,7 +79,7 @@ def test_what_is_no_factory_is_told(model, match):
         build_model(model, inputs=SHAPE, outputs=CLASSES)
 
 
-def test_advice_for_linen_works():
+def test_a_module_converted_by_flax_works():
     def factory(rngs):
         return nnx.bridge.ToNNX(LinenNet(), rngs=rngs).lazy_init(jnp.zeros((1, *SHAPE)))
 

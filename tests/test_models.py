@@ -347,7 +347,7 @@ def test_fingerprint_is_the_same_on_a_terminal(tmp_path):
     ("model", "error", "message"),
     [
         ("resnet1001", ValueError, "'resnet1001' is not registered. Registered are inception_v3, mlp, resnet18"),
-        (3, TypeError, "takes a registered name or a callable"),
+        (3, TypeError, "takes a registered name, a callable"),
         (lambda: None, TypeError, "cannot be called with one argument"),
         (lambda rngs: 3, TypeError, "returned int"),
         (

@@ -29,6 +29,7 @@ from tests.bad_inputs import (
     SCORE,
     SEED,
     SWITCH,
+    WRONG_MODELS,
     Call,
     Kind,
     at_random,
@@ -173,7 +174,7 @@ KEYS = Kind(
     },
     {"raw": lambda value, rng: np.asarray(jax.random.key_data(value))},
 )
-NETWORK = NOTHING_ELSE.but("type", "function", "none")
+NETWORK = NOTHING_ELSE.but("type", "function", "none", **WRONG_MODELS)
 OVERRIDES = Kind(
     {name: change for name, change in NOT_NUMBERS.items() if name != "dictionary"}
     | {

@@ -74,7 +74,7 @@ def check_repeatable(first: tuple[bytes, ...], second: tuple[bytes, ...], name: 
     A program whose numbers change from call to call draws them from a source that no key governs. All models of an ensemble
     would share one draw, and a run that was killed could never go on.
     """
-    remedy = "Draw from the `rngs` that the model is given: `rngs.params()` is a key for jax.random."
+    remedy = "Draw from the key that the model is given; where it is given `rngs`, `rngs.params()` is one."
     differences = (
         "start from other weights",
         "compute something else in training",
@@ -107,9 +107,9 @@ def check_weights_follow_key(init: ClosedJaxpr, variables: Variables, name: str,
         if drawn & DRAWN and not drawn & KEY:
             variable = jax.tree_util.keystr(path[1:], simple=True, separator=".")
             raise ValueError(
-                f"model {name}: {variable} is drawn from a fixed key and not from the `rngs` that the model is given, so all "
+                f"model {name}: {variable} is drawn from a fixed key and not from the key or `rngs` that the model is given, so all "
                 "models of an ensemble would start from the same weights; nnx.Rngs(0) or jax.random.key(0) inside the model "
-                "does that. Hand its `rngs` on, as in `nnx.Linear(..., rngs=rngs)`, or pass "
+                "does that. Hand on what it is given, as in `nnx.Linear(..., rngs=rngs)`, or pass "
                 f"allow=({SAME_WEIGHTS!r},) if this is meant."
             )
 
@@ -127,7 +127,13 @@ def warn_of_idle_batch_norm(train: ClosedJaxpr, variables: Variables, module: nn
 
 
 def check_examples_apart(
-    apply: Apply, variables: Variables, inputs: InputSpec, name: str, *, has_dropout: bool
+    apply: Apply,
+    variables: Variables,
+    inputs: InputSpec,
+    name: str,
+    *,
+    has_dropout: bool,
+    takes_mask: bool = False,
 ) -> None:
     """Raise `ValueError` if the model's output for an example depends on another one of its batch.
 
@@ -147,7 +153,7 @@ def check_examples_apart(
                 raise ValueError(_coupling_error(name, train, change, found))
         drawn = union(heads)
         if train:
-            _warn_of_training(name, drawn, union(stats), has_dropout)
+            _warn_of_training(name, drawn, 0 if takes_mask else union(stats), has_dropout)
         elif drawn & DRAWN and drawn & KEY:
             _log.warning(
                 "Model %s draws random numbers in evaluation, too: what it says of an example is one draw.", name
@@ -189,7 +195,7 @@ def _warn_of_training(name: str, heads: int, stats: int, has_dropout: bool) -> N
     if heads & DRAWN and not heads & KEY:
         _log.warning(
             "Model %s draws random numbers from a fixed key in its forward pass, the same ones in every step and every model. "
-            "Keep the `rngs` that it is given and draw from them.",
+            "Draw from the key or the `rngs` that it is given.",
             name,
         )
     elif has_dropout and not heads & KEY:
@@ -201,7 +207,7 @@ def _warn_of_training(name: str, heads: int, stats: int, has_dropout: bool) -> N
     if stats & BOTH_EXAMPLES:
         _log.warning(
             "Model %s keeps statistics of the examples in variables of its own. They count the copies that fill up the last "
-            "batch of an epoch, too, which only nnx.BatchNorm leaves out.",
+            "batch of an epoch, too, which the frameworks' own BatchNorm leaves out here.",
             name,
         )
 

@@ -53,9 +53,8 @@ class Definition:
     rngs: Any
     stats: Any
 
-    def merge(self, params: PyTree[Array], stats: PyTree[Array], *, train: bool, key: PRNGKeyArray | None) -> Any:
+    def merge(self, params: PyTree[Array], stats: PyTree[Array], *, train: bool, key: PRNGKeyArray) -> Any:
         """Make the module that holds these variables and draws its random numbers from `key`."""
-        key = jax.random.key(0) if key is None else key
         leaves, structure = jax.tree.flatten(self.rngs)
         streams = [_new_stream_state(leaf, key, i) for i, leaf in enumerate(leaves)]
         return nnx.merge(

@@ -1,5 +1,6 @@
 """Kernels written by hand for CPUs, where XLA's are slow; they are compiled at their first use, on each machine."""
 
+from jaxinfl.native.attention import attention
 from jaxinfl.native.conv import (
     Padding,
     Strides,
@@ -10,6 +11,7 @@ from jaxinfl.native.conv import (
     normalized_conv_grads,
 )
 from jaxinfl.native.counts import joint_counts
+from jaxinfl.native.layer_norm import layer_norm
 from jaxinfl.native.library import NativeUnavailable, load, prepare, why_unavailable
 from jaxinfl.native.norm import Normalization, channel_moments, channel_products
 from jaxinfl.native.order import stable_order
@@ -22,6 +24,7 @@ __all__ = [
     "Padding",
     "Strides",
     "Population",
+    "attention",
     "channel_moments",
     "channel_products",
     "conv",
@@ -29,6 +32,7 @@ __all__ = [
     "conv_with_moments",
     "dense_kernel_grad",
     "joint_counts",
+    "layer_norm",
     "load",
     "normalized_conv_grads",
     "overlap_counts",

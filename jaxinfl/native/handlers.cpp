@@ -8,9 +8,11 @@
 #include <memory>
 #include <mutex>
 
+#include "attention.h"
 #include "call.h"
 #include "conv.h"
 #include "counts.h"
+#include "layer_norm.h"
 #include "norm.h"
 #include "order.h"
 #include "overlap.h"
@@ -46,6 +48,38 @@ void forward_bias(const Call& call) {
   const auto out = call.result<float>(0, 4);
   jaxinfl::conv_forward_bias(shape_of(call, images.dims, kernel.dims, out.dims), images.data, kernel.data, bias.data, cut,
                              out.data);
+}
+
+// Queries, keys and values side by side; the shape is that of one of the results, [sequences, heads, length].
+jaxinfl::Heads heads(const Call& call, const int64_t* rows) {
+  const int64_t width = call.argument<float>(0, 2).dims[1] / 3;
+  return {rows[0], rows[2], rows[1], width / rows[1], call.pair("causal")[0] != 0};
+}
+
+void attention(const Call& call) {
+  const auto largest = call.result<float>(1, 3), inverse = call.result<float>(2, 3);
+  jaxinfl::attention(heads(call, largest.dims), call.argument<float>(0, 2).data, call.result<float>(0, 2).data, largest.data,
+                     inverse.data);
+}
+
+void attention_grad(const Call& call) {
+  const auto largest = call.argument<float>(1, 3), inverse = call.argument<float>(2, 3);
+  jaxinfl::attention_grad(heads(call, largest.dims), call.argument<float>(0, 2).data, largest.data, inverse.data,
+                          call.argument<float>(3, 2).data, call.result<float>(0, 2).data);
+}
+
+void layer_norm(const Call& call) {
+  const auto x = call.argument<float>(0, 2), scale = call.argument<float>(1, 1), bias = call.argument<float>(2, 1);
+  const float epsilon = *call.argument<float>(3, 0).data;
+  jaxinfl::layer_norm(x.data, scale.data, bias.data, x.dims[0], x.dims[1], epsilon, call.result<float>(0, 2).data,
+                      call.result<float>(1, 1).data, call.result<float>(2, 1).data);
+}
+
+void layer_norm_grad(const Call& call) {
+  const auto x = call.argument<float>(0, 2), scale = call.argument<float>(1, 1), grad = call.argument<float>(4, 2);
+  const auto mean = call.argument<float>(2, 1), inverse = call.argument<float>(3, 1);
+  jaxinfl::layer_norm_grad(x.data, scale.data, mean.data, inverse.data, grad.data, x.dims[0], x.dims[1],
+                           call.result<float>(0, 2).data, call.result<float>(1, 1).data, call.result<float>(2, 1).data);
 }
 
 // What was normalized, the images counted, and factor, offset and mean, from argument `first` on; 5 arguments.
@@ -191,6 +225,8 @@ void stable_order(const Call& call) {
 #define JAXINFL_EXPORT(name, ...) \
   extern "C" XLA_FFI_Error* jaxinfl_##name(XLA_FFI_CallFrame* frame) { return jaxinfl::handler<__VA_ARGS__>(frame); }
 
+JAXINFL_EXPORT(attention, attention)
+JAXINFL_EXPORT(attention_grad, attention_grad)
 JAXINFL_EXPORT(conv_forward, forward)
 JAXINFL_EXPORT(conv_forward_moments, forward_moments)
 JAXINFL_EXPORT(conv_forward_bias, forward_bias<false>)
@@ -200,6 +236,8 @@ JAXINFL_EXPORT(conv_kernel_grad, kernel_grad)
 JAXINFL_EXPORT(dense_kernel_grad, dense_kernel_grad)
 JAXINFL_EXPORT(channel_moments, moments)
 JAXINFL_EXPORT(channel_products, products)
+JAXINFL_EXPORT(layer_norm, layer_norm)
+JAXINFL_EXPORT(layer_norm_grad, layer_norm_grad)
 JAXINFL_EXPORT(joint_counts, joint_counts)
 JAXINFL_EXPORT(overlap_of_models, overlap_of_models)
 JAXINFL_EXPORT(overlap_int32_int32, overlap<int32_t, int32_t>)

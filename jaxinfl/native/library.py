@@ -25,10 +25,12 @@ import jax
 from jaxinfl.files import cache_folder, replace_atomically
 
 SOURCES = (
+    "attention.cpp",
     "bias.cpp",
     "conv.cpp",
     "counts.cpp",
     "handlers.cpp",
+    "layer_norm.cpp",
     "norm.cpp",
     "order.cpp",
     "overlap.cpp",
@@ -37,11 +39,13 @@ SOURCES = (
     "transpose.cpp",
 )
 HEADERS = (
+    "attention.h",
     "bias.h",
     "call.h",
     "channels.h",
     "conv.h",
     "counts.h",
+    "layer_norm.h",
     "norm.h",
     "order.h",
     "overlap.h",
@@ -51,6 +55,8 @@ HEADERS = (
     "vectors.h",
 )
 TARGETS = (
+    "jaxinfl_attention",
+    "jaxinfl_attention_grad",
     "jaxinfl_conv_forward",
     "jaxinfl_conv_forward_bias",
     "jaxinfl_conv_forward_bias_relu",
@@ -61,6 +67,8 @@ TARGETS = (
     "jaxinfl_channel_products",
     "jaxinfl_dense_kernel_grad",
     "jaxinfl_joint_counts",
+    "jaxinfl_layer_norm",
+    "jaxinfl_layer_norm_grad",
     "jaxinfl_overlap_of_models",
     "jaxinfl_overlap_int32_int32",
     "jaxinfl_overlap_int32_float32",

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxinfl.arguments import as_path, check_switch, is_whole, quote
 from jaxinfl.datasets import Dataset
-from jaxinfl.models import Model, ModuleFactory, Variables
+from jaxinfl.models import AnyModel, Variables
 from jaxinfl.models.layers import Kernels
 from jaxinfl.store import ABSENT, Ensemble, check_same_run
 from jaxinfl.store.elsewhere import check_trained_here
@@ -40,7 +40,7 @@ def train_ensemble(
     keys: ArrayLike | ModelKeys,
     *,
     data: Dataset,
-    model: str | ModuleFactory | Model = "small_cnn",
+    model: AnyModel = "small_cnn",
     recipe: Recipe | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     shard_size: int | None = None,
@@ -70,9 +70,11 @@ def train_ensemble(
       keys: one key for each model, `jax.random.split(jax.random.key(0), models)`, or `ModelKeys` to hold sources of
         randomness fixed.
       data: the data set.
-      model: a registered name ("mlp", "small_cnn"), or a callable `rngs -> flax.nnx.Module` whose module maps images
-        [batch, h, w, c] to logits [batch, classes]. Its flags for training (`train`, `training`, `is_training`,
-        `deterministic`, `use_running_average`) are set, and it is checked once: see `jaxinfl.models.model_from_nnx`.
+      model: a registered name ("mlp", "small_cnn", "transformer") or a model of one's own: a callable `rngs -> flax.nnx.Module`, a
+        Flax Linen module, a callable `key -> equinox.Module`, or a pair of functions `init(key)` and `apply(variables, inputs, *,
+        train, key)`. It maps a batch of inputs, images [batch, h, w, c] for instance, to outputs, logits [batch, classes] for
+        classes. Flags for training (`train`, `training`, `is_training`, `deterministic`, `use_running_average`) are set, and the
+        model is checked once: see `jaxinfl.models.build_model` and docs/own_models.md.
       recipe: how each model is trained; `Recipe()` by default.
       run_dir: directory in which finished models are kept, a shard at a time; None keeps everything in memory. Called again
         with the same arguments, training goes on where it stopped, even if it was killed, and comes to the same bits. Called
@@ -144,7 +146,7 @@ def training_cost(
     keys: ArrayLike | ModelKeys,
     *,
     data: Dataset,
-    model: str | ModuleFactory | Model = "small_cnn",
+    model: AnyModel = "small_cnn",
     recipe: Recipe | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     allow: Collection[str] = (),

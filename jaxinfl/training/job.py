@@ -16,7 +16,7 @@ from jaxinfl import native
 from jaxinfl.arguments import check_masks
 from jaxinfl.datasets import Dataset
 from jaxinfl.datasets.inputs import by_name
-from jaxinfl.models import ArraySpec, InputSpec, Model, ModuleFactory, build_model
+from jaxinfl.models import AnyModel, ArraySpec, InputSpec, Model, build_model
 from jaxinfl.models.checks import couples_examples
 from jaxinfl.models.fingerprint import spell_out
 from jaxinfl.store.kept import OUTPUT_DTYPE, OUTPUTS, Kept, name_at_epoch
@@ -54,7 +54,7 @@ class Job:
         masks: ArrayLike,
         keys: ArrayLike | ModelKeys,
         data: Dataset,
-        model: str | ModuleFactory | Model,
+        model: AnyModel,
         recipe: Recipe | None,
         *,
         overrides: Mapping[str, ArrayLike] | None = None,

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 
 from jaxinfl.arguments import check_choice, quote
 from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
-from jaxinfl.models import Model, ModuleFactory, Variables, build_model, find_factory
+from jaxinfl.models import AnyModel, Model, Variables, build_model, find_factory
 from jaxinfl.models.layers import Kernels
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.store import ensemble as store_ensemble
@@ -73,7 +73,7 @@ def predict(
     masks: ArrayLike,
     *,
     data: Dataset,
-    model: str | ModuleFactory | Model,
+    model: AnyModel,
     recipe: Recipe,
     views: Views = "one",
     kernels: Kernels | None = None,
@@ -114,7 +114,7 @@ def _make_trained_job(
     weights: object,
     masks: ArrayLike,
     data: Dataset,
-    model: str | ModuleFactory | Model,
+    model: AnyModel,
     recipe: Recipe,
     allow: Collection[str] = (),
 ) -> Job:
@@ -170,9 +170,7 @@ def recall_data(attributes: Mapping[str, Any], given: Dataset | None = None) -> 
     return data
 
 
-def recall_model(
-    attributes: Mapping[str, Any], data: Dataset, given: str | ModuleFactory | Model | None = None
-) -> Model:
+def recall_model(attributes: Mapping[str, Any], data: Dataset, given: AnyModel | None = None) -> Model:
     """Return the model of a run: `given` if it is not None, else the one found by its registered or imported name.
 
     Raises:
@@ -201,7 +199,7 @@ def predict_again(
     models: Int[np.ndarray, " rows"] | Bool[np.ndarray, " models"] | None,
     views: Views,
     data: Dataset | None,
-    model: str | ModuleFactory | Model | None,
+    model: AnyModel | None,
 ) -> Predictions:
     """Do what `Ensemble.predict` documents."""
     check_choice(views, "views", get_args(Views))

@@ -87,15 +87,7 @@ class BatchNorm(nnx.BatchNorm):
         Raises:
           ValueError: the batch has another size than that of the forward pass.
         """
-        counted = current_context().counted
-        if counted is None:
-            return jnp.ones(batch, bool)
-        if len(counted) != batch:
-            raise ValueError(
-                f"batch norm gets {batch} rows in a batch of {len(counted)} images, so it cannot leave out those that "
-                "only fill the batch up. Keep the batch axis first and whole: normalize before reshaping it away."
-            )
-        return counted
+        return check_rows(current_context().counted, batch)
 
     def scale_and_bias(self, channels: int) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
         """The learned scale and bias in float32; 1 and 0 where the layer has none."""
@@ -110,6 +102,22 @@ class BatchNorm(nnx.BatchNorm):
         # `set_value` is faster: an assignment to [...] asks a tracer for its sharding, and JAX composes a long error message.
         self.mean.set_value(self.momentum * self.mean[...] + (1 - self.momentum) * mean)
         self.var.set_value(self.momentum * self.var[...] + (1 - self.momentum) * variance)
+
+
+def check_rows(counted: Bool[Array, " batch"] | None, batch: int) -> Bool[Array, " rows"]:
+    """Return the examples of a batch of this size that count; all of them where `counted` is None.
+
+    Raises:
+      ValueError: the batch has another size than that of the forward pass.
+    """
+    if counted is None:
+        return jnp.ones(batch, bool)
+    if len(counted) != batch:
+        raise ValueError(
+            f"batch norm gets {batch} rows in a batch of {len(counted)} images, so it cannot leave out those that "
+            "only fill the batch up. Keep the batch axis first and whole: normalize before reshaping it away."
+        )
+    return counted
 
 
 class TorchBatchNorm(BatchNorm):
@@ -310,6 +318,7 @@ __all__ = [
     "BatchNorm",
     "SonnetBatchNorm",
     "TorchBatchNorm",
+    "check_rows",
     "conv_norm_relu",
     "normalize",
     "relu_of_normalized_conv",
