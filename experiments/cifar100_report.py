@@ -106,7 +106,6 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
     """The experiment's section of the page, its numbers and its three figures."""
     by = "" if findings.score == "correct" else f", by {describe_score(findings.score)}"
     about = f"{data.name}, {model}{by}: influence of {findings.condition} on {data.num_test} test examples"
-    curve = findings.curve
     section = Section(
         title="Figure 1, and Figures 5 and 6 of Appendix D: self-consistency of subset influence",
         claim="Two estimates from t models each agree (IOU above 0.7) only from 200 to 400 models on, and hardly better on the "
@@ -132,24 +131,12 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
             Illustration("gallery", "The most influential pairs of a training and a test example."),
         ],
     )
-    unit = "" if findings.kind != "real" else f", in {describe_score(findings.score)}"
-    figures = {
-        "figure1": plots.consistency_figure(
-            curve.thresholds,
-            curve.num_models,
-            curve.values,
-            findings.same_subsets,
-            findings.num_pairs,
-            title=about,
-            unit=unit,
-        ),
-        "gallery": _gallery(findings, data),
-    }
+    figures = {"figure1": _figure1(findings, about), "gallery": _gallery(findings, data)}
     if findings.between_scores:
         section = dataclasses.replace(section, illustrations=[*section.illustrations, _FIGURES_5_6])
         figures["figures5_6"] = plots.scores_figure(
             THRESHOLDS,
-            curve.num_models,
+            findings.curve.num_models,
             findings.between_scores,
             findings.against_all,
             findings.right_pairs,
@@ -159,6 +146,19 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
 
 
 _FIGURES_5_6 = Illustration("figures5_6", "Figures 5 and 6: 0-1 scores beside probabilities.")
+
+
+def _figure1(findings: Findings, about: str) -> Any:
+    curve = findings.curve
+    return plots.consistency_figure(
+        curve.thresholds,
+        curve.num_models,
+        curve.values,
+        findings.same_subsets,
+        findings.num_pairs,
+        title=about,
+        unit="" if findings.kind != "real" else f", in {describe_score(findings.score)}",
+    )
 
 
 def _gallery(findings: Findings, data: Dataset) -> Any:

@@ -7,6 +7,8 @@ probabilities in place of 0-1 correctness agree better with themselves, but from
 estimate of all models.
 
     python -m experiments.cifar100_subsets --preset digits       8x8 digits, 5,600 small MLPs: about a minute, 2 cores
+    python -m experiments.cifar100_subsets --preset breast_cancer     a table, 5,600 small MLPs, margins: a minute, 2 cores
+    python -m experiments.cifar100_subsets --preset text         pieces of Python's help, 1,400 transformers: 5 minutes, 2 cores
     python -m experiments.cifar100_subsets --preset cifar10_12k --data cifar10.npz     32x32 colour: half an hour, 2 cores
     python -m experiments.cifar100_subsets --preset paper        CIFAR-100, 2,000 small Inceptions: a GPU
 
@@ -32,7 +34,7 @@ from experiments.data_kinds import choose_score, describe_score, read_scores, ta
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
 from experiments.outcome import Outcome
-from experiments.presets import CIFAR10_12K, PAPER_CIFAR100
+from experiments.presets import BREAST_CANCER, CIFAR10_12K, PAPER_CIFAR100, TEXT
 from jaxinfl import Dataset, Ensemble, Recipe
 from jaxinfl.influence import IOUCurve, Outcomes, count_pairs
 from jaxinfl.statistics import ShareInterval, pair_uncertainty, subset_share_of_all
@@ -48,7 +50,7 @@ _SUBSETS_OF_SHARE = 400
 class Config(Options):
     """Options of this experiment, besides those of all."""
 
-    preset: Annotated[Literal["tiny", "digits", "cifar10_12k", "paper"], PRESET] = "digits"
+    preset: Annotated[Literal["tiny", "digits", "breast_cancer", "text", "cifar10_12k", "paper"], PRESET] = "digits"
     num_models: int = 4000
     """Number of models that are trained, each on its own subset. Half of them is the largest estimate that can be compared."""
     num_repeated: int = 1600
@@ -79,6 +81,15 @@ PRESETS = {
         min_memorization=None,
     ),
     "digits": Config(),
+    "breast_cancer": Config(preset="breast_cancer", **BREAST_CANCER, score="margin", min_memorization=None),
+    "text": Config(
+        preset="text",
+        **TEXT,
+        num_models=1200,
+        num_repeated=200,
+        sizes=(25, 50, 100, 200, 400, 600),
+        same_subset_sizes=(50, 200),
+    ),
     "cifar10_12k": Config(
         preset="cifar10_12k",
         **CIFAR10_12K,

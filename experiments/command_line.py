@@ -25,7 +25,8 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 """Prints to the terminal. Files and pipes get 120 columns: in the 80 that rich takes for them, tables would break."""
 
 PRESET = tyro.conf.arg(
-    help="Preset that sets the defaults of all other options: tiny tries whether it runs, digits suits a laptop, cifar10_12k takes "
+    help="Preset that sets the defaults of all other options: tiny tries whether it runs, digits suits a laptop, breast_cancer is a table, "
+    "text are pieces of Python's help, cifar10_12k takes "
     "colour images that --data names, paper has the paper's own settings; not every experiment has all of them."
 )
 """Describes `--preset`, of which each experiment names its own values."""
@@ -50,7 +51,7 @@ class Options:
     test_examples: int | None = None
     """Number of test examples to use, of each class its share; None uses all."""
     model: str = "small_mlp"
-    """Registered name of the network, such as small_mlp, small_cnn, small_inception or resnet18_cifar."""
+    """Registered name of the network, such as small_mlp, small_cnn, transformer, small_inception or resnet18_cifar."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
     """Recipe by which each model is trained."""
     standardize: bool = True

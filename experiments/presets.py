@@ -16,6 +16,20 @@ CIFAR10_12K: dict[str, Any] = {
 }
 """A part of 32x32 colour images that `--data` names, small enough for a laptop."""
 
+BREAST_CANCER: dict[str, Any] = {"data": "breast_cancer", "recipe": Recipe(epochs=30)}
+"""A table of 30 numbers with two classes, which scikit-learn holds."""
+
+TEXT: dict[str, Any] = {
+    "data": "python_topics",
+    "train_examples": 600,
+    "test_examples": 150,
+    "model": "tiny_transformer",
+    "recipe": Recipe(
+        epochs=10, batch_size=32, optimizer="adamw", learning_rate=0.005, weight_decay=0.01, warmup_epochs=1.0
+    ),
+}
+"""Pieces of 32 words from the help texts of Python, whose topics are the classes."""
+
 PAPER_CIFAR100: dict[str, Any] = {"data": "cifar100", "model": "small_inception", "recipe": recipes.CIFAR}
 """CIFAR-100 with Feldman and Zhang's network, as in Appendix A.3."""
 

@@ -347,5 +347,5 @@ def test_tables_of_classes(name, sizes):
 def test_a_table_of_numbers():
     data = jaxinfl.load_dataset("diabetes")
     assert (data.num_train, data.num_test, data.num_outputs) == (354, 88, 1) and data.task.name == "regression"
-    with pytest.raises(ValueError, match="diabetes is a table without images"):
+    with pytest.raises(ValueError, match="diabetes holds no images"):
         jaxinfl.load_dataset("diabetes", image_size=8)

@@ -122,7 +122,7 @@ def test_files_of_one_split_are_read_in_the_order_of_their_names(tmp_path):
 def test_options_that_are_for_other_sources(tmp_path):
     root = write_csv(tmp_path, "x,y\n1,0\n2,1\n", "x,y\n1,0\n")
     for option, value, message in (
-        ("image_size", 8, "is a table without images"),
+        ("image_size", 8, "holds no images"),
         ("background", "black", "only images of folders, Parquet files"),
         ("splits", "train:test", "only TensorFlow Datasets have named splits"),
     ):

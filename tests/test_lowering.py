@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxinfl import Recipe
-from jaxinfl.models import REGISTRY, build_model
+from jaxinfl.models import REGISTRY, ArraySpec, InputSpec, build_model
 from jaxinfl.training.inputs import DeviceData
 from jaxinfl.training.machine import GPU_WIDTH
 from jaxinfl.training.programs import Execution, Programs, build_programs
@@ -17,15 +17,18 @@ SHAPES = {"small_inception": (32, 32, 3), "resnet18": (32, 32, 3), "inception_v3
 NUM_TRAIN, NUM_TEST, CLASSES = 96, 32, 10
 
 
+SEQUENCES = InputSpec((ArraySpec("", (16,), "int32", 20),))
+
+
 def abstract_arguments(programs: Programs, shape: tuple[int, ...]) -> tuple[DeviceData, jax.ShapeDtypeStruct, Keys]:
     """Make the shapes of the arguments of one call."""
     models, examples = programs.execution.group, NUM_TRAIN + NUM_TEST
     key = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), models))
+    pixels = (jax.ShapeDtypeStruct((NUM_TRAIN, shape[-1]), jnp.float32),) * 2 if len(shape) == 3 else ()
     data = DeviceData(
-        jax.ShapeDtypeStruct((examples, *shape), jnp.uint8),
+        jax.ShapeDtypeStruct((examples, *shape), jnp.uint8 if pixels else jnp.int32),
         jax.ShapeDtypeStruct((examples,), jnp.int32),
-        jax.ShapeDtypeStruct((NUM_TRAIN, shape[-1]), jnp.float32),
-        jax.ShapeDtypeStruct((NUM_TRAIN, shape[-1]), jnp.float32),
+        *pixels,
     )
     return data, jax.ShapeDtypeStruct((models, NUM_TRAIN), np.bool_), Keys(key, key, key)
 
@@ -35,7 +38,10 @@ def abstract_arguments(programs: Programs, shape: tuple[int, ...]) -> tuple[Devi
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in sorted(REGISTRY)]
 )
 def test_training_and_evaluation_lower_for_cuda(name, dtype):
-    check_that_it_lowers(name, Recipe(compute_dtype=dtype, crop_padding=1, flip=True), SHAPES.get(name, (8, 8, 1)))
+    if name == "transformer":
+        check_that_it_lowers(name, Recipe(compute_dtype=dtype), SEQUENCES)
+    else:
+        check_that_it_lowers(name, Recipe(compute_dtype=dtype, crop_padding=1, flip=True), SHAPES.get(name, (8, 8, 1)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -45,10 +51,12 @@ def test_resized_crops_and_accumulation_lower_for_cuda(dtype):
 
 
 def check_that_it_lowers(name, recipe, shape):
-    """Start, training and evaluation of a model on stored images of one shape."""
-    model = build_model(name, inputs=recipe.input_shape(shape), outputs=CLASSES)
+    """Start, training and evaluation of a model on stored images of one shape, or on sequences of tokens."""
+    images = not isinstance(shape, InputSpec)
+    inputs, shape = (recipe.input_shape(shape), shape) if images else (shape, shape.arrays[0].shape)
+    model = build_model(name, inputs=inputs, outputs=CLASSES)
     execution = Execution("gpu", num_devices=1, lanes=1, width=GPU_WIDTH, kernels="gemm")
-    programs = build_programs(Training(model, recipe), execution, (jax.devices()[0],))
+    programs = build_programs(Training(model, recipe, images=images), execution, (jax.devices()[0],))
     data, masks, keys = abstract_arguments(programs, shape)
     states = jax.eval_shape(programs.start, data, masks, keys)
     number = jax.ShapeDtypeStruct((), jnp.int32)

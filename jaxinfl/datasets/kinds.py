@@ -9,6 +9,7 @@ from jaxinfl.arguments import quote
 from jaxinfl.datasets.cifar_binary import ARCHIVES, find_records
 from jaxinfl.datasets.split_files import as_pair, find_place
 from jaxinfl.datasets.tables import TABLES
+from jaxinfl.datasets.topics import NAME as TOPICS
 
 COLUMN_OPTIONS = ("inputs", "targets", "task", "categories")
 """Arguments that say what the columns or arrays of a file are."""
@@ -16,6 +17,7 @@ COLUMN_OPTIONS = ("inputs", "targets", "task", "categories")
 TAKES = {
     "digits": ("image_size",),
     "table": (),
+    "topics": (),
     "npz": ("image_size", "task", "categories"),
     "folder": ("image_size", "background"),
     "tfds": ("image_size", "splits", "background"),
@@ -26,7 +28,7 @@ TAKES = {
 """Arguments that each kind of source takes beside its name."""
 
 _NOT_TAKEN = {
-    "image_size": "{name} is a table without images",
+    "image_size": "{name} holds no images",
     "splits": "only TensorFlow Datasets have named splits, and {name} has one training set and one test set",
     "background": "only images of folders, Parquet files and TensorFlow Datasets have transparency",
     "inputs": "only Parquet and CSV files have columns to choose from",
@@ -34,6 +36,9 @@ _NOT_TAKEN = {
     "task": "only .npz, Parquet and CSV files leave open what their targets mean",
     "categories": "only .npz, Parquet and CSV files leave open what their integers mean",
 }
+
+EMBEDDED = {"digits": "digits", TOPICS: "topics", **dict.fromkeys(TABLES, "table")}
+"""Kind of each data set that comes with Python or with a package, by its name."""
 
 Name = str | os.PathLike | tuple[str | os.PathLike, ...] | list
 """What a data set is named by: a name, a path, or a pair of paths."""
@@ -56,8 +61,8 @@ def find_kind(name: Name) -> str:
     """
     if isinstance(name, (tuple, list)):
         return _kind_of_pair(as_pair(name))
-    if isinstance(name, str) and (name == "digits" or name in TABLES):
-        return "digits" if name == "digits" else "table"
+    if isinstance(name, str) and name in EMBEDDED:
+        return EMBEDDED[name]
     path = Path(name).expanduser()
     if path.suffix.lower() == ".npz":
         return "npz"

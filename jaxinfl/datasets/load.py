@@ -12,10 +12,11 @@ from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.digits import load_digits
 from jaxinfl.datasets.folder import load_folder
 from jaxinfl.datasets.images import resize_arrays
-from jaxinfl.datasets.kinds import Name, Wanted, check_options, find_kind
+from jaxinfl.datasets.kinds import EMBEDDED, Name, Wanted, check_options, find_kind
 from jaxinfl.datasets.npz import load_npz
 from jaxinfl.datasets.split_files import SplitFiles, as_pair, find_pair, find_split_files
 from jaxinfl.datasets.tables import load_table
+from jaxinfl.datasets.topics import load_topics
 from jaxinfl.datasets.transparency import check_background
 from jaxinfl.tasks import Task
 
@@ -39,10 +40,11 @@ def load_dataset(
     """Load a data set. The order of the examples is always the same. docs/data.md shows each source in a few lines.
 
     Args:
-      name: one of eight kinds; the first that fits is taken. A folder is taken for one that holds what a kind needs; write
+      name: one of nine kinds; the first that fits is taken. A folder is taken for one that holds what a kind needs; write
         "./name" to insist that a `str` without "/" is a folder.
         - "digits" are 1437 + 360 handwritten digits, 8 x 8 x 1, embedded, without a download.
         - "breast_cancer", "iris", "wine" (classes) and "diabetes" (numbers) are tables that scikit-learn holds, without a download.
+        - "python_topics" are pieces of the help texts that come with Python, 32 words each, whose topics are the classes.
         - A path that ends in .npz holds arrays x_train, y_train, x_test, y_test (Keras) or train_images, train_labels,
           test_images, test_labels (MedMNIST), and optionally class_names. They are any arrays that `Dataset` takes. A
           validation set in it is left out, with a warning of the logger "jaxinfl".
@@ -120,7 +122,7 @@ def load_dataset(
         data = data if image_size is None else _resize(data, image_size)
     if isinstance(task, Task):
         return data  # a function cannot be recorded
-    named = name if kind in ("digits", "table", "tfds") else [str(each) for each in pair] if pair else str(path)
+    named = name if kind in (*EMBEDDED.values(), "tfds") else [str(each) for each in pair] if pair else str(path)
     return data.with_source(
         name=named,
         data_dir=None if folder is None else str(folder),
@@ -142,6 +144,8 @@ def _load_arrays(kind: str, path: Path | tuple[Path, Path], columns: Mapping[str
         return load_digits()
     if kind == "table":
         return load_table(path.name)
+    if kind == "topics":
+        return load_topics()
     if kind == "cifar":
         return load_cifar(path, columns["targets"])
     return load_npz(path, columns["task"], columns["categories"])

@@ -26,11 +26,12 @@ REGISTRY: dict[str, Callable[..., nnx.Module]] = {
     "resnet18": ResNet18,
     "inception_v3": InceptionV3,
     "transformer": Transformer,
+    "tiny_transformer": partial(Transformer, layers=1, width=32, heads=2),
 }
 """Registered architectures: `REGISTRY[name](inputs, outputs, rngs=rngs)` is an NNX module."""
 TAKES_ANY = frozenset({"mlp", "small_mlp"})
 """Registered architectures that take an `InputSpec` of any inputs."""
-TAKES_SEQUENCES = frozenset({"transformer"})
+TAKES_SEQUENCES = frozenset({"transformer", "tiny_transformer"})
 """Registered architectures that take an `InputSpec` of sequences, and the shape of the outputs; others take that of an image."""
 
 AnyModel = str | Callable[..., Any] | Functions | Model

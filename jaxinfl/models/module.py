@@ -106,7 +106,7 @@ def build_module(factory: ModuleFactory, key: PRNGKeyArray, name: str) -> tuple[
     if not isinstance(original, nnx.Module):
         raise TypeError(
             f"model {name} returned {type(original).__name__}; a model is a registered name or a callable "
-            "`rngs -> flax.nnx.Module`."
+            "`rngs -> flax.nnx.Module`. A callable that makes an equinox.Module calls its parameter `key`."
         )
     # A copy: the module, or a part of it, may be the caller's own, with weights that were trained before.
     module = nnx.clone(original)

@@ -237,7 +237,7 @@ class Scaling(NamedTuple):
     center: PyTree[Array] = None
     """What is subtracted from the inputs: from pixels / 255 by channel, from floats by feature; None where nothing is."""
     scale: PyTree[Array] = None
-    """What the difference is divided by, in the same structure."""
+    """What the difference is then divided by, of pixels, or multiplied by, of floats; in the same structure."""
     target_center: Float[Array, "..."] | None = None
     """Mean of each number of a target; None where the network computes its outputs in the unit of the targets."""
     target_scale: Float[Array, ""] | None = None
@@ -254,7 +254,7 @@ def measure_scaling(recipe: Recipe, data: DeviceData, mask: Bool[Array, " train"
         center = jax.tree.map(lambda each: _mean_of_subset(each, mask), floats)
         deviation = jax.tree.map(lambda each, mean: jnp.sqrt(_variance_of_subset(each, mean, mask)), floats, center)
         # A constant feature has nothing to scale.
-        scale = jax.tree.map(lambda each: jnp.where(each > 0, each, 1.0), deviation)
+        scale = jax.tree.map(lambda each: 1 / jnp.where(each > 0, each, 1.0), deviation)
     if not recipe.standardize_targets:
         return Scaling(center, scale)
     targets = data.targets.astype(jnp.float32)
@@ -264,9 +264,10 @@ def measure_scaling(recipe: Recipe, data: DeviceData, mask: Bool[Array, " train"
 
 
 def _mean_of_subset(values: Array, mask: Bool[Array, " train"]) -> Array:
-    count = jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
+    # Multiply by the share: XLA divides differently on several devices (see `_share` in `models/layers/norm.py`).
+    share = 1 / jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
     included = mask.reshape(-1, *[1] * (values.ndim - 1))
-    return jnp.sum(jnp.where(included, values[: mask.shape[0]], 0), axis=0) / count
+    return jnp.sum(jnp.where(included, values[: mask.shape[0]], 0) * share, axis=0)
 
 
 def _variance_of_subset(values: Array, mean: Array, mask: Bool[Array, " train"]) -> Array:
@@ -302,7 +303,7 @@ def scale_inputs(recipe: Recipe, scaling: Scaling, inputs: PyTree[Array]) -> PyT
             return ((pixels - center[None, None, None]) / scale[None, None, None]).astype(dtype)
         if not jnp.issubdtype(values.dtype, jnp.floating):
             return values
-        return (values if center is None or scale is None else (values - center[None]) / scale[None]).astype(dtype)
+        return (values if center is None or scale is None else (values - center[None]) * scale[None]).astype(dtype)
 
     if scaling.center is None:
         return jax.tree.map(lambda values: scale_one(values, None, None), inputs)
@@ -327,7 +328,8 @@ def scale_loss(scaling: Scaling, share: Float[Array, ""]) -> Float[Array, ""]:
     if scaling.target_scale is None:
         return share
     # Half of the squared error in deviations: its gradient is the error itself, which suits the usual learning rates.
-    return share / (2 * jnp.square(scaling.target_scale))
+    inverse = 1 / scaling.target_scale
+    return share * (0.5 * inverse * inverse)
 
 
 __all__ = [

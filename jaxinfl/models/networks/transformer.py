@@ -75,8 +75,9 @@ class Transformer(nnx.Module):
         self.head = nnx.Linear(width, outputs[-1], rngs=rngs)
 
     def __call__(self, inputs: Any) -> Float[Array, "batch ... outputs"]:
-        x = self.embed(inputs)
-        x = x + self.places[...].astype(x.dtype)[None]
+        # Flax looks tokens up in float32, whatever the dtype of the table that a step is given.
+        places = self.places[...]
+        x = self.embed(inputs).astype(places.dtype) + places[None]
         batch, _, width = x.shape
         # One row for each place of each sequence: XLA's CPU code multiplies 3 axes by a matrix at two thirds of the speed.
         x = x.reshape(-1, width)
