@@ -82,11 +82,11 @@ class Findings:
     def headline(self) -> int:
         """Index of the threshold at which the tables compare.
 
-        In a unit other than that of a probability it is the first one that no more pairs reach than are discovered.
+        In a unit other than that of a probability it is the first one that at most 100 pairs reach, and no more than are discovered.
         """
         if self.kind != "real":
             return int(np.abs(self.curve.thresholds - HEADLINE_THRESHOLD).argmin())
-        return int(np.argmax(self.num_pairs <= max(self.discovered, 1)))
+        return int(np.argmax(self.num_pairs <= np.clip(self.discovered, 1, ENOUGH_DISCOVERIES)))
 
     @property
     def threshold(self) -> str:

@@ -7,7 +7,7 @@ probabilities in place of 0-1 correctness agree better with themselves, but from
 estimate of all models.
 
     python -m experiments.cifar100_subsets --preset digits       8x8 digits, 5,600 small MLPs: about a minute, 2 cores
-    python -m experiments.cifar100_subsets --preset breast_cancer     a table, 5,600 small MLPs, margins: a minute, 2 cores
+    python -m experiments.cifar100_subsets --preset breast_cancer     a table, 8,000 small MLPs, margins: 1.5 minutes, 2 cores
     python -m experiments.cifar100_subsets --preset text         pieces of Python's help, 1,400 transformers: 5 minutes, 2 cores
     python -m experiments.cifar100_subsets --preset cifar10_12k --data cifar10.npz     32x32 colour: half an hour, 2 cores
     python -m experiments.cifar100_subsets --preset paper        CIFAR-100, 2,000 small Inceptions: a GPU
@@ -81,7 +81,15 @@ PRESETS = {
         min_memorization=None,
     ),
     "digits": Config(),
-    "breast_cancer": Config(preset="breast_cancer", **BREAST_CANCER, score="margin", min_memorization=None),
+    "breast_cancer": Config(
+        preset="breast_cancer",
+        **BREAST_CANCER,
+        score="margin",
+        min_memorization=None,
+        num_models=6400,
+        sizes=(50, 100, 200, 400, 800, 1600, 3200),
+        same_subset_sizes=(400, 1600),
+    ),
     "text": Config(
         preset="text",
         **TEXT,

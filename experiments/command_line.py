@@ -38,6 +38,10 @@ class Options:
 
     data: str = "digits"
     """Data set: "digits", "breast_cancer", "python_topics", a TFDS name such as cifar100, an .npz file, a folder of images, Parquet or CSV files, or CIFAR's own archive."""
+    task: Literal["classification", "regression", "binary", "next_token"] | None = None
+    """Meaning of the targets of .npz, Parquet and CSV files; None takes regression where they are fractions, else classification."""
+    targets: str | None = None
+    """Column of Parquet or CSV files that holds the targets; None takes the one called label, target or y."""
     data_dir: str | None = None
     """Folder in which TFDS keeps prepared data sets; None takes the one that TFDS takes."""
     image_size: int | None = None
@@ -137,6 +141,8 @@ def _load_or_stand_in(config: Options) -> Dataset:
         image_size=config.image_size,
         splits=config.splits,
         background=config.background,
+        task=config.task,
+        targets=config.targets,
     )
 
 

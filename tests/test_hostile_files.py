@@ -225,6 +225,8 @@ def test_figures_show_any_name(tmp_path, name):
     values = {name: np.array([0.1, 0.2]), f"{name}2": np.array([0.3])}
     figures = [
         plots.pairs_gallery(images, images, [name] * 2, [name] * 2, [name] * 2, title=name),
+        plots.pairs_texts([name] * 2, [name] * 2, [name] * 2, [name] * 2, [name] * 2, title=name),
+        plots.pairs_profiles(matrix, matrix, [name] * 2, [name] * 2, [name] * 2, title=name),
         plots.agreement_figure({name: matrix}, title=name),
         plots.strips_figure({name: values}, ylabel="y", title=name),
         plots.shares_figure({name: {"net": np.array([0.0, 1.0])}}, 3, title=name),

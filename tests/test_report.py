@@ -66,8 +66,27 @@ def test_gallery(tmp_path, pairs, channels):
 
 def test_no_pairs_no_pictures(tmp_path):
     empty = np.zeros((0, 8, 8, 1), np.uint8)
-    figure = plots.pairs_gallery(empty, empty, [], [], [], title="toy")
-    save_figure(figure, tmp_path, "gallery")
+    for figure in (
+        plots.pairs_gallery(empty, empty, [], [], [], title="toy"),
+        plots.pairs_profiles(np.zeros((0, 3)), np.zeros((0, 3)), [], [], [], title="toy"),
+        plots.pairs_texts([], [], [], [], [], title="toy"),
+    ):
+        save_figure(figure, tmp_path, "gallery")
+
+
+def test_words_that_both_texts_have_are_bold():
+    figure = plots.pairs_texts(["a class of"], ["the class $x$"], ["train 1"], ["test 2"], ["0.5"], title="toy")
+    left, right = ({text.get_text() for text in axes.texts if text.get_fontweight() == "bold"} for axes in figure.axes)
+    assert left == right == {"class"}
+
+
+def test_profiles_are_drawn_as_they_are():
+    train, test = np.random.default_rng(0).normal(size=(2, 4, 5))
+    names = [f"train {k}" for k in range(4)]
+    figure = plots.pairs_profiles(train, test, names, names, names, title="toy")
+    for pair, axes in enumerate(figure.axes[:4]):
+        drawn = [line.get_ydata() for line in axes.get_lines()[1:]]
+        np.testing.assert_array_equal(drawn, [train[pair], test[pair]])
 
 
 def test_figure_3_is_drawn(tmp_path):

@@ -124,13 +124,14 @@ def pairs_texts(
       title: title of the figure.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 1.25 * max(1, len(captions)) + 0.6), layout="constrained")
+        figure = Figure(figsize=(9, 1.1 * max(1, len(captions)) + 0.6), layout="constrained")
         grid = figure.subplots(max(1, len(captions)), 2, squeeze=False)
         for row in grid:
             for axes in row:
                 axes.set_axis_off()
         for pair, row in enumerate(grid[: len(captions)]):
-            common = set(train_texts[pair].split()) & set(test_texts[pair].split())
+            both = set(train_texts[pair].split()) & set(test_texts[pair].split())
+            common = {word for word in both if any(map(str.isalnum, word))}
             sides = ((train_texts, train_captions, SEEN_COLOUR), (test_texts, test_captions, OTHER_COLOUR))
             for axes, (texts, names, colour) in zip(row, sides, strict=True):
                 axes.text(
@@ -142,7 +143,7 @@ def pairs_texts(
     return figure
 
 
-_WORDS_SHOWN, _LINE = 60, 62
+_WORDS_SHOWN, _LINE = 60, 80
 """Number of words of a text that are shown, and number of characters of a line."""
 
 
