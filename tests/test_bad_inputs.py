@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 import jaxinfl
 from jaxinfl.store import RunDirectoryError
+from tests import valid_calls
 from tests.bad_inputs import Call, forbid_compilation
-from tests.valid_calls import CALLS
+from tests.valid_calls_any_data import ANY_DATA
 
-INPUTS = 3000
+CALLS = valid_calls.CALLS + ANY_DATA
+INPUTS, INPUTS_OF_ANY_DATA = 3000, 1000
 OF_ONE_SIZE = {"one more row", "one row less", "no columns", "fewer", "other length", "other pixels"}
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -80,10 +82,10 @@ def results():
 
 
 @st.composite
-def inputs(draw):
-    """A call's number, the names of one or two of its arguments, and for each a way to change it; none is to break several
+def inputs(draw, first=0):
+    """A call's number from `first` on, the names of one or two of its arguments, and for each a way to change it; none is to break several
     or write one otherwise."""
-    number = draw(st.integers(0, len(CALLS) - 1))
+    number = draw(st.integers(first, len(CALLS) - 1))
     call = CALLS[number]
     rewrite = draw(st.integers(0, 9)) == 0 and call.runs
     tables = {name: kind.equal if rewrite else kind.broken for name, kind in call.kinds.items()}
@@ -101,13 +103,24 @@ def changed(call: Call, rewrite: bool, changes: dict[str, str], seed: int) -> di
     return new
 
 
-def test_random_mistakes(results, compilations):
+@pytest.mark.parametrize(
+    ("number_of_inputs", "first", "least"),
+    [
+        (INPUTS, 0, {"refused": 2000, "the same": 101}),
+        (INPUTS_OF_ANY_DATA, len(valid_calls.CALLS), {"refused": 600, "the same": 0}),
+    ],
+)
+def test_random_mistakes(number_of_inputs, first, least, results, compilations):
     """No hang, no traceback from below, no silent wrong answer, nothing compiled for what is refused."""
     tried = {"refused": 0, "the same": 0}
 
-    @given(inputs())
+    @given(inputs(first))
     @settings(
-        max_examples=INPUTS, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=number_of_inputs,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
     )
     def mistake(drawn):
         number, rewrite, changes, seed = drawn
@@ -131,7 +144,7 @@ def test_random_mistakes(results, compilations):
         tried["refused"] += 1
 
     mistake()
-    assert tried["refused"] >= 2000 and tried["the same"] > 100, tried
+    assert all(tried[kind] >= number for kind, number in least.items()), tried
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: getattr(call.function, "__qualname__", "?"))

@@ -124,7 +124,7 @@ def test_pieces_of_pythons_help():
     said = data.spell("", data.train_inputs[0]).split()
     words = set(jaxinfl.datasets.topics._WORD.findall(topics[data.class_names[data.train_targets[0]]].lower()))
     assert set(said) - {OTHER} <= words
-    with pytest.raises(ValueError, match="image_size is 8 .int., but python_topics holds no images"):
+    with pytest.raises(ValueError, match=r"image_size is 8 .int., but python_topics holds no images"):
         jaxinfl.load_dataset("python_topics", image_size=8)
 
 
