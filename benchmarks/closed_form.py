@@ -156,7 +156,7 @@ def closed_form_figure(linear: Comparison, logistic: Comparison) -> Figure:
         left, right = figure.subplots(1, 2)
         _draw(left, linear, "Linear regression", "by the hat matrix", "residual")
         _draw(right, logistic, "Logistic regression", "by scikit-learn", "margin")
-        figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr]
+        figure.get_layout_engine().set(wspace=0.08)
     return figure
 
 
