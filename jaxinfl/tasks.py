@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from jaxinfl.arguments import check_number, check_score_names, quote
+from jaxinfl.arguments import check_number, check_score_names, check_whole, quote
 
 Function = Callable[[Any, Any], Array]
 """A function of outputs [batch, ...] and targets [batch, ...] that gives one number an example, [batch]."""
@@ -143,8 +143,6 @@ class Regression(Task):
 
     def __init__(self, num_targets: int = 1, huber: float | None = None):
         """`huber`: the distance from which on the loss grows linearly; None squares every error."""
-        if huber is not None:
-            check_number(huber, "huber", "a number above 0, or None", 1e-300)
         self.num_targets, self.huber = num_targets, huber
         scores: dict[str, Function] = {"residual_norm": self._residual_norm}
         if num_targets == 1:
@@ -241,9 +239,13 @@ BOUNDED = frozenset({"probability", "accuracy"})
 def huber(delta: float = 1.0, num_targets: int = 1) -> Task:
     """Regression by Huber's loss: squared up to an error of `delta`, linear from there.
 
+    Raises:
+      TypeError, ValueError: `delta` is no finite number above 0, or `num_targets` no whole number from 1 up.
+
     Source: Huber (1964), "Robust estimation of a location parameter", Annals of Mathematical Statistics 35.
     """
-    return Regression(num_targets, delta)
+    check_number(delta, "delta", "a finite number above 0", 1e-300, 1e300)
+    return Regression(check_whole(num_targets, "num_targets", 1, 10**6, "numbers an example"), float(delta))
 
 
 __all__ = [

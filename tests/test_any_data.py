@@ -178,7 +178,7 @@ def test_categories_with_names():
     assert data.select(np.arange(6), np.arange(3)).category_names == data.category_names
     assert data.fingerprint == Dataset(**arrays(train_inputs=tokens, test_inputs=tokens), categories=3).fingerprint
     for names, error, message in (
-        (["a", "b"], ValueError, "categories is 2, but the inputs hold 2"),
+        (["a", "b"], ValueError, "categories is 2, but train_inputs holds 2"),
         ({"x": words}, ValueError, "names 'x', which is no array of integers"),
         ("abc", TypeError, "category_names is 'abc'; it takes a sequence of strings"),
         ([1, 2, 3], TypeError, "category_names holds 1"),

@@ -59,7 +59,7 @@ def arrays_of(result: Any) -> list[np.ndarray]:
         return [result.masks, result.test_score, result.train_score]
     if isinstance(result, jaxinfl.ModelKeys):
         return [result.data()]
-    if isinstance(result, jaxinfl.Recipe):
+    if isinstance(result, (jaxinfl.Recipe, jaxinfl.Task)):
         return [np.array(repr(result))]
     if dataclasses.is_dataclass(result):
         return [np.asarray(getattr(result, field.name)) for field in dataclasses.fields(result)]

@@ -161,7 +161,6 @@ PAIR = Kind(
     {
         "one file": lambda value, rng: value[0],
         "three files": lambda value, rng: (*value, value[0]),
-        "nowhere": lambda value, rng: ("nowhere/train.csv", value[1]),
         "two kinds": lambda value, rng: (value[0], "test.parquet"),
         "numbers": constant((1, 2)),
         "nul": constant(("a\0b.csv", "c.csv")),

@@ -116,22 +116,31 @@ def count_categories(train: Inputs, test: Inputs, declared: int | Mapping[str, i
     found = {}
     for name, array in integers.items():
         label = f"[{name!r}]" if name else ""
-        low, high = 0, 0
-        for each in (array, by_name(test)[name]):
-            for _, rows in pieces(each):
-                low, high = min(low, int(rows.min())), max(high, int(rows.max()))
-        if low < 0:
-            raise ValueError(
-                f"train_inputs{label} or test_inputs{label} holds {low}; integers are categories or tokens, from 0 up. Number "
-                "them so, or give numbers as floats: .astype(np.float32)."
-            )
         number = given.get(name)
-        found[name] = high + 1 if number is None else check_whole(number, f"categories{label}", 1, 2**31 - 1)
-        if found[name] <= high:
-            raise ValueError(
-                f"categories{label} is {found[name]}, but the inputs hold {high}; it takes a number above every category."
-            )
+        most = None if number is None else check_whole(number, f"categories{label}", 1, 2**31 - 1)
+        highest = 0
+        for field, each in (("train_inputs", array), ("test_inputs", by_name(test)[name])):
+            low, high = _extremes(each)
+            if low < 0:
+                raise ValueError(
+                    f"{field}{label} holds {low}; integers are categories or tokens, from 0 up. Number them so, or give numbers "
+                    "as floats: .astype(np.float32)."
+                )
+            if most is not None and most <= high:
+                raise ValueError(
+                    f"categories{label} is {most}, but {field}{label} holds {high}; it takes a number above every category."
+                )
+            highest = max(highest, high)
+        found[name] = highest + 1 if most is None else most
     return found
+
+
+def _extremes(array: np.ndarray) -> tuple[int, int]:
+    """Lowest and highest of integers, 0 included; read in pieces, because the array may be on disk."""
+    low, high = 0, 0
+    for _, rows in pieces(array):
+        low, high = min(low, int(rows.min())), max(high, int(rows.max()))
+    return low, high
 
 
 def declare_categories(categories: Any, names: Any) -> tuple[Any, dict[str, tuple[str, ...]]]:
@@ -167,7 +176,7 @@ def _check_category_names(given: Any) -> dict[str, tuple[str, ...]]:
         for each in found[name]:
             if not isinstance(each, str):
                 raise TypeError(f"category_names holds {quote(each)}; it takes strings.")
-            check_text("a category name", each)
+            check_text("category_names", each)
     return found
 
 
@@ -185,17 +194,23 @@ def check_all_named(names: Mapping[str, Sequence[str]], categories: Mapping[str,
             )
 
 
+def check_task(task: Any) -> None:
+    """Raise `TypeError` or `ValueError` unless `task` is a `Task` or the name of a built-in one."""
+    if isinstance(task, Task) or (isinstance(task, str) and task in TASK_NAMES):
+        return
+    error = ValueError if isinstance(task, str) else TypeError
+    raise error(f"task is {quote(task)}; it takes one of {', '.join(map(repr, TASK_NAMES))}, or a jaxinfl.Task.")
+
+
 def find_task(task: Any, train_targets: Any) -> Task:
     """The task of a name, or the task itself.
 
     Raises:
       TypeError, ValueError: neither a `Task` nor the name of a built-in one.
     """
+    check_task(task)
     if isinstance(task, Task):
         return task
-    if not isinstance(task, str) or task not in TASK_NAMES:
-        error = ValueError if isinstance(task, str) else TypeError
-        raise error(f"task is {quote(task)}; it takes one of {', '.join(map(repr, TASK_NAMES))}, or a jaxinfl.Task.")
     if task == "regression":
         shape = as_array("train_targets", train_targets, "numbers [n] or [n, k]", "Replace the missing values").shape
         return _regression(int(np.prod(shape[1:])) if len(shape) > 1 else 1)
@@ -246,6 +261,7 @@ __all__ = [
     "by_name",
     "check_all_named",
     "check_finite",
+    "check_task",
     "count_categories",
     "declare_categories",
     "find_task",

@@ -69,7 +69,7 @@ def check_text(field: str, text: str) -> None:
     """Raise `ValueError` for control characters and invalid text: names from data sets are shown on terminals and pages."""
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise ValueError(
-            f"{field} holds {text!r}, which has control characters or is no valid text. Rename it; a class folder gives its "
+            f"{field} holds {text!r}, which has control characters or is no valid text. Rename it; a folder of images gives its "
             "name to the class."
         )
 

@@ -12,6 +12,7 @@ from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.digits import load_digits
 from jaxinfl.datasets.folder import load_folder
 from jaxinfl.datasets.images import resize_arrays
+from jaxinfl.datasets.inputs import check_task
 from jaxinfl.datasets.kinds import EMBEDDED, Name, Wanted, check_options, find_kind
 from jaxinfl.datasets.npz import load_npz
 from jaxinfl.datasets.split_files import SplitFiles, as_pair, find_pair, find_split_files
@@ -102,6 +103,8 @@ def load_dataset(
     folder = None if data_dir is None else as_path(data_dir, "data_dir", "a folder")
     _check_image_size(image_size)
     check_background(background)
+    if task is not None:
+        check_task(task)
     parts = None if splits is None else _parse_splits(splits)
     kind = find_kind(name)
     columns = {"inputs": inputs, "targets": targets, "task": task, "categories": categories}
