@@ -106,7 +106,7 @@ def _step(model: Model, recipe: Recipe, image_shape: tuple[int, int, int], kerne
         with use_kernels(kernels):
             return _update(Training(model, recipe), data, state, index, counted, key, rate)
 
-    index, counted = (jax.ShapeDtypeStruct((recipe.batch_size,), dtype) for dtype in (jnp.int32, jnp.bool_))
+    index, counted = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((recipe.batch_size,), ()))
     return Program(step, (data, state, index, counted, key, jax.ShapeDtypeStruct((), jnp.float32)))
 
 

@@ -171,10 +171,24 @@ def test_sums_over_all_positions_of_a_channel(shape):
 
 @needs_compiler
 @pytest.mark.parametrize("size", [1, 456, 50_000])
-@pytest.mark.parametrize("values", [3, 2**32])
-def test_order_of_words_is_the_stable_one(size, values):
-    words = np.random.default_rng(size).integers(0, values, size, np.uint32)
-    np.testing.assert_array_equal(native.stable_order(jnp.asarray(words)), np.argsort(words, kind="stable"))
+def test_a_random_order_is_drawn_as_jax_draws_it(size):
+    """From keys that were folded and split, too; equal words keep their order."""
+    included = np.random.default_rng(size).random(size) < 0.7
+    for key in (
+        jax.random.key(0),
+        jax.random.fold_in(jax.random.key(2**31), 7),
+        *jax.random.split(jax.random.key(3), 3),
+    ):
+        bits = np.asarray(jax.random.bits(key, (size,), np.uint32))
+        words = bits >> 1 | np.where(included, 0, 1 << 31).astype(np.uint32)
+        drawn = native.random_order(key, jnp.asarray(included))
+        np.testing.assert_array_equal(drawn, np.argsort(words, kind="stable"))
+
+
+def test_other_keys_are_not_drawn_by_the_kernel(monkeypatch):
+    assert native.draws_as_jax(jax.random.key(0)) and not native.draws_as_jax(jax.random.key(0, impl="rbg"))
+    with jax.threefry_partitionable(False):
+        assert not native.draws_as_jax(jax.random.key(0))
 
 
 @pytest.mark.parametrize("native_sums", [False, pytest.param(True, marks=needs_compiler)])

@@ -14,7 +14,7 @@ from jaxinfl.native.counts import joint_counts
 from jaxinfl.native.layer_norm import layer_norm
 from jaxinfl.native.library import NativeUnavailable, load, prepare, why_unavailable
 from jaxinfl.native.norm import Normalization, channel_moments, channel_products
-from jaxinfl.native.order import stable_order
+from jaxinfl.native.order import draws_as_jax, random_order
 from jaxinfl.native.overlap import OVERLAP_DTYPES, Population, overlap_counts, overlap_of_models
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "overlap_counts",
     "overlap_of_models",
     "prepare",
-    "stable_order",
+    "draws_as_jax",
+    "random_order",
     "why_unavailable",
 ]

@@ -214,9 +214,10 @@ void overlap_of_models(const Call& call) {
   spread(call, jaxinfl::OverlapOfModels(population(call, 0), population(call, 5), num_limits))->work.add_up(out.data);
 }
 
-void stable_order(const Call& call) {
-  const auto words = call.argument<uint32_t>(0, 1);
-  jaxinfl::stable_order(words.data, words.size(), call.result<int32_t>(0, 1).data);
+void random_order(const Call& call) {
+  const auto included = call.argument<bool>(1, 1);
+  const auto order = call.result<int32_t>(0, 1).data;
+  jaxinfl::random_order(call.argument<uint32_t>(0, 1).data, included.data, included.size(), order);
 }
 
 }  // namespace
@@ -244,4 +245,4 @@ JAXINFL_EXPORT(overlap_int32_int32, overlap<int32_t, int32_t>)
 JAXINFL_EXPORT(overlap_int32_float32, overlap<int32_t, float>)
 JAXINFL_EXPORT(overlap_float32_int32, overlap<float, int32_t>)
 JAXINFL_EXPORT(overlap_float32_float32, overlap<float, float>)
-JAXINFL_EXPORT(stable_order, stable_order)
+JAXINFL_EXPORT(random_order, random_order)

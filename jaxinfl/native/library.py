@@ -74,7 +74,7 @@ TARGETS = (
     "jaxinfl_overlap_int32_float32",
     "jaxinfl_overlap_float32_int32",
     "jaxinfl_overlap_float32_float32",
-    "jaxinfl_stable_order",
+    "jaxinfl_random_order",
 )
 # The handlers only pass pointers on.
 OPTIMIZATION = {name: "-O1" if name == "handlers.cpp" else "-O3" for name in SOURCES}
