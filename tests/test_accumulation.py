@@ -45,7 +45,9 @@ def one_step(model, recipe, data, before, size):
     """State after a step on `size` examples, and which they are."""
     index = jnp.where(jnp.arange(recipe.batch_size) < size, jnp.arange(recipe.batch_size) * 2, 0)
     key = jax.random.key(4)
-    return step._update(step.Training(model, recipe), data, before, index, jnp.int32(size), key, jnp.float32(0.1)), index
+    return step._update(
+        step.Training(model, recipe), data, before, index, jnp.int32(size), key, jnp.float32(0.1)
+    ), index
 
 
 @pytest.mark.parametrize("size", [16, 13, 8, 3, 1])
