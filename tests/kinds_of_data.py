@@ -97,7 +97,14 @@ def make_kinds() -> dict[str, Kind]:
     following = np.where(np.arange(5) < 4, np.roll(tokens, -1, axis=1), -1)
     small = Recipe(epochs=2, batch_size=8, learning_rate=0.05)
     scaled = Recipe(epochs=2, batch_size=8, learning_rate=0.01, standardize=True)
+    images = rng.integers(0, 256, (len(table), 6, 6, 1)).astype(np.uint8)
     return {
+        "image": Kind(
+            Dataset(**_split(inputs=images, targets=classes)),
+            "small_mlp",
+            replace(small, crop_padding=1, flip=True),
+            "margin",
+        ),
         "table": Kind(Dataset(**_split(inputs=table, targets=classes)), "small_mlp", scaled, "margin"),
         "dict": Kind(Dataset(**_split(inputs=mixed, targets=classes)), "small_mlp", scaled, "margin"),
         "regression": Kind(

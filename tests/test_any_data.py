@@ -9,6 +9,8 @@ import pytest
 
 import jaxinfl
 from jaxinfl import Dataset, Recipe
+from jaxinfl.store.checkpoint import CheckpointFile
+from jaxinfl.training import loop
 from tests.kinds_of_data import KINDS, TRAIN, linear
 from tests.small_ensembles import stop_after_one_shard
 
@@ -93,6 +95,26 @@ def test_killed_and_resumed_in_parts_and_extended(trained, tmp_path):
     train(kind, rows=slice(0, 2), run_dir=tmp_path / "more")
     assert_same(train(kind, run_dir=tmp_path / "more"), runs)
     np.testing.assert_array_equal(runs.test_targets, kind.data.test_targets)
+
+
+def test_killed_between_two_checkpoints(trained, tmp_path, monkeypatch):
+    """In the middle of an epoch and of a group."""
+    kind, runs = trained
+    monkeypatch.setattr(loop, "CALL_SECONDS", 1e-9)
+    written = []
+
+    def dying(self, about, leaves, write=CheckpointFile.write):
+        write(self, about, leaves)
+        written.append(about)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointFile, "write", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train(kind, run_dir=tmp_path / "run", checkpoint_every=1e-9)
+    assert jaxinfl.Ensemble.open(tmp_path / "run").num_models == 0 and written[-1]["chunk"] is not None
+    assert_same(train(kind, run_dir=tmp_path / "run", checkpoint_every=1e-9), runs)
 
 
 def test_kept_weights_say_the_same(trained):
@@ -187,6 +209,20 @@ def test_categories_with_names():
             Dataset(**arrays(train_inputs=tokens, test_inputs=tokens), category_names=names)
     with pytest.raises(ValueError, match="category_names has 3 names, and there are 4 categories"):
         Dataset(**arrays(train_inputs=tokens, test_inputs=tokens), category_names=words, categories=4)
+
+
+def test_a_declared_vocabulary_holds_the_targets_too():
+    tokens = np.arange(12).reshape(6, 2) % 4
+    given = arrays(
+        train_inputs=tokens, test_inputs=tokens, train_targets=tokens + 2, test_targets=tokens, task="next_token"
+    )
+    data = Dataset(**given)
+    assert data.categories == {"": 6} and data.num_outputs == 6
+    assert Dataset(**given, categories=9).num_outputs == 9
+    with pytest.raises(ValueError, match="train_targets holds 5, but categories declares 5 tokens"):
+        Dataset(**given, categories=5)
+    with pytest.raises(ValueError, match="train_inputs hold no integers; the task 'next_token' takes tokens"):
+        Dataset(**given | {"train_inputs": TABLE, "test_inputs": TABLE})
 
 
 def test_padding_of_sequences_counts_nowhere():

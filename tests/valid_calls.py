@@ -38,7 +38,6 @@ from tests.bad_inputs import (
     share,
     whole,
 )
-from tests.kinds_of_data import OWN
 
 _rng = np.random.default_rng(0)
 MODELS, TRAIN, TEST = 12, 6, 5
@@ -375,8 +374,6 @@ CALLS = [
          {"first": MASKS, "second": MASKS, "confidence": share()}),
     Call(jaxinfl.Dataset, _arrays, _array_kinds),
     Call(jaxinfl.Dataset, _table, _table_kinds),
-    Call(jaxinfl.Task, {"name": "mine", "loss": OWN.loss, "scores": {"same": OWN.loss}},
-         {"name": NOTHING_ELSE.but("text"), "loss": NOTHING_ELSE.but("function", "type"), "scores": NOTHING_ELSE.but("none")}),
     Call(jaxinfl.channel_statistics, {"data": data}, {"data": NOTHING_ELSE}),
     Call(jaxinfl.load_dataset, {"name": "digits", "data_dir": None, "image_size": None, "splits": None, "background": None},
          {"name": PATH.but(none=constant(None), nul=constant("a\0b.npz")), "data_dir": PATH,

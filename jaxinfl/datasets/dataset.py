@@ -120,7 +120,8 @@ class Dataset:
         }
         for field, array in fields.items():
             object.__setattr__(self, field, _view_read_only(array))
-        counted = {} if images else count_categories(given[0], given[1], categories)
+        tokens = targets if found is NEXT_TOKEN else None
+        counted = {} if images else count_categories(given[0], given[1], categories, tokens)
         check_all_named(spelled, counted)
         about = {"task": found, "class_names": names, "categories": counted, "category_names": spelled, "name": name}
         for field, value in {**about, "_images": images}.items():
@@ -222,8 +223,7 @@ class Dataset:
         if self.task is CLASSIFICATION:
             return self.num_classes
         if self.task is NEXT_TOKEN:
-            tokens = max((int(each.max()) + 1 for each in (self.train_targets, self.test_targets)), default=1)
-            return max([tokens, *self.categories.values()])
+            return max(self.categories.values())
         if self.task is BINARY or isinstance(self.task, Regression):
             return int(np.prod(self.train_targets.shape[1:]))
         return None

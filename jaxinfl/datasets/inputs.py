@@ -96,8 +96,15 @@ def _check_alike(name: str, train: np.ndarray, test: np.ndarray) -> None:
         )
 
 
-def count_categories(train: Inputs, test: Inputs, declared: int | Mapping[str, int] | None) -> dict[str, int]:
+def count_categories(
+    train: Inputs,
+    test: Inputs,
+    declared: int | Mapping[str, int] | None,
+    next_tokens: tuple[np.ndarray, np.ndarray] | None = None,
+) -> dict[str, int]:
     """Number of categories or tokens of each integer array, declared or one more than the largest that is there.
+
+    `next_tokens` are the targets of the task 'next_token', which are of the same vocabulary.
 
     Raises:
       TypeError, ValueError: a declaration for an array that holds no integers, or that is too small; negative integers.
@@ -132,7 +139,29 @@ def count_categories(train: Inputs, test: Inputs, declared: int | Mapping[str, i
                 )
             highest = max(highest, high)
         found[name] = highest + 1 if most is None else most
-    return found
+    return found if next_tokens is None else _include_targets(found, next_tokens, declared=declared is not None)
+
+
+def _include_targets(
+    categories: Mapping[str, int], targets: tuple[np.ndarray, np.ndarray], *, declared: bool
+) -> dict[str, int]:
+    """The numbers of tokens that hold those of the targets of 'next_token', too; the largest is the vocabulary.
+
+    Raises:
+      ValueError: no inputs are tokens, or a target is no token of a vocabulary that is declared.
+    """
+    if not categories:
+        raise ValueError("train_inputs hold no integers; the task 'next_token' takes tokens, integers from 0 up.")
+    vocabulary, highest_target = max(categories.values()), 0
+    for field, array in zip(("train_targets", "test_targets"), targets, strict=True):
+        highest = _extremes(array)[1]
+        if declared and highest >= vocabulary:
+            raise ValueError(
+                f"{field} holds {highest}, but categories declares {vocabulary} tokens; it takes tokens below that, and numbers below 0 "
+                "for padding."
+            )
+        highest_target = max(highest_target, highest)
+    return {name: number if declared else max(number, highest_target + 1) for name, number in categories.items()}
 
 
 def _extremes(array: np.ndarray) -> tuple[int, int]:
