@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxinfl import Recipe
-from jaxinfl.models import REGISTRY, ArraySpec, InputSpec, build_model
+from jaxinfl.models import REGISTRY, TAKES_SEQUENCES, ArraySpec, InputSpec, build_model
 from jaxinfl.training.inputs import DeviceData
 from jaxinfl.training.machine import GPU_WIDTH
 from jaxinfl.training.programs import Execution, Programs, build_programs
@@ -38,7 +38,7 @@ def abstract_arguments(programs: Programs, shape: tuple[int, ...]) -> tuple[Devi
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in sorted(REGISTRY)]
 )
 def test_training_and_evaluation_lower_for_cuda(name, dtype):
-    if name == "transformer":
+    if name in TAKES_SEQUENCES:
         check_that_it_lowers(name, Recipe(compute_dtype=dtype), SEQUENCES)
     else:
         check_that_it_lowers(name, Recipe(compute_dtype=dtype, crop_padding=1, flip=True), SHAPES.get(name, (8, 8, 1)))
@@ -55,7 +55,7 @@ def check_that_it_lowers(name, recipe, shape):
     images = not isinstance(shape, InputSpec)
     inputs, shape = (recipe.input_shape(shape), shape) if images else (shape, shape.arrays[0].shape)
     model = build_model(name, inputs=inputs, outputs=CLASSES)
-    execution = Execution("gpu", num_devices=1, lanes=1, width=GPU_WIDTH, kernels="gemm")
+    execution = Execution("gpu", num_devices=1, lanes=1, width=GPU_WIDTH, kernels="gemm", chunk=4)
     programs = build_programs(Training(model, recipe, images=images), execution, (jax.devices()[0],))
     data, masks, keys = abstract_arguments(programs, shape)
     states = jax.eval_shape(programs.start, data, masks, keys)
