@@ -12,8 +12,13 @@ from jaxinfl.training.machine import GPU_WIDTH
 from jaxinfl.training.programs import Execution, Programs, build_programs
 from jaxinfl.training.step import Keys, Segment, Training
 
-LARGE = ("inception_v3", "resnet18", "resnet18_cifar", "small_inception")
-SHAPES = {"small_inception": (32, 32, 3), "resnet18": (32, 32, 3), "inception_v3": (299, 299, 3)}
+LARGE = ("inception_v3", "resnet9", "resnet18", "resnet18_cifar", "small_inception")
+SHAPES = {
+    "small_inception": (32, 32, 3),
+    "resnet9": (16, 16, 3),
+    "resnet18": (32, 32, 3),
+    "inception_v3": (299, 299, 3),
+}
 NUM_TRAIN, NUM_TEST, CLASSES = 96, 32, 10
 
 
