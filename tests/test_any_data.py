@@ -98,10 +98,10 @@ def test_killed_and_resumed_in_parts_and_extended(trained, tmp_path):
 
 
 def test_killed_between_two_checkpoints(trained, tmp_path, monkeypatch):
-    """In the middle of an epoch and of a group."""
+    """In the middle of an epoch."""
     kind, runs = trained
     monkeypatch.setattr(loop, "CALL_SECONDS", 1e-9)
-    monkeypatch.setattr("jaxinfl.training.machine.CALL_FLOPS", 0.0)  # a checkpoint after each step, and small groups
+    monkeypatch.setattr("jaxinfl.training.machine._CPU_CHUNK", 1)  # a checkpoint after each step
     written = []
 
     def dying(self, about, leaves, write=CheckpointFile.write):
