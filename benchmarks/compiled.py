@@ -84,13 +84,12 @@ class Computation:
 
 
 def parse(text: str) -> dict[str, Computation]:
-    """Parse the text of a compiled program into its computations by name; the one called "ENTRY" comes first to run."""
+    """Parse the text of a compiled program into its computations by name; the program begins in "ENTRY"."""
     found: dict[str, Computation] = {}
     current: Computation | None = None
     for line in text.splitlines():
         if line and not line.startswith((" ", "}")) and line.rstrip().endswith("{"):
-            words = line.split()
-            current = found.setdefault(words[0] if words[0] == "ENTRY" else words[0], Computation())
+            current = found.setdefault(line.split()[0], Computation())
         elif current is not None and (match := _INSTRUCTION.match(line.strip())):
             root, name, shape, operation, rest = match.groups()
             operands = tuple(re.findall(r"%[\w.\-]+", _inside(rest)))

@@ -23,12 +23,15 @@ from experiments.presets import BREAST_CANCER
 from jaxinfl import Recipe, recipes
 from jaxinfl.models import ArraySpec, InputSpec, Model, build_model
 from jaxinfl.models.layers import Kernels
+from jaxinfl.models.way import Way
 from jaxinfl.training.inputs import DeviceData
+from jaxinfl.training.machine import choose_card_way
 from jaxinfl.training.programs import Execution, Programs, build_programs, evaluation_batch
 from jaxinfl.training.step import Keys, Segment, Training
 
 # The search for the fastest algorithm needs the card itself.
-_COMPILER_OPTIONS = {"xla_gpu_autotune_level": 0}
+_COMPILER_OPTIONS: dict[str, Any] = {"xla_gpu_autotune_level": 0}
+_WITHOUT_TRITON: dict[str, Any] = _COMPILER_OPTIONS | {"xla_gpu_enable_triton_gemm": False}
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,19 @@ class Case:
         """Build the network."""
         return build_model(self.model, inputs=self.spec, outputs=self.outputs)
 
+    def choose(self, card: Card) -> Way:
+        """Choose width and kernels for a card as `train_ensemble` does by default."""
+        return choose_card_way(self.build(), self.recipe, self.spec, self.data(), card.memory)
+
+    def data(self) -> DeviceData:
+        """Shapes of the data set on a device."""
+        total = self.num_train + self.num_test
+        kind = jnp.uint8 if self.are_images else jnp.int32 if self.tokens else jnp.float32
+        shapes: Any = [jax.ShapeDtypeStruct((total, *self.shape), kind), jax.ShapeDtypeStruct((total,), jnp.int32)]
+        if self.are_images:
+            shapes += [jax.ShapeDtypeStruct((self.num_train, self.shape[-1]), jnp.float32)] * 2
+        return DeviceData(*shapes)
+
     def training(self) -> Training:
         """What all models have in common."""
         return Training(self.build(), self.recipe, images=self.are_images)
@@ -103,11 +119,15 @@ CASES = {
         Case("small_mlp", "small_mlp", _DIGITS, (8, 8, 1), 10, 1437, 360, kernels=("gemm",)),
         Case("mlp", "mlp", _DIGITS, (8, 8, 1), 10, 1437, 360, kernels=("gemm",)),
         Case("small_cnn", "small_cnn", _DIGITS, (8, 8, 1), 10, 1437, 360),
-        Case("tiny_transformer", "tiny_transformer", outputs=10, num_train=2048, num_test=512, kernels=("gemm",), **_TEXT),
+        Case(
+            "tiny_transformer", "tiny_transformer", outputs=10, num_train=2048, num_test=512, kernels=("gemm",), **_TEXT
+        ),
         Case("transformer", "transformer", outputs=10, num_train=2048, num_test=512, kernels=("gemm",), **_TEXT),
         Case("small_inception", "small_inception", _narrow(recipes.CIFAR), (32, 32, 3), 100, 50_000, 10_000, _FEW),
         Case("resnet18_cifar", "resnet18_cifar", _narrow(recipes.CIFAR), (32, 32, 3), 100, 50_000, 10_000, _FEW),
-        Case("resnet18", "resnet18", _narrow(recipes.FINE_GRAINED_224), (256, 256, 3), 102, 2040, 6149, _FEW, ratio=1.0),
+        Case(
+            "resnet18", "resnet18", _narrow(recipes.FINE_GRAINED_224), (256, 256, 3), 102, 2040, 6149, _FEW, ratio=1.0
+        ),
         Case(
             "inception_v3",
             "inception_v3",
@@ -159,27 +179,24 @@ def _lower_training(
 
 def _shapes(case: Case, programs: Programs) -> tuple[DeviceData, Any, Any, Keys]:
     """Shapes of all that the programs take: data, states, masks and keys, on the devices that they belong on."""
-    split, whole, group = programs.models_axis, programs.replicated, programs.execution.group
-    total = case.num_train + case.num_test
+    group = programs.execution.group
 
-    def shape(axes: tuple[int, ...], dtype: Any, sharding: Any = whole) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(axes, dtype, sharding=sharding)
+    def place(tree: Any, sharding: Any) -> Any:
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
-    kind = jnp.uint8 if case.are_images else jnp.int32 if case.tokens else jnp.float32
-    pixels = [shape((case.num_train, case.shape[-1]), jnp.float32)] * 2 if case.are_images else []
-    data: Any = DeviceData(shape((total, *case.shape), kind), shape((total,), jnp.int32), *pixels)  # type: ignore[arg-type]
+    data = place(case.data(), programs.replicated)
     key = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), group))
-    keys = Keys(*[shape(key.shape, key.dtype, split)] * 3)  # type: ignore[arg-type]
-    masks = shape((group, case.num_train), np.bool_, split)
-    states = jax.eval_shape(programs.start, data, masks, keys)
-    return data, jax.tree.map(lambda leaf: shape(leaf.shape, leaf.dtype, split), states), masks, keys
+    keys, masks = place(
+        (Keys(key, key, key), jax.ShapeDtypeStruct((group, case.num_train), np.bool_)), programs.models_axis
+    )
+    states = place(jax.eval_shape(programs.start, data, masks, keys), programs.models_axis)
+    return data, states, masks, keys
 
 
 def compile_case(case: Case, card: Card, kernels: Kernels, width: int) -> dict[str, Any]:
     """Compile one case for a card and record what a training step and an evaluation batch do; times are estimates."""
     training, evaluation = lower(case, kernels, width, devices_of(card))
-    data, *_ = _shapes(case, build_programs(case.training(), Execution("gpu", 1, 1, width, kernels), devices_of(card)))
-    batch = evaluation_batch(case.recipe, data)
+    batch = evaluation_batch(case.recipe, case.data())
     described = {
         "training step": _describe(training, case, card, width, case.parts),
         "evaluation batch": _describe(evaluation, case, card, width, 1),
@@ -201,9 +218,22 @@ def compile_case(case: Case, card: Card, kernels: Kernels, width: int) -> dict[s
     }
 
 
+def compile_lowered(lowered: Any) -> tuple[Any, bool]:
+    """Compile a lowered program, and say whether matrix products may be kernels that XLA makes with Triton.
+
+    Without trying them out, XLA finds no tiles for the products of some shapes and gives up; cuBLAS has them all.
+    """
+    try:
+        return lowered.compile(compiler_options=_COMPILER_OPTIONS), True
+    except jax.errors.JaxRuntimeError as error:
+        if "tile sizes" not in str(error):
+            raise
+        return lowered.compile(compiler_options=_WITHOUT_TRITON), False
+
+
 def _describe(lowered: Any, case: Case, card: Card, width: int, parts: int) -> dict[str, Any]:
     begun = time.perf_counter()
-    compiled = lowered.compile(compiler_options=_COMPILER_OPTIONS)
+    compiled, triton = compile_lowered(lowered)
     seconds = time.perf_counter() - begun
     text, memory = compiled.as_text(), compiled.memory_analysis()
     kernels = step_kernels(text, parts)
@@ -217,6 +247,7 @@ def _describe(lowered: Any, case: Case, card: Card, width: int, parts: int) -> d
         "argument_bytes": memory.argument_size_in_bytes,
         "loops_with_known_turns": known_loops(text),
         "collectives": count_collectives(text),
+        "triton": triton,
         "estimated_seconds_per_model": sum(_seconds(each, card, flops) for each in kernels) / width,
         "compile_seconds": round(seconds, 1),
     }

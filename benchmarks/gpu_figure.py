@@ -33,7 +33,9 @@ def estimates_figure(networks: Mapping[str, Mapping[Way, Mapping[int, float]]]) 
             for (card, kernels), times in ways.items():
                 colour = COLOURS[cards.index(card) % len(COLOURS)]
                 microseconds = [seconds * 1e6 for seconds in times.values()]
-                (line,) = axes.plot(list(times), microseconds, "o", linestyle=_LINES[kernels], color=colour, markersize=4)
+                (line,) = axes.plot(
+                    list(times), microseconds, "o", linestyle=_LINES[kernels], color=colour, markersize=4
+                )
                 handles[f"{card}, {_NAMES[kernels]}"] = line
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")

@@ -40,8 +40,7 @@ ASSUMPTIONS = [
         f"float32 (TF32); the data sheet promises {card.peak_bandwidth / 1e12:.2f} TB/s and {card.peak_flops / 1e12:.0f} TFLOP/s."
         for card in CARDS.values()
     ),
-    f"A kernel takes the longer of its memory traffic and its arithmetic, and {LAUNCH_SECONDS * 1e6:g} us to launch, also in a "
-    "CUDA graph.",
+    f"A kernel takes the longer of its traffic and its arithmetic, and {LAUNCH_SECONDS * 1e6:g} us to launch, CUDA graph or not.",
     "Every kernel reads its operands and writes its results once, and nothing stays in a cache from one to the next.",
     "Convolutions of a library run at the same rate as matrix products, grouped ones too, which in truth are slower.",
     "Algorithms are XLA's choice without trying them (autotuning is off).",
@@ -130,7 +129,9 @@ def _write_records(path: Path, programs: list[dict[str, Any]]) -> None:
 
 
 def _print(card: str, records: Sequence[dict[str, Any]]) -> None:
-    table = Table(title=f"{card}: one training step of one model (estimated by the compiler, never run)", title_justify="left")
+    table = Table(
+        title=f"{card}: one training step of one model (estimated by the compiler, never run)", title_justify="left"
+    )
     table.add_column("network", no_wrap=True)
     table.add_column("kernels")
     for heading in (
