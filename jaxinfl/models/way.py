@@ -133,7 +133,8 @@ def choose_way(
     if not fitting:
         return min(ways, key=lambda way: way.memory)
     least = min(fitting.values())
-    return min((way for way, cost in fitting.items() if cost <= GOOD_ENOUGH * least), key=lambda way: way.width)
+    good = [way for way, cost in fitting.items() if cost <= GOOD_ENOUGH * least]
+    return min(good, key=lambda way: (way.width, fitting[way]))
 
 
 def _trace_gradient(
