@@ -57,8 +57,6 @@ class Case:
     """Share of the training set in each subset."""
     kernels: tuple[Kernels, ...] = ("gemm", "xla")
     """Kernels that it is compiled for; a network without convolutions has one program for all of them."""
-    slow: bool = False
-    """Whether it takes many minutes to compile and is left out unless it is named."""
 
     @property
     def are_images(self) -> bool:
@@ -112,6 +110,7 @@ def _narrow(recipe: Recipe) -> Recipe:
 _FEW = (1, 2, 8)
 _DIGITS = Recipe(epochs=10)
 _TEXT: dict[str, Any] = {"recipe": Recipe(batch_size=64), "shape": (64,), "tokens": 100}
+_FLOWERS: dict[str, Any] = {"outputs": 102, "num_train": 2040, "num_test": 6149, "ratio": 1.0}
 CASES = {
     case.name: case
     for case in (
@@ -125,21 +124,8 @@ CASES = {
         Case("transformer", "transformer", outputs=10, num_train=2048, num_test=512, kernels=("gemm",), **_TEXT),
         Case("small_inception", "small_inception", _narrow(recipes.CIFAR), (32, 32, 3), 100, 50_000, 10_000, _FEW),
         Case("resnet18_cifar", "resnet18_cifar", _narrow(recipes.CIFAR), (32, 32, 3), 100, 50_000, 10_000, _FEW),
-        Case(
-            "resnet18", "resnet18", _narrow(recipes.FINE_GRAINED_224), (256, 256, 3), 102, 2040, 6149, _FEW, ratio=1.0
-        ),
-        Case(
-            "inception_v3",
-            "inception_v3",
-            _narrow(recipes.FINE_GRAINED_299),
-            (342, 342, 3),
-            102,
-            2040,
-            6149,
-            _FEW,
-            ratio=1.0,
-            slow=True,
-        ),
+        Case("resnet18", "resnet18", _narrow(recipes.FINE_GRAINED_224), (256, 256, 3), **_FLOWERS, widths=(1, 2)),
+        Case("inception_v3", "inception_v3", _narrow(recipes.FINE_GRAINED_299), (342, 342, 3), **_FLOWERS, widths=(1,)),
     )
 }
 """Every registered network on inputs of the shape that it is meant for, by name; the paper's with its recipes in bfloat16."""

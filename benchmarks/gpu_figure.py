@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -9,7 +10,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from jaxinfl.plots import COLOURS, STYLE
 
-_LINES = {"gemm": "-", "xla": "--"}
+_LINES: dict[str, dict[str, Any]] = {
+    "gemm": {"linestyle": "-", "marker": "o"},
+    "xla": {"linestyle": "--", "marker": "s", "markerfacecolor": "white"},
+}
 _NAMES = {"gemm": "patches", "xla": "XLA's convolutions"}
 
 Way = tuple[str, str]
@@ -33,9 +37,7 @@ def estimates_figure(networks: Mapping[str, Mapping[Way, Mapping[int, float]]]) 
             for (card, kernels), times in ways.items():
                 colour = COLOURS[cards.index(card) % len(COLOURS)]
                 microseconds = [seconds * 1e6 for seconds in times.values()]
-                (line,) = axes.plot(
-                    list(times), microseconds, "o", linestyle=_LINES[kernels], color=colour, markersize=4
-                )
+                (line,) = axes.plot(list(times), microseconds, **_LINES[kernels], color=colour, markersize=4)
                 handles[f"{card}, {_NAMES[kernels]}"] = line
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
@@ -46,9 +48,10 @@ def estimates_figure(networks: Mapping[str, Mapping[Way, Mapping[int, float]]]) 
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.set_title(name, loc="left")
+        for axes in panels[-columns:]:
+            axes.set_xlabel("models at once")
         for axes in panels[len(networks) :]:
             axes.set_axis_off()
-        figure.supxlabel("models at once", fontsize=9)
         figure.supylabel("us a step and model (estimate)", fontsize=9)
         figure.suptitle("Estimated by the compiler, never run", x=0.01, ha="left", fontsize=10, fontweight="bold")
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4, fontsize=8)

@@ -1,18 +1,19 @@
 """Programs for an H100 and an A100, as XLA compiles them: kernels, bytes, FLOPs, memory, and an estimate of their time.
 
-    make gpu-program                                 makes .venv-cuda (4 GB), checks the compiler's programs, and compiles what follows
-    python -m benchmarks.gpu_program                 in an environment with jax[cuda12]: 40 minutes on one core
-    python -m benchmarks.gpu_program --cases small_cnn --cards H100        one network on one card: 2 minutes
+    make gpu-program                        makes .venv-cuda (6 GB), tests what it compiles, and compiles what is not recorded
+    make gpu-program ARGS=--again           compiles everything again and renews the records: 25 minutes on one core
+    python -m benchmarks.gpu_program --again --cases small_cnn --cards H100          one network on one card: a minute
 
 Nothing runs: every time is an estimate of the compiler's program and was never measured on a card. Where the plugin
 of `jax[cuda12]` is absent, nothing is compiled, and the committed records (`benchmarks/records/`) are shown.
 
 Expected: patches ("gemm") move less for small networks, and the wider the fewer launches a model. For the paper's networks
-XLA's convolutions ("xla"), one model at a time, move a third of what patches move and need a thirtieth of the memory.
+XLA's convolutions ("xla"), one model at a time, move a third of what patches move in a quarter of the memory of one model.
 """
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ ASSUMPTIONS = [
     "Every kernel reads its operands and writes its results once, and nothing stays in a cache from one to the next.",
     "Convolutions of a library run at the same rate as matrix products, grouped ones too, which in truth are slower.",
     "Algorithms are XLA's choice without trying them (autotuning is off).",
+    "Launches and memory (temporaries) are those of a whole group; bytes, FLOP and time are those of one model.",
     "Left out: the start of a model, the order of an epoch, the host, and loops whose condition the host must read.",
 ]
 """What an estimate takes for granted; it stands above the table."""
@@ -53,8 +55,8 @@ ASSUMPTIONS = [
 class Config:
     """Options of the command line."""
 
-    cases: tuple[str, ...] = tuple(case.name for case in CASES.values() if not case.slow)
-    """Names of the networks to compile; "inception_v3" takes many minutes and must be named."""
+    cases: tuple[str, ...] = tuple(CASES)
+    """Names of the networks to compile."""
     cards: tuple[str, ...] = tuple(CARDS)
     """Names of the cards to compile for."""
     widths: tuple[int, ...] = ()
@@ -78,7 +80,7 @@ def main(config: Config) -> Path:
         _compile(config)
     else:
         console.print(
-            "Nothing is compiled: this environment lacks jax[cuda12], whose plugin holds the compiler for NVIDIA's cards. "
+            "Nothing is compiled: this environment lacks jax-cuda12-plugin, which holds the compiler for NVIDIA's cards. "
             "`make gpu-program` makes one that has it. The records that follow are committed."
         )
     records = [each for each in read_records(config.records) if each["case"] in config.cases]
@@ -136,12 +138,12 @@ def _print(card: str, records: Sequence[dict[str, Any]]) -> None:
     table.add_column("kernels")
     for heading in (
         "width",
-        "launches a step (estimate)",
+        "launches (estimate)",
         "bytes moved (estimate)",
         "FLOP (estimate)",
-        "temporaries of all (estimate)",
-        "time of a step (estimate)",
-        "models per GPU-hour (estimate)",
+        "memory (estimate)",
+        "time (estimate)",
+        "models an hour (estimate)",
     ):
         table.add_column(heading, justify="right")
     for number, each in enumerate(records):
@@ -153,13 +155,19 @@ def _print(card: str, records: Sequence[dict[str, Any]]) -> None:
             str(width),
             str(step["kernels"]),
             format_bytes(step["bytes_moved"] / width),
-            f"{step['flops'] / width / 1e9:.3g} G",
+            _with_prefix(step["flops"] / width),
             format_bytes(step["temporary_bytes"]),
-            f"{step['estimated_seconds_per_model'] * 1e6:,.3g} us",
+            f"{_with_prefix(1e6 * step['estimated_seconds_per_model'], ('us', 'ms', 's'))}",
             short(each["estimated_models_per_gpu_hour"]),
             end_section=last,
         )
     console.print(table)
+
+
+def _with_prefix(value: float, units: Sequence[str] = ("", "k", "M", "G", "T")) -> str:
+    """A number of three digits in the unit that fits; each unit is a thousand of the one before."""
+    power = min(max(int(math.log10(value) // 3), 0), len(units) - 1)
+    return f"{value / 1000**power:.3g} {units[power]}"
 
 
 def figure_of(records: Sequence[dict[str, Any]]) -> Figure:
