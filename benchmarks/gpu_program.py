@@ -25,7 +25,6 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from benchmarks.cards import CARDS, LAUNCH_SECONDS
-from benchmarks.figures import short
 from benchmarks.gpu_compile import CASES, can_compile, compile_case
 from benchmarks.gpu_figure import estimates_figure
 from benchmarks.record import console, origin, write
@@ -158,7 +157,7 @@ def _print(card: str, records: Sequence[dict[str, Any]]) -> None:
             _with_prefix(step["flops"] / width),
             format_bytes(step["temporary_bytes"]),
             f"{_with_prefix(1e6 * step['estimated_seconds_per_model'], ('us', 'ms', 's'))}",
-            short(each["estimated_models_per_gpu_hour"]),
+            _with_prefix(each["estimated_models_per_gpu_hour"]),
             end_section=last,
         )
     console.print(table)
@@ -167,7 +166,7 @@ def _print(card: str, records: Sequence[dict[str, Any]]) -> None:
 def _with_prefix(value: float, units: Sequence[str] = ("", "k", "M", "G", "T")) -> str:
     """A number of three digits in the unit that fits; each unit is a thousand of the one before."""
     power = min(max(int(math.log10(value) // 3), 0), len(units) - 1)
-    return f"{value / 1000**power:.3g} {units[power]}"
+    return f"{value / 1000**power:.3g} {units[power]}".rstrip()
 
 
 def figure_of(records: Sequence[dict[str, Any]]) -> Figure:

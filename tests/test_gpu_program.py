@@ -1,5 +1,6 @@
 """Programs for cards that are not there: what is read from them, the formula of a card's default, and no word between devices."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,9 +16,11 @@ from benchmarks.cards import CARDS
 from benchmarks.compiled import count_collectives, known_loops, size_of, step_kernels
 from benchmarks.gpu_compile import CASES, can_compile
 from benchmarks.gpu_program import RECORDS, read_records
+from jaxinfl import Recipe, devices
+from jaxinfl.models import build_model
 from jaxinfl.models.traffic import measure_traffic
 from jaxinfl.models.way import MEMORY_SHARE, Step, choose_way
-from jaxinfl.training.machine import choose_card_way
+from jaxinfl.training.machine import choose_card_way, choose_execution
 from tests.test_benchmarks import check_files
 from tests.two_layers import BATCH, HIDDEN, INPUTS, OUTPUTS, STEPS, lower_two_layers
 
@@ -163,6 +166,36 @@ def test_choice_by_hand():
     several = {"xla": Step(100_000_000, 10, 1000, convolves=True)}
     assert choose_way(several, memory=1e9).width == 1
     assert choose_way(several, memory=1e9, width=3).width == 3
+
+
+@pytest.mark.parametrize(("memory", "width"), [(80 * 10**9, 128), (10**9, 64), (10**6, 1), (None, 128)])
+def test_execution_on_a_card(monkeypatch, caplog, digits, memory, width):
+    """A card of 80 GB, two small ones, and one that does not tell what it has."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(devices, "total_memory", lambda device: memory)
+    model = build_model("small_cnn", inputs=(8, 8, 1), outputs=10)
+    execution = choose_execution(model, Recipe(), digits)
+    assert (execution.width, execution.platform, execution.lanes) == (width, "gpu", 1)
+    assert ("may run out of memory" in caplog.text) is (memory == 10**6)
+    assert "a step of a model moves" in execution.reason
+    assert execution.kernels == ("gemm" if width > 1 else "xla")
+    given = choose_execution(model, Recipe(), digits, width=4, kernels="xla")
+    assert (given.width, given.kernels, given.reason) == (4, "xla", "as asked for")
+    assert choose_execution(model, Recipe(), digits, kernels="xla").width == 1
+    assert choose_execution(model, Recipe(), digits, width=16).width == 16
+
+
+def test_a_run_in_parts_and_another_optimizer_move_more():
+    case = CASES["small_cnn"]
+    plain = choose_card_way(case.build(), case.recipe, case.spec, case.data(), 10**11, width=8, kernels="gemm")
+    weights = 4 * case.build().num_params
+    for change, more in (({"optimizer": "adamw"}, 2 * weights), ({"momentum": 0.0}, -2 * weights)):
+        recipe = dataclasses.replace(case.recipe, **change)
+        way = choose_card_way(case.build(), recipe, case.spec, case.data(), 10**11, width=8, kernels="gemm")
+        assert way.moved - plain.moved == more
+    parts = dataclasses.replace(case.recipe, microbatch=16)
+    way = choose_card_way(case.build(), parts, case.spec, case.data(), 10**11, width=8, kernels="gemm")
+    assert way.moved > plain.moved and way.memory < plain.memory
 
 
 EIGHT = """

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxinfl import Recipe
-from jaxinfl.models import REGISTRY, ArraySpec, InputSpec, build_model
+from jaxinfl.models import REGISTRY, TAKES_SEQUENCES, ArraySpec, InputSpec, build_model
 from jaxinfl.training.inputs import DeviceData
 from jaxinfl.training.programs import Execution, Programs, build_programs
 from jaxinfl.training.step import Keys, Segment, Training
@@ -37,7 +37,7 @@ def abstract_arguments(programs: Programs, shape: tuple[int, ...]) -> tuple[Devi
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in sorted(REGISTRY)]
 )
 def test_training_and_evaluation_lower_for_cuda(name, dtype):
-    if name == "transformer":
+    if name in TAKES_SEQUENCES:
         check_that_it_lowers(name, Recipe(compute_dtype=dtype), SEQUENCES)
     else:
         check_that_it_lowers(name, Recipe(compute_dtype=dtype, crop_padding=1, flip=True), SHAPES.get(name, (8, 8, 1)))
