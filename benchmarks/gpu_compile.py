@@ -25,7 +25,7 @@ from jaxinfl.models import ArraySpec, InputSpec, Model, build_model
 from jaxinfl.models.layers import Kernels
 from jaxinfl.models.way import Way
 from jaxinfl.training.inputs import DeviceData
-from jaxinfl.training.machine import choose_card_way
+from jaxinfl.training.machine import choose_card_way, choose_chunk
 from jaxinfl.training.programs import Execution, Programs, build_programs, evaluation_batch
 from jaxinfl.training.step import Keys, Segment, Training
 
@@ -107,6 +107,8 @@ def _narrow(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, compute_dtype="bfloat16")
 
 
+MOST_STEPS = 64
+"""Largest number of steps of a loop whose turns the compiler knows; `choose_execution` takes as many of a network whose steps are short."""
 _FEW = (1, 2, 8)
 _DIGITS = Recipe(epochs=10)
 _TEXT: dict[str, Any] = {"recipe": Recipe(batch_size=64), "shape": (64,), "tokens": 100}
@@ -123,6 +125,7 @@ CASES = {
         ),
         Case("transformer", "transformer", outputs=10, num_train=2048, num_test=512, kernels=("gemm",), **_TEXT),
         Case("small_inception", "small_inception", _narrow(recipes.CIFAR), (32, 32, 3), 100, 50_000, 10_000, _FEW),
+        Case("resnet9", "resnet9", _narrow(recipes.CIFAR_FAST), (32, 32, 3), 10, 50_000, 10_000, (1, 8)),
         Case("resnet18_cifar", "resnet18_cifar", _narrow(recipes.CIFAR), (32, 32, 3), 100, 50_000, 10_000, _FEW),
         Case("resnet18", "resnet18", _narrow(recipes.FINE_GRAINED_224), (256, 256, 3), **_FLOWERS, widths=(1, 2)),
         Case("inception_v3", "inception_v3", _narrow(recipes.FINE_GRAINED_299), (342, 342, 3), **_FLOWERS, widths=(1,)),
@@ -146,7 +149,8 @@ def devices_of(card: Card, number: int = 1) -> tuple[jax.Device, ...]:
 
 def lower(case: Case, kernels: Kernels, width: int, devices: Sequence[jax.Device]) -> tuple[Any, Any]:
     """Lower training and evaluation of `width` models at once on each device; nothing is compiled yet."""
-    execution = Execution(devices[0].platform, len(devices), 1, width, kernels)
+    chunk = choose_chunk(np.array([case.steps // case.recipe.epochs]), MOST_STEPS)
+    execution = Execution(devices[0].platform, len(devices), 1, width, kernels, chunk)
     programs = build_programs(case.training(), execution, tuple(devices))
     data, states, masks, keys = _shapes(case, programs)
     number = jax.ShapeDtypeStruct((), jnp.int32, sharding=programs.replicated)

@@ -293,7 +293,7 @@ def main_finding(findings: Findings) -> str:
 def discovery_finding(findings: Findings) -> str:
     """On how many real influences the curve rests."""
     number, reached = findings.discovered, int(findings.num_pairs[findings.headline])
-    few = "" if number >= ENOUGH_DISCOVERIES else " The curve is drawn from few real influences, if not from noise."
+    few = "" if number >= ENOUGH_DISCOVERIES else f" Fewer than {ENOUGH_DISCOVERIES} are little to draw a curve from."
     return (
         f"All models together show {number} compared pairs whose influence is above 0 at a false discovery rate of 5%; {reached} "
         f"reach that threshold.{few}"

@@ -142,6 +142,7 @@ def check(config: Config) -> None:
 
 def requests(config: Config, data: Dataset) -> list[Request]:
     """Models on subsets of their own, and once more on the first of these subsets."""
+    choose_score(config.score, data)  # refused before anything is trained
     with mistakes():
         masks = jaxinfl.draw_subsets(config.num_models, data.num_train, config.ratio, config.seed)
     num_in = masks.sum(axis=0)

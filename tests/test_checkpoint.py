@@ -43,9 +43,9 @@ def calls(monkeypatch):
     made = []
     train_group = loop.ShardTraining._train_group
 
-    def group(self, chunk, started):
-        made.append((chunk.start, *(started[1] if started else Position(0))))
-        return train_group(self, chunk, started)
+    def group(self, models, started):
+        made.append((models[0], *(started[1] if started else Position(0))))
+        return train_group(self, models, started)
 
     monkeypatch.setattr(loop.ShardTraining, "_train_group", group)
     return made
@@ -179,7 +179,7 @@ def test_short_groups_are_saved_between_calls(toy, whole, tmp_path, monkeypatch)
     monkeypatch.setattr(
         loop.ShardTraining,
         "_train_group",
-        lambda self, *rest: (starts.append(rest[0].start), train_group(self, *rest))[1],
+        lambda self, *rest: (starts.append(int(rest[0][0])), train_group(self, *rest))[1],
     )
     assert_same(train(toy, tmp_path / "run"), whole)
     assert starts == [8]

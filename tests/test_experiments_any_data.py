@@ -90,6 +90,12 @@ def test_scores_of_which_larger_is_better():
     np.testing.assert_array_equal(read_scores(runs, "loss"), [-loss, -loss])
 
 
+def test_a_score_that_is_not_there_is_refused_before_the_training(tmp_path, monkeypatch, capsys):
+    options = ("--preset", "tiny", "--data", "diabetes", "--score", "correct", "--out", str(tmp_path / "out"))
+    status, printed = run_again(monkeypatch, capsys, FIGURE_1, *options)
+    assert status == 2 and "--score is 'correct'; the task of diabetes" in printed and not (tmp_path / "out").exists()
+
+
 def test_thresholds_in_the_unit_of_the_score():
     """40 of them, of which the last one is near the largest influence."""
     rng = np.random.default_rng(0)

@@ -11,8 +11,13 @@ from jaxinfl.training.inputs import DeviceData
 from jaxinfl.training.programs import Execution, Programs, build_programs
 from jaxinfl.training.step import Keys, Segment, Training
 
-LARGE = ("inception_v3", "resnet18", "resnet18_cifar", "small_inception")
-SHAPES = {"small_inception": (32, 32, 3), "resnet18": (32, 32, 3), "inception_v3": (299, 299, 3)}
+LARGE = ("inception_v3", "resnet9", "resnet18", "resnet18_cifar", "small_inception")
+SHAPES = {
+    "small_inception": (32, 32, 3),
+    "resnet9": (16, 16, 3),
+    "resnet18": (32, 32, 3),
+    "inception_v3": (299, 299, 3),
+}
 NUM_TRAIN, NUM_TEST, CLASSES = 96, 32, 10
 
 
@@ -54,7 +59,7 @@ def check_that_it_lowers(name, recipe, shape):
     images = not isinstance(shape, InputSpec)
     inputs, shape = (recipe.input_shape(shape), shape) if images else (shape, shape.arrays[0].shape)
     model = build_model(name, inputs=inputs, outputs=CLASSES)
-    execution = Execution("gpu", num_devices=1, lanes=1, width=32, kernels="gemm")
+    execution = Execution("gpu", num_devices=1, lanes=1, width=32, kernels="gemm", chunk=4)
     programs = build_programs(Training(model, recipe, images=images), execution, (jax.devices()[0],))
     data, masks, keys = abstract_arguments(programs, shape)
     states = jax.eval_shape(programs.start, data, masks, keys)

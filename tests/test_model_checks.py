@@ -88,7 +88,7 @@ def test_examples_by_themselves_are_let_in(between, caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize("name", ["mlp", "small_cnn", "small_inception", "resnet18_cifar"])
+@pytest.mark.parametrize("name", ["mlp", "small_cnn", "small_inception", "resnet9", "resnet18_cifar"])
 def test_registered_models_pass(name, caplog):
     shape = (32, 32, 3)
     built = assemble(lambda rngs: REGISTRY[name](shape, CLASSES, rngs=rngs), name, as_spec(shape))

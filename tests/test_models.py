@@ -104,6 +104,7 @@ def test_unknown_kernels():
         ("small_cnn", (32, 32, 3), 10, 9 * (3 * 32 + 32 * 64 + 64 * 128) + 2 * (32 + 64 + 128) + 128 * 10 + 10),
         ("small_inception", (32, 32, 3), 10, 1_895_786),
         ("small_inception", (32, 32, 3), 100, 1_926_116),
+        ("resnet9", (32, 32, 3), 10, 2_274_880),
         ("resnet18_cifar", (32, 32, 3), 10, 11_173_962),
         ("resnet18_cifar", (32, 32, 3), 100, 11_220_132),
         ("resnet18", (224, 224, 3), 1000, 11_689_512),
@@ -119,6 +120,7 @@ def test_parameter_counts(name, shape, classes, parameters):
     [
         ("small_cnn", (7, 8, 1), "at least 8x8 pixels; these have 7x8"),
         ("small_inception", (8, 7, 3), "at least 8x8 pixels; these have 8x7"),
+        ("resnet9", (11, 32, 3), "resnet9 takes images of at least 12x12 pixels; these have 11x32"),
         ("resnet18_cifar", (7, 7, 3), "resnet18_cifar takes images of at least 8x8 pixels; these have 7x7"),
         (
             "resnet18",

@@ -15,13 +15,14 @@ from jaxinfl.models.inputs import ArraySpec, InputSpec, as_spec
 from jaxinfl.models.layers import conv_norm_relu, conv_relu
 from jaxinfl.models.model import Model, Output, Variables, WithAuxiliary
 from jaxinfl.models.module import ModuleFactory
-from jaxinfl.models.networks import MLP, InceptionV3, ResNet18, SmallCNN, SmallInception, Transformer
+from jaxinfl.models.networks import MLP, InceptionV3, ResNet9, ResNet18, SmallCNN, SmallInception, Transformer
 
 REGISTRY: dict[str, Callable[..., nnx.Module]] = {
     "mlp": MLP,
     "small_mlp": partial(MLP, widths=(128,)),
     "small_cnn": SmallCNN,
     "small_inception": SmallInception,
+    "resnet9": ResNet9,
     "resnet18_cifar": partial(ResNet18, stem="small"),
     "resnet18": ResNet18,
     "inception_v3": InceptionV3,
@@ -141,6 +142,7 @@ __all__ = [
     "Model",
     "ModuleFactory",
     "Output",
+    "ResNet9",
     "ResNet18",
     "SmallCNN",
     "SmallInception",

@@ -113,7 +113,7 @@ def cost_of(job: Job, machine: Machine, models: int, finished: int) -> Cost:
     """Estimate the cost of so many models of a job, some of them finished: compile the programs and time a few steps."""
     timing = time_programs(job, machine)
     sizes = job.masks.sum(axis=1)
-    steps = np.ceil(sizes / job.recipe.batch_size).mean()
+    steps = machine.execution.computed_steps(job.steps).mean()
     group_seconds = job.recipe.epochs * steps * timing.step + (1 + len(job.kept.epochs)) * timing.evaluation
     return Cost(
         num_models=models,
@@ -171,7 +171,7 @@ def time_programs(job: Job, machine: Machine) -> Timing:
     compiled = time.perf_counter() - begun
     states, step = bench.advance(states, placed)
     _, evaluation = _time(lambda: programs.evaluate(data, states, placed[0], jnp.int32(1)))
-    step = bench.seconds(step)
+    step = bench.seconds(step / machine.execution.computed_steps(1))
     batches = -(-data.num_examples // evaluation_batch(job.recipe, data))
     return Timing(compiled - step - evaluation, step, evaluation * batches)
 
@@ -181,7 +181,7 @@ def time_step(job: Job, machine: Machine) -> float:
     bench = _Bench(job, machine)
     states, placed = bench.start(1)
     bench.advance(states, placed)
-    return bench.seconds(bench.advance(*bench.start(1))[1])
+    return bench.seconds(bench.advance(*bench.start(1))[1] / machine.execution.computed_steps(1))
 
 
 class _Bench:
@@ -189,8 +189,9 @@ class _Bench:
 
     def __init__(self, job: Job, machine: Machine):
         self._programs, self._data, self._batch_size = machine.programs, machine.data, job.recipe.batch_size
+        self._execution = machine.execution
         self._keys = ModelKeys.of_data(np.zeros((machine.execution.group, 3, 2), np.uint32))
-        self._given = machine.programs.place_rows(job[:1].given, slice(0, 1))
+        self._given = machine.programs.place_rows(job[:1].given, np.zeros(1, int))
         self._num_train = job.data.num_train
 
     def start(self, batches: int) -> tuple[State, tuple[Array, Keys]]:
@@ -210,7 +211,7 @@ class _Bench:
             return step
         # The time of so short a call is mostly overhead: take enough steps to fill 0.1 s, if the epoch has as many.
         steps = min(math.ceil(0.1 / max(step, 1e-6)), -(-self._num_train // self._batch_size), 16)
-        return self.advance(*self.start(steps))[1] / steps
+        return self.advance(*self.start(steps))[1] / self._execution.computed_steps(steps)
 
 
 def _time(function: Callable[[], Any]) -> tuple[Any, float]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from jaxinfl import native
 from jaxinfl.arguments import check_masks
@@ -136,10 +136,10 @@ class Job:
                 found[f"{split}_{OUTPUTS}"] = RowArray((examples, *shape), OUTPUT_DTYPE, axes)
         return found
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of steps that an epoch of the largest subset takes."""
-        return -(-int(self.masks.sum(axis=1).max()) // self.recipe.batch_size)
+    @cached_property
+    def steps(self) -> Int[np.ndarray, " models"]:
+        """Number of steps that an epoch of each model takes."""
+        return -(-self.masks.sum(axis=1) // self.recipe.batch_size)
 
     def describe_weights(self) -> list[dict[str, Any]]:
         """Names, shapes and dtypes of one model's weights, as JSON values.

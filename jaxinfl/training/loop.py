@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from jaxinfl.models import Variables
 from jaxinfl.store.checkpoint import CheckpointFile
@@ -56,9 +56,12 @@ class Segments:
     """Numbers of epochs after which a call ends whatever its length, in rising order."""
 
     @classmethod
-    def divide(cls, epochs: int, steps: int, seconds_per_step: float, stops: tuple[int, ...] = ()) -> "Segments":
-        """Divide a training into segments of about `CALL_SECONDS` each."""
-        return cls(epochs, steps, max(1, int(CALL_SECONDS / max(seconds_per_step, 1e-9))), stops)
+    def divide(
+        cls, epochs: int, steps: int, seconds_per_step: float, stops: tuple[int, ...] = (), chunk: int = 1
+    ) -> "Segments":
+        """Divide a training into segments of about `CALL_SECONDS` each, of whole chunks of steps."""
+        chunks = max(1, int(CALL_SECONDS / max(seconds_per_step * chunk, 1e-9)))
+        return cls(epochs, steps, chunks * chunk, stops)
 
     @property
     def are_short(self) -> bool:
@@ -109,8 +112,9 @@ class Work:
         """The division of the training into calls."""
         if self.seconds_per_step is None:
             return Segments(0, 1, 1)
-        seconds = self.seconds_per_step * self.machine.execution.group
-        return Segments.divide(self.job.recipe.epochs, self.job.steps_per_epoch, seconds, self.job.kept.epochs)
+        execution, job = self.machine.execution, self.job
+        seconds = self.seconds_per_step * execution.group
+        return Segments.divide(job.recipe.epochs, int(job.steps.max()), seconds, job.kept.epochs, execution.chunk)
 
 
 class Begun(NamedTuple):
@@ -131,6 +135,10 @@ class ShardTraining:
     ):
         self._work, self._rows, self._bar, self._watch, self._checkpoint = work, rows, bar, watch, checkpoint
         self._programs = work.machine.programs
+        # Models that are trained at once take equally many steps, as far as possible.
+        own = np.arange(rows.start, rows.stop)
+        self._order = own if work.machine.execution.width == 1 else own[np.argsort(work.job.steps[own], kind="stable")]
+        """Numbers of the models in the run, in the order in which they are trained."""
         self._finished: list[Finished] = []
         self._waiting: tuple[Any, int] | None = None
         """Results of the last group, which the devices may still be computing, and the number of models in it."""
@@ -143,25 +151,26 @@ class ShardTraining:
         """
         begun = self._resume()
         group = self._programs.execution.group
-        first = self._rows.start + sum(len(scores.diverged) for scores, _ in self._finished)
-        while first < self._rows.stop:
-            chunk = slice(first, min(first + group, self._rows.stop))
-            on_the_way = self._train_group(chunk, begun)
+        first = sum(len(scores.diverged) for scores, _ in self._finished)
+        while first < len(self._order):
+            models = self._order[first : first + group]
+            on_the_way = self._train_group(models, begun)
             # The next group is dispatched before the results of the last are taken, so that the devices never wait.
             self._collect()
-            self._waiting = on_the_way, chunk.stop - chunk.start
-            first, begun = chunk.stop, None
-            if self._work.segments.are_short and self._due and first < self._rows.stop:
+            self._waiting = on_the_way, len(models)
+            first, begun = first + len(models), None
+            if self._work.segments.are_short and self._due and first < len(self._order):
                 self._save()
         self._collect()
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *self._finished)
+        places = np.argsort(self._order)
+        return jax.tree.map(lambda *parts: np.concatenate(parts)[places], *self._finished)
 
-    def _train_group(self, chunk: slice, begun: Begun | None) -> Any:
+    def _train_group(self, models: Int[np.ndarray, " models"], begun: Begun | None) -> Any:
         """Train some models and return their scores, at last and earlier, and their weights, which stay on the devices."""
-        work, models, data, programs = self._work, chunk.stop - chunk.start, self._work.machine.data, self._programs
-        masks, keys = programs.place(work.job.masks[chunk], work.job.keys[chunk])
+        work, data, programs = self._work, self._work.machine.data, self._programs
+        masks, keys = programs.place(work.job.masks[models], work.job.keys[models])
         states, position, earlier = begun or Begun(
-            programs.start(data, masks, keys, programs.place_rows(work.job.given, chunk)), Position(0)
+            programs.start(data, masks, keys, programs.place_rows(work.job.given, models)), Position(0)
         )
         for segment, reached in work.segments.after(position):
             states = programs.advance(data, states, masks, keys, segment)
@@ -170,10 +179,10 @@ class ShardTraining:
             if work.segments.are_short:
                 continue
             jax.block_until_ready(states)
-            self._bar.advance(models * (work.segments.share(reached) - work.segments.share(position)))
+            self._bar.advance(len(models) * (work.segments.share(reached) - work.segments.share(position)))
             position = reached
             if self._due:
-                self._save(chunk, Begun(states, reached, earlier))
+                self._save(models, Begun(states, reached, earlier))
         scores = programs.evaluate(data, states, masks, jnp.int32(ALL_BATCHES))
         return scores, earlier, states.variables if work.job.kept.weights else None
 
@@ -193,18 +202,18 @@ class ShardTraining:
             correct = scores.recorded["prediction"][:, data.num_train :] == data.test_targets[None]
             self._bar.score(int(correct.sum()), correct.size)
 
-    def _save(self, chunk: slice | None = None, begun: Begun | None = None) -> None:
+    def _save(self, models: Int[np.ndarray, " models"] | None = None, begun: Begun | None = None) -> None:
         """Write a checkpoint of the finished models and of those in training, and leave if a signal asked for it."""
         self._collect()
         finished = jax.tree.map(lambda *parts: np.concatenate(parts), *self._finished) if self._finished else None
-        about = self._about() | {"finished": 0 if finished is None else len(finished[0].diverged), "chunk": None}
+        about = self._about() | {"finished": 0 if finished is None else len(finished[0].diverged), "in_training": 0}
         in_training = None
-        if chunk is not None and begun is not None:
-            positions = self._programs.positions(chunk.stop - chunk.start)
+        if models is not None and begun is not None:
+            positions = self._programs.positions(len(models))
             in_training = jax.tree.map(
                 lambda part: np.asarray(part)[positions], jax.device_get((begun.states, begun.earlier))
             )
-            about |= {"chunk": [chunk.start, chunk.stop], "reached": list(begun.reached)}
+            about |= {"in_training": len(models), "reached": list(begun.reached)}
         leaves = flatten({"finished": finished, "in_training": in_training})
         if leaves and self._checkpoint:
             self._checkpoint.write(about, leaves)
@@ -222,6 +231,7 @@ class ShardTraining:
         return {
             "rows": [self._rows.start, self._rows.stop],
             "group": self._programs.execution.group,
+            "chunk": self._programs.execution.chunk,
             "keys": digest(self._work.job.keys[self._rows].data()),
         }
 
@@ -236,20 +246,20 @@ class ShardTraining:
         if about["finished"]:
             self._finished.append(self._restore("finished", leaves, self._finished_shape()))
             self._bar.advance(about["finished"])
-        if about["chunk"] is None:
+        models = about["in_training"]
+        if not models:
             return None
-        chunk, reached = slice(*about["chunk"]), Position(*about["reached"])
-        models = chunk.stop - chunk.start
+        reached = Position(*about["reached"])
         earlier = [epoch for epoch in self._work.job.kept.epochs if epoch <= reached.epoch]
         shape = self._state_shape(), tuple(self._scores_shape() for _ in earlier)
-        states, scores = self._programs.place_rows(self._restore("in_training", leaves, shape), slice(0, models))
+        states, scores = self._programs.place_rows(self._restore("in_training", leaves, shape), np.arange(models))
         self._bar.advance(models * self._work.segments.share(reached))
         return Begun(states, reached, scores)
 
     def _state_shape(self) -> Any:
         job = self._work.job
         masks, keys = self._programs.place(job.masks[:1], job.keys[:1])
-        given = self._programs.place_rows(job.given, slice(0, 1))
+        given = self._programs.place_rows(job.given, np.zeros(1, int))
         return jax.eval_shape(self._programs.start, self._work.machine.data, masks, keys, given)
 
     def _scores_shape(self) -> Scores:

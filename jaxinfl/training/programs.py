@@ -24,7 +24,7 @@ from jaxinfl.models.layers import Kernels, use_kernels
 from jaxinfl.training.inputs import DeviceData, Views
 from jaxinfl.training.per_model import Given, ModelKeys
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.step import Keys, Scores, Segment, State, Training, advance, evaluate, start
+from jaxinfl.training.step import Chunk, Keys, Scores, Segment, State, Training, advance, evaluate, start
 
 Tree = TypeVar("Tree")
 EVALUATION_BATCH = 512
@@ -71,6 +71,8 @@ class Execution:
     """Number of models in a lane, which a device trains at once."""
     kernels: Kernels
     """Kernels that compute the layers."""
+    chunk: int = 1
+    """Number of steps that a loop takes whose number of turns the compiler knows; a call takes whole chunks."""
     reason: str = field(default="", compare=False)
     """Reason for this choice, in words."""
 
@@ -82,7 +84,11 @@ class Execution:
     def change(self, width: int, kernels: Kernels, num_devices: int) -> "Execution":
         """Another way of running the models, on CPUs with about as many of them in one call."""
         lanes = max(1, self.lanes * self.width // width) if self.platform == "cpu" else self.lanes
-        return Execution(self.platform, num_devices, lanes, width, kernels)
+        return Execution(self.platform, num_devices, lanes, width, kernels, self.chunk)
+
+    def computed_steps(self, steps: Any) -> Any:
+        """Number of steps that are computed for models of so many, an int or an array."""
+        return steps if self.platform == "cpu" and self.width == 1 else -(-steps // self.chunk) * self.chunk
 
 
 @dataclass(frozen=True)
@@ -110,10 +116,10 @@ class Programs:
         chosen = keys[self._rows(len(masks))]
         return jax.device_put((filled, Keys(chosen.init, chosen.order, chosen.augment)), self.models_axis)
 
-    def place_rows(self, tree: Tree, chunk: slice) -> Tree:
-        """Put rows `chunk`, at most one group, of arrays [models, ...] at their positions; free ones repeat the first row."""
-        rows = chunk.start + self._rows(chunk.stop - chunk.start)
-        return jax.device_put(jax.tree.map(lambda values: np.asarray(values)[rows], tree), self.models_axis)
+    def place_rows(self, tree: Tree, rows: Int[np.ndarray, " models"]) -> Tree:
+        """Put rows, at most one group, of arrays [models, ...] at their positions; free ones repeat the first row."""
+        placed = rows[self._rows(len(rows))]
+        return jax.device_put(jax.tree.map(lambda values: np.asarray(values)[placed], tree), self.models_axis)
 
     def _rows(self, models: int) -> Int[np.ndarray, " group"]:
         """Number of the model at each position of a group, 0 at free positions."""
@@ -177,7 +183,9 @@ def build_programs(
 
     def advance_group(data: DeviceData, states: State, masks: Array, keys: Keys, segment: Segment) -> State:
         def one(state: State, mask: Array, keys: Keys) -> State:
-            return advance(training, data, state, mask, keys, segment)
+            # A GPU copies the condition of a branch to the host, as it does that of a loop.
+            chunk = Chunk(execution.chunk, branches=execution.platform == "cpu")
+            return advance(training, data, state, mask, keys, segment, chunk)
 
         return over_models(one, states, masks, keys)
 

@@ -1,4 +1,4 @@
-"""The paper's recipes (Appendix A.3), by name.
+"""The paper's recipes (Appendix A.3), and one that takes minutes, by name.
 
     train_ensemble(masks, keys, data=jaxinfl.load_dataset("cifar100"), model="small_inception", recipe=recipes.CIFAR)
 
@@ -31,6 +31,30 @@ CIFAR = Recipe(
 """Recipe for CIFAR-10 and CIFAR-100: SGD with the learning rate divided by 10 at epochs 60, 120 and 160, crops, flips.
 
 It normalizes by each model's own subset, so that an excluded example has no effect; A.3 names no normalization for CIFAR.
+"""
+
+
+CIFAR_FAST = Recipe(
+    epochs=10,
+    batch_size=128,
+    learning_rate=0.2,
+    momentum=0.9,
+    nesterov=True,
+    schedule="linear",
+    warmup_epochs=2.0,
+    weight_decay=5e-4,
+    label_smoothing=0.1,
+    crop_padding=4,
+    flip=True,
+)
+"""Recipe for CIFAR-10 with `resnet9` in a twentieth of the epochs of `CIFAR`: a triangle of learning rates, Nesterov's momentum and label
+smoothing. It is not the paper's.
+
+With an eighth of the channels, on 10,000 images of CIFAR-10, two models are right on 64% of 2,000 others after 3.0e12 FLOPs each.
+`small_cnn` is right on 50% after 5.3e12 by 8 epochs of cosine (November 2026).
+
+Source: the ideas are those of Page (2018), "How to train your ResNet", and of Jordan (2024), "94% on CIFAR-10 in 3.29 seconds on a single
+GPU", that look at no excluded example.
 """
 
 
@@ -89,4 +113,4 @@ def sweep_grid() -> dict[str, Float[np.ndarray, " models"]]:
     return {"learning_rate": rate, "weight_decay": rate * ratio}
 
 
-__all__ = ["CIFAR", "FINE_GRAINED_224", "FINE_GRAINED_299", "fine_grained", "stored_side", "sweep_grid"]
+__all__ = ["CIFAR", "CIFAR_FAST", "FINE_GRAINED_224", "FINE_GRAINED_299", "fine_grained", "stored_side", "sweep_grid"]

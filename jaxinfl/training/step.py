@@ -83,6 +83,18 @@ class Segment(NamedTuple):
     last_step: Int[Array, ""]
 
 
+class Chunk(NamedTuple):
+    """Some steps in a row, which a loop takes whose number of turns the compiler knows.
+
+    A GPU would otherwise copy the condition of the loop to the host before every step.
+    """
+
+    steps: int = 1
+    """Number of the steps."""
+    branches: bool = True
+    """Whether a step beyond a model's last one is skipped by a branch, as on CPUs; else it is computed and dropped."""
+
+
 class Training(NamedTuple):
     """What is the same for every model of a job."""
 
@@ -139,11 +151,13 @@ def advance(
     mask: Bool[Array, " train"],
     keys: Keys,
     segment: Segment,
+    chunk: Chunk = Chunk(),  # noqa: B008 - immutable
 ) -> State:
-    """Train the model for the steps of a segment.
+    """Train the model for the steps of a segment, which begins with a chunk and ends with one, or with the epoch.
 
     Each step is a function of the state, the keys and the numbers of epoch and step, so that training in several calls
-    gives the same bits as in one. The model's own subset decides how many steps an epoch has; an empty mask has none.
+    gives the same bits as in one. The model's own subset decides how many steps an epoch has; an empty mask has none. In the
+    rest of its last chunk the state passes through.
     """
     recipe = with_overrides(training.recipe, state.overrides)
     training = training._replace(recipe=recipe)
@@ -164,9 +178,21 @@ def advance(
             rate = learning_rate(recipe, passed)
             return _update(training, data, state, index, counted, jax.random.fold_in(augment, i), rate)
 
+        def step_if_any(i: Array, state: State) -> State:
+            if chunk.steps == 1:
+                return step(i, state)
+            if chunk.branches:
+                return lax.cond(i < steps, lambda state: step(i, state), lambda state: state, state)
+            return jax.tree.map(lambda new, old: jnp.where(i < steps, new, old), step(i, state), state)
+
+        def take_chunk(number: Array, state: State) -> State:
+            first = number * chunk.steps
+            return lax.fori_loop(0, chunk.steps, lambda i, state: step_if_any(first + i, state), state)
+
         # The sum of the losses grows over the calls that share an epoch, and becomes a mean with its last step.
         state = state._replace(loss=jnp.where(segment.first_step == 0, jnp.float32(0), state.loss))
-        state = lax.fori_loop(segment.first_step, jnp.minimum(steps, segment.last_step), step, state)
+        last = -(-jnp.minimum(steps, segment.last_step) // chunk.steps)
+        state = lax.fori_loop(segment.first_step // chunk.steps, last, take_chunk, state)
         ends = (segment.last_step >= steps) & ((segment.first_step < steps) | (segment.first_step == 0))
         return state._replace(loss=jnp.where(ends, state.loss / jnp.maximum(size, 1).astype(jnp.float32), state.loss))
 

@@ -235,7 +235,7 @@ class MachineChoice:
             recorded = begun.attributes["execution"]
             width, kernels, num_devices = check_execution(recorded, begun.path, width=width, kernels=kernels)
         execution = choose_execution(
-            job.model, job.recipe, job.data, width=width, kernels=kernels, num_devices=num_devices
+            job.model, job.recipe, job.data, width=width, kernels=kernels, num_devices=num_devices, steps=job.steps
         )
         machine = Machine.for_job(job, execution)
         machine, cost = measure_cost(job, machine, models, finished)
