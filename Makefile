@@ -2,18 +2,26 @@
 # make test: lint, types and the tests of what a change usually breaks; about 4 minutes on two quiet cores.
 # make test-all: lint, types and every test, and lint and types under the other Python that is promised, where it is installed.
 # make paper: every figure and table of the paper on real digits, in one page, in under 20 minutes.
+# make gpu-program: what XLA compiles for an H100 and an A100, without either; an environment of 6 GB.
 # Needs nothing but Python 3.11 or newer with venv; choose another interpreter by `make clean demo PYTHON=python3.13`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo paper test test-all lint lint-other clean
+.PHONY: demo paper gpu-program test test-all lint lint-other clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.cifar100_subsets --preset digits
 
 paper: $(VENV)/installed
 	$(BIN)/python -m experiments.paper --preset digits
+
+# Programs that are recorded are compiled again by `make gpu-program ARGS=--again` alone.
+CUDA := .venv-cuda
+gpu-program:
+	@$(MAKE) --no-print-directory $(CUDA)/installed-cuda VENV=$(CUDA)
+	JAX_PLATFORMS=cpu $(CUDA)/bin/python -m pytest tests/test_gpu_program.py -m "not slow"
+	$(CUDA)/bin/python -m benchmarks.gpu_program $(ARGS)
 
 # Whole files go to one process a core, in the order of tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
@@ -59,5 +67,10 @@ $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@ $(VENV)/installed
 
+$(VENV)/installed-cuda: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing jaxinfl with XLA's compiler for NVIDIA's cards into $(VENV) (once; some minutes, about 6 GB) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cuda12,test]'
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-python3.* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-cuda .venv-python3.* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -31,17 +31,21 @@ def write(name: str, record: Mapping[str, Any], figure: Figure, out: Path) -> Pa
 
 def write_json(name: str, record: Mapping[str, Any], out: Path) -> Path:
     """Write `record` as `out/name.json`, with the machine, versions, commit, command and date."""
-    origin = {
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{name}.json"
+    path.write_text(json.dumps({"benchmark": name, **record, **origin()}, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def origin() -> dict[str, Any]:
+    """Where and how numbers were made: machine, versions, commit, command and date."""
+    return {
         "machine": machine(),
         "versions": provenance.versions() | _peers(),
         "git_commit": provenance.git_commit(),
         "command": provenance.command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{name}.json"
-    path.write_text(json.dumps({"benchmark": name, **record, **origin}, indent=1, allow_nan=False) + "\n")
-    return path
 
 
 def machine() -> dict[str, Any]:

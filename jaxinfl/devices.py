@@ -67,3 +67,9 @@ def free_memory(device: jax.Device) -> int | None:
         return int(psutil.virtual_memory().available)
     stats = device.memory_stats()
     return None if not stats or "bytes_limit" not in stats else stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+
+
+def total_memory(device: jax.Device) -> int | None:
+    """Bytes that JAX may use on an accelerator, whatever is in use now; None where the device does not tell."""
+    stats = device.memory_stats()
+    return stats.get("bytes_limit") if stats else None

@@ -8,7 +8,6 @@ import pytest
 from jaxinfl import Recipe
 from jaxinfl.models import REGISTRY, TAKES_SEQUENCES, ArraySpec, InputSpec, build_model
 from jaxinfl.training.inputs import DeviceData
-from jaxinfl.training.machine import GPU_WIDTH
 from jaxinfl.training.programs import Execution, Programs, build_programs
 from jaxinfl.training.step import Keys, Segment, Training
 
@@ -60,7 +59,7 @@ def check_that_it_lowers(name, recipe, shape):
     images = not isinstance(shape, InputSpec)
     inputs, shape = (recipe.input_shape(shape), shape) if images else (shape, shape.arrays[0].shape)
     model = build_model(name, inputs=inputs, outputs=CLASSES)
-    execution = Execution("gpu", num_devices=1, lanes=1, width=GPU_WIDTH, kernels="gemm", chunk=4)
+    execution = Execution("gpu", num_devices=1, lanes=1, width=32, kernels="gemm", chunk=4)
     programs = build_programs(Training(model, recipe, images=images), execution, (jax.devices()[0],))
     data, masks, keys = abstract_arguments(programs, shape)
     states = jax.eval_shape(programs.start, data, masks, keys)

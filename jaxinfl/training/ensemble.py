@@ -82,7 +82,8 @@ def train_ensemble(
         old models. Ctrl-C and SIGTERM write a checkpoint and leave. One process at a time may write there.
       shard_size: number of models written together; by default as many as take some 10 seconds. An existing run keeps its
         own.
-      width: number of models trained at once on a device (vmap); by default 1 on a CPU and 32 elsewhere.
+      width: number of models trained at once on a device (vmap); by default 1 on a CPU. Elsewhere the shapes of the
+        network's layers and the size of the memory decide: up to 128 of a small network, 1 of a large one with convolutions.
       kernels: what computes convolutions, dense layers, pooling and batch norm. "native": kernels written by hand for CPUs.
         "gemm": XLA's, with convolutions as matrix products. "xla": XLA's own alone. By default the fast ones of the platform.
       tune: in runs of minutes, time other widths, kernels and numbers of devices first and take the fastest, if it

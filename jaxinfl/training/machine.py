@@ -19,16 +19,20 @@ from jaxinfl.arguments import check_choice, check_whole
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import InputSpec, Model, Variables
 from jaxinfl.models.layers import Kernels, default_kernels, use_kernels
+from jaxinfl.models.way import MEMORY_SHARE, Batches, Way, choose_way, estimate_step
 from jaxinfl.training.inputs import DeviceData, Views
 from jaxinfl.training.job import Job, spec_of
-from jaxinfl.training.programs import Execution, Programs, build_programs
+from jaxinfl.training.optimizer import make_optimizer
+from jaxinfl.training.programs import Execution, Programs, build_programs, evaluation_batch
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.units import format_bytes
 
 _log = logging.getLogger("jaxinfl")
 
-GPU_WIDTH = 32
-"""Number of models at once on an accelerator: a single narrow model leaves it idle, and memory grows with the width."""
+_UNKNOWN_MEMORY = 16 * 10**9
+"""Bytes of memory that an accelerator is taken to have if it does not tell."""
+_EXAMPLE_BYTES = 32
+"""Bytes that each model has for each example: its mask, the order of an epoch, and what is recorded."""
 _MOST_WIDTH = 2**16
 CALL_FLOPS = 2.5e10
 """FLOPs of one call on a device beside which the overhead of the call, about 1 ms, does not matter."""
@@ -152,8 +156,9 @@ def choose_execution(
 ) -> Execution:
     """Choose the execution for all devices of this process.
 
-    It does not depend on the number of models, so that the bits of a model do not either. `steps` are the steps of an epoch of
-    each model, which decide on a GPU how many of them a chunk has; no bit depends on that.
+    It does not depend on the number of models, so that the bits of a model do not either. On an accelerator it follows from
+    the shapes of the network's layers and from the size of the memory. `steps` are the steps of an epoch of each model, which
+    decide on a GPU how many of them a chunk has; no bit depends on that.
 
     Raises:
       ValueError: the width is below 1, or the kernels are unknown or cannot be used here.
@@ -168,10 +173,17 @@ def choose_execution(
             + ("Install a C++ compiler, or take" if platform == "cpu" else "Leave kernels out, or take")
             + " 'gemm' for a new run."
         )
-    kernels, reason = (kernels, "as asked for") if kernels is not None else _choose_kernels(platform)
-    if width is None:
-        width = 1 if platform == "cpu" else GPU_WIDTH
-    width = check_whole(width, "width", 1, _MOST_WIDTH, "models")
+    width = None if width is None else check_whole(width, "width", 1, _MOST_WIDTH, "models")
+    if platform != "cpu" and (width is None or kernels is None):
+        memory = host.total_memory(host.own_devices()[0]) or _UNKNOWN_MEMORY
+        inputs, shapes = spec_of(data, recipe), _shapes_of(data)
+        way = choose_card_way(model, recipe, inputs, shapes, memory, platform=platform, width=width, kernels=kernels)
+        width, kernels, reason = way.width, way.kernels, _describe(way, memory)
+        if not way.fits:
+            _log.warning("%s: %s. It may run out of memory.", model.name, reason)
+    else:
+        kernels, reason = (kernels, "as asked for") if kernels is not None else _choose_kernels(platform)
+        width = width or 1
     flops = forward_flops(model, spec_of(data, recipe))
     per_model = max(3 * flops * data.num_train * max(recipe.epochs, 1), 1.0)
     lanes = int(np.clip(CALL_FLOPS / (per_model * width), 1, 16)) if platform == "cpu" else 1
@@ -193,6 +205,61 @@ def choose_chunk(steps: Int[np.ndarray, " models"] | None, most: int) -> int:
     }
     # The outer loop's condition waits for the device, about as long as some launches take.
     return min((share + _CONDITION / chunk, chunk) for chunk, share in lost.items() if share <= _LOST)[1]
+
+
+def choose_card_way(
+    model: Model,
+    recipe: Recipe,
+    inputs: InputSpec,
+    data: DeviceData,
+    memory: int,
+    *,
+    platform: str = "gpu",
+    width: int | None = None,
+    kernels: Kernels | None = None,
+) -> Way:
+    """Choose how many models a card with so many bytes of memory trains at once, and by which kernels.
+
+    Nothing is compiled, and of `data` only shapes are read. A width or kernels that are given are no choice.
+    """
+    choices: tuple[Kernels, ...] = (default_kernels(platform),) if kernels is None else (kernels,)
+    if kernels is None and platform != "tpu" and kernels_differ(model, inputs, platform):
+        choices = ("gemm", "xla")
+    params = jax.eval_shape(model.init, jax.random.key(0)).params
+    optimizer = jax.eval_shape(make_optimizer(recipe).init, params)
+    parts = recipe.batch_size // (recipe.microbatch or recipe.batch_size)
+    batches = Batches(recipe.batch_size, parts, evaluation_batch(recipe, data), recipe.compute_dtype)
+    moments = round(_bytes(optimizer) / max(_bytes(params), 1))
+    return choose_way(
+        {choice: estimate_step(model, inputs, batches, choice, moments) for choice in choices},
+        memory=memory,
+        fixed=_bytes(data),
+        per_model=_EXAMPLE_BYTES * data.num_examples,
+        width=width,
+    )
+
+
+def _shapes_of(data: Dataset) -> DeviceData:
+    """Shapes of a data set on a device."""
+    examples = data.num_train + data.num_test
+    inputs, targets = jax.tree.map(
+        lambda array: jax.ShapeDtypeStruct((examples, *array.shape[1:]), array.dtype),
+        (data.train_inputs, data.train_targets),
+    )
+    return DeviceData(inputs, targets)
+
+
+def _describe(way: Way, memory: int) -> str:
+    """Say why a way was chosen."""
+    fits = "" if way.fits else f", more than {MEMORY_SHARE:.0%}"
+    return (
+        f"by estimate, a step of a model moves {format_bytes(way.moved)}, and all need {format_bytes(way.memory)} of "
+        f"{format_bytes(memory)}{fits}"
+    )
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _choose_kernels(platform: str) -> tuple[Kernels, str]:
@@ -228,9 +295,9 @@ def forward_flops(model: Model, inputs: InputSpec) -> float:
 
 __all__ = [
     "CALL_FLOPS",
-    "GPU_WIDTH",
     "Machine",
     "OutOfMemory",
+    "choose_card_way",
     "choose_chunk",
     "choose_execution",
     "forward_flops",
