@@ -130,7 +130,7 @@ def test_text_in_any_of_arrows_forms(tmp_path, kind):
         ({"inputs": "age", "categories": ["age"]}, "categories names 'age', which holds number"),
         ({"inputs": "age", "categories": ["colour"]}, "categories names 'colour', which is no column of the inputs"),
         ({"inputs": ["age", "embedding"], "categories": 3}, "categories is 3; a number is for one column of integers"),
-        ({"inputs": "colour", "categories": {"colour": 2}}, "categories.* is 2, but the inputs hold 2"),
+        ({"inputs": "colour", "categories": {"colour": 2}}, "categories.* is 2, but train_inputs.* holds 2"),
         ({"inputs": "age", "targets": "price", "task": "classification"}, "column 'price' .*Pass task='regression'"),
         ({"inputs": "age", "targets": "colour", "task": "regression"}, "Here train_targets and test_targets are 'colour'"),
         ({"inputs": "age", "task": "regress"}, "task is 'regress'; it takes one of 'classification'"),
