@@ -105,13 +105,14 @@ def size_of(shape: str) -> int:
 def step_kernels(text: str, inner_runs: int = 1) -> list[Kernel]:
     """The kernels of one turn of the loop over steps, or over batches of an evaluation.
 
-    It is the loop with the most kernels. Where a batch is taken in parts (`inner_runs` above 1), that one is the loop over
+    It is the loop with the most FLOPs of its own, without those of loops inside it. Where a batch is taken in parts (`inner_runs` above 1), that one is the loop over
     these parts, and the loop around it is the one over steps.
     """
     program = parse(text)
     whole = {name: list(_kernels(program, name)) for name in program if _is_loop_body(program, name)}
+    # Kernels alone would not do: around a small network's step, the loop over chunks of steps has as many of its own.
     # A program without loops is one step.
-    step = max(whole, key=lambda name: len(whole[name]), default="ENTRY")
+    step = max(whole, key=lambda name: (sum(each.flops for each in whole[name]), len(whole[name])), default="ENTRY")
     if inner_runs > 1:
         step = next((name for name in whole if step in _bodies(program, name)), step)
     return list(_step(program, step, inner_runs))

@@ -79,6 +79,23 @@ def test_a_loop_inside_a_step_counts_as_often_as_it_turns():
     assert sum(each.flops * each.runs for each in step_kernels(text, inner_runs=2)) == STEPS * 2 * 64**3
 
 
+def test_a_step_is_found_inside_loops_with_more_kernels():
+    """The loop over steps holds the products; the one around it draws an order, which takes more kernels."""
+
+    def epochs(x, weights, number):
+        def epoch(_, y):
+            order = jax.lax.sort(jax.lax.sort(y, dimension=1), dimension=0)
+            return jax.lax.fori_loop(0, STEPS, lambda _, z: z @ weights, jnp.cumsum(order, 0))
+
+        return jax.lax.fori_loop(0, number, epoch, x)
+
+    square = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+    text = jax.jit(epochs).lower(square, square, jax.ShapeDtypeStruct((), jnp.int32)).compile().as_text()
+    kernels = step_kernels(text)
+    assert sum(each.flops * each.runs for each in kernels) == 2 * 64**3
+    assert not any(each.kind == "sort" for each in kernels)
+
+
 @pytest.mark.parametrize(
     ("shape", "size"),
     [
