@@ -105,8 +105,8 @@ def size_of(shape: str) -> int:
 def step_kernels(text: str, inner_runs: int = 1) -> list[Kernel]:
     """The kernels of one turn of the loop over steps, or over batches of an evaluation.
 
-    It is the loop with the most FLOPs of its own, without those of loops inside it. Where a batch is taken in parts (`inner_runs` above 1), that one is the loop over
-    these parts, and the loop around it is the one over steps.
+    It is the loop with the most FLOPs of its own, without those of loops inside it. Where a batch is taken in parts
+    (`inner_runs` above 1), that one is the loop over these parts, and the loop around it is the one over steps.
     """
     program = parse(text)
     whole = {name: list(_kernels(program, name)) for name in program if _is_loop_body(program, name)}
