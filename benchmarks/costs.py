@@ -5,7 +5,6 @@ cost analysis counts the body of a loop once, whatever the number of its passes.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxinfl import Recipe
 from jaxinfl.models import Model
 from jaxinfl.models.layers import Kernels, use_kernels
+from jaxinfl.models.model import count_bytes
 from jaxinfl.training.inputs import DeviceData
 from jaxinfl.training.programs import EVALUATION_BATCH
 from jaxinfl.training.step import Keys, Scores, State, Training, _update, evaluate, start
@@ -57,7 +57,7 @@ def step_cost(model: Model, recipe: Recipe, image_shape: tuple[int, int, int]) -
     """Work of one optimizer step on a whole batch: forward, backward, update."""
     _, state, _ = _shapes(model, recipe, image_shape, recipe.batch_size)
     # Read and written once each; the gradients are read once more than the products, which write them, have counted.
-    update = 2 * _bytes(state) + _bytes(state.variables.params)
+    update = 2 * count_bytes(state) + count_bytes(state.variables.params)
     return _cost(lambda recipe, kernels: _step(model, recipe, image_shape, kernels), recipe, update)
 
 
@@ -75,7 +75,7 @@ def product_bytes(jaxpr: Jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name in _PRODUCTS:
-            total += sum(_bytes(variable.aval) for variable in (*equation.invars, *equation.outvars))
+            total += sum(count_bytes(variable.aval) for variable in (*equation.invars, *equation.outvars))
         inside = sum(product_bytes(inner) for inner in _inner(equation.params))
         if inside and equation.primitive.name == "while":
             raise ValueError(
@@ -142,8 +142,3 @@ def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
         for part in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(part, (ClosedJaxpr, Jaxpr)):
                 yield part.jaxpr if isinstance(part, ClosedJaxpr) else part
-
-
-def _bytes(tree: Any) -> int:
-    """Bytes that arrays or shapes take."""
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -13,7 +13,6 @@ XLA's convolutions ("xla"), one model at a time, move a third of what patches mo
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from benchmarks.gpu_compile import CASES, can_compile, compile_case
 from benchmarks.gpu_figure import estimates_figure
 from benchmarks.record import console, origin, write
 from jaxinfl.arguments import check_choice, expand_home
-from jaxinfl.units import format_bytes
+from jaxinfl.units import format_amount, format_bytes
 
 RECORDS = Path(__file__).parent / "records" / "gpu_program.json"
 """The committed records of the compiler's programs."""
@@ -154,19 +153,13 @@ def _print(card: str, records: Sequence[dict[str, Any]]) -> None:
             str(width),
             str(step["kernels"]),
             format_bytes(step["bytes_moved"] / width),
-            _with_prefix(step["flops"] / width),
+            format_amount(step["flops"] / width),
             format_bytes(step["temporary_bytes"]),
-            f"{_with_prefix(1e6 * step['estimated_seconds_per_model'], ('us', 'ms', 's'))}",
-            _with_prefix(each["estimated_models_per_gpu_hour"]),
+            format_amount(1e6 * step["estimated_seconds_per_model"], ("us", "ms", "s")),
+            format_amount(each["estimated_models_per_gpu_hour"]),
             end_section=last,
         )
     console.print(table)
-
-
-def _with_prefix(value: float, units: Sequence[str] = ("", "k", "M", "G", "T")) -> str:
-    """A number of three digits in the unit that fits; each unit is a thousand of the one before."""
-    power = min(max(int(math.log10(value) // 3), 0), len(units) - 1)
-    return f"{value / 1000**power:.3g} {units[power]}".rstrip()
 
 
 def figure_of(records: Sequence[dict[str, Any]]) -> Figure:

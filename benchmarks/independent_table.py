@@ -17,7 +17,6 @@ Expected, with 400 models (jaxinfl with itself, and with the program):
 """
 
 import dataclasses
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from jaxtyping import Array, Bool, Float
 from rich.table import Table
 
 import jaxinfl
+from benchmarks.peers_sklearn import fit_classifier
 from benchmarks.record import console, write_json
 from benchmarks.workers import why_missing
 from jaxinfl import Dataset, Recipe
@@ -154,28 +154,10 @@ def _sklearn_network(rngs: nnx.Rngs) -> nnx.Module:
 
 def sklearn_probabilities(data: Dataset, masks: Bool[np.ndarray, "models train"], recipe: Recipe) -> Probabilities:
     """Train by scikit-learn's `MLPClassifier`."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.neural_network import MLPClassifier
-
     found = []
     for seed, mask in enumerate(masks):
         rows = standardize(data, mask)
-        network = MLPClassifier(
-            (HIDDEN,),
-            solver="sgd",
-            alpha=0.0,
-            batch_size=recipe.batch_size,
-            learning_rate_init=recipe.learning_rate,
-            momentum=recipe.momentum,
-            nesterovs_momentum=False,
-            max_iter=recipe.epochs,
-            n_iter_no_change=recipe.epochs + 1,
-            random_state=seed,
-        )
-        with warnings.catch_warnings():
-            # It expects to be trained until the loss stays.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            network.fit(rows[mask], data.train_targets[mask])
+        network = fit_classifier((HIDDEN,), recipe, rows[mask], data.train_targets[mask], seed=seed)
         found.append(network.predict_proba(rows)[np.arange(len(rows)), data.train_targets])
     return np.array(found, np.float64)
 

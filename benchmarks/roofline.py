@@ -27,6 +27,7 @@ from jaxinfl import Recipe, recipes
 from jaxinfl.arguments import expand_home
 from jaxinfl.models import REGISTRY, build_model
 from jaxinfl.training.programs import EVALUATION_BATCH
+from jaxinfl.units import format_amount
 
 Arithmetic = Literal["float32", "tf32", "bfloat16"]
 
@@ -207,7 +208,7 @@ def _print_costs(entries: Sequence[Entry], costs: Sequence[Cost]) -> None:
         epochs, batch_size = entry.recipe.epochs, entry.recipe.batch_size
         recipe = f"{epochs} epochs x {entry.steps // max(epochs, 1)} steps of {batch_size}"
         amounts = (cost.flops, cost.least_bytes, cost.least_bytes_bfloat16, cost.fused_bytes)
-        table.add_row(_name(entry), recipe, *map(_with_prefix, amounts), f"{cost.flops / cost.least_bytes:.3g}")
+        table.add_row(_name(entry), recipe, *map(format_amount, amounts), f"{cost.flops / cost.least_bytes:.3g}")
     console.print(table)
 
 
@@ -250,12 +251,6 @@ def _figure(entries: Sequence[Entry], costs: Sequence[Cost], limits: Sequence[Se
 
 def _name(entry: Entry) -> str:
     return f"{entry.model}, {entry.data}"
-
-
-def _with_prefix(value: float) -> str:
-    """A number with a prefix, as 1.2 G or 30 T."""
-    power = min(int(math.log10(value) // 3), 6)
-    return f"{value / 1000**power:.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E')[power]}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Sizes and times, formatted for people."""
 
 import math
+from collections.abc import Sequence
 
 
 def format_seconds(seconds: float) -> str:
@@ -15,8 +16,13 @@ def format_seconds(seconds: float) -> str:
 
 def format_bytes(size: float) -> str:
     """Format a number of bytes in decimal units, such as 1.2 GB."""
-    power = min(int(math.log(max(size, 1), 1000)), 4)
-    return f"{size / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+    return format_amount(size, ("bytes", "kB", "MB", "GB", "TB"))
 
 
-__all__ = ["format_bytes", "format_seconds"]
+def format_amount(value: float, units: Sequence[str] = ("", "k", "M", "G", "T", "P", "E")) -> str:
+    """Format a number of three digits in the unit that fits, such as 30 T; each unit is a thousand of the one before."""
+    power = min(int(math.log10(max(value, 1)) // 3), len(units) - 1)
+    return f"{value / 1000**power:.3g} {units[power]}".rstrip()
+
+
+__all__ = ["format_amount", "format_bytes", "format_seconds"]

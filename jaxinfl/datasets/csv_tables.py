@@ -6,14 +6,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from jaxinfl.datasets import npz
 from jaxinfl.datasets.columns import MOST_COLUMNS, choose_columns, join_tables, make_dataset, make_schema
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.kinds import Wanted
+from jaxinfl.datasets.npz import check_memory
 from jaxinfl.datasets.split_files import SplitFiles
 
 _LARGEST_BLOCK = 2**31 - 2
 _BYTES_OF_A_CELL = 8
+_REMEDY = "Give fewer rows."
 
 
 def load_csv(files: SplitFiles, wanted: Wanted) -> Dataset:
@@ -39,13 +40,9 @@ def load_csv(files: SplitFiles, wanted: Wanted) -> Dataset:
 
 
 def _read(path: Path) -> Any:
-    size, limit = path.stat().st_size, npz.memory_limit()
-    if size > limit:
-        raise ValueError(
-            f"{path} holds {size / 2**30:.3g} GiB. At most {limit / 2**30:.3g} GiB are taken, the memory of this machine. Give fewer rows."
-        )
+    check_memory(path.stat().st_size, f"{path} holds", _REMEDY)
     content = path.read_bytes()
-    _check_size(path, content, limit)
+    _check_size(path, content)
     if content.count(b'"') % 2:
         raise ValueError(
             f"{path} has a quote that is not closed: the file is truncated, or a quote within a value is not doubled. Write it again."
@@ -66,14 +63,10 @@ def _read(path: Path) -> Any:
     return table
 
 
-def _check_size(path: Path, content: bytes, limit: int) -> None:
+def _check_size(path: Path, content: bytes) -> None:
     """Raise `ValueError` before a small file of many empty values becomes a large table."""
     columns = content[: content.find(b"\n")].count(b",") + 1
     if columns > MOST_COLUMNS:
         raise ValueError(f"{path} has {columns} columns; at most {MOST_COLUMNS} are taken. Remove some.")
     size = (content.count(b",") + content.count(b"\n")) * _BYTES_OF_A_CELL + len(content)
-    if size > limit:
-        raise ValueError(
-            f"{path} needs {size / 2**30:.3g} GiB for its values. At most {limit / 2**30:.3g} GiB are taken, the memory of this "
-            "machine. Give fewer rows."
-        )
+    check_memory(size, f"{path} needs", _REMEDY, behind=" for its values")

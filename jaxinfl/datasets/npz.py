@@ -118,16 +118,27 @@ def memory_limit() -> int:
         return MOST_BYTES
 
 
+class TooLarge(ValueError):
+    """The content of a file does not fit in memory."""
+
+
+def check_memory(size: int, what: str, remedy: str, behind: str = "") -> None:
+    """Raise `TooLarge` unless so many bytes are at most `memory_limit`.
+
+    `what` and `behind` are the words before and behind the size in the message, and `remedy` is a sentence of what to do.
+    """
+    limit = memory_limit()
+    if size > limit:
+        raise TooLarge(
+            f"{what} {size / 2**30:.3g} GiB{behind}. At most {limit / 2**30:.3g} GiB are taken, the memory of this machine. {remedy}"
+        )
+
+
 def _check_sizes(path: Path, declared: dict[str, tuple[tuple[int, ...], int]], required: tuple[str, ...]) -> None:
     """Raise `ValueError` where arrays together do not fit in memory, or there are more class names than labels."""
-    limit = memory_limit()
-    total = sum(size for _, size in declared.values())
-    if total > limit:
-        listed = ", ".join(f"{key} {shape}" for key, (shape, _) in declared.items())
-        raise ValueError(
-            f"{path} declares {listed}: {total / 2**30:.3g} GiB. At most {limit / 2**30:.3g} GiB are taken, the memory of this "
-            "machine. Save smaller images, or an image folder, which is read from disk."
-        )
+    listed = ", ".join(f"{key} {shape}" for key, (shape, _) in declared.items())
+    remedy = "Save smaller images, or an image folder, which is read from disk."
+    check_memory(sum(size for _, size in declared.values()), f"{path} declares {listed}:", remedy)
     examples, names = (math.prod(declared.get(key, ((0,), 0))[0]) for key in (required[1], "class_names"))
     if names > max(examples, 2):
         raise ValueError(
@@ -150,12 +161,8 @@ def _check_member(path: Path, key: str, archive: zipfile.ZipFile) -> tuple[tuple
             "program. Save it as a plain array: text with .astype(str), numbers with .astype(np.int64); images of unequal "
             "size go into an image folder."
         )
-    declared, limit = math.prod(shape) * dtype.itemsize, memory_limit()
-    if declared > limit:
-        raise ValueError(
-            f"{key} in {path} declares shape {shape} {dtype}, {declared / 2**30:.3g} GiB. "
-            f"At most {limit / 2**30:.3g} GiB are taken, the memory of this machine. Save smaller images."
-        )
+    declared = math.prod(shape) * dtype.itemsize
+    check_memory(declared, f"{key} in {path} declares shape {shape} {dtype},", "Save smaller images.")
     if declared != info.file_size - header_bytes:
         raise ValueError(
             f"{key} in {path} declares shape {shape} {dtype}, {declared} bytes, but the file holds "

@@ -23,6 +23,7 @@ _READ_ERRORS = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, 
 """What reading a damaged file can raise."""
 _ROWS_AT_ONCE = 65536
 _IMAGES_AT_ONCE = 256
+_REMEDY = "Name fewer columns by inputs=..., or give fewer rows."
 
 
 def load_parquet(
@@ -91,12 +92,12 @@ class _Split:
         declared = sum(
             chunk.in_memory for *_, group in self.groups for chunk in group.chunks if chunk.column in columns
         )
-        _check_limit(declared, self.where, "declares")
+        npz.check_memory(declared, f"{self.where} declares", _REMEDY)
         tables, total = [], 0
         for group in range(len(self.groups)):
             for batch in self.batches(group, columns, _ROWS_AT_ONCE):
                 total += batch.nbytes
-                _check_limit(total, self.where, "holds")
+                npz.check_memory(total, f"{self.where} holds", _REMEDY)
                 tables.append(pa.Table.from_batches([batch]))
         return join_tables(tables, columns, self.where)
 
@@ -114,14 +115,14 @@ class _Split:
         found = 0
         try:
             declared, longest = measure_pages(path, [chunk for chunk in about.chunks if chunk.column in columns])
-            _check_limit(declared, f"row group {number} of {path}", "declares")
+            npz.check_memory(declared, f"row group {number} of {path} declares", _REMEDY)
             rows = max(1, min(most_rows, npz.memory_limit() // max(longest, 1)))
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 for batch in file.iter_batches(rows, row_groups=[number], columns=list(leaves or columns)):
                     batch.validate(full=True)
                     found += len(batch)
                     yield batch
-        except _TooLarge:
+        except npz.TooLarge:
             raise
         except _READ_ERRORS as error:
             raise _damaged(path, error) from error
@@ -141,23 +142,10 @@ def _read_footer(path: Path) -> tuple[Any, list[RowGroup]]:
     return schema, groups
 
 
-class _TooLarge(ValueError):
-    """What a file declares does not fit in memory."""
-
-
 def _damaged(path: Path, reason: object) -> ValueError:
     return ValueError(
         f"{path} is not a readable Parquet file: it is truncated, damaged or something else ({reason}). Fetch or write it again."
     )
-
-
-def _check_limit(size: int, what: str, verb: str) -> None:
-    limit = npz.memory_limit()
-    if size > limit:
-        raise _TooLarge(
-            f"{what} {verb} {size / 2**30:.3g} GiB. At most {limit / 2**30:.3g} GiB are taken, the memory of this machine. Name "
-            "fewer columns by inputs=..., or give fewer rows."
-        )
 
 
 class _Images:

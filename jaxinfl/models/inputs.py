@@ -53,9 +53,14 @@ class InputSpec:
         one = self.single
         return function(one) if one is not None else {array.name: function(array) for array in self.arrays}
 
-    def batch(self, size: int) -> Any:
-        """Shapes and types of a batch."""
-        return self.map(lambda array: jax.ShapeDtypeStruct((size, *array.shape), jnp.dtype(array.dtype)))
+    def batch(self, size: int, floats: str = "float32") -> Any:
+        """Shapes and types of a batch, with `floats` as the type of all floats."""
+
+        def shape_one(array: ArraySpec) -> jax.ShapeDtypeStruct:
+            dtype = floats if array.dtype == "float32" else array.dtype
+            return jax.ShapeDtypeStruct((size, *array.shape), jnp.dtype(dtype))
+
+        return self.map(shape_one)
 
     def draw(self, size: int, rng: np.random.Generator) -> Any:
         """Random inputs for a batch: normal numbers, categories and bits."""

@@ -1,9 +1,11 @@
 """A model as a pair of pure functions, and the variables of one model."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 
@@ -51,4 +53,9 @@ class Model:
     fingerprint: str = field(repr=False)
 
 
-__all__ = ["Apply", "Init", "Model", "Output", "Variables", "WithAuxiliary"]
+def count_bytes(tree: PyTree[Any]) -> int:
+    """Number of bytes that arrays take, or that arrays of these shapes would take."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+__all__ = ["Apply", "Init", "Model", "Output", "Variables", "WithAuxiliary", "count_bytes"]

@@ -10,12 +10,13 @@ A traced program is divided into kernels as XLA divides it for a GPU:
 `tests/test_gpu_program.py` compares these bytes with those of XLA's programs for an H100 and an A100.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from jaxinfl.models.model import count_bytes
 
 _INLINED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint")
 _VIEWS = frozenset(("reshape", "squeeze", "expand_dims", "copy", "stop_gradient", "optimization_barrier"))
@@ -70,7 +71,7 @@ class _Program:
 
     def add(self, aval: Any) -> int:
         """Number a new value."""
-        self.sizes.append(math.prod(aval.shape) * aval.dtype.itemsize)
+        self.sizes.append(count_bytes(aval))
         return len(self.sizes) - 1
 
     def inline(self, jaxpr: Jaxpr, arguments: Sequence[int]) -> list[int]:

@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 
 from jaxinfl.models.inputs import InputSpec
 from jaxinfl.models.layers import Kernels, use_kernels
-from jaxinfl.models.model import Model, Variables
+from jaxinfl.models.model import Model, Variables, count_bytes
 from jaxinfl.models.traffic import measure_traffic
 
 LAUNCH_BYTES = 7_500_000
@@ -90,7 +90,7 @@ def estimate_step(model: Model, inputs: InputSpec, batches: Batches, kernels: Ke
       moments: number of arrays that the optimizer keeps for each parameter: 1 for momentum, 2 for AdamW.
     """
     variables = jax.eval_shape(model.init, jax.random.key(0))
-    params, stats = _bytes(variables.params), _bytes(variables.stats)
+    params, stats = count_bytes(variables.params), count_bytes(variables.stats)
     gradient = measure_traffic(_trace_gradient(model, variables, inputs, batches, kernels))
     evaluation = measure_traffic(_trace_evaluation(model, variables, inputs, batches, kernels))
     state = (1 + moments) * params + stats
@@ -151,7 +151,7 @@ def _trace_gradient(
 
         return jax.grad(loss, has_aux=True)(variables.params)
 
-    shapes = _in_dtype(inputs.batch(examples), batches.dtype)
+    shapes = inputs.batch(examples, batches.dtype)
     with use_kernels(kernels):
         return jax.make_jaxpr(gradient)(variables, shapes, jax.ShapeDtypeStruct((examples,), jnp.bool_))
 
@@ -166,18 +166,7 @@ def _trace_evaluation(
         return model.apply(cast, batch, train=False)[0]
 
     with use_kernels(kernels):
-        return jax.make_jaxpr(outputs)(variables, _in_dtype(inputs.batch(batches.evaluated), batches.dtype))
-
-
-def _in_dtype(shapes: Any, dtype: str) -> Any:
-    """Shapes with this type in place of every type of floats."""
-    return jax.tree.map(
-        lambda leaf: leaf.update(dtype=jnp.dtype(dtype)) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, shapes
-    )
-
-
-def _bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+        return jax.make_jaxpr(outputs)(variables, inputs.batch(batches.evaluated, batches.dtype))
 
 
 __all__ = ["LAUNCH_BYTES", "MEMORY_SHARE", "MOST_WIDTH", "Batches", "Step", "Way", "choose_way", "estimate_step"]

@@ -285,9 +285,7 @@ def _pixel_statistics(
         means, deviations = jnp.asarray(recipe.normalization, jnp.float32).T
         return means, deviations
     assert data.pixel_mean is not None and data.pixel_square is not None
-    share = 1 / jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
-    mean = jnp.sum(jnp.where(mask[:, None], data.pixel_mean, 0) * share, axis=0)
-    square = jnp.sum(jnp.where(mask[:, None], data.pixel_square, 0) * share, axis=0)
+    mean, square = _mean_of_subset(data.pixel_mean, mask), _mean_of_subset(data.pixel_square, mask)
     deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0))
     # A constant channel has nothing to scale; 1/255 is the smallest step between two pixels.
     return mean, jnp.maximum(deviation, 1 / 255)

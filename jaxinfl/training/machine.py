@@ -19,11 +19,12 @@ from jaxinfl.arguments import check_choice, check_whole
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import InputSpec, Model, Variables
 from jaxinfl.models.layers import Kernels, default_kernels, use_kernels
+from jaxinfl.models.model import count_bytes
 from jaxinfl.models.way import MEMORY_SHARE, Batches, Way, choose_way, estimate_step
 from jaxinfl.training.inputs import DeviceData, Views
 from jaxinfl.training.job import Job, spec_of
 from jaxinfl.training.optimizer import make_optimizer
-from jaxinfl.training.programs import Execution, Programs, build_programs, evaluation_batch
+from jaxinfl.training.programs import Execution, Programs, as_on_device, build_programs, evaluation_batch
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.units import format_bytes
 
@@ -229,11 +230,11 @@ def choose_card_way(
     optimizer = jax.eval_shape(make_optimizer(recipe).init, params)
     parts = recipe.batch_size // (recipe.microbatch or recipe.batch_size)
     batches = Batches(recipe.batch_size, parts, evaluation_batch(recipe, data), recipe.compute_dtype)
-    moments = round(_bytes(optimizer) / max(_bytes(params), 1))
+    moments = round(count_bytes(optimizer) / max(count_bytes(params), 1))
     return choose_way(
         {choice: estimate_step(model, inputs, batches, choice, moments) for choice in choices},
         memory=memory,
-        fixed=_bytes(data),
+        fixed=count_bytes(data),
         per_model=_EXAMPLE_BYTES * data.num_examples,
         width=width,
     )
@@ -243,7 +244,7 @@ def _shapes_of(data: Dataset) -> DeviceData:
     """Shapes of a data set on a device."""
     examples = data.num_train + data.num_test
     inputs, targets = jax.tree.map(
-        lambda array: jax.ShapeDtypeStruct((examples, *array.shape[1:]), array.dtype),
+        lambda array: jax.ShapeDtypeStruct((examples, *array.shape[1:]), as_on_device(array[:1]).dtype),
         (data.train_inputs, data.train_targets),
     )
     return DeviceData(inputs, targets)
@@ -256,10 +257,6 @@ def _describe(way: Way, memory: int) -> str:
         f"by estimate, a step of a model moves {format_bytes(way.moved)}, and all need {format_bytes(way.memory)} of "
         f"{format_bytes(memory)}{fits}"
     )
-
-
-def _bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _choose_kernels(platform: str) -> tuple[Kernels, str]:
