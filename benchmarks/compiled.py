@@ -8,7 +8,7 @@ that it only gathers from or slices it reads as much as it takes, and of an arra
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 _BITS = {"pred": 8, "bf16": 16, "token": 0, "opaque": 0, "c64": 64, "c128": 128}
 _ARRAY = re.compile(r"\b(pred|bf16|c64|c128|f8\w*|[fsu]\d+)\[([\d,]*)\]")
@@ -83,9 +83,13 @@ class Computation:
         return [each for each in self.instructions.values() if name in each.operands]
 
 
-def parse(text: str) -> dict[str, Computation]:
-    """Parse the text of a compiled program into its computations by name; the program begins in "ENTRY"."""
-    found: dict[str, Computation] = {}
+Program = dict[str, Computation]
+"""The computations of a compiled program by name; it begins in "ENTRY"."""
+
+
+def parse(text: str) -> Program:
+    """Parse the text of a compiled program."""
+    found: Program = {}
     current: Computation | None = None
     for line in text.splitlines():
         if line and not line.startswith((" ", "}")) and line.rstrip().endswith("{"):
@@ -102,14 +106,14 @@ def size_of(shape: str) -> int:
     return sum(_bits(dtype) * math.prod(_numbers(axes)) for dtype, axes in _ARRAY.findall(shape)) // 8
 
 
-def step_kernels(text: str, inner_runs: int = 1) -> list[Kernel]:
+def step_kernels(program: Program, inner_runs: int = 1) -> list[Kernel]:
     """The kernels of one turn of the loop over steps, or over batches of an evaluation.
 
     It is the loop with the most FLOPs of its own, without those of loops inside it. Where a batch is taken in parts
     (`inner_runs` above 1), that one is the loop over these parts, and the loop around it is the one over steps.
     """
-    program = parse(text)
-    whole = {name: list(_kernels(program, name)) for name in program if _is_loop_body(program, name)}
+    bodies = {body for name in program for body in _bodies(program, name)}
+    whole = {name: list(_kernels(program, name)) for name in program if name in bodies}
     # Kernels alone would not do: around a small network's step, the loop over chunks of steps has as many of its own.
     # A program without loops is one step.
     step = max(whole, key=lambda name: (sum(each.flops for each in whole[name]), len(whole[name])), default="ENTRY")
@@ -118,22 +122,22 @@ def step_kernels(text: str, inner_runs: int = 1) -> list[Kernel]:
     return list(_step(program, step, inner_runs))
 
 
-def count_collectives(text: str) -> int:
+def count_collectives(program: Program) -> int:
     """Number of operations by which devices speak to each other."""
     return sum(
         each.operation.removesuffix("-start") in COLLECTIVES
-        for computation in parse(text).values()
+        for computation in program.values()
         for each in computation.instructions.values()
     )
 
 
-def known_loops(text: str) -> tuple[int, int]:
+def known_loops(program: Program) -> tuple[int, int]:
     """Number of loops whose number of turns the compiler knows, and number of all loops."""
-    loops = [each for part in parse(text).values() for each in part.instructions.values() if each.operation == "while"]
+    loops = [each for part in program.values() for each in part.instructions.values() if each.operation == "while"]
     return sum("known_trip_count" in each.line for each in loops), len(loops)
 
 
-def _step(program: dict[str, Computation], name: str, inner_runs: int) -> Iterator[Kernel]:
+def _step(program: Program, name: str, inner_runs: int) -> Iterator[Kernel]:
     yield from _kernels(program, name)
     for each in _loops(program, name):
         turns = re.search(r'known_trip_count"?:\{"?n"?:"?(\d+)', each.line)
@@ -141,18 +145,14 @@ def _step(program: dict[str, Computation], name: str, inner_runs: int) -> Iterat
         assert body is not None
         runs = int(turns[1]) if turns else inner_runs
         for kernel in _step(program, body, 1):
-            yield Kernel(kernel.name, kernel.kind, kernel.read, kernel.written, kernel.flops, kernel.runs * runs)
+            yield replace(kernel, runs=kernel.runs * runs)
 
 
-def _is_loop_body(program: dict[str, Computation], name: str) -> bool:
-    return any(name in _bodies(program, other) for other in program)
-
-
-def _bodies(program: dict[str, Computation], name: str) -> list[str]:
+def _bodies(program: Program, name: str) -> list[str]:
     return [body for each in _loops(program, name) if (body := each.attribute("body")) is not None]
 
 
-def _loops(program: dict[str, Computation], name: str) -> list[Instruction]:
+def _loops(program: Program, name: str) -> list[Instruction]:
     """The loops of a computation, and of those that it calls."""
     found = []
     for each in program[name].instructions.values():
@@ -163,7 +163,7 @@ def _loops(program: dict[str, Computation], name: str) -> list[Instruction]:
     return found
 
 
-def _kernels(program: dict[str, Computation], name: str) -> Iterator[Kernel]:
+def _kernels(program: Program, name: str) -> Iterator[Kernel]:
     """The kernels of a computation, without those of its loops."""
     computation = program[name]
     for each in computation.instructions.values():
@@ -261,4 +261,4 @@ def _bits(dtype: str) -> int:
     return _BITS[dtype] if dtype in _BITS else int(re.findall(r"\d+", dtype)[0])
 
 
-__all__ = ["COLLECTIVES", "Kernel", "count_collectives", "known_loops", "parse", "size_of", "step_kernels"]
+__all__ = ["COLLECTIVES", "Kernel", "Program", "count_collectives", "known_loops", "parse", "size_of", "step_kernels"]

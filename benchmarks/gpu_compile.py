@@ -18,7 +18,7 @@ import numpy as np
 from jax.experimental import topologies
 
 from benchmarks.cards import LAUNCH_SECONDS, Card
-from benchmarks.compiled import Kernel, count_collectives, known_loops, step_kernels
+from benchmarks.compiled import Kernel, count_collectives, known_loops, parse, step_kernels
 from experiments.presets import BREAST_CANCER
 from jaxinfl import Recipe, recipes
 from jaxinfl.models import ArraySpec, InputSpec, Model, build_model
@@ -66,7 +66,7 @@ class Case:
     @property
     def spec(self) -> InputSpec:
         """What the network sees of one example."""
-        if len(self.shape) == 3:
+        if self.are_images:
             height, width, channels = self.shape
             return InputSpec.of_shape(self.recipe.input_shape((height, width, channels)))
         return InputSpec((ArraySpec("", self.shape, "int32" if self.tokens else "float32", self.tokens),))
@@ -225,8 +225,8 @@ def _describe(lowered: Any, case: Case, card: Card, width: int, parts: int) -> d
     begun = time.perf_counter()
     compiled, triton = compile_lowered(lowered)
     seconds = time.perf_counter() - begun
-    text, memory = compiled.as_text(), compiled.memory_analysis()
-    kernels = step_kernels(text, parts)
+    program, memory = parse(compiled.as_text()), compiled.memory_analysis()
+    kernels = step_kernels(program, parts)
     flops = card.flops if case.recipe.compute_dtype == "bfloat16" else card.flops / 2
     return {
         "kernels": sum(each.runs for each in kernels),
@@ -235,8 +235,8 @@ def _describe(lowered: Any, case: Case, card: Card, width: int, parts: int) -> d
         "flops": sum(each.runs * each.flops for each in kernels),
         "temporary_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,
-        "loops_with_known_turns": known_loops(text),
-        "collectives": count_collectives(text),
+        "loops_with_known_turns": known_loops(program),
+        "collectives": count_collectives(program),
         "triton": triton,
         "estimated_seconds_per_model": sum(_seconds(each, card, flops) for each in kernels) / width,
         "compile_seconds": round(seconds, 1),

@@ -205,6 +205,9 @@ def compare(config: Config, first: Ensemble, again: Ensemble, name: str) -> Find
     one, other = first.paired(again)
     pairs = jaxinfl.top_pairs(outcomes, k=12, min_memorization=config.min_memorization)
     found = jaxinfl.discoveries(outcomes, fdr=FDR, alternative="greater")
+    num_pairs, right_pairs = count_pairs(outcomes, None, curve.thresholds, examples=examples), np.zeros(0, int)
+    if both:
+        right_pairs = num_pairs if name == told else count_pairs(right, None, THRESHOLDS, examples=examples)
     return Findings(
         score=name,
         kind=outcomes.kind,
@@ -217,8 +220,8 @@ def compare(config: Config, first: Ensemble, again: Ensemble, name: str) -> Find
         between_scores={describe_score(each): values.values for each, values in curves.items()},
         against_all=_against_all(config, sizes, by_score, examples),
         subset_share=_subset_share(one, other, told),
-        num_pairs=count_pairs(outcomes, None, curve.thresholds, examples=examples),
-        right_pairs=count_pairs(right, None, THRESHOLDS, examples=examples) if both else np.zeros(0, int),
+        num_pairs=num_pairs,
+        right_pairs=right_pairs,
         discovered=int(np.isin(found.train_index, examples).sum()),
         pairs=pairs,
         uncertainty=pair_uncertainty(outcomes, None, pairs.train_index, pairs.test_index),

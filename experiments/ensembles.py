@@ -102,9 +102,7 @@ def print_costs(requests: Sequence[Request], data: Dataset, model: str, out: Pat
             else:
                 # Without weights to start from, random ones cost the same, but are another run.
                 run_dir = None if request.depends else out / request.name
-                arguments = request.arguments(data, model)
-                arguments["kept"] = arguments.pop("keep_weights"), None, ()
-                costs.append(cost_of_job(Job.make(**arguments), run_dir))
+                costs.append(cost_of_job(Job.make(**request.arguments(data, model)), run_dir))
                 console.print(costs[-1].describe(), markup=False)
     models, seconds = sum(cost.num_models - cost.finished for cost in costs), sum(cost.seconds for cost in costs)
     console.print(

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import gpu_program
 from benchmarks.cards import CARDS
-from benchmarks.compiled import count_collectives, known_loops, size_of, step_kernels
+from benchmarks.compiled import count_collectives, known_loops, parse, size_of, step_kernels
 from benchmarks.gpu_compile import CASES, can_compile
 from benchmarks.gpu_program import RECORDS, read_records
 from jaxinfl import Recipe, devices
@@ -38,7 +38,7 @@ MISSED = {("small_mlp", "gemm", 1), ("small_cnn", "gemm", 1), ("small_cnn", "gem
 
 def test_bytes_of_a_two_layer_network_by_hand():
     """The program that XLA compiles for an H100; it takes sums over long axes in 8 and in 4 parts, which it stores."""
-    kernels = step_kernels((Path(__file__).parent / "two_layers_h100.txt").read_text())
+    kernels = step_kernels(parse((Path(__file__).parent / "two_layers_h100.txt").read_text()))
     inputs, hidden, outputs = BATCH * INPUTS, BATCH * HIDDEN, BATCH * OUTPUTS
     by_hand = [
         (inputs + FIRST, hidden),  # hidden units before ReLU
@@ -58,12 +58,12 @@ def test_bytes_of_a_two_layer_network_by_hand():
 
 
 def test_operations_of_a_two_layer_network_compiled_here():
-    text = lower_two_layers().compile().as_text()
-    kernels = step_kernels(text)
+    program = parse(lower_two_layers().compile().as_text())
+    kernels = step_kernels(program)
     assert sum(each.flops for each in kernels) == FLOPS
     # At least: weights and inputs are read, hidden units are written and read, weights are written.
     assert sum(each.moved for each in kernels) > 4 * (2 * (FIRST + SECOND) + BATCH * INPUTS + 2 * BATCH * HIDDEN)
-    assert known_loops(text) == (1, 1)
+    assert known_loops(program) == (1, 1)
 
 
 def test_a_loop_inside_a_step_counts_as_often_as_it_turns():
@@ -76,7 +76,7 @@ def test_a_loop_inside_a_step_counts_as_often_as_it_turns():
     square = jax.ShapeDtypeStruct((64, 64), jnp.float32)
     text = jax.jit(steps).lower(square, square, jax.ShapeDtypeStruct((), jnp.int32)).compile().as_text()
     # The inner loop is the one over parts, and its turns are known.
-    assert sum(each.flops * each.runs for each in step_kernels(text, inner_runs=2)) == STEPS * 2 * 64**3
+    assert sum(each.flops * each.runs for each in step_kernels(parse(text), inner_runs=2)) == STEPS * 2 * 64**3
 
 
 def test_a_step_is_found_inside_loops_with_more_kernels():
@@ -91,7 +91,7 @@ def test_a_step_is_found_inside_loops_with_more_kernels():
 
     square = jax.ShapeDtypeStruct((64, 64), jnp.float32)
     text = jax.jit(epochs).lower(square, square, jax.ShapeDtypeStruct((), jnp.int32)).compile().as_text()
-    kernels = step_kernels(text)
+    kernels = step_kernels(parse(text))
     assert sum(each.flops * each.runs for each in kernels) == 2 * 64**3
     assert not any(each.kind == "sort" for each in kernels)
 
@@ -220,7 +220,7 @@ import sys
 import jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from benchmarks.cards import CARDS
-from benchmarks.compiled import count_collectives
+from benchmarks.compiled import count_collectives, parse
 from benchmarks.gpu_compile import CASES, compile_lowered, devices_of, lower
 
 on_cards = sys.argv[1] != "cpu"
@@ -231,7 +231,7 @@ assert len(devices) == 8
 
 def collectives(lowered):
     compiled = compile_lowered(lowered)[0] if on_cards else lowered.compile()
-    return count_collectives(compiled.as_text())
+    return count_collectives(parse(compiled.as_text()))
 
 for name in ("table", "small_cnn") if on_cards else ("table",):
     for program in lower(CASES[name], "gemm", 2, devices):
@@ -257,7 +257,8 @@ def test_eight_devices_say_nothing_to_each_other(platform):
 
 def test_collectives_are_found():
     line = "  %all-reduce-start.1 = f32[4]{0} all-reduce-start(%x), replica_groups={{0,1}}, to_apply=%add"
-    assert count_collectives("ENTRY %main () -> f32[4] {\n  %x = f32[4]{0} parameter(0)\n" + line + "\n}") == 1
+    text = "ENTRY %main () -> f32[4] {\n  %x = f32[4]{0} parameter(0)\n" + line + "\n}"
+    assert count_collectives(parse(text)) == 1
 
 
 def test_recorded_programs_have_no_collective_and_say_where_they_come_from():

@@ -9,6 +9,8 @@ from scipy.special import logsumexp
 
 import jaxinfl
 from jaxinfl import Dataset, Ensemble, RunDirectoryError
+from jaxinfl.training.job import Job
+from jaxinfl.training.loop import ShardTraining
 from jaxinfl.verify import Options, main, repair
 from tests.kinds_of_data import KINDS, TRAIN, linear
 from tests.test_any_data import KEYS, MASKS, train
@@ -55,8 +57,24 @@ def test_scores_after_an_epoch_are_those_of_a_run_that_ends_there(trained):
     )
 
 
+def test_an_epoch_that_is_the_last_is_not_evaluated_twice(monkeypatch):
+    kind, calls = KINDS["table"], []
+
+    def counting(self, *arguments, init=ShardTraining.__init__):
+        init(self, *arguments)
+        evaluate = self._programs.evaluate
+        self._programs = dataclasses.replace(self._programs, evaluate=lambda *a: calls.append(a) or evaluate(*a))
+
+    monkeypatch.setattr(ShardTraining, "__init__", counting)
+    for epochs, expected in (((), 1), ((2,), 1), ((1,), 2), ((1, 2), 2)):
+        calls.clear()
+        train(kind, keep_epochs=epochs)
+        assert len(calls) == expected
+        assert Job.make(MASKS, KEYS, kind.data, kind.model, kind.recipe, keep_epochs=epochs).evaluations == expected
+
+
 def test_outputs_give_the_scores(trained):
-    """Within what float16 holds: a relative error of 2^-11 in each output."""
+    """They agree within what float16 holds: a relative error of 2^-11 in each output."""
     kind, runs = trained
     assert runs.test_outputs.dtype == np.float16 and runs.test_outputs.shape[:2] == runs.test_score("loss").shape
     assert runs.train_outputs.shape[:2] == (len(runs), TRAIN)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from jaxinfl.arguments import check_choice, check_switch, check_whole, quote
 from jaxinfl.store.errors import RunDirectoryError
@@ -14,6 +14,14 @@ OUTPUTS = "outputs"
 """Name of the array of kept outputs, behind `train_` and `test_`."""
 OUTPUT_DTYPE = "float16"
 """Type of kept outputs. It holds three decimal digits, and numbers up to 65,504."""
+
+
+class Keep(TypedDict, total=False):
+    """The arguments of `train_ensemble` that say what is kept."""
+
+    keep_weights: bool
+    keep_outputs: KeptOutputs | None
+    keep_epochs: Collection[int]
 
 
 @dataclass(frozen=True)
@@ -28,12 +36,14 @@ class Kept:
     """Numbers of finished epochs after which the scores are kept, too, in rising order."""
 
     @classmethod
-    def check(cls, weights: Any, outputs: Any, epochs: Any, num_epochs: int) -> "Kept":
-        """Make it from the user's `keep_weights`, `keep_outputs` and `keep_epochs`, for models of so many epochs.
+    def check(cls, num_epochs: int, **keep: Unpack[Keep]) -> "Kept":
+        """Make it from the user's arguments, for models of so many epochs.
 
         Raises:
           TypeError, ValueError: an argument has a value that it does not take.
         """
+        weights, outputs = keep.get("keep_weights", False), keep.get("keep_outputs")
+        epochs: Any = keep.get("keep_epochs", ())
         check_switch(weights, "keep_weights")
         if outputs is not None:
             check_choice(outputs, "keep_outputs", get_args(KeptOutputs))
@@ -80,4 +90,4 @@ def name_at_epoch(name: str, epoch: int) -> str:
     return f"{name}@{epoch}"
 
 
-__all__ = ["OUTPUTS", "OUTPUT_DTYPE", "Kept", "KeptOutputs", "name_at_epoch"]
+__all__ = ["OUTPUTS", "OUTPUT_DTYPE", "Keep", "Kept", "KeptOutputs", "name_at_epoch"]

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool
 
 from jaxinfl import devices
 from jaxinfl.models import InputSpec, Model
+from jaxinfl.models.model import count_bytes
 from jaxinfl.training.job import Job
 from jaxinfl.training.loop import make_segment
 from jaxinfl.training.machine import Machine, forward_flops
@@ -114,7 +115,7 @@ def cost_of(job: Job, machine: Machine, models: int, finished: int) -> Cost:
     timing = time_programs(job, machine)
     sizes = job.masks.sum(axis=1)
     steps = machine.execution.computed_steps(job.steps).mean()
-    group_seconds = job.recipe.epochs * steps * timing.step + (1 + len(job.kept.epochs)) * timing.evaluation
+    group_seconds = job.recipe.epochs * steps * timing.step + job.evaluations * timing.evaluation
     return Cost(
         num_models=models,
         finished=finished,
@@ -222,14 +223,14 @@ def _time(function: Callable[[], Any]) -> tuple[Any, float]:
 
 def training_flops(job: Job, subset_size: float) -> float:
     """FLOPs of training one model on so many examples and evaluating it on all; a backward pass counts as two forward."""
-    evaluated = (1 + len(job.kept.epochs)) * (job.data.num_train + job.data.num_test)
+    evaluated = job.evaluations * (job.data.num_train + job.data.num_test)
     return forward_flops(job.model, job.inputs) * (3 * job.recipe.epochs * subset_size + evaluated)
 
 
 def kept_bytes(job: Job) -> int:
     """Bytes that a run keeps of one model, before compression."""
     rows = sum(np.dtype(array.dtype).itemsize * math.prod(array.shape) for array in job.row_arrays.values())
-    return rows + (_bytes(jax.eval_shape(job.model.init, jax.random.key(0))) if job.kept.weights else 0)
+    return rows + (count_bytes(jax.eval_shape(job.model.init, jax.random.key(0))) if job.kept.weights else 0)
 
 
 def memory_bytes(job: Job, execution: Execution) -> int:
@@ -239,8 +240,8 @@ def memory_bytes(job: Job, execution: Execution) -> int:
     """
     variables = jax.eval_shape(job.model.init, jax.random.key(0))
     optimizer = jax.eval_shape(make_optimizer(job.recipe).init, variables.params)
-    state = _bytes((variables, optimizer))
-    step = _bytes(variables.params) + _activation_bytes(job.model, job.recipe, job.inputs)
+    state = count_bytes((variables, optimizer))
+    step = count_bytes(variables.params) + _activation_bytes(job.model, job.recipe, job.inputs)
     rows = kept_bytes(replace(job, kept=replace(job.kept, weights=False)))
     return job.data.nbytes + execution.lanes * execution.width * (state + rows) + execution.width * step
 
@@ -250,10 +251,7 @@ def _activation_bytes(model: Model, recipe: Recipe, inputs: InputSpec) -> int:
     """Bytes of the activations that the gradient of one batch, or of one microbatch, keeps for the backward pass."""
     variables = jax.eval_shape(model.init, jax.random.key(0))
     batch = recipe.microbatch or recipe.batch_size
-    shapes = jax.tree.map(
-        lambda leaf: leaf.update(dtype=recipe.compute_dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
-        inputs.batch(batch),
-    )
+    shapes = inputs.batch(batch, recipe.compute_dtype)
     mask = jax.ShapeDtypeStruct((batch,), jnp.bool_)
 
     def backward(params: Any, stats: Any, batch: Any, mask: jax.Array) -> Any:
@@ -262,11 +260,7 @@ def _activation_bytes(model: Model, recipe: Recipe, inputs: InputSpec) -> int:
             lambda p: model.apply(variables._replace(params=p, stats=stats), batch, train=True, mask=mask), cast
         )[1]
 
-    return _bytes(jax.eval_shape(backward, variables.params, variables.stats, shapes, mask))
-
-
-def _bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    return count_bytes(jax.eval_shape(backward, variables.params, variables.stats, shapes, mask))
 
 
 __all__ = ["Cost", "Timing", "cost_of", "measure_cost", "memory_bytes", "time_programs", "time_step", "training_flops"]

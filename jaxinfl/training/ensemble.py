@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from jax.typing import ArrayLike
 
@@ -14,7 +14,7 @@ from jaxinfl.models import AnyModel, Variables
 from jaxinfl.models.layers import Kernels
 from jaxinfl.store import ABSENT, Ensemble, check_same_run
 from jaxinfl.store.elsewhere import check_trained_here
-from jaxinfl.store.kept import KeptOutputs
+from jaxinfl.store.kept import Keep, KeptOutputs
 from jaxinfl.store.parts import open_rows, parts_in
 from jaxinfl.store.run import check_zarr, is_run
 from jaxinfl.training.cost import Cost
@@ -25,14 +25,6 @@ from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.run import MAX_DIVERGED, Run, RunOptions, go_on_keeping
 from jaxinfl.training.tuning import MachineChoice
 from jaxinfl.undefined import nan_is_an_answer
-
-
-class Keep(TypedDict, total=False):
-    """What `train_ensemble` keeps besides the final scores, by its own names."""
-
-    keep_weights: bool
-    keep_outputs: KeptOutputs | None
-    keep_epochs: Collection[int]
 
 
 def train_ensemble(
@@ -132,8 +124,8 @@ def train_ensemble(
         check_zarr()
         check_switch(tune, "tune")
         options = RunOptions(shard_size, checkpoint_every, max_diverged, progress, on_cost)
-        kept = keep_weights, keep_outputs, keep_epochs
-        job = Job.make(masks, keys, data, model, recipe, overrides=overrides, allow=allow, kept=kept)
+        keep: Keep = {"keep_weights": keep_weights, "keep_outputs": keep_outputs, "keep_epochs": keep_epochs}
+        job = Job.make(masks, keys, data, model, recipe, overrides=overrides, allow=allow, **keep)
         if initial is not None:
             job = job.start_from(initial, "initial")
         path = check_place(run_dir, part, len(job))
@@ -173,8 +165,7 @@ def training_cost(
         raise TypeError(
             f"training_cost got {unknown[0]!r}, which it does not take; it takes {', '.join(Keep.__annotations__)}."
         )
-    kept = keep.get("keep_weights", False), keep.get("keep_outputs"), keep.get("keep_epochs", ())
-    return cost_of_job(Job.make(masks, keys, data, model, recipe, allow=allow, kept=kept), run_dir)
+    return cost_of_job(Job.make(masks, keys, data, model, recipe, allow=allow, **keep), run_dir)
 
 
 def cost_of_job(job: Job, run_dir: str | os.PathLike[str] | None = None) -> Cost:

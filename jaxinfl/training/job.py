@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jaxinfl.datasets.inputs import by_name
 from jaxinfl.models import AnyModel, ArraySpec, InputSpec, Model, build_model
 from jaxinfl.models.checks import couples_examples
 from jaxinfl.models.fingerprint import spell_out
-from jaxinfl.store.kept import OUTPUT_DTYPE, OUTPUTS, Kept, name_at_epoch
+from jaxinfl.store.kept import OUTPUT_DTYPE, OUTPUTS, Keep, Kept, name_at_epoch
 from jaxinfl.store.layout import RowArray, digest
 from jaxinfl.store.weights import describe, weights_digest
 from jaxinfl.tasks import CLASSIFICATION, NEXT_TOKEN, Regression, Task
@@ -59,11 +59,9 @@ class Job:
         *,
         overrides: Mapping[str, ArrayLike] | None = None,
         allow: Collection[str] = (),
-        kept: tuple[Any, Any, Any] = (False, None, ()),
+        **keep: Unpack[Keep],
     ) -> "Job":
         """Make a job of a user's arguments, which are those of `train_ensemble`.
-
-        `kept` holds keep_weights, keep_outputs and keep_epochs.
 
         Raises:
           TypeError, ValueError: the arguments do not fit each other.
@@ -72,7 +70,7 @@ class Job:
         model_keys = check_keys(keys, len(subsets))
         recipe = Recipe() if recipe is None else recipe
         check_recipe(recipe, data)
-        what = Kept.check(*kept, recipe.epochs)
+        what = Kept.check(recipe.epochs, **keep)
         numbers = check_overrides(overrides, recipe, len(subsets))
         # The native kernels are compiled while the model is built, where this machine does not have them yet.
         native.prepare()
@@ -135,6 +133,11 @@ class Job:
                 axes = (split, *(f"output_{axis}" for axis in range(len(shape))))
                 found[f"{split}_{OUTPUTS}"] = RowArray((examples, *shape), OUTPUT_DTYPE, axes)
         return found
+
+    @property
+    def evaluations(self) -> int:
+        """Number of times that each model is evaluated: after the epochs that are kept, and after the last one."""
+        return len({*self.kept.epochs, self.recipe.epochs})
 
     @cached_property
     def steps(self) -> Int[np.ndarray, " models"]:
