@@ -291,7 +291,7 @@ def main_finding(findings: Findings) -> str:
 
 
 def discovery_finding(findings: Findings) -> str:
-    """On how many real influences the curve rests."""
+    """Say how many influences above 0 are discovered, and how many pairs reach the threshold."""
     number, reached = findings.discovered, int(findings.num_pairs[findings.headline])
     few = "" if number >= ENOUGH_DISCOVERIES else f" Fewer than {ENOUGH_DISCOVERIES} are little to draw a curve from."
     return (

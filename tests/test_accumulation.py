@@ -52,7 +52,7 @@ def one_step(model, recipe, data, before, size):
 
 @pytest.mark.parametrize("size", [16, 13, 8, 3, 1])
 def test_the_sum_over_parts_is_the_whole_batchs_gradient(toy, size):
-    """Without batch norm, for parts that are full, partly and wholly padding, with random views."""
+    """The network has no batch norm; the parts are full, or partly or wholly padding, and views are random."""
     whole = Recipe(batch_size=16, crop_padding=1, flip=True, normalization="none", label_smoothing=0.1, momentum=0.0)
     data = device_data(toy)
     before = untrained(PLAIN, whole, data)

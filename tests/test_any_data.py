@@ -98,7 +98,7 @@ def test_killed_and_resumed_in_parts_and_extended(trained, tmp_path):
 
 
 def test_killed_between_two_checkpoints(trained, tmp_path, monkeypatch):
-    """In the middle of an epoch."""
+    """The run is killed in the middle of an epoch, and the run goes on from the last checkpoint to the same bits."""
     kind, runs = trained
     monkeypatch.setattr(loop, "CALL_SECONDS", 1e-9)
     monkeypatch.setattr("jaxinfl.training.machine._CPU_CHUNK", 1)  # a checkpoint after each step
@@ -170,7 +170,7 @@ def test_standardized_features_are_those_of_the_subset():
 
 @pytest.mark.parametrize("name", ["huber", "several numbers"])
 def test_standardized_targets_suit_any_unit(name):
-    """In another unit the predictions are the same ones in that unit; without it they would not even be finite."""
+    """Targets in another unit give the same predictions in that unit; unless standardized they would not even be finite."""
     kind = KINDS[name]
     data, unit, origin = kind.data, np.float32(1024), np.float32(4096)
     task = jaxinfl.tasks.huber(0.5 * 1024) if name == "huber" else "regression"

@@ -211,7 +211,7 @@ def test_banzhaf_by_definition_and_by_influence():
 
 
 def test_banzhaf_values_take_subsets_of_many_sizes():
-    """With subsets of one size, an additive game of 1, 2, ..., 10 would give -5 to 5."""
+    """Subsets of one size are refused: they would turn the values 1, 2, ..., 10 of an additive game into -5 to 5."""
     game = np.arange(1.0, 11)
     half = np.array([np.isin(np.arange(10), chosen) for chosen in combinations(range(10), 5)])
     for masks in (half, jaxinfl.draw_subsets(400, 10, 0.5), jaxinfl.draw_subsets(5, 10, 0.5)):

@@ -119,7 +119,7 @@ def test_windows_are_resized_as_pillow_does(side):
 
 @pytest.mark.parametrize("side", [5, 24])
 def test_windows_are_resized_by_definition(side):
-    """Against float64 loops: equal wherever the value is not within rounding of a half."""
+    """Loops in float64 give the same wherever the value is not within rounding of a half."""
     image = smooth_image(40, 36, seed=1)
     columns = [jnp.array(column) for column in zip(*WINDOWS, strict=True)]
     got = np.asarray(resize(jnp.asarray(np.stack([image] * len(WINDOWS))), DrawnViews(*columns), side))

@@ -66,7 +66,7 @@ def kill_after(monkeypatch, checkpoints):
 
 @pytest.mark.parametrize("checkpoints", [1, 3, 8, 20, 31])
 def test_killed_and_continued_equals_uninterrupted(toy, whole, calls, tmp_path, monkeypatch, checkpoints):
-    """In the first epoch and later, in the middle of an epoch and at its end, in the first group and the last."""
+    """The run is killed in the first epoch or later, within an epoch or at its end, and in the first group or the last."""
     options = {"shard_size": MODELS, "checkpoint_every": 1e-9} | KEEP
     with monkeypatch.context() as patch:
         kill_after(patch, checkpoints)

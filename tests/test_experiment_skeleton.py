@@ -66,7 +66,7 @@ def test_functions_of_experiments_benchmarks_and_plots_take_few_arguments():
     "name", [name if name == "models_needed" else pytest.param(name, marks=pytest.mark.slow) for name in PAPER]
 )
 def test_a_cost_at_paper_scale_needs_no_data_set(name, tmp_path, monkeypatch, capsys):
-    """Up to the jobs whose cost is asked, which compiles networks of the paper's size for minutes."""
+    """It is followed up to the jobs whose cost is asked, which compiles networks of the paper's size for minutes."""
     asked = []
     cost = jaxinfl.training_cost(np.ones((1, 40), bool), np.zeros((1, 2), np.uint32), **_small())
 
@@ -97,7 +97,7 @@ def _small():
 
 @pytest.mark.parametrize("name", DATA)
 def test_published_shapes_are_those_of_the_data_set(name):
-    """Where TFDS declares them without a download: classes and pixels."""
+    """Classes and pixels are compared where TFDS declares them without a download."""
     features = tfds.builder(name, file_format="array_record").info.features
     shapes = shapes_of(name)
     assert shapes.num_classes == features["label"].num_classes

@@ -5,7 +5,6 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -210,14 +209,6 @@ def test_the_public_names():
     assert issubclass(jaxinfl.OutOfMemory, RuntimeError) and issubclass(jaxinfl.TooManyDiverged, RuntimeError)
     with pytest.raises(AttributeError, match="'jaxinfl' has no attribute 'lsd'"):
         _ = jaxinfl.lsd
-
-
-@pytest.fixture
-def types_unchecked():
-    """Switch the type checker off, so that functions raise their own errors, as outside the tests."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 class TestEnsemble:

@@ -5,7 +5,6 @@ import re
 import shutil
 
 import jax
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -54,14 +53,6 @@ def scores_of(runs):
     ]
 
 
-@pytest.fixture
-def types_unchecked():
-    """As outside the tests, where no type checker stands before the functions' own words."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 @pytest.fixture(scope="module")
 def trained(toy):
     return train(MASKS, keys_of(len(MASKS)), toy, model=LINEAR)
@@ -88,7 +79,7 @@ def test_scores_alone_give_the_numbers_of_the_run(trained, given, function, name
 
 
 def test_a_plan_by_the_name_of_a_score(trained, given):
-    """Of any 0-1 score; the other kinds have no influences that are differences of probabilities."""
+    """Any 0-1 score is taken; influences by the other kinds are no differences of probabilities."""
     expected = jaxinfl.plan(trained[::2], repeats=2)
     assert_same(jaxinfl.plan(given[::2], repeats=2), expected)
     one, other = scores_of(trained)
@@ -300,7 +291,7 @@ def test_what_needs_training_is_refused(given, saved, toy):
 
 
 def test_a_trained_run_is_saved_as_it_would_be_on_disk(toy, tmp_path, monkeypatch):
-    """With its weights; training goes on from it, and a selection is the run of its own job."""
+    """It keeps its weights, training goes on from it, and a selection is the run of its own job."""
     masks, keys = MASKS[::16], keys_of(7)
     runs = train(
         masks, keys, toy, model=LINEAR, keep_weights=True, shard_size=4, overrides={"learning_rate": [0.1] * 7}

@@ -40,7 +40,7 @@ def test_the_compiler_knows_the_turns_of_the_loop_over_steps():
 @pytest.mark.parametrize("chunk", [1, 2, 3, 8])
 @pytest.mark.parametrize("width", [1, 2])
 def test_chunks_change_no_bit(chunk, width, monkeypatch):
-    """Of models that take one to four steps an epoch: by branches, and computed and dropped, in groups of equal sizes."""
+    """Models take one to four steps an epoch; steps beyond the last are skipped by branches, or computed and dropped."""
     kind = KINDS["dict"]
     whole = train(kind, width=width)
     monkeypatch.setattr("jaxinfl.training.machine._CPU_CHUNK", chunk)
@@ -60,7 +60,7 @@ def test_chunks_lose_at_most_3_percent():
 
 
 def test_models_of_one_size_are_trained_together(monkeypatch):
-    """Where several are trained at once; their results are in the order of the masks."""
+    """Several are trained at once, and their results are in the order of the masks."""
     seen = []
     place = jaxinfl.training.programs.Programs.place
 

@@ -245,7 +245,7 @@ def test_plain_modules_get_the_fast_convolution(plain):
 
 
 def test_batch_norm_equals_flax():
-    """Without padding, ours is Flax's own."""
+    """Where nothing is padded, ours is Flax's own."""
     ours = model_from_nnx(PlainNet, inputs=SHAPE, outputs=3)
     module = PlainNet(nnx.Rngs(jax.random.key(0)))
     module.eval()

@@ -31,7 +31,7 @@ def test_images_as_the_hub_serves_them(tmp_path, options):
 
 
 def test_images_are_read_some_at_a_time(tmp_path, monkeypatch):
-    """In their order, whatever the sizes of batches and row groups."""
+    """Images keep their order, whatever the sizes of batches and row groups."""
     pixels = write_images(tmp_path, row_group_size=5)
     monkeypatch.setattr("jaxinfl.datasets.parquet._IMAGES_AT_ONCE", 2)
     np.testing.assert_array_equal(load_dataset(tmp_path).train_inputs, pixels)

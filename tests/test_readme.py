@@ -24,7 +24,7 @@ def test_the_scripts_run(tmp_path, monkeypatch):
 
 
 def test_the_page_on_models_trained_elsewhere_runs(tmp_path, monkeypatch, capsys):
-    """With 20 of its 200 models; ten lines score them, and what they save is the run."""
+    """It runs here with 20 of its 200 models; ten lines score them, and what they save is the run."""
     page = (ROOT / "docs" / "models_trained_elsewhere.md").read_text()
     training, scoring = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert "draw_subsets(200, " in training and "n_estimators=30" in training and scoring.count("\n") == 10
@@ -40,7 +40,7 @@ def test_the_page_on_models_trained_elsewhere_runs(tmp_path, monkeypatch, capsys
 
 
 def test_the_page_on_data_runs(tmp_path, monkeypatch, capsys):
-    """With folders of the kinds that it names."""
+    """Its programs run on folders of the kinds that it names."""
     pixels = write_images(tmp_path / "pets")
     rows = "".join(f"{k % 5},{20 + k},{('Aa', 'Bb', 'Cc')[k % 3]},{k * 1.5}\n" for k in range(30))
     write_csv(tmp_path / "houses", f"rooms,area,town,price\n{rows}", f"rooms,area,town,price\n{rows}")

@@ -25,7 +25,7 @@ def convolve(x, kernel, stride, padding):
 
 @pytest.mark.parametrize("side", [12, 15])
 def test_the_network_is_its_definition(side):
-    """In evaluation, with running averages that are not 0 and 1."""
+    """It is evaluated with running averages that are not 0 and 1."""
     network = ResNet9((side, side, 3), 5, channels=4, rngs=nnx.Rngs(0))
     rng = np.random.default_rng(0)
     for norm in network.norms:

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
@@ -22,14 +21,6 @@ LENGTH, TOKENS = 5, 6
 TOKEN_INPUTS = InputSpec((ArraySpec("", (LENGTH,), "int32", TOKENS),))
 ROW_INPUTS = InputSpec((ArraySpec("", (LENGTH, 3), "float32"),))
 needs_compiler = pytest.mark.skipif(native.why_unavailable() is not None, reason=f"{native.why_unavailable()}")
-
-
-@pytest.fixture
-def types_unchecked():
-    """As outside the tests, where no type checker stands before the functions' own words."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def build(inputs=TOKEN_INPUTS, outputs=(3,), **options):

@@ -27,7 +27,7 @@ def open_encoded(image, file_format="PNG", **options):
 
 
 def compose(color, alpha, background):
-    """By the definition, in floats; NumPy rounds halves to even, and there are none: 255 is odd."""
+    """Compose by the definition, in floats; NumPy rounds halves to even, and there are none: 255 is odd."""
     level, alpha = LEVEL[background], alpha[..., None].astype(np.float64)
     return np.rint((color * alpha + level * (255 - alpha)) / 255).astype(np.uint8)
 
@@ -123,7 +123,7 @@ def test_a_transparent_color():
 
 
 def test_a_transparent_color_of_16_bits_is_refused(root):
-    """Of its 16 bits Pillow compares the lower 8, of which the pixels have none left."""
+    """Pillow compares the lower 8 of its 16 bits, of which the pixels have none left."""
     write(root, {"1.png": png_by_hand(16, 2, [255, 2, 3] * 2, [255, 2, 3])})
     with pytest.raises(ValueError, match=r"1\.png declares a color of 16 bits transparent.*Save it with 8 bits"):
         load_dataset(root, image_size=4)
@@ -193,7 +193,7 @@ def test_the_warning_counts_and_stays_with_the_cache(root):
 
 
 def test_the_warning_names_the_line_that_loads(tmp_path, monkeypatch):
-    """Without the tests' type checks, which put calls of their own between."""
+    """The program runs outside of the tests, whose type checks put calls of their own between."""
     import subprocess
     import sys
 

@@ -47,7 +47,9 @@ def centred(values: np.ndarray, size: Float[np.ndarray, " subsets"]) -> Float[np
 
 
 def decompose(masks: Bool[np.ndarray, "subsets train"], size: Float[np.ndarray, " subsets"]) -> Spectrum:
-    """By the smaller of the two Gram matrices: O(subsets * train * min(subsets, train)) time, a few float64 masks of memory.
+    """Decompose the centred masks, which every fit on these subsets shares.
+
+    It takes the smaller of the two Gram matrices: O(subsets * train * min(subsets, train)) time, a few float64 masks of memory.
 
     Args:
       masks: different subsets.

@@ -228,9 +228,10 @@ def _score_interval(
 def _design_effect(
     seen: Bool[np.ndarray, "models pairs"], values: Float[np.ndarray, "models pairs"], clusters: Clusters
 ) -> tuple[Float[np.ndarray, " pairs"], Bool[np.ndarray, " pairs"]]:
-    """By how much clusters shrink the number of models: from 1 (no correlation within) to the size of a cluster.
+    """The factor by which clusters shrink the number of models, for each pair, and whether it is known rather than estimated.
 
-    And whether that is known rather than estimated: all models of each cluster agree.
+    It goes from 1, without correlation within clusters, to the size of a cluster. It is known where all models of each cluster
+    agree.
     """
     size = clusters.size[:, None].astype(np.float64)
     cluster_mean = clusters.sums(values) / size
