@@ -53,7 +53,7 @@ class NamedScores:
 
     @property
     def epochs(self) -> tuple[int, ...]:
-        """Epochs before the end after which scores were kept (`train_ensemble(..., keep_epochs=...)`); empty by default."""
+        """Epochs after which scores were kept by `train_ensemble(..., keep_epochs=...)`; empty by default."""
         return Kept.of_run(self.attributes).epochs
 
     def train_score(
