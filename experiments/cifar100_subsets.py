@@ -180,16 +180,8 @@ def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
 
 def compare(config: Config, first: Ensemble, again: Ensemble, name: str) -> Findings:
     """Everything that the figures and results.json are made from; `name` is the score that is compared."""
-    usable = first.without_diverged()
+    usable, sizes = _usable(config, first)
     diverged = len(first) - len(usable)
-    if diverged:
-        console.print(f"[yellow]{diverged} of {len(first)} models diverged and are left out.[/yellow]")
-    sizes = [size for size in config.sizes if 2 * size <= len(usable)]
-    if not sizes:
-        raise Mistake(
-            f"{diverged} of {len(first)} models diverged: too few are left for two estimates of "
-            f"{config.sizes[0]} models. Lower --recipe.learning-rate (it is {config.recipe.learning_rate:g})."
-        )
     told = "correct" if "correct" in usable.scores else name
     # 0-1 scores say which examples are memorized, whatever score is compared.
     train, test = read_scores(usable, told)
@@ -230,6 +222,25 @@ def compare(config: Config, first: Ensemble, again: Ensemble, name: str) -> Find
         diverged=diverged,
         min_memorization=config.min_memorization,
     )
+
+
+def _usable(config: Config, first: Ensemble) -> tuple[Ensemble, list[int]]:
+    """The models that did not diverge, and the sizes that two estimates of them can have.
+
+    Raises:
+      Mistake: too few models are left for two estimates of any size.
+    """
+    usable = first.without_diverged()
+    diverged = len(first) - len(usable)
+    if diverged:
+        console.print(f"[yellow]{diverged} of {len(first)} models diverged and are left out.[/yellow]")
+    sizes = [size for size in config.sizes if 2 * size <= len(usable)]
+    if not sizes:
+        raise Mistake(
+            f"{diverged} of {len(first)} models diverged: too few are left for two estimates of "
+            f"{config.sizes[0]} models. Lower --recipe.learning-rate (it is {config.recipe.learning_rate:g})."
+        )
+    return usable, sizes
 
 
 def _thresholds(outcomes: Outcomes) -> Float[np.ndarray, " thresholds"]:
