@@ -6,10 +6,12 @@ more. It needs the plugin of `jax[cuda12]`, but no driver.
 
 import dataclasses
 import math
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,13 +21,14 @@ from jax.experimental import topologies
 
 from benchmarks.cards import LAUNCH_SECONDS, Card
 from benchmarks.compiled import Kernel, count_collectives, known_loops, parse, step_kernels
-from experiments.presets import BREAST_CANCER
+from benchmarks.graphs import read_launches
+from experiments.presets import BREAST_CANCER, COLOUR
 from jaxinfl import Recipe, recipes
 from jaxinfl.models import ArraySpec, InputSpec, Model, build_model
 from jaxinfl.models.layers import Kernels
-from jaxinfl.models.way import Way
+from jaxinfl.models.way import Way, choose_way
 from jaxinfl.training.inputs import DeviceData
-from jaxinfl.training.machine import choose_card_way, choose_chunk
+from jaxinfl.training.machine import choose_chunk, list_card_ways
 from jaxinfl.training.programs import Execution, Programs, build_programs, evaluation_batch
 from jaxinfl.training.step import Keys, Segment, Training
 
@@ -87,7 +90,13 @@ class Case:
 
     def choose(self, card: Card) -> Way:
         """Choose width and kernels for a card as `train_ensemble` does by default."""
-        return choose_card_way(self.build(), self.recipe, self.spec, self.data(), card.memory)
+        return choose_way(self.ways(card))
+
+    def ways(self, card: Card, width: int | None = None, kernels: Kernels | None = None) -> dict[Way, float]:
+        """List the ways of training it on a card, with what a step of one model costs by each."""
+        return list_card_ways(
+            self.build(), self.recipe, self.spec, self.data(), card.memory, width=width, kernels=kernels
+        )
 
     def data(self) -> DeviceData:
         """Shapes of the data set on a device."""
@@ -110,7 +119,7 @@ def _narrow(recipe: Recipe) -> Recipe:
 MOST_STEPS = 64
 """Largest number of steps of a loop whose turns the compiler knows; `choose_execution` takes as many of a network whose steps are short."""
 _FEW = (1, 2, 8)
-_DIGITS = Recipe(epochs=10)
+_DIGITS, _MNIST = Recipe(epochs=10), Recipe(epochs=10, batch_size=128)
 _TEXT: dict[str, Any] = {"recipe": Recipe(batch_size=64), "shape": (64,), "tokens": 100}
 _FLOWERS: dict[str, Any] = {"outputs": 102, "num_train": 2040, "num_test": 6149, "ratio": 1.0}
 CASES = {
@@ -119,12 +128,14 @@ CASES = {
         Case("table", "small_mlp", BREAST_CANCER["recipe"], (30,), 2, 456, 113, kernels=("gemm",)),
         Case("small_mlp", "small_mlp", _DIGITS, (8, 8, 1), 10, 1437, 360, kernels=("gemm",)),
         Case("mlp", "mlp", _DIGITS, (8, 8, 1), 10, 1437, 360, kernels=("gemm",)),
+        Case("mlp_784", "mlp", _MNIST, (28, 28, 1), 10, 60_000, 10_000, kernels=("gemm",)),
         Case("small_cnn", "small_cnn", _DIGITS, (8, 8, 1), 10, 1437, 360),
         Case(
             "tiny_transformer", "tiny_transformer", outputs=10, num_train=2048, num_test=512, kernels=("gemm",), **_TEXT
         ),
         Case("transformer", "transformer", outputs=10, num_train=2048, num_test=512, kernels=("gemm",), **_TEXT),
         Case("small_inception", "small_inception", _narrow(recipes.CIFAR), (32, 32, 3), 100, 50_000, 10_000, _FEW),
+        Case("small_resnet9", "small_resnet9", COLOUR["recipe"], (32, 32, 3), 10, 10_000, 2000, (1, 8, 32)),
         Case("resnet9", "resnet9", _narrow(recipes.CIFAR_FAST), (32, 32, 3), 10, 50_000, 10_000, (1, 8)),
         Case("resnet18_cifar", "resnet18_cifar", _narrow(recipes.CIFAR), (32, 32, 3), 100, 50_000, 10_000, _FEW),
         Case("resnet18", "resnet18", _narrow(recipes.FINE_GRAINED_224), (256, 256, 3), **_FLOWERS, widths=(1, 2)),
@@ -208,28 +219,33 @@ def compile_case(case: Case, card: Card, kernels: Kernels, width: int) -> dict[s
     }
 
 
-def compile_lowered(lowered: Any) -> tuple[Any, bool]:
+def compile_lowered(lowered: Any, **options: Any) -> tuple[Any, bool]:
     """Compile a lowered program, and say whether matrix products may be kernels that XLA makes with Triton.
 
     Without trying them out, XLA finds no tiles for the products of some shapes and gives up; cuBLAS has them all.
     """
     try:
-        return lowered.compile(compiler_options=_COMPILER_OPTIONS), True
+        return lowered.compile(compiler_options=_COMPILER_OPTIONS | options), True
     except jax.errors.JaxRuntimeError as error:
         if "tile sizes" not in str(error):
             raise
-        return lowered.compile(compiler_options=_WITHOUT_TRITON), False
+        return lowered.compile(compiler_options=_WITHOUT_TRITON | options), False
 
 
 def _describe(lowered: Any, case: Case, card: Card, width: int, parts: int) -> dict[str, Any]:
-    begun = time.perf_counter()
-    compiled, triton = compile_lowered(lowered)
-    seconds = time.perf_counter() - begun
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        compiled, triton = compile_lowered(lowered, xla_dump_to=folder)
+        seconds = time.perf_counter() - begun
+        launches = read_launches(Path(folder), parts)
     program, memory = parse(compiled.as_text()), compiled.memory_analysis()
     kernels = step_kernels(program, parts)
     flops = card.flops if case.recipe.compute_dtype == "bfloat16" else card.flops / 2
     return {
         "kernels": sum(each.runs for each in kernels),
+        "graphs": launches.graphs,
+        "kernels_in_graphs": launches.inside,
+        "kernels_outside_graphs": launches.outside,
         "library_convolutions": sum(each.runs for each in kernels if "cudnn$conv" in each.kind),
         "bytes_moved": sum(each.runs * each.moved for each in kernels),
         "flops": sum(each.runs * each.flops for each in kernels),

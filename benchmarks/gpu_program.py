@@ -39,7 +39,8 @@ ASSUMPTIONS = [
         f"float32 (TF32); the data sheet promises {card.peak_bandwidth / 1e12:.2f} TB/s and {card.peak_flops / 1e12:.0f} TFLOP/s."
         for card in CARDS.values()
     ),
-    f"A kernel takes the longer of its traffic and its arithmetic, and {LAUNCH_SECONDS * 1e6:g} us to launch, CUDA graph or not.",
+    f"A kernel takes the longer of its traffic and its arithmetic, and {LAUNCH_SECONDS * 1e6:g} us to launch, in a CUDA graph or not.",
+    "XLA launches most kernels in CUDA graphs, but neither convolutions of cuDNN nor loops.",
     "Every kernel reads its operands and writes its results once, and nothing stays in a cache from one to the next.",
     "Convolutions of a library run at the same rate as matrix products, grouped ones too, which in truth are slower.",
     "Algorithms are XLA's choice without trying them (autotuning is off).",
@@ -137,6 +138,7 @@ def _print(card: str, records: Sequence[dict[str, Any]]) -> None:
     for heading in (
         "width",
         "launches (estimate)",
+        "of these in graphs (estimate)",
         "bytes moved (estimate)",
         "FLOP (estimate)",
         "memory (estimate)",
@@ -152,6 +154,7 @@ def _print(card: str, records: Sequence[dict[str, Any]]) -> None:
             each["kernels"],
             str(width),
             str(step["kernels"]),
+            f"{step['kernels_in_graphs']} in {step['graphs']}",
             format_bytes(step["bytes_moved"] / width),
             format_amount(step["flops"] / width),
             format_bytes(step["temporary_bytes"]),

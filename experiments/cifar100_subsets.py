@@ -9,7 +9,7 @@ estimate of all models.
     python -m experiments.cifar100_subsets --preset digits       8x8 digits, 5,600 small MLPs: about a minute, 2 cores
     python -m experiments.cifar100_subsets --preset breast_cancer     a table, 8,000 small MLPs, margins: 1.5 minutes, 2 cores
     python -m experiments.cifar100_subsets --preset text         pieces of Python's help, 1,400 transformers: 5 minutes, 2 cores
-    python -m experiments.cifar100_subsets --preset cifar10_12k --data cifar10.npz     32x32 colour: half an hour, 2 cores
+    python -m experiments.cifar100_subsets --preset colour --data cifar-10-binary.tar.gz     32x32 colour: 1.5 hours, 2 cores
     python -m experiments.cifar100_subsets --preset paper        CIFAR-100, 2,000 small Inceptions: a GPU
 
 Figures: figure1 (left: different subsets; right: same subsets, different seeds), figures5_6 (0-1 scores beside
@@ -34,7 +34,7 @@ from experiments.data_kinds import choose_score, describe_score, read_scores, ta
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
 from experiments.outcome import Outcome
-from experiments.presets import BREAST_CANCER, CIFAR10_12K, PAPER_CIFAR100, TEXT
+from experiments.presets import BREAST_CANCER, COLOUR, PAPER_CIFAR100, TEXT
 from jaxinfl import Dataset, Ensemble, Recipe
 from jaxinfl.influence import IOUCurve, Outcomes, count_pairs
 from jaxinfl.statistics import ShareInterval, pair_uncertainty, subset_share_of_all
@@ -50,7 +50,7 @@ _SUBSETS_OF_SHARE = 400
 class Config(Options):
     """Options of this experiment, besides those of all."""
 
-    preset: Annotated[Literal["tiny", "digits", "breast_cancer", "text", "cifar10_12k", "paper"], PRESET] = "digits"
+    preset: Annotated[Literal["tiny", "digits", "breast_cancer", "text", "colour", "paper"], PRESET] = "digits"
     num_models: int = 4000
     """Number of models that are trained, each on its own subset. Half of them is the largest estimate that can be compared."""
     num_repeated: int = 1600
@@ -98,13 +98,13 @@ PRESETS = {
         sizes=(25, 50, 100, 200, 400, 600),
         same_subset_sizes=(50, 200),
     ),
-    "cifar10_12k": Config(
-        preset="cifar10_12k",
-        **CIFAR10_12K,
-        num_models=64,
-        num_repeated=16,
-        sizes=(8, 16, 32),
-        same_subset_sizes=(16,),
+    "colour": Config(
+        preset="colour",
+        **COLOUR,
+        num_models=200,
+        num_repeated=25,
+        sizes=(12, 25, 50, 100),
+        same_subset_sizes=(25,),
     ),
     "paper": Config(
         preset="paper",

@@ -19,8 +19,8 @@ from benchmarks.gpu_program import RECORDS, read_records
 from jaxinfl import Recipe, devices
 from jaxinfl.models import build_model
 from jaxinfl.models.traffic import measure_traffic
-from jaxinfl.models.way import MEMORY_SHARE, Step, choose_way
-from jaxinfl.training.machine import choose_card_way, choose_execution
+from jaxinfl.models.way import MEMORY_SHARE, Step, choose_way, list_ways
+from jaxinfl.training.machine import choose_execution
 from tests.test_benchmarks import check_files
 from tests.two_layers import BATCH, HIDDEN, INPUTS, OUTPUTS, STEPS, lower_two_layers
 
@@ -136,9 +136,7 @@ def test_formula_agrees_with_the_compiled_programs(name):
     assert {each["kernels"] for each in records} == set(case.kernels)
     for each in records:
         kernels, width, card = each["kernels"], each["width"], CARDS[each["card"]]
-        way = choose_card_way(
-            case.build(), case.recipe, case.spec, case.data(), card.memory, width=width, kernels=kernels
-        )
+        (way,) = case.ways(card, width, kernels)
         moved = each["training step"]["bytes_moved"] / width
         if (name, kernels, width) not in MISSED:
             assert 0.7 * moved < way.moved < 1.3 * moved, (kernels, width, card.name)
@@ -168,21 +166,25 @@ def test_default_of_a_card_fits_and_suits_the_network(name):
         assert times[way.kernels, way.width] < 1.2 * min(times.values())
 
 
+def choose(step_by, **limits):
+    return choose_way(list_ways(step_by, **limits))
+
+
 def test_choice_by_hand():
     small = {"gemm": Step(100, 0, 10, convolves=False), "xla": Step(90, 0, 10, convolves=True)}
     # 90 bytes are fewer than 100, and no width is better than 1.
-    assert choose_way(small, memory=1e9).kernels == "xla"
+    assert choose(small, memory=1e9).kernels == "xla"
     # A launch costs 7.5 MB: 8 models share ten of them at 9.4 MB each, beside 100 MB.
     products = {"gemm": Step(100_000_000, 10, 1000, convolves=False)}
-    assert choose_way(products, memory=1e9).width == 8
+    assert choose(products, memory=1e9).width == 8
     # Of 10,000 bytes 8,000 may be used: 4 models of 1,000 and 500 bytes beside 1,000 for all.
-    assert choose_way(products, memory=10_000, fixed=1000, per_model=500).width == 4
-    assert choose_way(products, memory=10_000, width=16).width == 16
-    least = choose_way(products, memory=1000)
+    assert choose(products, memory=10_000, fixed=1000, per_model=500).width == 4
+    assert choose(products, memory=10_000, width=16).width == 16
+    least = choose(products, memory=1000)
     assert (least.width, least.fits) == (1, False)
     several = {"xla": Step(100_000_000, 10, 1000, convolves=True)}
-    assert choose_way(several, memory=1e9).width == 1
-    assert choose_way(several, memory=1e9, width=3).width == 3
+    assert choose(several, memory=1e9).width == 1
+    assert choose(several, memory=1e9, width=3).width == 3
 
 
 @pytest.mark.parametrize(("memory", "width"), [(80 * 10**9, 128), (10**9, 64), (10**6, 1), (None, 128)])
@@ -204,15 +206,15 @@ def test_execution_on_a_card(monkeypatch, caplog, digits, memory, width):
 
 def test_a_run_in_parts_and_another_optimizer_move_more():
     case = CASES["small_cnn"]
-    plain = choose_card_way(case.build(), case.recipe, case.spec, case.data(), 10**11, width=8, kernels="gemm")
+
+    def way(**changes):
+        changed = dataclasses.replace(case, recipe=dataclasses.replace(case.recipe, **changes))
+        return next(iter(changed.ways(CARDS["H100"], 8, "gemm")))
+
     weights = 4 * case.build().num_params
-    for change, more in (({"optimizer": "adamw"}, 2 * weights), ({"momentum": 0.0}, -2 * weights)):
-        recipe = dataclasses.replace(case.recipe, **change)
-        way = choose_card_way(case.build(), recipe, case.spec, case.data(), 10**11, width=8, kernels="gemm")
-        assert way.moved - plain.moved == more
-    parts = dataclasses.replace(case.recipe, microbatch=16)
-    way = choose_card_way(case.build(), parts, case.spec, case.data(), 10**11, width=8, kernels="gemm")
-    assert way.moved > plain.moved and way.memory < plain.memory
+    assert way(optimizer="adamw").moved - way().moved == 2 * weights
+    assert way(momentum=0.0).moved - way().moved == -2 * weights
+    assert way(microbatch=16).moved > way().moved and way(microbatch=16).memory < way().memory
 
 
 EIGHT = """

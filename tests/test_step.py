@@ -25,7 +25,7 @@ def seen_by(mask, batch_size, epochs, monkeypatch):
     """How often each example is counted, and how often it is read at all."""
     num_train = len(mask)
 
-    def count(training, data, state, index, counted, key, rate):
+    def count(training, data, state, index, counted, key, rate, layouts):
         params = state.variables.params
         tally = {
             "counted": params["counted"].at[index].add((jnp.arange(len(index)) < counted).astype(jnp.int32)),

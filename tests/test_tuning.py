@@ -2,21 +2,28 @@
 
 import json
 import math
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
+from benchmarks.cards import CARDS
+from benchmarks.gpu_compile import CASES
+from benchmarks.gpu_program import read_records
 from jaxinfl import Recipe, native, train_ensemble
 from jaxinfl.models import build_model
+from jaxinfl.models.way import Way
 from jaxinfl.training import Job, cost, loop, tuning
 from jaxinfl.training.machine import OutOfMemory, choose_execution
 from jaxinfl.training.programs import Execution
-from jaxinfl.training.tuning import Freedom, Search, SearchRecord
+from jaxinfl.training.tuning import Freedom, Search, SearchRecord, by_formula, next_neighbour
 from tests.small_ensembles import LINEAR
 
-OWN = Execution("gpu", num_devices=2, lanes=1, width=32, kernels="gemm")
-ALL = Freedom(width=True, kernels=True, devices=True, most=10_000)
+OWN = Execution("cpu", num_devices=2, lanes=1, width=32, kernels="gemm")
+CARD = Execution("gpu", num_devices=1, lanes=1, width=1, kernels="xla")
+ALL = Freedom(width=True, kernels=True, devices=False, most=10_000)
+WIDTHS = [2**power for power in range(8)]
 RECIPE = Recipe(epochs=1, batch_size=8)
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -31,14 +38,30 @@ def cache(tmp_path, monkeypatch):
 def search(cost, freedom=ALL, own=OWN, budget=1e9):
     """The search on a machine on which a step costs what `cost` says."""
     found = Search({own: cost(own)})
-    found.go_on(freedom, cost, budget, expected=0.0)
+    found.go_on(partial(next_neighbour, freedom), cost, budget, expected=0.0)
     return found
 
 
+def search_card(ways, cost, own=CARD):
+    """The search on a card on which a step costs what `cost` says of kernels and width, and `ways` what the formula says."""
+    found = Search({own: cost(own.kernels, own.width)})
+    found.go_on(by_formula(ways, own, 128), lambda way: cost(way.kernels, way.width), budget=1e9, expected=0.0)
+    return found
+
+
+def made_up(cost):
+    """Ways that all fit, and cost what `cost` says of kernels and width."""
+    return {
+        Way(width, kernels, memory=1, fits=True, moved=1, grouped=False): cost(kernels, width)
+        for kernels in ("gemm", "xla")
+        for width in WIDTHS
+    }
+
+
 def test_the_fastest_way_is_found_step_by_step():
-    found = search(lambda way: abs(math.log2(way.width) - 8) + (1 if way.kernels == "xla" else 3))
-    assert (found.best.width, found.best.kernels, found.complete) == (256, "xla", True)
-    assert found.best.reason.startswith(f"of {len(found.seconds)} ways timed; the default takes 6.00 times as long")
+    found = search(lambda way: abs(math.log2(way.width) - 8) + (1 if way.kernels == "gemm" else 3))
+    assert (found.best.width, found.best.kernels, found.complete) == (256, "gemm", True)
+    assert found.best.reason.startswith(f"of {len(found.seconds)} ways timed; the default takes 4.00 times as long")
 
 
 def test_a_width_that_does_not_fit_is_not_taken():
@@ -67,6 +90,80 @@ def test_what_is_fixed_stays():
     # A group wider than the run would be padded.
     found = search(lambda way: 1 / way.width, Freedom(width=True, kernels=False, devices=True, most=150))
     assert max(way.width for way in found.seconds) == 64
+
+
+def recorded(case, card):
+    """A way's time as recorded, in between of the recorded widths on a straight line in logarithms."""
+    records = [each for each in read_records() if (each["case"], each["card"]) == (case, card)]
+
+    def cost(kernels, width):
+        times = {
+            each["width"]: each["training step"]["estimated_seconds_per_model"]
+            for each in records
+            if each["kernels"] == kernels
+        }
+        if not times:
+            return math.inf
+        widths = sorted(times)
+        return float(np.exp(np.interp(np.log(width), np.log(widths), np.log([times[each] for each in widths]))))
+
+    return cost
+
+
+@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize("case", ["small_cnn", "small_inception", "resnet18_cifar", "small_resnet9"])
+def test_the_fastest_recorded_way_is_found_wherever_the_search_begins(case, card):
+    """The formula's numbers, the compiler's times: a way within a tenth of the fastest one, from two to eight programs."""
+    cost, ways = recorded(case, card), CASES[case].ways(CARDS[card])
+    fastest = min(cost(way.kernels, way.width) for way in ways if way.fits)
+    for own in (CARD, CARD.change(4, "gemm", 1), CARD.change(1, "gemm", 1), CARD.change(8, "xla", 1)):
+        found = search_card(ways, cost, own)
+        assert min(found.seconds.values()) <= 1.1 * fastest and found.complete
+        assert 2 <= len(found.seconds) <= 8
+        first, second = list(found.seconds)[:2]
+        assert first.kernels != second.kernels
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("kernels", ["gemm", "xla"])
+def test_every_way_is_reached_where_it_is_the_fastest(kernels, width):
+    """From one model at a time by XLA's convolutions, on a card that does not do what the formula says."""
+
+    def cost(other, number):
+        return 1 + abs(math.log2(number / width)) + (10 if other != kernels else 0)
+
+    found = search_card(made_up(lambda other, number: 3.0 if other == "gemm" else 2.0), cost)
+    assert min(found.seconds.values()) == cost(kernels, width)
+
+
+def test_what_does_not_fit_a_card_is_not_tried_wider():
+    def cost(kernels, width):
+        return math.inf if kernels == "gemm" and width > 8 else 1 / width if kernels == "gemm" else 5.0
+
+    found = search_card(made_up(lambda kernels, width: 1 + 9 / width), cost)
+    assert (found.best.kernels, found.best.width) == ("gemm", 8)
+    assert sum(math.isinf(seconds) for seconds in found.seconds.values()) <= 3
+
+
+def test_a_choice_of_one_way_is_no_search():
+    alone = {Way(1, "xla", memory=1, fits=True, moved=1, grouped=False): 1.0}
+    found = search_card(alone, lambda kernels, width: 1.0)
+    assert list(found.seconds) == [CARD] and found.complete
+
+
+def test_compiling_counts_in_a_cards_budget(monkeypatch):
+    """Two minutes for each program: ten minutes hold five, and the next one is not begun."""
+    now = [0.0]
+    monkeypatch.setattr(tuning.time, "perf_counter", lambda: now[0])
+
+    def measure(way):
+        now[0] += 120
+        return 1 / way.width
+
+    found = Search({CARD: 1.0})
+    ways = {way: 1.0 for way in made_up(lambda *_: 1.0) if way.kernels == "xla"}
+    found.go_on(by_formula(ways, CARD, 128), measure, tuning.MAX_CARD_SECONDS, expected=20.0)
+    assert now[0] == 600 and len(found.seconds) == 6 and not found.complete
 
 
 def test_virtual_devices_may_be_too_many():

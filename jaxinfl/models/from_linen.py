@@ -18,8 +18,8 @@ from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from jaxinfl.models.assemble import Assembled, assemble, build_checked, name_of
 from jaxinfl.models.inputs import InputSpec, as_spec
-from jaxinfl.models.layers.context import current_context, uses_native
-from jaxinfl.models.layers.norm import check_rows, normalize, standardize
+from jaxinfl.models.layers.context import current_context
+from jaxinfl.models.layers.norm import check_rows, choose_sums, normalize, standardize
 from jaxinfl.models.model import Model, Variables
 from jaxinfl.models.module import TRAINING_FLAGS
 from jaxinfl.models.nested import nest
@@ -150,7 +150,7 @@ def _batch_norm(
         result = standardize(values, mean, variance, scale, bias, module.epsilon)
     else:
         counted = check_rows(current_context().counted, len(x))
-        result, own_mean, own_variance = normalize(values, counted, scale, bias, module.epsilon, uses_native(x))
+        result, own_mean, own_variance = normalize(values, counted, scale, bias, module.epsilon, choose_sums(x))
         share = 1 - module.momentum
         module.put_variable("batch_stats", "mean", module.momentum * mean + share * own_mean)
         module.put_variable("batch_stats", "var", module.momentum * variance + share * own_variance)

@@ -35,7 +35,10 @@ _STORES_OPERANDS = frozenset(
         "top_k",
     )
 )
-_REDUCTIONS = ("reduce_", "argmax", "argmin", "cum", "gather", "select_and", "random_", "threefry")
+_REDUCTIONS = ("reduce", "argmax", "argmin", "cum", "gather", "select_and", "random_", "threefry")
+"""How the names of operations begin that store their result but compute their operand."""
+_ELEMENTWISE = frozenset(("reduce_precision",))
+"""Operations that are no reductions, whatever their name."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def _called(equation: Any) -> Jaxpr | None:
 
 
 def _makes_kernel(name: str) -> bool:
-    return name in _STORES_OPERANDS or name.startswith(_REDUCTIONS)
+    return name in _STORES_OPERANDS or (name.startswith(_REDUCTIONS) and name not in _ELEMENTWISE)
 
 
 def _stored_values(whole: _Program, made: dict[int, int], results: Sequence[int]) -> set[int]:

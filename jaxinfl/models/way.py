@@ -5,6 +5,7 @@ products of copied windows ("gemm"). Large networks wait for memory, and copies 
 convolutions move ("xla"), which take one model at a time. Everything is known from shapes before anything is compiled.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,8 @@ LAUNCH_BYTES = 7_500_000
 """Bytes that an H100 moves in the time that it takes to launch a kernel: 2.5 us at 3.0 TB/s."""
 MOST_WIDTH = 128
 """Largest number of models at once that is chosen: launches hardly cost anything beyond it."""
+GROUPED = 1.25
+"""Factor by which XLA's own convolutions of several models at once, which are grouped ones, move more than those of one."""
 GOOD_ENOUGH = 1.1
 """Factor by which a narrower group may cost more than the cheapest: it needs less memory and is padded less."""
 MEMORY_SHARE = 0.8
@@ -46,7 +49,8 @@ class Step:
 
     def cost(self, width: int) -> float:
         """Bytes that a card could have moved in the time of a step, for each of `width` models at once."""
-        return self.moved + self.launches * LAUNCH_BYTES / width
+        grouped = GROUPED if self.convolves and width > 1 else 1.0
+        return grouped * self.moved + self.launches * LAUNCH_BYTES / width
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Way:
     """Whether these are at most `MEMORY_SHARE` of the card's memory."""
     moved: int
     """Bytes that a step of one model moves."""
+    grouped: bool
+    """Whether XLA's own convolutions of several models at once are grouped ones."""
 
 
 @lru_cache
@@ -105,30 +111,39 @@ def estimate_step(model: Model, inputs: InputSpec, batches: Batches, kernels: Ke
     )
 
 
-def choose_way(
+def list_ways(
     step_by: dict[Kernels, Step], *, memory: float, fixed: int = 0, per_model: int = 0, width: int | None = None
-) -> Way:
-    """Choose the way whose steps cost least among those that fit into `MEMORY_SHARE` of a card's memory.
-
-    Patches and matrix products take any number of models at once. XLA's own convolutions take one: several become a grouped
-    convolution, which moves a quarter more, and for which libraries have slower programs.
+) -> dict[Way, float]:
+    """List the ways of running a network, with what a step of one model costs by each.
 
     Args:
       step_by: what a step does, by the kernels that may be chosen.
       memory: bytes of the card's memory.
       fixed: bytes that are needed once for all models, such as those of the data set.
       per_model: bytes that each model needs besides those of a step.
-      width: number of models at once, if that is no choice.
+      width: number of models at once, if that is no choice; else the powers of two up to `MOST_WIDTH`.
+    """
+    widths = [2**power for power in range(MOST_WIDTH.bit_length())] if width is None else [width]
+    ways = {}
+    for kernels, step in step_by.items():
+        for number in widths:
+            needed = fixed + number * (step.memory + per_model)
+            fits, grouped = needed <= MEMORY_SHARE * memory, step.convolves and number > 1
+            ways[Way(number, kernels, needed, fits, step.moved, grouped)] = step.cost(number)
+    return ways
+
+
+def choose_way(ways: Mapping[Way, float]) -> Way:
+    """Choose the way that costs least among those that fit into `MEMORY_SHARE` of a card's memory.
+
+    Patches and matrix products take any number of models at once. Where the width is a choice, XLA's own convolutions take one:
+    libraries have slower programs for grouped convolutions, which no formula of bytes knows.
 
     Returns:
       The narrowest way that costs at most `GOOD_ENOUGH` times the cheapest; where none fits, the one that needs least.
     """
-    ways = {}
-    for kernels, step in step_by.items():
-        widths = [1] if step.convolves else [2**power for power in range(MOST_WIDTH.bit_length())]
-        for number in widths if width is None else [width]:
-            needed = fixed + number * (step.memory + per_model)
-            ways[Way(number, kernels, needed, needed <= MEMORY_SHARE * memory, step.moved)] = step.cost(number)
+    if len({way.width for way in ways}) > 1:
+        ways = {way: cost for way, cost in ways.items() if not way.grouped}
     fitting = {way: cost for way, cost in ways.items() if way.fits}
     if not fitting:
         return min(ways, key=lambda way: way.memory)
@@ -152,7 +167,7 @@ def _trace_gradient(
         return jax.grad(loss, has_aux=True)(variables.params)
 
     shapes = inputs.batch(examples, batches.dtype)
-    with use_kernels(kernels):
+    with use_kernels(kernels, "gpu"):
         return jax.make_jaxpr(gradient)(variables, shapes, jax.ShapeDtypeStruct((examples,), jnp.bool_))
 
 
@@ -165,8 +180,19 @@ def _trace_evaluation(
         cast = variables._replace(params=jax.tree.map(lambda p: p.astype(batches.dtype), variables.params))
         return model.apply(cast, batch, train=False)[0]
 
-    with use_kernels(kernels):
+    with use_kernels(kernels, "gpu"):
         return jax.make_jaxpr(outputs)(variables, inputs.batch(batches.evaluated, batches.dtype))
 
 
-__all__ = ["LAUNCH_BYTES", "MEMORY_SHARE", "MOST_WIDTH", "Batches", "Step", "Way", "choose_way", "estimate_step"]
+__all__ = [
+    "GOOD_ENOUGH",
+    "LAUNCH_BYTES",
+    "MEMORY_SHARE",
+    "MOST_WIDTH",
+    "Batches",
+    "Step",
+    "Way",
+    "choose_way",
+    "estimate_step",
+    "list_ways",
+]

@@ -20,7 +20,7 @@ from jaxinfl.datasets import Dataset
 from jaxinfl.models import InputSpec, Model, Variables
 from jaxinfl.models.layers import Kernels, default_kernels, use_kernels
 from jaxinfl.models.model import count_bytes
-from jaxinfl.models.way import MEMORY_SHARE, Batches, Way, choose_way, estimate_step
+from jaxinfl.models.way import MEMORY_SHARE, Batches, Way, choose_way, estimate_step, list_ways
 from jaxinfl.training.inputs import DeviceData, Views
 from jaxinfl.training.job import Job, spec_of
 from jaxinfl.training.optimizer import make_optimizer
@@ -176,9 +176,9 @@ def choose_execution(
         )
     width = None if width is None else check_whole(width, "width", 1, _MOST_WIDTH, "models")
     if platform != "cpu" and (width is None or kernels is None):
-        memory = host.total_memory(host.own_devices()[0]) or _UNKNOWN_MEMORY
-        inputs, shapes = spec_of(data, recipe), _shapes_of(data)
-        way = choose_card_way(model, recipe, inputs, shapes, memory, platform=platform, width=width, kernels=kernels)
+        memory, inputs, shapes = _card_memory(), spec_of(data, recipe), _shapes_of(data)
+        ways = list_card_ways(model, recipe, inputs, shapes, memory, platform=platform, width=width, kernels=kernels)
+        way = choose_way(ways)
         width, kernels, reason = way.width, way.kernels, _describe(way, memory)
         if not way.fits:
             _log.warning("%s: %s. It may run out of memory.", model.name, reason)
@@ -208,7 +208,7 @@ def choose_chunk(steps: Int[np.ndarray, " models"] | None, most: int) -> int:
     return min((share + _CONDITION / chunk, chunk) for chunk, share in lost.items() if share <= _LOST)[1]
 
 
-def choose_card_way(
+def list_card_ways(
     model: Model,
     recipe: Recipe,
     inputs: InputSpec,
@@ -218,10 +218,11 @@ def choose_card_way(
     platform: str = "gpu",
     width: int | None = None,
     kernels: Kernels | None = None,
-) -> Way:
-    """Choose how many models a card with so many bytes of memory trains at once, and by which kernels.
+) -> dict[Way, float]:
+    """List how many models a card with so many bytes of memory may train at once, and by which kernels.
 
-    Nothing is compiled, and of `data` only shapes are read. A width or kernels that are given are no choice.
+    Each way comes with what a step of one model costs by it (`Step.cost`). Nothing is compiled, and of `data` only shapes are
+    read. A width or kernels that are given are no choice.
     """
     choices: tuple[Kernels, ...] = (default_kernels(platform),) if kernels is None else (kernels,)
     if kernels is None and platform != "tpu" and kernels_differ(model, inputs, platform):
@@ -231,13 +232,32 @@ def choose_card_way(
     parts = recipe.batch_size // (recipe.microbatch or recipe.batch_size)
     batches = Batches(recipe.batch_size, parts, evaluation_batch(recipe, data), recipe.compute_dtype)
     moments = round(count_bytes(optimizer) / max(count_bytes(params), 1))
-    return choose_way(
-        {choice: estimate_step(model, inputs, batches, choice, moments) for choice in choices},
+    step_by = {choice: estimate_step(model, inputs, batches, choice, moments) for choice in choices}
+    return list_ways(
+        step_by,
         memory=memory,
         fixed=count_bytes(data),
         per_model=_EXAMPLE_BYTES * data.num_examples,
         width=width,
     )
+
+
+def list_job_ways(job: Job, width: int | None, kernels: Kernels | None) -> dict[Way, float]:
+    """List the ways of running a job on a device of this process, as `list_card_ways` does."""
+    return list_card_ways(
+        job.model,
+        job.recipe,
+        job.inputs,
+        _shapes_of(job.data),
+        _card_memory(),
+        platform=jax.default_backend(),
+        width=width,
+        kernels=kernels,
+    )
+
+
+def _card_memory() -> int:
+    return host.total_memory(host.own_devices()[0]) or _UNKNOWN_MEMORY
 
 
 def _shapes_of(data: Dataset) -> DeviceData:
@@ -294,11 +314,12 @@ __all__ = [
     "CALL_FLOPS",
     "Machine",
     "OutOfMemory",
-    "choose_card_way",
     "choose_chunk",
     "choose_execution",
     "forward_flops",
     "kernels_differ",
+    "list_card_ways",
+    "list_job_ways",
     "out_of_memory",
     "warn_of_idle_cores",
 ]

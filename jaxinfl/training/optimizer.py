@@ -1,10 +1,14 @@
 """The optimizer and the learning rate of a recipe, from Optax."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from jaxinfl.models import Variables
+from jaxinfl.models.vectors import Layout, is_joined
 from jaxinfl.training.recipe import Recipe
 
 
@@ -69,3 +73,37 @@ def learning_rate(recipe: Recipe, epoch: Float[Array, ""]) -> Float[Array, ""]:
         warmup = optax.linear_schedule(0.0, peak, recipe.warmup_epochs)
         schedule = optax.join_schedules([warmup, schedule], [recipe.warmup_epochs])
     return jnp.asarray(schedule(epoch), jnp.float32)
+
+
+class Layouts(NamedTuple):
+    """The places of a model's variables in the vectors that they are joined to."""
+
+    params: Layout
+    stats: Layout
+
+    @classmethod
+    def of(cls, variables: Variables) -> "Layouts":
+        """Lay out the variables of a model."""
+        return cls(Layout.of(variables.params), Layout.of(variables.stats))
+
+    def join(self, variables: Variables, optimizer: PyTree[Array], recipe: Recipe) -> tuple[Variables, PyTree[Array]]:
+        """Join variables, and what the optimizer of a recipe keeps for each parameter."""
+        joined = Variables(self.params.join(variables.params), self.stats.join(variables.stats))
+        # The state that the optimizer would make for vectors has vectors wherever it keeps something for each parameter.
+        places = jax.eval_shape(make_optimizer(recipe).init, joined.params)
+        return joined, jax.tree.map(
+            lambda place, part: self.params.join(part) if is_joined(place) else part,
+            places,
+            optimizer,
+            is_leaf=is_joined,
+        )
+
+    def split(self, joined: Variables) -> Variables:
+        """Split joined variables."""
+        return Variables(self.params.split(joined.params), self.stats.split(joined.stats))
+
+    def split_optimizer(self, optimizer: PyTree[Array]) -> PyTree[Array]:
+        """Split what was joined of an optimizer's state."""
+        return jax.tree.map(
+            lambda part: self.params.split(part) if is_joined(part) else part, optimizer, is_leaf=is_joined
+        )

@@ -158,10 +158,21 @@ def _over_models(execution: Execution, function: Callable[..., Any], *arrays: An
     """Map the function of one model over the models of a device."""
     # Width 1 takes no vmap: a vmapped GEMM over one model is a batched GEMM, which XLA's CPU code runs slower.
     # The context is active while `lax.map` traces the function.
-    with use_kernels(execution.kernels):
+    with use_kernels(execution.kernels, execution.platform):
         if execution.width == 1:
             return jax.lax.map(lambda xs: function(*xs), arrays)
         return jax.lax.map(lambda xs: function(*xs), arrays, batch_size=execution.width)
+
+
+def _chunk_of(execution: Execution) -> Chunk:
+    """How the loop over steps is taken.
+
+    A GPU copies the condition of a branch to the host, as it does that of a loop. Where it trains one model at a time, small
+    parameters are joined. The parts of vectors of several models would have to be copied first, which takes longer than the
+    launches that joining saves: 8.9 us a step in place of 7.3 for 128 MLPs of 784 inputs (estimated, H100).
+    """
+    on_cpu = execution.platform == "cpu"
+    return Chunk(execution.chunk, branches=on_cpu, joined=not on_cpu and execution.width == 1)
 
 
 # Cached: a second call of `train_ensemble` in one process compiles nothing again.
@@ -183,9 +194,7 @@ def build_programs(
 
     def advance_group(data: DeviceData, states: State, masks: Array, keys: Keys, segment: Segment) -> State:
         def one(state: State, mask: Array, keys: Keys) -> State:
-            # A GPU copies the condition of a branch to the host, as it does that of a loop.
-            chunk = Chunk(execution.chunk, branches=execution.platform == "cpu")
-            return advance(training, data, state, mask, keys, segment, chunk)
+            return advance(training, data, state, mask, keys, segment, _chunk_of(execution))
 
         return over_models(one, states, masks, keys)
 

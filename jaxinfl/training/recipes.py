@@ -44,7 +44,7 @@ CIFAR_FAST = Recipe(
     warmup_epochs=2.0,
     weight_decay=5e-4,
     label_smoothing=0.1,
-    crop_padding=4,
+    crop_padding=2,
     flip=True,
 )
 """Recipe for CIFAR-10 with `resnet9` in a twentieth of the epochs of `CIFAR`: a triangle of learning rates, Nesterov's momentum and label

@@ -28,7 +28,7 @@ from jaxinfl.training.inputs import (
     scale_outputs,
     take_views,
 )
-from jaxinfl.training.optimizer import learning_rate, make_optimizer
+from jaxinfl.training.optimizer import Layouts, learning_rate, make_optimizer
 from jaxinfl.training.per_model import Given, with_overrides
 from jaxinfl.training.recipe import Recipe
 
@@ -93,6 +93,8 @@ class Chunk(NamedTuple):
     """Number of the steps."""
     branches: bool = True
     """Whether a step beyond a model's last one is skipped by a branch, as on CPUs; else it is computed and dropped."""
+    joined: bool = False
+    """Whether the parameters, their momentum and batch norm's statistics are one vector each inside of the loop."""
 
 
 class Training(NamedTuple):
@@ -159,8 +161,29 @@ def advance(
     gives the same bits as in one. The model's own subset decides how many steps an epoch has; an empty mask has none. In the
     rest of its last chunk the state passes through.
     """
-    recipe = with_overrides(training.recipe, state.overrides)
-    training = training._replace(recipe=recipe)
+    training = training._replace(recipe=with_overrides(training.recipe, state.overrides))
+    if not chunk.joined:
+        return _advance(training, data, state, mask, keys, segment, chunk)
+    layouts = Layouts.of(state.variables)
+    variables, optimizer = layouts.join(state.variables, state.optimizer, training.recipe)
+    joined = state._replace(variables=variables, optimizer=optimizer)
+    joined = _advance(training, data, joined, mask, keys, segment, chunk, layouts)
+    variables, optimizer = layouts.split(joined.variables), layouts.split_optimizer(joined.optimizer)
+    return joined._replace(variables=variables, optimizer=optimizer)
+
+
+def _advance(
+    training: Training,
+    data: DeviceData,
+    state: State,
+    mask: Bool[Array, " train"],
+    keys: Keys,
+    segment: Segment,
+    chunk: Chunk,
+    layouts: Layouts | None = None,
+) -> State:
+    """Train the model by `training.recipe`; a state whose variables are joined has `layouts`."""
+    recipe = training.recipe
     size = jnp.sum(mask, dtype=jnp.int32)
     steps = -(-size // recipe.batch_size)
 
@@ -176,7 +199,7 @@ def advance(
             index = jnp.where(jnp.arange(recipe.batch_size, dtype=jnp.int32) < counted, index, order[0])
             passed = number.astype(jnp.float32) + i.astype(jnp.float32) / steps.astype(jnp.float32)
             rate = learning_rate(recipe, passed)
-            return _update(training, data, state, index, counted, jax.random.fold_in(augment, i), rate)
+            return _update(training, data, state, index, counted, jax.random.fold_in(augment, i), rate, layouts)
 
         def step_if_any(i: Array, state: State) -> State:
             if chunk.steps == 1:
@@ -307,8 +330,12 @@ def _update(
     counted: Int[Array, ""],
     key: PRNGKeyArray,
     rate: Float[Array, ""],
+    layouts: Layouts | None = None,
 ) -> State:
-    """Take one optimizer step on the first `counted` examples, and add their losses to `state.loss`."""
+    """Take one optimizer step on the first `counted` examples, and add their losses to `state.loss`.
+
+    A state whose variables are joined has `layouts`: the network takes its variables apart, the update does not.
+    """
     recipe = training.recipe
     augment_key, dropout_key = jax.random.split(key)
     views = DrawnViews()
@@ -318,7 +345,10 @@ def _update(
     batch = Batch(examples, jnp.arange(len(examples), dtype=jnp.int32) < counted, views)
     count = counted.astype(jnp.float32)
     gradient = _gradient if recipe.microbatch is None else _accumulate
-    grads, total, stats = gradient(training, data, state, batch, count, dropout_key)
+    apart = state if layouts is None else state._replace(variables=layouts.split(state.variables))
+    grads, total, stats = gradient(training, data, apart, batch, count, dropout_key)
+    if layouts is not None:
+        grads, stats = layouts.params.join(grads), layouts.stats.join(stats)
     direction, optimizer = make_optimizer(recipe).update(grads, state.optimizer, state.variables.params)
     params = jax.tree.map(lambda p, d: _step_parameter(p, rate, d), state.variables.params, direction)
     return state._replace(variables=Variables(params, stats), optimizer=optimizer, loss=state.loss + total)

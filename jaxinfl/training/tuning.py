@@ -3,6 +3,9 @@
 A way is a width (models at once on a device), a kind of kernels and a number of devices. They change the last bits of the
 models, so noise must not choose between them. The platform's own way stays unless another is faster by `WORTH_IT`. The
 result for a model and recipe on a kind of device is kept in a file that later runs read.
+
+On CPUs each way differs from the fastest so far in one respect. On graphics cards, where the fastest way may be far from the default, the
+formula of `models/way.py` says what each way should cost, and the times so far correct it.
 """
 
 import dataclasses
@@ -14,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +27,33 @@ from jaxinfl import native, provenance
 from jaxinfl.devices import own_devices
 from jaxinfl.files import cache_folder, write_atomically
 from jaxinfl.models.layers import Kernels
+from jaxinfl.models.way import GOOD_ENOUGH, Way, choose_way
 from jaxinfl.store import RunDirectoryError
 from jaxinfl.store.parts import Rows
 from jaxinfl.training.cost import Cost, measure_cost, time_step
 from jaxinfl.training.job import Job
-from jaxinfl.training.machine import Machine, choose_execution, kernels_differ, out_of_memory, warn_of_idle_cores
+from jaxinfl.training.machine import (
+    Machine,
+    choose_execution,
+    kernels_differ,
+    list_job_ways,
+    out_of_memory,
+    warn_of_idle_cores,
+)
 from jaxinfl.training.programs import Execution
 
 _log = logging.getLogger("jaxinfl")
 
-MAX_SECONDS, MAX_SHARE = 20.0, 0.05
-"""Longest time of the search, in seconds with compilation and as a share of the estimated run."""
+MAX_SECONDS, MAX_CARD_SECONDS, MAX_SHARE = 20.0, 600.0, 0.05
+"""Longest time of the search with compilation: in seconds on CPUs and on other devices, and as a share of the estimated run.
+
+To compile the step of Inception v3 for a graphics card takes one to two minutes."""
 TRIAL_SECONDS = 5.0
 """Seconds that timing a way is expected to take at least: its program may have to be compiled."""
 CONFIRMATIONS = 5
 """Number of times that the fastest way and the platform's own are timed again."""
+WORTH_A_TRIAL = 1.05
+"""Speedup over the fastest way so far that the formula of a card must expect of another one that is timed."""
 WORTH_IT = 1.2
 """Speedup over the platform's own way from which another is taken: the noise of a shared machine reaches 1.15."""
 
@@ -76,15 +92,10 @@ class Search:
         others = ", ".join(f"{_name(way, own)} {_times(ratio)}" for way, ratio in times.items())
         return dataclasses.replace(chosen, reason=f"of {len(self.seconds)} ways timed; {others}")
 
-    def next_way(self, freedom: Freedom) -> Execution | None:
-        """The next neighbour of the fastest way that was not timed yet; None where all were."""
-        own, fastest = next(iter(self.seconds)), min(self.seconds, key=self.seconds.__getitem__)
-        return next((way for way in _neighbours(fastest, own, freedom) if way not in self.seconds), None)
-
-    def go_on(self, freedom: Freedom, measure: Callable[[Execution], float], budget: float, expected: float) -> None:
+    def go_on(self, next_way: "NextWay", measure: Callable[[Execution], float], budget: float, expected: float) -> None:
         """Time ways until none is left, or until the next one is expected to exceed the budget in seconds."""
         begun = time.perf_counter()
-        while (way := self.next_way(freedom)) is not None:
+        while (way := next_way(self.seconds)) is not None:
             started = time.perf_counter()
             if started - begun + expected > budget:
                 return
@@ -101,14 +112,23 @@ class Search:
         self.seconds[own], self.seconds[fastest] = map(min, zip(*again, strict=True))
 
 
-_KERNELS: dict[str, tuple[Kernels, ...]] = {"cpu": ("native", "gemm"), "gpu": ("gemm", "xla")}
-"""Kernels that are worth timing on each platform; on CPUs "xla" is ten times slower."""
+Timed = Mapping[Execution, float]
+"""Seconds that one step of one model takes, by way; the platform's own way is the first."""
+NextWay = Callable[[Timed], Execution | None]
+"""A function of the ways timed so far that gives the next one to time; None where no other is worth a trial."""
+
+
+def next_neighbour(freedom: Freedom, timed: Timed) -> Execution | None:
+    """The next neighbour of the fastest way that was not timed yet."""
+    own, fastest = next(iter(timed)), min(timed, key=timed.__getitem__)
+    return next((way for way in _neighbours(fastest, own, freedom) if way not in timed), None)
 
 
 def _neighbours(way: Execution, own: Execution, freedom: Freedom) -> Iterator[Execution]:
     """Yield the ways that differ from `way` in one respect; they are changes of `own`, which decides their lanes."""
     if freedom.kernels:
-        for kernels in _KERNELS.get(way.platform, ()):
+        # On CPUs "xla" is ten times slower.
+        for kernels in ("native", "gemm"):
             if kernels != "native" or native.why_unavailable() is None:
                 yield own.change(way.width, kernels, way.num_devices)
     if freedom.width:
@@ -116,8 +136,76 @@ def _neighbours(way: Execution, own: Execution, freedom: Freedom) -> Iterator[Ex
             yield own.change(2 * way.width, way.kernels, way.num_devices)
         if way.width > 1:
             yield own.change(way.width // 2, way.kernels, way.num_devices)
-    if freedom.devices and way.platform == "cpu" and way.num_devices > 1:
+    if freedom.devices and way.num_devices > 1:
         yield own.change(way.width, way.kernels, way.num_devices // 2)
+
+
+def next_by_formula(costs: Mapping[Execution, float], second: Execution, timed: Timed) -> Execution | None:
+    """The way that is expected to be the fastest of those not timed yet, if it is expected to beat all that were.
+
+    The second best by the formula comes first. After that a way is expected to take what the formula says times what the nearest
+    width of the same kernels took beyond its own. Of several that are expected to take about as long the narrowest is timed. Where
+    nothing better is expected, the widths beside the fastest are. Wider groups than one that did not fit are left out.
+
+    Args:
+      costs: cost of each way by the formula, in any unit.
+      second: the second best way by the formula.
+      timed: the ways timed so far.
+    """
+    if second not in timed:
+        return second
+    full = [way for way, seconds in timed.items() if math.isinf(seconds)]
+    known = [way for way in timed if way not in full]
+
+    def expect(way: Execution) -> float:
+        near = min(known, key=lambda each: (each.kernels != way.kernels, abs(math.log2(each.width / way.width))))
+        return costs[way] * timed[near] / costs[near]
+
+    left = {way: expect(way) for way in costs if way not in timed and not any(_contains(way, other) for other in full)}
+    fastest = min(timed, key=timed.__getitem__)
+    least = min(left.values(), default=math.inf)
+    if WORTH_A_TRIAL * least < timed[fastest]:
+        limit = min(GOOD_ENOUGH * least, timed[fastest])
+        return min((way for way in left if left[way] <= limit), key=lambda way: (way.width, left[way]))
+    beside = [way for way in left if way.kernels == fastest.kernels and _are_beside(way, fastest)]
+    return min(beside, key=left.__getitem__, default=None)
+
+
+def _contains(way: Execution, other: Execution) -> bool:
+    """Whether a group is at least as wide as another one with the same kernels."""
+    return way.kernels == other.kernels and way.width >= other.width
+
+
+def _are_beside(way: Execution, other: Execution) -> bool:
+    """Whether one group is twice as wide as the other."""
+    return max(way.width, other.width) == 2 * min(way.width, other.width)
+
+
+def _choose_strategy(job: Job, own: Execution, freedom: Freedom) -> NextWay:
+    """Choose how the next way is found on this platform."""
+    if own.platform == "cpu":
+        return partial(next_neighbour, freedom)
+    ways = list_job_ways(job, None if freedom.width else own.width, None if freedom.kernels else own.kernels)
+    return by_formula(ways, own, max(own.width, freedom.most // own.num_devices))
+
+
+def by_formula(ways: Mapping[Way, float], own: Execution, widest: int) -> NextWay:
+    """The strategy of a card, on the ways that fit into its memory and are at most `widest` wide.
+
+    The second way is the one that would be chosen among those by other kernels, or if there are none, among all others.
+    """
+    fitting = {way: cost for way, cost in ways.items() if way.fits and way.width <= widest}
+    costs = {own.change(way.width, way.kernels, own.num_devices): cost for way, cost in fitting.items()}
+    # What does not fit by the formula may be the default all the same, or what the user asked for.
+    costs.setdefault(
+        own, next(cost for way, cost in ways.items() if (way.width, way.kernels) == (own.width, own.kernels))
+    )
+    others = {way: cost for way, cost in fitting.items() if way.kernels != own.kernels}
+    others = others or {way: cost for way, cost in fitting.items() if way.width != own.width}
+    if not others:
+        return lambda timed: None
+    second = choose_way(others)
+    return partial(next_by_formula, costs, own.change(second.width, second.kernels, own.num_devices))
 
 
 def _name(way: Execution, own: Execution) -> str:
@@ -190,8 +278,10 @@ def tune(job: Job, machine: Machine, cost: Cost, freedom: Freedom) -> tuple[Mach
 
     if not search.complete:
         known = len(search.seconds)
-        budget = min(MAX_SECONDS, MAX_SHARE * cost.seconds)
-        search.go_on(freedom, seconds_per_step, budget, max(cost.compile_seconds, TRIAL_SECONDS))
+        most = MAX_SECONDS if machine.execution.platform == "cpu" else MAX_CARD_SECONDS
+        strategy = _choose_strategy(job, machine.execution, freedom)
+        budget = min(most, MAX_SHARE * cost.seconds)
+        search.go_on(strategy, seconds_per_step, budget, max(cost.compile_seconds, TRIAL_SECONDS))
         search.confirm(seconds_per_step)
         if len(search.seconds) > known or search.complete:
             record.write(search)

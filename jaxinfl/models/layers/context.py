@@ -1,6 +1,6 @@
 """The context of a forward pass, which tells the layers of a model what no argument of a plain Flax layer can tell them.
 
-Plain Flax layers, and modules that users wrote, stand between a model and its layers. So the three values on which all
+Plain Flax layers, and modules that users wrote, stand between a model and its layers. So the values on which all
 layers must agree are read from one context, which holds while a forward pass is traced.
 """
 
@@ -30,6 +30,8 @@ class Context:
 
     kernels: Kernels = "gemm"
     """The kernels that compute the layers."""
+    platform: str = "cpu"
+    """Name of JAX's platform that computes them, such as "cpu" or "gpu"."""
     counted: Bool[Array, " batch"] | None = None
     """Whether each example of the batch counts in batch norm, as all but padding do; None where all of them count."""
     running_averages: bool = False
@@ -54,14 +56,14 @@ def _change_context(**changes: Any) -> Iterator[None]:
         _context.reset(token)
 
 
-def use_kernels(kernels: Kernels) -> contextlib.AbstractContextManager[None]:
-    """Trace layers with the given kernels inside this block.
+def use_kernels(kernels: Kernels, platform: str = "cpu") -> contextlib.AbstractContextManager[None]:
+    """Trace layers for a platform with the given kernels inside this block.
 
     Raises:
       ValueError: there are no kernels of this name.
     """
     check_choice(kernels, "kernels", get_args(Kernels))
-    return _change_context(kernels=kernels)
+    return _change_context(kernels=kernels, platform=platform)
 
 
 def count_examples(counted: Bool[Array, " batch"] | None) -> contextlib.AbstractContextManager[None]:

@@ -22,7 +22,15 @@ class ResNet9(nnx.Module):
     Source: the network of the CIFAR-10 experiments of Park et al. (2023), "TRAK", after Page (2018), "How to train your ResNet".
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, channels: int = 64, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        *,
+        channels: int = 64,
+        stride: int = 1,
+        rngs: nnx.Rngs,
+    ):
         height, width, colours = image_shape
         if min(height, width) < 12:
             raise ValueError(
@@ -31,7 +39,7 @@ class ResNet9(nnx.Module):
         narrow, middle, wide = channels, 2 * channels, 4 * channels
         # Inputs, outputs, window, stride and padding of each convolution.
         layers = (
-            (colours, narrow, 3, 1, 1),
+            (colours, narrow, 3, stride, 1),
             (narrow, middle, 5, 2, 2),
             (middle, middle, 3, 1, 1),
             (middle, middle, 3, 1, 1),
