@@ -101,10 +101,11 @@ PRESETS = {
     "colour": Config(
         preset="colour",
         **COLOUR,
-        num_models=200,
-        num_repeated=25,
-        sizes=(12, 25, 50, 100),
-        same_subset_sizes=(25,),
+        num_models=1400,
+        num_repeated=100,
+        ratio=0.3,
+        sizes=(25, 50, 100, 200, 400, 700),
+        same_subset_sizes=(100,),
     ),
     "paper": Config(
         preset="paper",

@@ -11,10 +11,11 @@ from jaxinfl.training.inputs import DeviceData
 from jaxinfl.training.programs import Execution, Programs, build_programs
 from jaxinfl.training.step import Keys, Segment, Training
 
-LARGE = ("inception_v3", "resnet9", "resnet18", "resnet18_cifar", "small_inception")
+LARGE = ("inception_v3", "resnet9", "resnet18", "resnet18_cifar", "small_inception", "small_resnet9")
 SHAPES = {
     "small_inception": (32, 32, 3),
     "resnet9": (16, 16, 3),
+    "small_resnet9": (24, 24, 3),
     "resnet18": (32, 32, 3),
     "inception_v3": (299, 299, 3),
 }

@@ -120,7 +120,8 @@ def test_parameter_counts(name, shape, classes, parameters):
     [
         ("small_cnn", (7, 8, 1), "at least 8x8 pixels; these have 7x8"),
         ("small_inception", (8, 7, 3), "at least 8x8 pixels; these have 8x7"),
-        ("resnet9", (11, 32, 3), "resnet9 takes images of at least 12x12 pixels; these have 11x32"),
+        ("resnet9", (10, 32, 3), "resnet9 takes images of at least 11x11 pixels; these have 10x32"),
+        ("small_resnet9", (20, 32, 3), "resnet9 takes images of at least 21x21 pixels; these have 20x32"),
         ("resnet18_cifar", (7, 7, 3), "resnet18_cifar takes images of at least 8x8 pixels; these have 7x7"),
         (
             "resnet18",

@@ -23,7 +23,7 @@ REGISTRY: dict[str, Callable[..., nnx.Module]] = {
     "small_cnn": SmallCNN,
     "small_inception": SmallInception,
     "resnet9": ResNet9,
-    "small_resnet9": partial(ResNet9, channels=16),
+    "small_resnet9": partial(ResNet9, channels=16, stride=2),
     "resnet18_cifar": partial(ResNet18, stem="small"),
     "resnet18": ResNet18,
     "inception_v3": InceptionV3,

@@ -13,11 +13,12 @@ LOGIT_SCALE = 0.2
 class ResNet9(nnx.Module):
     """Eight convolutions, each with batch norm and ReLU, of which two pairs are added to their input, and a linear head.
 
-    With 64, 128 and 256 channels, 10 classes and colour images it has 2,274,880 parameters; `channels` makes it narrower. Convolutions
-    have no bias. Batch norm has epsilon 1e-5 and momentum 0.1 in PyTorch's sense. The head sees the maximum over all places.
+    With 64, 128 and 256 channels, 10 classes and colour images it has 2,274,880 parameters; `channels` makes it narrower. A
+    `stride` of 2 in the first convolution takes a quarter of the FLOPs. Convolutions have no bias. Batch norm has epsilon 1e-5 and
+    momentum 0.1 in PyTorch's sense. The head sees the maximum over all places.
 
     Raises:
-      ValueError: images are under 12x12 pixels, of which the last convolution would leave nothing.
+      ValueError: images are under 11x11 pixels (21x21 with stride 2), of which the last convolution would leave nothing.
 
     Source: the network of the CIFAR-10 experiments of Park et al. (2023), "TRAK", after Page (2018), "How to train your ResNet".
     """
@@ -32,9 +33,12 @@ class ResNet9(nnx.Module):
         rngs: nnx.Rngs,
     ):
         height, width, colours = image_shape
-        if min(height, width) < 12:
+        # The last convolution needs 3x3 places, which are 6x6 before they are halved, and 11x11 before the second convolution.
+        least = 10 * stride + 1
+        if min(height, width) < least:
             raise ValueError(
-                f"resnet9 takes images of at least 12x12 pixels; these have {height}x{width}. Load them with image_size=12."
+                f"resnet9 takes images of at least {least}x{least} pixels; these have {height}x{width}. Load them with "
+                f"image_size={least}."
             )
         narrow, middle, wide = channels, 2 * channels, 4 * channels
         # Inputs, outputs, window, stride and padding of each convolution.
