@@ -23,6 +23,7 @@ from benchmarks.costs import Cost, evaluation_cost, step_cost
 from benchmarks.record import console, write
 from benchmarks.roofline_figure import Point, Roof, duration, roofline_figure
 from experiments.cifar100_subsets import PRESETS
+from experiments.presets import COLOUR
 from jaxinfl import Recipe, recipes
 from jaxinfl.arguments import expand_home
 from jaxinfl.models import REGISTRY, build_model
@@ -95,6 +96,8 @@ ENTRIES = (
     Entry("inception_v3", "Flowers", recipes.FINE_GRAINED_299, (299, 299, 3), 102, 2040, 6149, ratio=1.0),
     Entry("resnet18", "DTD", recipes.FINE_GRAINED_224, (224, 224, 3), 47, 3760, 1880, ratio=1.0),
     Entry("inception_v3", "DTD", recipes.FINE_GRAINED_299, (299, 299, 3), 47, 3760, 1880, ratio=1.0),
+    Entry("resnet9", "CIFAR-10", recipes.CIFAR_FAST, (32, 32, 3), 10, 50_000, 10_000),
+    Entry("small_resnet9", "12,000 of CIFAR-10", COLOUR["recipe"], (32, 32, 3), 10, 10_000, 2000, ratio=0.3),
     Entry("small_cnn", "CIFAR-10", CIFAR, (32, 32, 3), 10, 50_000, 10_000),
     Entry("mlp", "MNIST", Recipe(), (28, 28, 1), 10, 60_000, 10_000),
     Entry("small_cnn", "digits", Recipe(epochs=10), (8, 8, 1), 10, 1437, 360, quick=True),
