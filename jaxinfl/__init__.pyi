@@ -15,6 +15,13 @@ from .influence import (
     pack as pack,
     top_pairs as top_pairs,
 )
+from .privacy import (
+    Lira as Lira,
+    Membership as Membership,
+    Rmia as Rmia,
+    membership as membership,
+    membership_score as membership_score,
+)
 from .statistics import (
     Discoveries as Discoveries,
     Estimate as Estimate,

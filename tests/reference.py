@@ -134,3 +134,103 @@ def resize(window: np.ndarray, side: int) -> np.ndarray:
 
     rows = line(window.astype(np.float64))
     return np.swapaxes(line(np.swapaxes(rows, 0, 1)), 0, 1)
+
+
+def _normal_log_density(value: float, center: float, deviation: float) -> float:
+    deviation += 1e-30
+    return -0.5 * ((value - center) / deviation) ** 2 - math.log(deviation) - 0.5 * math.log(2 * math.pi)
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+def _deviation(values: Sequence[float]) -> float:
+    # Equal numbers have none, which a sum of rounded squares would not say.
+    if len(set(values)) == 1:
+        return 0.0
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+
+
+def _shadow_scores(masks: np.ndarray, score: np.ndarray, target: int | None, example: int, inside: bool) -> list[float]:
+    """Scores of one example by the models of one side, without the target's."""
+    return [
+        float(score[model, example])
+        for model in range(len(masks))
+        if model != target and bool(masks[model, example]) == inside
+    ]
+
+
+def likelihood_ratio(
+    masks: np.ndarray,
+    score: np.ndarray,
+    targets: np.ndarray | None = None,
+    *,
+    offline: str | None = None,
+    deviation: str = "example",
+) -> np.ndarray:
+    """LiRA by its definition, [targets, examples]; each model is the target once where `targets` is None."""
+    number = len(masks) if targets is None else len(targets)
+    examples = range(masks.shape[1])
+    result = np.full((number, masks.shape[1]), math.nan)
+    for target in range(number):
+        left_out = target if targets is None else None
+        sides = [
+            [_shadow_scores(masks, score, left_out, example, inside) for example in examples]
+            for inside in (True, False)
+        ]
+        if deviation == "all_scores":
+            every = [value for values in sides[1 if offline else 0] for value in values]
+            common = [_deviation(every) if every else math.nan] * 2
+        elif deviation == "residuals":
+            residuals = [[value - _median(values) for values in side for value in values] for side in sides]
+            common = [_deviation(every) if every else math.nan for every in residuals]
+        for example in examples:
+            inside, outside = sides[0][example], sides[1][example]
+            if not outside or not (inside or offline):
+                continue
+            value = float((score if targets is None else targets)[target, example])
+            spread = [_deviation(each) if each else math.nan for each in (inside, outside)]
+            if deviation != "example":
+                spread = common
+            if offline == "upper_tail":
+                away = (value - _median(outside)) / (spread[1] + 1e-30)
+                tail = 0.5 * math.erfc(away / math.sqrt(2))
+                result[target, example] = math.inf if tail == 0 else -math.log(tail)
+                continue
+            out = _normal_log_density(value, _median(outside), spread[1])
+            if offline:
+                result[target, example] = -out
+            else:
+                result[target, example] = _normal_log_density(value, _median(inside), spread[0]) - out
+    return result
+
+
+def population_ratio(
+    masks: np.ndarray, score: np.ndarray, population: np.ndarray, *, offline: float | None, gamma: float
+) -> np.ndarray:
+    """RMIA by its definition, [models, examples], each model as the target once."""
+
+    def approximate(mean: float) -> float:
+        return mean if offline is None else ((1 + offline) * mean + 1 - offline) / 2
+
+    result = np.full(masks.shape, math.nan)
+    for target in range(len(masks)):
+        others = [model for model in range(len(masks)) if model != target]
+        compared = [
+            float(population[target, z])
+            / approximate(math.fsum(float(population[model, z]) for model in others) / len(others))
+            for z in range(population.shape[1])
+        ]
+        for example in range(masks.shape[1]):
+            inside = _shadow_scores(masks, score, target, example, True)
+            outside = _shadow_scores(masks, score, target, example, False)
+            if not outside or not (inside or offline is not None):
+                continue
+            mean = math.fsum(outside) / len(outside)
+            probability = approximate(mean) if offline is not None else (math.fsum(inside) / len(inside) + mean) / 2
+            ratio = float(score[target, example]) / probability
+            result[target, example] = sum(ratio / other > gamma for other in compared) / len(compared)
+    return result

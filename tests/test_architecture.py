@@ -23,6 +23,7 @@ ORDER = [
     "verify",
     "influence",
     "statistics",
+    "privacy",
     "plots",
 ]
 ORDER += ["report"]
@@ -63,7 +64,7 @@ def test_imports_point_to_the_left():
 
 
 def test_analysis_takes_arrays_only():
-    for stage in ("influence", "statistics", "plots"):
+    for stage in ("influence", "statistics", "privacy", "plots"):
         for path in files(stage):
             assert not stage_imports(path) & {"training", "store", "datasets", "models", "report"}, path
             assert not {name.split(".")[0] for name in imports(path)} & {"pathlib", "zarr", "os"}, path
@@ -81,8 +82,9 @@ def test_statistics_is_numpy_scipy_and_scikit_learn_only():
         "collections",
         "math",
         "numbers",
+        "functools",
     }
-    for path in files("statistics"):
+    for path in [*files("statistics"), *files("privacy")]:
         used = {name.split(".")[0] for name in imports(path) if not name.startswith("jax.typing")}
         assert used <= allowed, f"{path}: {used - allowed}"
 
