@@ -74,7 +74,7 @@ class Curve:
         """The rates of false alarms and of members told, from (0, 0) to (1, 1); NaN where there are no members or no others."""
         _, hits, alarms = self._points
         if not hits.size:
-            return np.full(1, np.nan), np.full(1, np.nan)
+            return np.full(2, np.nan), np.full(2, np.nan)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.append(0, alarms) / alarms[-1], np.append(0, hits) / hits[-1]
 
