@@ -21,7 +21,8 @@ Judge how far an estimate can be trusted, and how many models it takes:
 - which influences are real, and how large: `discoveries` (`Discoveries`), `pair_uncertainty`, `memorization_uncertainty`
 - where the noise comes from: `variance_components`
 - does another method's attribution predict what was measured: `lds`, `leave_one_out_correlation`
-- which examples a model gives away as its members: `membership`, `membership_score` (`Membership`, `Lira`, `Rmia`)
+- which examples a model gives away as its members: `membership`, `membership_score` (`Membership`, `Lira`, `Rmia`);
+  the privacy loss that this proves: `epsilon_of_canary`, `epsilon_of_run`, `models_for_epsilon`
 - how many models: `plan` (a `ModelPlan`), `models_for_influence`, `models_needed`, `models_needed_for_good`,
   `models_needed_sequentially`
 

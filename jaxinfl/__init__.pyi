@@ -19,8 +19,11 @@ from .privacy import (
     Lira as Lira,
     Membership as Membership,
     Rmia as Rmia,
+    epsilon_of_canary as epsilon_of_canary,
+    epsilon_of_run as epsilon_of_run,
     membership as membership,
     membership_score as membership_score,
+    models_for_epsilon as models_for_epsilon,
 )
 from .statistics import (
     Discoveries as Discoveries,

@@ -121,7 +121,7 @@ def membership(
     Source: Carlini et al. (2022) for "lira", Zarifzadeh et al. (2024) for "rmia", Yeom et al. (2018) for "threshold".
     """
     attack = _check_method(method)
-    check_number(confidence, "confidence", "a number above 0 and below 1", 0.0, 1.0)
+    check_number(confidence, "confidence", "a number above 0 and below 1", 0.0, 1.0, inside=True)
     checked, views, others = _take(masks, score, population, attack)
     if len(checked) < 2:
         raise ValueError(
