@@ -1,6 +1,7 @@
-"""The figure of the most influential pairs, for data of every kind."""
+"""A figure of pairs of examples, such as the most influential ones, for data of every kind."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -13,32 +14,33 @@ from jaxinfl.datasets import by_name
 
 def draw_pairs(
     data: Dataset,
-    train_index: Int[np.ndarray, " pairs"],
-    test_index: Int[np.ndarray, " pairs"],
+    first_index: Int[np.ndarray, " pairs"],
+    second_index: Int[np.ndarray, " pairs"],
     captions: Sequence[str],
     *,
     title: str,
+    second: Literal["train", "test"] = "test",
 ) -> Figure:
-    """Draw pairs of a training and a test example: images as pictures, numbers as profiles, tokens as text.
+    """Draw pairs of examples: images as pictures, numbers as profiles, tokens as text.
 
     Args:
       data: the examples.
-      train_index, test_index: the two examples of each pair.
+      first_index, second_index: the two examples of each pair.
       captions: what is said of each pair.
       title: title of the figure.
+      second: set that the second example of each pair is of; the first is a training example.
     """
-    train_names = [name_example(data, "train", each) for each in train_index.tolist()]
-    test_names = [name_example(data, "test", each) for each in test_index.tolist()]
+    first_names = [name_example(data, "train", each) for each in first_index.tolist()]
+    second_names = [name_example(data, second, each) for each in second_index.tolist()]
     if data.are_images:
-        images = data.images("train")[train_index], data.images("test")[test_index]
-        return plots.pairs_gallery(*images, train_names, test_names, captions, title=title)
+        images = data.images("train")[first_index], data.images(second)[second_index]
+        return plots.pairs_gallery(*images, first_names, second_names, captions, title=title)
     if data.has_floats:
-        train, test = _profiles(data)
-        return plots.pairs_profiles(
-            train[train_index], test[test_index], train_names, test_names, captions, title=title
-        )
-    texts = _texts(data, "train", train_index), _texts(data, "test", test_index)
-    return plots.pairs_texts(*texts, train_names, test_names, captions, title=title)
+        profiles = dict(zip(("train", "test"), _profiles(data), strict=True))
+        rows = profiles["train"][first_index], profiles[second][second_index]
+        return plots.pairs_profiles(*rows, first_names, second_names, captions, title=title)
+    texts = _texts(data, "train", first_index), _texts(data, second, second_index)
+    return plots.pairs_texts(*texts, first_names, second_names, captions, title=title)
 
 
 def _profiles(data: Dataset) -> tuple[np.ndarray, np.ndarray]:

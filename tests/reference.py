@@ -155,12 +155,11 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _shadow_scores(masks: np.ndarray, score: np.ndarray, target: int | None, example: int, inside: bool) -> list[float]:
-    """Scores of one example by the models of one side, without the target's."""
-    return [
-        float(score[model, example])
-        for model in range(len(masks))
-        if model != target and bool(masks[model, example]) == inside
-    ]
+    """Scores of one example by the models of one side: without the target's, or where it is of the other side without the last one."""
+    models = [model for model in range(len(masks)) if bool(masks[model, example]) == inside]
+    if target is not None:
+        models = [model for model in models if model != target] if target in models else models[:-1]
+    return [float(score[model, example]) for model in models]
 
 
 def likelihood_ratio(
@@ -189,7 +188,8 @@ def likelihood_ratio(
             common = [_deviation(every) if every else math.nan for every in residuals]
         for example in examples:
             inside, outside = sides[0][example], sides[1][example]
-            if not outside or not (inside or offline):
+            fewest = 2 if deviation == "example" else 1
+            if len(outside) < fewest or not (len(inside) >= fewest or offline):
                 continue
             value = float((score if targets is None else targets)[target, example])
             spread = [_deviation(each) if each else math.nan for each in (inside, outside)]

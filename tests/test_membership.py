@@ -159,6 +159,26 @@ def test_without_leaks_the_interval_of_the_auc_covers_chance(method):
     assert sum(covered) >= 52
 
 
+@pytest.mark.parametrize("method", ["lira", Lira(deviation="residuals"), "lira_offline"])
+def test_targets_among_the_shadows_are_told_as_fresh_ones_are(method):
+    """Each of 16 models as the target of the others, beside 64 other models as the targets of 14."""
+    areas = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        hard, effect = rng.normal(size=2500) * 2, rng.exponential(size=2500)
+
+        def scores(masks, rng=rng, hard=hard, effect=effect):
+            return (rng.normal(size=masks.shape) + effect * masks + hard).astype(np.float32)
+
+        masks = jaxinfl.draw_subsets(16, 2500, 0.5, seed, design="balanced")
+        others = jaxinfl.draw_subsets(14, 2500, 0.5, seed, design="balanced")
+        targets = rng.random((64, 2500)) < 0.5
+        told = membership_score(others, scores(others), scores(targets), method=method)
+        areas.append((membership(masks, scores(masks), method=method).auc.value, Curve(told, targets).auc.value))
+    among, fresh = np.mean(areas, axis=0)
+    assert 0.65 < fresh < 0.75 and abs(among - fresh) < 0.008
+
+
 def test_members_are_told_and_risk_grows_with_memorization():
     """Examples whose margins depend on membership by more are told apart more often."""
     rng = np.random.default_rng(0)
@@ -184,7 +204,7 @@ def test_intervals_of_risk_cover():
     for shift in (0.0, 1.0, 2.0):
         truth = 0.5 * math.erfc(-shift / 2)
         score = rng.normal(size=(30, 2000)) + shift * member
-        risk = jaxinfl.Membership(score, np.broadcast_to(member, score.shape), "threshold").risk
+        risk = jaxinfl.Membership(score, np.broadcast_to(member, score.shape), "threshold", score).risk
         covered = np.mean((risk.low <= truth) & (truth <= risk.high))
         assert 0.93 < covered < 0.98
 

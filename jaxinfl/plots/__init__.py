@@ -5,6 +5,7 @@ from jaxinfl.plots.consistency import FEW_PAIRS, consistency_figure, scores_figu
 from jaxinfl.plots.estimators import estimator_curves_figure, models_for_target_figure
 from jaxinfl.plots.gallery import pairs_gallery, pairs_profiles, pairs_texts
 from jaxinfl.plots.intervals import Estimates, intervals_figure
+from jaxinfl.plots.membership import risk_figure, roc_figure, shadows_figure
 from jaxinfl.plots.planner import pilots_figure, plan_figure
 from jaxinfl.plots.sample_size import models_needed_figure
 from jaxinfl.plots.shares import shares_figure
@@ -30,7 +31,10 @@ __all__ = [
     "pairs_texts",
     "pilots_figure",
     "plan_figure",
+    "risk_figure",
+    "roc_figure",
     "scores_figure",
+    "shadows_figure",
     "shares_figure",
     "simulations_figure",
     "strips_figure",

@@ -3,11 +3,12 @@
 from jaxinfl.privacy.curve import OperatingPoint, Rate
 from jaxinfl.privacy.epsilon import EpsilonBound, epsilon_of_canary, epsilon_of_run, models_for_epsilon
 from jaxinfl.privacy.lira import Lira
-from jaxinfl.privacy.result import Membership, membership, membership_score
+from jaxinfl.privacy.result import Attack, Membership, membership, membership_score
 from jaxinfl.privacy.risk import Risk
 from jaxinfl.privacy.rmia import Rmia
 
 __all__ = [
+    "Attack",
     "EpsilonBound",
     "Lira",
     "Membership",

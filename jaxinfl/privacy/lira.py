@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import log_ndtr
 
-from jaxinfl.privacy.sides import Center, Side, measure_side
+from jaxinfl.privacy.sides import Center, Side, leave_out_one, measure_side
 
 Deviation = Literal["example", "all_scores", "residuals"]
 """The deviation of an example's scores. "example" is that of its own scores on each side. Two published programs share one among
@@ -120,7 +120,8 @@ class Lira:
         self, side: Side, survey: "_Survey | None", number: int, shared: list[np.ndarray] | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Center and deviation of the normal distribution of one side."""
-        center, deviation = side.center, side.deviation
+        # The deviation of one score is no 0: it is unknown.
+        center, deviation = side.center, np.where(side.number > 1, side.deviation, np.nan)
         if self.fill_gaps and survey is not None:
             missing = np.isnan(center)
             center = np.where(missing, survey.center[number], center)
@@ -199,11 +200,10 @@ class _Survey(NamedTuple):
             self.square[side] += measured.residual_square
 
     def add_scores(self, side: int, score: np.ndarray, member: np.ndarray, *, leave_out: bool) -> None:
-        """Add the scores of some examples themselves, of the models where `member`; without the target's own with `leave_out`."""
+        """Add the scores of some examples themselves, of the models where `member`; with `leave_out` those that each target meets."""
         kept = np.where(member, score, 0.0)
-        for sums, values in ((self.number, member), (self.total, kept), (self.square, np.square(kept))):
-            of_each = values.sum(axis=0)
-            sums[side] += of_each.sum() - of_each if leave_out else of_each.sum()
+        for sums, values in ((self.number, member.astype(float)), (self.total, kept), (self.square, np.square(kept))):
+            sums[side] += values.sum() - (leave_out_one(values, member).sum(axis=0) if leave_out else 0.0)
 
 
 __all__ = ["Deviation", "Lira", "Offline", "Scores"]

@@ -1,7 +1,9 @@
 """Center and deviation of an example's scores over the models that saw it, and over those that did not.
 
 Where every model is the target once, its own score must not be among those of its shadows. Everything is computed for all shadows
-together, and the target's share is taken out again: of a median by comparing, of a deviation by subtracting a square.
+together, and the target's share is taken out again: of a median by comparing, of a deviation by subtracting a square. A target on the
+other side meets one shadow less, too. Otherwise members would meet fewer models that saw the example than non-members do, which tells
+them without any leak: with 8 models and one deviation for each example it costs all of the area under the curve.
 
 Arrays are [examples, models] here, some examples at a time, so that an example's scores lie side by side: they are sorted 60 times as fast.
 """
@@ -9,7 +11,7 @@ Arrays are [examples, models] here, some examples at a time, so that an example'
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 Center = Literal["median", "mean"]
 """What a normal distribution is centered at. The published programs take the median."""
@@ -37,7 +39,11 @@ def measure_side(
     leave_out: bool,
     center_at: Center = "median",
 ) -> Side:
-    """Measure the scores of the models where `member`; with `leave_out` once for each model as the target, without its own."""
+    """Measure the scores of the models where `member`.
+
+    With `leave_out` each model is the target once. A target of this side leaves its own score out, and any other target that of the
+    side's last model.
+    """
     number = member.sum(axis=1, keepdims=True)
     ordered = np.sort(np.where(member, score, np.inf), axis=1)
 
@@ -64,8 +70,21 @@ def measure_side(
         if center_at == "median":
             own_middle = (at_without_own((left - 1) // 2) + at_without_own(left // 2)) / 2
         own_equal = at_without_own(0 * left) == at_without_own(left - 1)
-        own = _Moments(own_middle, own_mean, own_square, own_equal, left)
-        return _Moments(*(np.where(member, *parts) for parts in zip(own, whole, strict=True))).as_side()
+        return _Moments(
+            leave_out_one(own_middle, member),
+            leave_out_one(own_mean, member),
+            leave_out_one(own_square, member),
+            leave_out_one(own_equal, member),
+            np.maximum(left, 0) + 0 * member,
+        ).as_side()
+
+
+def leave_out_one(
+    own: Shaped[np.ndarray, "examples models"], member: Bool[np.ndarray, "examples models"]
+) -> Shaped[np.ndarray, "examples models"]:
+    """What each target meets: `own` where it is of this side, which is without its own score, else that of the side's last model."""
+    last = member.shape[1] - 1 - np.argmax(member[:, ::-1], axis=1, keepdims=True)
+    return np.where(member, own, np.take_along_axis(own, last, axis=1))
 
 
 class _Moments(NamedTuple):
@@ -94,4 +113,4 @@ class _Moments(NamedTuple):
         )
 
 
-__all__ = ["Center", "Side", "measure_side"]
+__all__ = ["Center", "Side", "leave_out_one", "measure_side"]
