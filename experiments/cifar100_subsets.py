@@ -101,10 +101,11 @@ PRESETS = {
     "colour": Config(
         preset="colour",
         **COLOUR,
-        num_models=1400,
+        score="margin",
+        num_models=800,
         num_repeated=100,
         ratio=0.3,
-        sizes=(25, 50, 100, 200, 400, 700),
+        sizes=(25, 50, 100, 200, 400),
         same_subset_sizes=(100,),
     ),
     "paper": Config(

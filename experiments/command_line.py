@@ -26,7 +26,7 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 
 PRESET = tyro.conf.arg(
     help="Preset that sets the defaults of all other options: tiny tries whether it runs, digits suits a laptop, breast_cancer is a table, "
-    "text are pieces of Python's help, cifar10_12k takes "
+    "text are pieces of Python's help, cifar10_12k and colour take "
     "colour images that --data names, paper has the paper's own settings; not every experiment has all of them."
 )
 """Describes `--preset`, of which each experiment names its own values."""

@@ -24,10 +24,10 @@ COLOUR: dict[str, Any] = {
     "model": "small_resnet9",
     "recipe": replace(recipes.CIFAR_FAST, crop_padding=0),
 }
-"""More of these images and a quarter of the channels of ResNet-9: what two cores train 200 times in two hours.
+"""More of these images, and a quarter of the channels of ResNet-9: what two cores train some hundred times an hour.
 
-Crops gain nothing in 10 epochs on 7,000 images, and hide what single images do: with them models are right on 79% of the images that
-they were trained on and 72% of others, without them on 87% and 71% (all 10,000 images, November 2026).
+Crops gain nothing in 10 epochs on a few thousand images, and hide what single images do: with them models of that width are right on 79% of
+10,000 images that they were trained on and 72% of others, without them on 87% and 71% (November 2026).
 """
 
 BREAST_CANCER: dict[str, Any] = {"data": "breast_cancer", "recipe": Recipe(epochs=30)}

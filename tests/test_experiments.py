@@ -136,7 +136,7 @@ def test_other_data_by_option(tmp_path, monkeypatch, capsys):
     [
         (["--data", "digit"], "digits"),
         (["--data", "nowhere.npz"], "nowhere.npz"),
-        (["--preset", "cifar10_12k"], "--data is missing"),
+        (["--preset", "colour"], "--data is missing"),
         (["--repeats", "0"], "--repeats is 0"),
         (["--sizes", "12", "6"], "--sizes is 12 6; it takes rising numbers"),
         (["--sizes"], "--sizes is empty"),

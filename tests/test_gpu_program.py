@@ -32,8 +32,8 @@ FLOPS = 2 * 2 * BATCH * FIRST + 3 * 2 * BATCH * SECOND
 """Both layers forward and for their weights; the second for its inputs, too."""
 CHEAP = [name for name in CASES if name != "inception_v3"]
 NAMES = [*CHEAP, pytest.param("inception_v3", marks=pytest.mark.slow)]
-MISSED = {("small_mlp", "gemm", 1), ("small_cnn", "gemm", 1), ("small_cnn", "gemm", 8), ("small_cnn", "xla", 1)}
-"""Programs that move more than the formula says: of arrays this small, XLA stores what it computes again elsewhere."""
+MISSED = {("table", "gemm", 1), ("small_mlp", "gemm", 1), ("mlp_784", "gemm", 1), ("small_cnn", "xla", 1)}
+"""Programs that move more than the formula says, none of them a default: one small network at a time copies its joined parameters."""
 
 
 def test_bytes_of_a_two_layer_network_by_hand():
@@ -144,8 +144,9 @@ def test_formula_agrees_with_the_compiled_programs(name):
             part["temporary_bytes"] + part["argument_bytes"]
             for part in (each["training step"], each["evaluation batch"])
         )
-        # The rest of the memory is for what the formula does not see.
-        assert MEMORY_SHARE * needed < way.memory + 2**20, (kernels, width, card.name)
+        # The rest of the memory is for what the formula does not see; cuDNN's work space is that of one convolution at a time.
+        work_space = 2**20 if kernels == "gemm" else 2**25
+        assert MEMORY_SHARE * needed < way.memory + work_space, (kernels, width, card.name)
 
 
 @pytest.mark.parametrize("name", NAMES)

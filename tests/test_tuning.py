@@ -120,8 +120,8 @@ def test_the_fastest_recorded_way_is_found_wherever_the_search_begins(case, card
         found = search_card(ways, cost, own)
         assert min(found.seconds.values()) <= 1.1 * fastest and found.complete
         assert 2 <= len(found.seconds) <= 8
-        first, second = list(found.seconds)[:2]
-        assert first.kernels != second.kernels
+        # The formula's best way and its best by other kernels are among the first three.
+        assert len({way.kernels for way in list(found.seconds)[:3]}) == 2
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -106,7 +106,8 @@ def estimate_step(model: Model, inputs: InputSpec, batches: Batches, kernels: Ke
     return Step(
         moved=batches.parts * gradient.moved + update + sums,
         launches=batches.parts * gradient.kernels + len(jax.tree.leaves(variables.params)) + _OTHER_KERNELS,
-        memory=state + max(gradient.peak + (params if batches.parts > 1 else 0), evaluation.peak),
+        # The loops over steps work on a copy of the state.
+        memory=2 * state + max(gradient.peak + (params if batches.parts > 1 else 0), evaluation.peak),
         convolves=gradient.convolutions > 0,
     )
 

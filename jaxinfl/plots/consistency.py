@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from jaxinfl.plots.style import COLOURS, STYLE, draw_band, rising_colours
+from jaxinfl.units import format_amount
 
 FEW_PAIRS = 5
 """Number of pairs below which thresholds are shaded: an IOU that rests on so few jumps from one pair to the next."""
@@ -59,7 +60,8 @@ def consistency_figure(
             axes.plot(thresholds, np.where(num_pairs > 0, num_pairs, np.nan), ".-", color="#5b7083", markersize=3)
             axes.set_yscale("log")
             axes.set_ylim(0.6, max(2.5 * num_pairs.max(initial=1), 10))
-            axes.yaxis.set_major_formatter(ScalarFormatter())
+            axes.yaxis.set_major_locator(LogLocator(numticks=4))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_amount(value).replace(" ", "")))
             axes.yaxis.set_minor_locator(NullLocator())
             axes.set_xlabel(f"influence threshold{unit}")
         below[0].set_ylabel("pairs")

@@ -14,7 +14,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -140,20 +140,20 @@ def _neighbours(way: Execution, own: Execution, freedom: Freedom) -> Iterator[Ex
         yield own.change(way.width, way.kernels, way.num_devices // 2)
 
 
-def next_by_formula(costs: Mapping[Execution, float], second: Execution, timed: Timed) -> Execution | None:
+def next_by_formula(costs: Mapping[Execution, float], first: Sequence[Execution], timed: Timed) -> Execution | None:
     """The way that is expected to be the fastest of those not timed yet, if it is expected to beat all that were.
 
-    The second best by the formula comes first. After that a way is expected to take what the formula says times what the nearest
+    The formula's best ones are timed first. After that a way is expected to take what the formula says times what the nearest
     width of the same kernels took beyond its own. Of several that are expected to take about as long the narrowest is timed. Where
     nothing better is expected, the widths beside the fastest are. Wider groups than one that did not fit are left out.
 
     Args:
       costs: cost of each way by the formula, in any unit.
-      second: the second best way by the formula.
+      first: the best ways by the formula.
       timed: the ways timed so far.
     """
-    if second not in timed:
-        return second
+    if (begin := next((way for way in first if way not in timed), None)) is not None:
+        return begin
     full = [way for way, seconds in timed.items() if math.isinf(seconds)]
     known = [way for way in timed if way not in full]
 
@@ -192,7 +192,7 @@ def _choose_strategy(job: Job, own: Execution, freedom: Freedom) -> NextWay:
 def by_formula(ways: Mapping[Way, float], own: Execution, widest: int) -> NextWay:
     """The strategy of a card, on the ways that fit into its memory and are at most `widest` wide.
 
-    The second way is the one that would be chosen among those by other kernels, or if there are none, among all others.
+    Its best ways are the one that it would choose, and the one that it would choose by other kernels.
     """
     fitting = {way: cost for way, cost in ways.items() if way.fits and way.width <= widest}
     costs = {own.change(way.width, way.kernels, own.num_devices): cost for way, cost in fitting.items()}
@@ -200,12 +200,10 @@ def by_formula(ways: Mapping[Way, float], own: Execution, widest: int) -> NextWa
     costs.setdefault(
         own, next(cost for way, cost in ways.items() if (way.width, way.kernels) == (own.width, own.kernels))
     )
-    others = {way: cost for way, cost in fitting.items() if way.kernels != own.kernels}
-    others = others or {way: cost for way, cost in fitting.items() if way.width != own.width}
-    if not others:
-        return lambda timed: None
-    second = choose_way(others)
-    return partial(next_by_formula, costs, own.change(second.width, second.kernels, own.num_devices))
+    best = choose_way(fitting) if fitting else None
+    others = {way: cost for way, cost in fitting.items() if best is not None and way.kernels != best.kernels}
+    first = [way for way in (best, choose_way(others) if others else None) if way is not None]
+    return partial(next_by_formula, costs, [own.change(way.width, way.kernels, own.num_devices) for way in first])
 
 
 def _name(way: Execution, own: Execution) -> str:
