@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import influence_kernel, roofline, scaling, startup
+from benchmarks import influence_kernel, membership, roofline, scaling, startup
 from benchmarks.compare import report, run_in_turns
 from benchmarks.costs import Cost, evaluation_cost, product_bytes, step_cost
 from benchmarks.roofline import GPU, SHARES, limit
@@ -82,6 +82,12 @@ def test_limit_is_what_takes_longer():
     assert narrow.seconds_per_model == 2.5
     assert memory.gpu_hours["0.3"] == pytest.approx(2000 / 3600 * 5 / 0.3)
     assert memory.gpu_hours_fused_traffic == pytest.approx(2000 / 3600 * 50)
+
+
+def test_membership_runs_and_agrees_with_the_published_loop(tmp_path):
+    record = check_files(membership.main(membership.Config(quick=True, out=tmp_path)), "membership")
+    assert record["largest_difference"] < 1e-6 and record["median"]["published loop"] > 0
+    assert set(record["measured"]) == {membership.OURS, "LiRA", "LiRA, offline", "RMIA", "published loop"}
 
 
 def test_roofline_runs(tmp_path):
