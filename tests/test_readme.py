@@ -57,6 +57,19 @@ def test_the_page_on_data_runs(tmp_path, monkeypatch, capsys):
     )
 
 
+def test_the_page_on_membership_runs(capsys):
+    """It runs here with 12 of its 256 models and 2 of its 10 epochs."""
+    (script,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "api.md").read_text().partition("### Membership")[2], re.DOTALL
+    )
+    assert script.count("256") == 2 and "epochs=10" in script
+    names = {}
+    exec(script.replace("256", "12").replace("epochs=10", "epochs=2"), names)  # noqa: S102 - our own page
+    assert names["margins"].shape == (3, 12, 1437)
+    np.testing.assert_array_equal(names["margins"][0], names["runs"].train_margin)
+    assert capsys.readouterr().out.count("Rate(value=0.") >= 2
+
+
 def test_files_and_modules_exist():
     for module in re.findall(r"python -m ([\w.]+)", README):
         assert (ROOT / (module.replace(".", "/") + ".py")).is_file(), module
