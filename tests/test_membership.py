@@ -238,6 +238,23 @@ def test_mistakes_are_told(change, error, message):
         membership(given.pop("masks"), given.pop("score"), **given)
 
 
+@pytest.mark.parametrize(
+    ("variant", "options", "error"),
+    [
+        (Lira, {"offline": "tail"}, ValueError),
+        (Lira, {"deviation": "fixed"}, ValueError),
+        (Lira, {"center": 0}, (TypeError, ValueError)),
+        (Lira, {"fill_gaps": "yes"}, TypeError),
+        (Rmia, {"offline": 1.5}, ValueError),
+        (Rmia, {"gamma": 0.0}, ValueError),
+        (Rmia, {"gamma": "1"}, TypeError),
+    ],
+)
+def test_variants_are_checked_when_they_are_made(variant, options, error):
+    with pytest.raises(error, match=f"{variant.__name__}: {next(iter(options))} is"):
+        variant(**options)
+
+
 def test_a_rate_of_false_alarms_is_a_number():
     result = membership(*simulate(0))
     for fpr, error in ((0.0, ValueError), (1.5, ValueError), ("0.1", TypeError)):

@@ -9,12 +9,13 @@ Source: Carlini et al. (2022), "Membership Inference Attacks From First Principl
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import log_ndtr
 
+from jaxinfl.arguments import check_choice, check_switch
 from jaxinfl.privacy.sides import Center, Side, leave_out_one, measure_side
 
 Deviation = Literal["example", "all_scores", "residuals"]
@@ -85,6 +86,13 @@ class Lira:
     fill_gaps: bool = False
     """Whether an example that no shadow of a side has seen, or left out, takes the mean center and deviation of the others, as in TensorFlow
     Privacy; else its membership is NaN."""
+
+    def __post_init__(self) -> None:
+        if self.offline is not None:
+            check_choice(self.offline, "Lira: offline", get_args(Offline))
+        check_choice(self.deviation, "Lira: deviation", get_args(Deviation))
+        check_choice(self.center, "Lira: center", get_args(Center))
+        check_switch(self.fill_gaps, "Lira: fill_gaps")
 
     @property
     def sides(self) -> tuple[bool, ...]:

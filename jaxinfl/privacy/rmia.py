@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from jaxinfl.arguments import check_number
 from jaxinfl.privacy.lira import Scores
 from jaxinfl.privacy.sides import Side, measure_side
 
@@ -32,6 +33,11 @@ class Rmia:
     takes the mean of P_in and P_out."""
     gamma: float = 1.0
     """The ratio above which an example is more probable than one of the population."""
+
+    def __post_init__(self) -> None:
+        if self.offline is not None:
+            check_number(self.offline, "Rmia: offline", "a number from 0 to 1, or None", 0.0, 1.0)
+        check_number(self.gamma, "Rmia: gamma", "a number above 0", 0.0, inside=True)
 
     def membership(self, scores: Scores, population: Population) -> Float[np.ndarray, "targets examples"]:
         """Tell the membership of each example in each target: the share of the population that it is more probable than; the mean over
