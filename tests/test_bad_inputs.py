@@ -165,6 +165,7 @@ def test_what_is_public_is_tried():
         "Discoveries",
         "Ensemble",
         "Estimate",
+        "Membership",
         "ModelPlan",
         "RunDirectoryError",
     }

@@ -41,7 +41,7 @@ def test_an_experiment_fills_in_the_skeleton(name):
 
 
 def test_all_experiments_are_found():
-    assert len(NAMES) == 9 and len(PAPER) == 7
+    assert len(NAMES) == 10 and len(PAPER) == 8
 
 
 def test_no_experiment_uses_private_names_or_files_of_a_run_directory():

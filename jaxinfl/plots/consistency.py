@@ -7,8 +7,9 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, ScalarFormatter
 
 from jaxinfl.plots.style import COLOURS, STYLE, draw_band, rising_colours
 from jaxinfl.units import format_amount
@@ -60,8 +61,7 @@ def consistency_figure(
             axes.plot(thresholds, np.where(num_pairs > 0, num_pairs, np.nan), ".-", color="#5b7083", markersize=3)
             axes.set_yscale("log")
             axes.set_ylim(0.6, max(2.5 * num_pairs.max(initial=1), 10))
-            axes.yaxis.set_major_locator(LogLocator(numticks=4))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_amount(value).replace(" ", "")))
+            _label_powers(axes.yaxis, int(num_pairs.max(initial=1)))
             axes.yaxis.set_minor_locator(NullLocator())
             axes.set_xlabel(f"influence threshold{unit}")
         below[0].set_ylabel("pairs")
@@ -88,6 +88,16 @@ def _add_legend(figure: Figure, left: Axes, right: Axes) -> None:
         fontsize=8,
         title_fontsize=8,
     )
+
+
+def _label_powers(axis: Axis, highest: int) -> None:
+    """Label some powers of ten: plain numbers, or from ten thousand on every second or third as 1k, 1M."""
+    if highest < 10_000:
+        axis.set_major_formatter(ScalarFormatter())
+        return
+    last = int(np.log10(highest))
+    axis.set_major_locator(FixedLocator([10.0**power for power in range(0, last + 1, -(-last // 3))]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: format_amount(value).replace(" ", "")))
 
 
 def _last_shown(thresholds: Float[np.ndarray, " thresholds"], num_pairs: Int[np.ndarray, " thresholds"]) -> float:

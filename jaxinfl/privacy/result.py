@@ -164,7 +164,7 @@ def membership_score(
     """
     attack = _check_method(method)
     checked, views, others = _take(masks, score, population, attack)
-    given = _as_views(np.atleast_2d(np.asarray(target_score)), "target_score", None, checked.shape[1], len(views))
+    given = _as_views(target_score, "target_score", None, checked.shape[1], len(views))
     compared = None
     if others is not None:
         if target_population is None:
@@ -172,9 +172,7 @@ def membership_score(
                 "target_population is None; RMIA takes the targets' probabilities of the population, [targets, examples]."
             )
         size = others[0].shape[1]
-        compared = _as_views(
-            np.atleast_2d(np.asarray(target_population)), "target_population", len(given[0]), size, len(views)
-        )
+        compared = _as_views(target_population, "target_population", len(given[0]), size, len(views))
         _check_probabilities(given, "target_score")
         _check_probabilities(compared, "target_population")
     elif target_population is not None:
@@ -253,6 +251,8 @@ def _as_views(value: Any, name: str, rows: int | None, columns: int | None, view
             f"{name} is {quote(value)}, the name of a score, and masks is no Ensemble; it takes floats, a row a model."
         )
     array = as_array(value, name, "floats, a row a model")
+    if name.startswith("target_") and array.ndim == 1:  # one target
+        array = array[None]
     if array.ndim not in (2, 3):
         raise ValueError(f"{name} has shape {array.shape}; it takes [models, examples], or [views, models, examples].")
     each = list(array) if array.ndim == 3 else [array]
