@@ -15,6 +15,7 @@ from jaxinfl.store import ABSENT, DIVERGED
 from tests.named_scores import NamedScores
 from tests.test_bad_inputs import arrays_of
 from tests.valid_calls import CALLS
+from tests.valid_calls_privacy import PRIVACY
 
 rng = np.random.default_rng(0)
 MODELS, TRAIN, TEST = 60, 12, 30
@@ -183,7 +184,9 @@ def test_a_memorization_that_is_given_back_is_the_users_own():
     assert (jaxinfl.memorization(packed) < 7).all()
 
 
-@pytest.mark.parametrize("call", [call for call in CALLS if call.runs], ids=lambda call: call.function.__qualname__)
+@pytest.mark.parametrize(
+    "call", [call for call in CALLS + PRIVACY if call.runs], ids=lambda call: call.function.__qualname__
+)
 def test_numpy_comes_back(call):
     """Whatever went in: NumPy arrays, lists or JAX arrays."""
     for change in ("as it is", "jax"):
