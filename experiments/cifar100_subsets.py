@@ -9,7 +9,7 @@ estimate of all models.
     python -m experiments.cifar100_subsets --preset digits       8x8 digits, 5,600 small MLPs: about a minute, 2 cores
     python -m experiments.cifar100_subsets --preset breast_cancer     a table, 8,000 small MLPs, margins: 1.5 minutes, 2 cores
     python -m experiments.cifar100_subsets --preset text         pieces of Python's help, 1,400 transformers: 5 minutes, 2 cores
-    python -m experiments.cifar100_subsets --preset colour --data cifar-10-binary.tar.gz     32x32 colour: 1.5 hours, 2 cores
+    python -m experiments.cifar100_subsets --preset colour --data cifar-10-binary.tar.gz     32x32 colour: 35 minutes, 2 cores
     python -m experiments.cifar100_subsets --preset paper        CIFAR-100, 2,000 small Inceptions: a GPU
 
 Figures: figure1 (left: different subsets; right: same subsets, different seeds), figures5_6 (0-1 scores beside

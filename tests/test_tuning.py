@@ -136,6 +136,16 @@ def test_every_way_is_reached_where_it_is_the_fastest(kernels, width):
     assert min(found.seconds.values()) == cost(kernels, width)
 
 
+def test_a_search_goes_on_that_a_larger_run_began():
+    """The record of a run of more models holds a wider group than this one may take."""
+    ways = made_up(lambda kernels, width: 1 + 0.01 / width)
+    wider = CARD.change(8, "xla", 1)
+    found = Search({CARD: 10.0, wider: 1.0})
+    found.go_on(by_formula(ways, CARD, 4), lambda way: 1 + 9 / way.width, budget=1e9, expected=0.0)
+    assert found.complete and CARD.change(4, "xla", 1) in found.seconds
+    assert all(way.width <= 4 for way in found.seconds if way is not wider)
+
+
 def test_what_does_not_fit_a_card_is_not_tried_wider():
     def cost(kernels, width):
         return math.inf if kernels == "gemm" and width > 8 else 1 / width if kernels == "gemm" else 5.0

@@ -155,7 +155,8 @@ def next_by_formula(costs: Mapping[Execution, float], first: Sequence[Execution]
     if (begin := next((way for way in first if way not in timed), None)) is not None:
         return begin
     full = [way for way, seconds in timed.items() if math.isinf(seconds)]
-    known = [way for way in timed if way not in full]
+    # A run of more models may have timed wider groups than this one takes, and the record is the same.
+    known = [way for way in timed if way in costs and way not in full]
 
     def expect(way: Execution) -> float:
         near = min(known, key=lambda each: (each.kernels != way.kernels, abs(math.log2(each.width / way.width))))
