@@ -7,10 +7,8 @@ import numpy as np
 from experiments.command_line import Mistake, console
 from jaxinfl import Dataset, Ensemble, Recipe
 from jaxinfl.datasets import by_name
-from jaxinfl.tasks import Regression
+from jaxinfl.tasks import LOWER_IS_BETTER, Regression
 
-LOWER_IS_BETTER = ("loss", "residual_norm")
-"""Scores that good models make small. The experiments compare their negatives, so that a positive influence helps."""
 _WORDS = {
     "correct": "0-1 scores",
     "probability": "probabilities",
@@ -43,7 +41,10 @@ def describe_score(name: str) -> str:
 
 
 def read_scores(runs: Ensemble, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A score of the training examples [models, train] and of the test examples [models, test], of which larger is better."""
+    """A score of the training examples [models, train] and of the test examples [models, test], of which larger is better.
+
+    Of a score that good models make small they are the negatives, so that a positive influence helps.
+    """
     train, test = runs.train_score(name), runs.test_score(name)
     return (-train, -test) if name in LOWER_IS_BETTER else (train, test)
 
@@ -122,7 +123,6 @@ def name_example(data: Dataset, split: str, index: int) -> str:
 
 
 __all__ = [
-    "LOWER_IS_BETTER",
     "choose_score",
     "describe_data",
     "describe_inputs",

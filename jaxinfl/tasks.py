@@ -234,6 +234,8 @@ TaskName = Literal["classification", "regression", "binary", "next_token"]
 TASK_NAMES: tuple[str, ...] = get_args(TaskName)
 BOUNDED = frozenset({"probability", "accuracy"})
 """Built-in scores between 0 and 1."""
+LOWER_IS_BETTER = frozenset({"loss", "residual_norm"})
+"""Scores that are smaller where a model does better, and where it was trained on the example."""
 
 
 def huber(delta: float = 1.0, num_targets: int = 1) -> Task:
@@ -252,6 +254,7 @@ __all__ = [
     "BINARY",
     "BOUNDED",
     "CLASSIFICATION",
+    "LOWER_IS_BETTER",
     "NEXT_TOKEN",
     "TASK_NAMES",
     "Regression",

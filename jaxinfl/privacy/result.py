@@ -16,6 +16,7 @@ from jaxinfl.privacy.curve import Curve, OperatingPoint, Rate
 from jaxinfl.privacy.lira import Lira, Scores
 from jaxinfl.privacy.risk import Risk, measure_risk
 from jaxinfl.privacy.rmia import Population, Rmia
+from jaxinfl.tasks import LOWER_IS_BETTER
 
 Method = Literal["lira", "lira_offline", "rmia", "rmia_offline", "threshold"]
 """The attacks: the likelihood ratio and the robust one, each with shadows that saw the example or without, and one threshold for all."""
@@ -32,8 +33,6 @@ _PAIRED_VARIANCE = 3.0
 """Factor of the variance over targets of LiRA with models that saw the example. Two models count twice there, each as the other's shadow,
 of which the jackknife over targets sees half. In simulations of 24 and 64 models without leaks the deviation was 1.4 to 1.7 times the
 jackknife's, and with leaks 1.1 to 1.5 times."""
-_SMALL_FOR_MEMBERS = ("loss", "residual_norm")
-"""Scores of an `Ensemble` that are small where a model was trained on the example; their negatives are taken."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,7 @@ def _take(
         if not isinstance(name, str):
             raise TypeError(f"score is {quote(name)}; for an Ensemble it takes the name of a score, such as 'margin'.")
         runs = masks.without_diverged()
-        sign = -1 if name in _SMALL_FOR_MEMBERS else 1
+        sign = -1 if name in LOWER_IS_BETTER else 1
         given: Any = sign * np.asarray(runs.train_score(name), np.float32)
         if robust and population is None:
             population = runs.test_score(name)
