@@ -6,7 +6,7 @@ some thousand thresholds, which lie close where few non-members are.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ _THRESHOLDS = 1024
 
 
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""A function of the numbers of members and of non-members at or above thresholds [targets, thresholds], from high to low."""
+"""A function of the rates of false alarms and of members told at thresholds [..., thresholds], from high to low."""
 
 
 class Rate(NamedTuple):
@@ -59,55 +59,50 @@ class Curve:
 
     @cached_property
     def _points(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Thresholds from high to low, and the numbers of members and of non-members at or above each."""
+        """Thresholds from high to low, of which the first tells nothing, and the numbers of members and of non-members at or above each."""
         told = ~np.isnan(self.score)
         inside, outside = (np.sort(self.score[told & kind]) for kind in (self.member, ~self.member))
         # Sorted numbers are found among sorted numbers faster than an order of all of them is.
         ordered = np.sort(np.concatenate([inside, outside]))
         is_last = np.append(np.diff(ordered) > 0, np.ones(min(ordered.size, 1), bool))
-        thresholds = ordered[is_last]
+        thresholds = ordered[is_last][::-1]
         hits, alarms = (each.size - np.searchsorted(each, thresholds, side="left") for each in (inside, outside))
-        return thresholds[::-1], hits[::-1], alarms[::-1]
+        return np.append(np.inf, thresholds), np.append(0, hits), np.append(0, alarms)
 
     @cached_property
     def roc(self) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
         """The rates of false alarms and of members told, from (0, 0) to (1, 1); NaN where there are no members or no others."""
         _, hits, alarms = self._points
-        if not hits.size:
-            return np.full(2, np.nan), np.full(2, np.nan)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.append(0, alarms) / alarms[-1], np.append(0, hits) / hits[-1]
+        return _rates(hits, alarms) if hits.size > 1 else (np.full(2, np.nan), np.full(2, np.nan))
 
     @cached_property
     def auc(self) -> Rate:
         """Probability that a member's score is above that of a non-member; ties count half."""
-        fpr, tpr = self.roc
-        return self._with_interval(float(np.trapezoid(tpr, fpr)), _area)
+        return self._with_interval(_area)
 
     @cached_property
     def balanced_accuracy(self) -> Rate:
         """Highest mean of the shares of members and of non-members that a threshold tells."""
-        fpr, tpr = self.roc
-        return self._with_interval(float(np.max(1 + tpr - fpr) / 2), _best_accuracy)
+        return self._with_interval(_best_accuracy)
 
     def at(self, fpr: float) -> OperatingPoint:
         """The share of members that is told at a rate of false alarms below `fpr`."""
-        _, _, alarms = self._points
+        thresholds, _, alarms = self._points
         rates, told = self.roc
         if not np.isfinite(rates).all() or not np.isfinite(told).all():
             return self._nothing(fpr, "there are no members or no non-members")
-        place = int(np.flatnonzero(rates < fpr)[-1])
-        number = 0 if place == 0 else int(alarms[place - 1])
-        if number == 0:
+        place = int(_last_below(rates, fpr))
+        if alarms[place] == 0:
             most = int(alarms[-1])
             return self._nothing(
                 fpr, f"of {most} non-members none scores so high that the rate is below {fpr:g} and above 0"
             )
-        threshold = self._points[0][place - 1]
         with np.errstate(invalid="ignore"):
-            false = (self.score >= threshold) & ~self.member
-        rate = self._with_interval(float(told[place]), lambda hits, alarms: _told_below(hits, alarms, fpr))
-        return OperatingPoint(fpr, rate, number, int(false.any(axis=1).sum()), int(false.any(axis=0).sum()), "")
+            false = (self.score >= thresholds[place]) & ~self.member
+        rate = self._with_interval(partial(_told_below, most=fpr))
+        return OperatingPoint(
+            fpr, rate, int(alarms[place]), int(false.any(axis=1).sum()), int(false.any(axis=0).sum()), ""
+        )
 
     def _nothing(self, fpr: float, reason: str) -> OperatingPoint:
         return OperatingPoint(fpr, Rate(np.nan, np.nan, np.nan), 0, 0, 0, reason)
@@ -131,13 +126,13 @@ class Curve:
                 counts[kind, target, -1] = ordered.size
         return counts[0], counts[1]
 
-    def _with_interval(self, value: float, statistic: Statistic) -> Rate:
-        """Add the interval of a jackknife over targets; NaN with fewer than two of them."""
-        targets = len(self.score)
+    def _with_interval(self, statistic: Statistic) -> Rate:
+        """A statistic of the curve, with the interval of a jackknife over targets, which is NaN with fewer than two of them."""
+        value, targets = float(statistic(*self.roc)), len(self.score)
         if targets < 2 or not np.isfinite(value):
             return Rate(value, np.nan, np.nan)
         hits, alarms = self._counts
-        without = statistic(hits.sum(0) - hits, alarms.sum(0) - alarms)
+        without = statistic(*_rates(hits.sum(0) - hits, alarms.sum(0) - alarms))
         variance = (targets - 1) / targets * np.square(without - without.mean()).sum()
         error = np.sqrt(self.variance_factor * variance)
         half = float(stdtrit(targets - 1, (1 + self.confidence) / 2) * error)
@@ -145,26 +140,29 @@ class Curve:
 
 
 def _rates(hits: np.ndarray, alarms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rates of false alarms and of members told, from numbers at thresholds of which the last is below all scores."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return alarms / alarms[..., -1:], hits / hits[..., -1:]
 
 
-def _area(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
-    fpr, tpr = _rates(hits, alarms)
+def _area(fpr: np.ndarray, tpr: np.ndarray) -> np.ndarray:
     area: np.ndarray = np.trapezoid(tpr, fpr, axis=-1)
     return area
 
 
-def _best_accuracy(hits: np.ndarray, alarms: np.ndarray) -> np.ndarray:
-    fpr, tpr = _rates(hits, alarms)
+def _best_accuracy(fpr: np.ndarray, tpr: np.ndarray) -> np.ndarray:
     best: np.ndarray = (1 + tpr - fpr).max(axis=-1) / 2
     return best
 
 
-def _told_below(hits: np.ndarray, alarms: np.ndarray, most: float) -> np.ndarray:
-    fpr, tpr = _rates(hits, alarms)
-    last = (fpr < most).sum(axis=-1) - 1
-    return np.take_along_axis(tpr, last[..., None], axis=-1)[..., 0]
+def _last_below(fpr: np.ndarray, most: float) -> np.ndarray:
+    """Place of the last threshold whose rate of false alarms is below `most`."""
+    last: np.ndarray = (fpr < most).sum(axis=-1) - 1
+    return last
+
+
+def _told_below(fpr: np.ndarray, tpr: np.ndarray, most: float) -> np.ndarray:
+    return np.take_along_axis(tpr, _last_below(fpr, most)[..., None], axis=-1)[..., 0]
 
 
 __all__ = ["Curve", "OperatingPoint", "Rate"]

@@ -108,21 +108,25 @@ class Lira:
             told = np.zeros((block.stop - block.start, 1))
             for view, survey in enumerate(surveys):
                 normals = [
-                    self._normal(self._measure(scores, view, block, inside), survey, side, shared)
-                    for side, inside in enumerate(self.sides)
+                    self._normal(side, survey, number, shared)
+                    for number, side in enumerate(self._measure(scores, view, block))
                 ]
                 told = told + self._ratio(scores.target(view, block), normals)
             result[:, block] = (told / len(surveys)).T
         return result
 
-    def _measure(self, scores: Scores, view: int, block: slice, inside: bool) -> Side:
-        member = scores.members(block)
-        return measure_side(
-            scores.shadows(view, block),
-            member if inside else ~member,
-            leave_out=scores.targets is None,
-            center_at=self.center,
-        )
+    def _measure(self, scores: Scores, view: int, block: slice) -> list[Side]:
+        """Measure each side by the examples of a block."""
+        member, shadows = scores.members(block), scores.shadows(view, block)
+        return [
+            measure_side(
+                shadows,
+                member if inside else ~member,
+                leave_out=scores.targets is None,
+                center_at=self.center,
+            )
+            for inside in self.sides
+        ]
 
     def _normal(
         self, side: Side, survey: "_Survey | None", number: int, shared: list[np.ndarray] | None
@@ -159,12 +163,12 @@ class Lira:
         columns = scores.num_targets if scores.targets is None else 1
         survey = _Survey(self.deviation == "residuals", *(np.zeros((len(self.sides), columns)) for _ in range(6)))
         for block in scores.blocks():
-            member = scores.members(block)
-            for number, inside in enumerate(self.sides):
-                survey.add(number, self._measure(scores, view, block, inside))
-                if self.deviation == "all_scores":
-                    shared = ~member if self.offline else member
-                    survey.add_scores(number, scores.shadows(view, block), shared, leave_out=scores.targets is None)
+            for number, side in enumerate(self._measure(scores, view, block)):
+                survey.add(number, side)
+            if self.deviation == "all_scores":
+                member = scores.members(block)
+                shared = ~member if self.offline else member
+                survey.add_scores(scores.shadows(view, block), shared, leave_out=scores.targets is None)
         with np.errstate(invalid="ignore"):
             return survey._replace(center=survey.center / survey.defined, deviation=survey.deviation / survey.defined)
 
@@ -207,11 +211,11 @@ class _Survey(NamedTuple):
             self.total[side] += measured.residual
             self.square[side] += measured.residual_square
 
-    def add_scores(self, side: int, score: np.ndarray, member: np.ndarray, *, leave_out: bool) -> None:
-        """Add the scores of some examples themselves, of the models where `member`; with `leave_out` those that each target meets."""
+    def add_scores(self, score: np.ndarray, member: np.ndarray, *, leave_out: bool) -> None:
+        """Add, for all sides, the scores of the models where `member` themselves; with `leave_out` those that each target meets."""
         kept = np.where(member, score, 0.0)
         for sums, values in ((self.number, member.astype(float)), (self.total, kept), (self.square, np.square(kept))):
-            sums[side] += values.sum() - (leave_out_one(values, member).sum(axis=0) if leave_out else 0.0)
+            sums[:] += values.sum() - (leave_out_one(values, member).sum(axis=0) if leave_out else 0.0)
 
 
 __all__ = ["Deviation", "Lira", "Offline", "Scores"]
