@@ -192,7 +192,7 @@ def _attacks(findings: Findings) -> str:
 
 
 def _shadows(findings: Findings) -> str:
-    """From how many models on the area under the curve hardly grows."""
+    """Say from how many models on the area under the curve hardly grows."""
     parts = []
     for name, values in findings.auc.items():
         known = np.isfinite(values)

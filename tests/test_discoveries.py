@@ -106,7 +106,7 @@ def realized(draw, repeats, **options):
 @pytest.mark.parametrize("method", ["bh", "by"])
 @pytest.mark.parametrize("kind", ["bool", "float", "twice"])
 def test_false_discovery_rate(kind, method):
-    """At most nominal (0.1; up to three standard errors of the simulation), and influences are found."""
+    """Check that at most the nominal share (0.1) of what is found is false, up to three standard errors of the simulation."""
 
     def draw(seed):
         masks, correct, truth = make(seed=seed)
@@ -211,7 +211,7 @@ def test_subsets_of_one_size_leak_no_discoveries(kind):
 
 
 def test_intervals_cover_after_selection():
-    """At most a share `fdr` of the reported intervals misses (false coverage rate); others that ignore the selection miss more."""
+    """Check that the reported intervals miss in at most a share `fdr` of the cases, and that those that ignore the selection miss in more."""
     shares = []
     for seed in range(80):
         rng = np.random.default_rng(seed)

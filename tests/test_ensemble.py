@@ -72,7 +72,7 @@ def test_same_arguments_same_bits(toy, base):
 
 @pytest.mark.slow
 def test_vmapped_equals_one_by_one(toy, base, compiled_quickly):
-    """At another width the sums may round otherwise; 2 epochs amplify it little."""
+    """Compare two widths, at which sums may round otherwise, after so few epochs that this is amplified little."""
     np.testing.assert_allclose(train(subsets(), keys_of(6), toy, width=4).test_margin, base.test_margin, atol=2e-3)
 
 

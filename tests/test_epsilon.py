@@ -9,7 +9,7 @@ from scipy.stats import beta, binom
 from jaxinfl import epsilon_of_canary, epsilon_of_run, models_for_epsilon
 
 AUDITS, MOST_WRONG = 400, 33
-"""At 95%, 20 of 400 audits are expected to be wrong at most, and more than 33 in one case of 600."""
+"""Number of audits, and of wrong ones that pass: at 95% at most 20 of 400 are expected, and more than 33 come in one case of 600."""
 
 
 def laplace(rng, member, epsilon, common=0.0):
@@ -76,7 +76,7 @@ def test_one_run_by_hand():
 
 
 def test_a_canary_by_hand():
-    """Of 300 models, 200 are told: 100 members, all told, and no false alarm."""
+    """One third of 300 models chooses the threshold; all 100 members of the other two are told, and no false alarm is made."""
     member = np.arange(300) // 3 % 2 == 0
     found = epsilon_of_canary(member, member + 0.0, delta=1e-5, confidence=0.9)
     inside = 100

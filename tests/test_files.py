@@ -97,7 +97,7 @@ def test_a_folder_appears_as_a_whole(tmp_path):
 
 
 def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
-    """In this order, a loss of power leaves the old content or the new one, never an empty file."""
+    """Check the order in which a loss of power leaves the old content or the new one, never an empty file."""
     done = []
     sync, replace = os.fsync, os.replace
     monkeypatch.setattr(files.os, "fsync", lambda descriptor: (done.append("fsync"), sync(descriptor)))

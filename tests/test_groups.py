@@ -21,7 +21,7 @@ DESIGNS = [("uniform", 0.7), ("balanced", 0.7), ("complementary", 0.5)]
 
 
 def random_groups(rng, num_train):
-    """At least two groups."""
+    """Draw the group of each example, at least two groups in all."""
     groups = rng.integers(0, rng.integers(2, num_train + 1), num_train)
     groups[:2] = 1000, -5
     return groups
