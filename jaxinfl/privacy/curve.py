@@ -65,9 +65,10 @@ class Curve:
         # Sorted numbers are found among sorted numbers faster than an order of all of them is.
         ordered = np.sort(np.concatenate([inside, outside]))
         is_last = np.append(np.diff(ordered) > 0, np.ones(min(ordered.size, 1), bool))
-        thresholds = ordered[is_last][::-1]
+        # NaN is sorted behind all numbers: no score is at or above it.
+        thresholds = np.append(ordered[is_last], np.nan)
         hits, alarms = (each.size - np.searchsorted(each, thresholds, side="left") for each in (inside, outside))
-        return np.append(np.inf, thresholds), np.append(0, hits), np.append(0, alarms)
+        return thresholds[::-1], hits[::-1], alarms[::-1]
 
     @cached_property
     def roc(self) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
