@@ -4,6 +4,8 @@ XLA's random bits and its sort were more than half of a small model's step. With
 of an AMD EPYC, and the kernel takes 3.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int32, PRNGKeyArray
@@ -13,8 +15,8 @@ from jaxinfl.native.library import foreign_function
 
 def draws_as_jax(key: PRNGKeyArray) -> bool:
     """Whether the kernel draws what JAX draws: from keys of JAX's usual kind, counted in its usual way."""
-    partitionable: bool = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
-    return partitionable and str(jax.random.key_impl(key)) == "threefry2x32"
+    settings: Any = jax.config  # Some releases of JAX have no types for its settings.
+    return bool(settings.jax_threefry_partitionable) and str(jax.random.key_impl(key)) == "threefry2x32"
 
 
 def random_order(key: PRNGKeyArray, included: Bool[Array, " examples"]) -> Int32[Array, " examples"]:
