@@ -5,16 +5,17 @@ cost analysis counts the body of a loop once, whatever the number of its passes.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import Jaxpr
 
 from jaxinfl import Recipe
 from jaxinfl.models import Model
+from jaxinfl.models.flops import count_flops, inner_programs
 from jaxinfl.models.layers import Kernels, use_kernels
 from jaxinfl.models.model import count_bytes
 from jaxinfl.training.inputs import DeviceData
@@ -37,7 +38,7 @@ class Cost:
     """Work of one program, or of several in a row."""
 
     flops: float
-    """FLOPs that XLA counts in the float32 program with the kernels "gemm"; a multiplication and an addition are two."""
+    """FLOPs of the float32 program with the kernels "gemm"; a multiplication and an addition are two."""
     least_bytes: float
     """Each convolution and matrix product reads its operands and writes its result once, the optimizer reads and writes
     the state once. All other operations are fused into these, in float32, and no copies of windows are stored."""
@@ -76,7 +77,7 @@ def product_bytes(jaxpr: Jaxpr) -> int:
     for equation in jaxpr.eqns:
         if equation.primitive.name in _PRODUCTS:
             total += sum(count_bytes(variable.aval) for variable in (*equation.invars, *equation.outvars))
-        inside = sum(product_bytes(inner) for inner in _inner(equation.params))
+        inside = sum(product_bytes(inner) for inner in inner_programs(equation.params))
         if inside and equation.primitive.name == "while":
             raise ValueError(
                 "a matrix product lies in a while loop, whose number of passes is not known before it runs."
@@ -87,15 +88,16 @@ def product_bytes(jaxpr: Jaxpr) -> int:
 
 def _cost(program: Callable[[Recipe, Kernels], Program], recipe: Recipe, update: int) -> Cost:
     gemm = program(recipe, "gemm")
-    lowered = jax.jit(gemm.function).lower(*gemm.arguments)
-    counted: Any = lowered.cost_analysis()
-    compiled: Any = lowered.compile().cost_analysis()
+    traced = jax.jit(gemm.function).trace(*gemm.arguments)
+    compiled: Any = traced.lower().compile().cost_analysis()
 
     def least(dtype: Literal["float32", "bfloat16"]) -> float:
         xla = program(dataclasses.replace(recipe, compute_dtype=dtype), "xla")
         return update + product_bytes(jax.make_jaxpr(xla.function)(*xla.arguments).jaxpr)
 
-    return Cost(float(counted["flops"]), least("float32"), least("bfloat16"), float(compiled["bytes accessed"]))
+    return Cost(
+        float(count_flops(traced.jaxpr.jaxpr)), least("float32"), least("bfloat16"), float(compiled["bytes accessed"])
+    )
 
 
 def _step(model: Model, recipe: Recipe, image_shape: tuple[int, int, int], kernels: Kernels) -> Program:
@@ -134,11 +136,3 @@ def _shapes(
         lambda data, mask, key: start(Training(model, recipe), data, mask, Keys(key, key, key)), data, mask, key
     )
     return data, state, key
-
-
-def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
-    """The programs inside an equation, which calls, loops and branches have."""
-    for value in params.values():
-        for part in value if isinstance(value, (tuple, list)) else (value,):
-            if isinstance(part, (ClosedJaxpr, Jaxpr)):
-                yield part.jaxpr if isinstance(part, ClosedJaxpr) else part

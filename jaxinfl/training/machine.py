@@ -7,17 +7,19 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, get_args
+from typing import get_args
 
 import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 from jaxtyping import Int
 
 from jaxinfl import devices as host
 from jaxinfl import native
 from jaxinfl.arguments import check_choice, check_whole
 from jaxinfl.datasets import Dataset
-from jaxinfl.models import InputSpec, Model, Variables
+from jaxinfl.models import InputSpec, Model
+from jaxinfl.models.flops import count_flops
 from jaxinfl.models.layers import Kernels, default_kernels, use_kernels
 from jaxinfl.models.model import count_bytes
 from jaxinfl.models.way import MEMORY_SHARE, Batches, Way, choose_way, estimate_step, list_ways
@@ -286,28 +288,26 @@ def _choose_kernels(platform: str) -> tuple[Kernels, str]:
     return default, f"no hand-written kernels: {missing}" if missing else f"the default for {platform}"
 
 
-# These two are cached: tracing a network takes a tenth of a second, and a run asks more than once before its first step.
-@lru_cache
 def kernels_differ(model: Model, inputs: InputSpec, platform: str) -> bool:
     """Whether a model's program depends on the kernels; on CPUs even the gradients of dense layers do."""
     if platform == "cpu":
         return True
+    return "conv_general_dilated" in str(_trace(model, inputs))
+
+
+# Cached: tracing a network takes a tenth of a second, and a run asks more than once before its first step.
+@lru_cache
+def _trace(model: Model, inputs: InputSpec) -> ClosedJaxpr:
+    """Trace the forward pass of one example."""
+    variables = jax.eval_shape(model.init, jax.random.key(0))
     with use_kernels("xla"):
-        traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(*_shapes(model, inputs))
-    return "conv_general_dilated" in str(traced)
-
-
-def _shapes(model: Model, inputs: InputSpec) -> tuple[Variables, Any]:
-    """Shapes of the model's variables and of one example."""
-    return jax.eval_shape(model.init, jax.random.key(0)), inputs.batch(1)
+        return jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False)[0])(variables, inputs.batch(1))
 
 
 @lru_cache
 def forward_flops(model: Model, inputs: InputSpec) -> float:
     """FLOPs of the forward pass of one example, counted on the program before it is optimized or compiled."""
-    lowered = jax.jit(lambda v, x: model.apply(v, x, train=False)[0]).lower(*_shapes(model, inputs))
-    costs: Any = lowered.cost_analysis()
-    return float(costs["flops"])
+    return float(count_flops(_trace(model, inputs).jaxpr))
 
 
 __all__ = [
