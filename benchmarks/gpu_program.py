@@ -4,7 +4,7 @@
     make gpu-program ARGS=--again           compiles everything again and renews the records: 25 minutes on one core
     python -m benchmarks.gpu_program --again --cases small_cnn --cards H100          one network on one card: a minute
 
-Nothing runs: every time is an estimate of the compiler's program and was never measured on a card. Where the plugin
+Nothing runs: every time is an estimate of the compiler's program (`benchmarks/README.md` has what was measured on a card). Where the plugin
 of `jax[cuda12]` is absent, nothing is compiled, and the committed records (`benchmarks/records/`) are shown.
 
 Expected: patches ("gemm") move less for small networks, and the wider the fewer launches a model. For the paper's networks
@@ -33,7 +33,7 @@ from jaxinfl.units import format_amount, format_bytes
 RECORDS = Path(__file__).parent / "records" / "gpu_program.json"
 """The committed records of the compiler's programs."""
 ASSUMPTIONS = [
-    "Estimated by the compiler, never run: no card was at hand, and no number below is a measurement.",
+    "Estimated by the compiler from the description of a card: no number below is a measurement.",
     *(
         f"{card.name}: {card.bandwidth / 1e12:.2f} TB/s and {card.flops / 1e12:.0f} TFLOP/s in bfloat16, half of that in "
         f"float32 (TF32); the data sheet promises {card.peak_bandwidth / 1e12:.2f} TB/s and {card.peak_flops / 1e12:.0f} TFLOP/s."
@@ -130,9 +130,7 @@ def _write_records(path: Path, programs: list[dict[str, Any]]) -> None:
 
 
 def _print(card: str, records: Sequence[dict[str, Any]]) -> None:
-    table = Table(
-        title=f"{card}: one training step of one model (estimated by the compiler, never run)", title_justify="left"
-    )
+    table = Table(title=f"{card}: one training step of one model (estimated by the compiler)", title_justify="left")
     table.add_column("network", no_wrap=True)
     table.add_column("kernels")
     for heading in (

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from benchmarks import gpu_report
+from benchmarks import gpu_report, gpu_rules
 from benchmarks.cards import CARDS
 from benchmarks.gpu_compile import CASES
 from benchmarks.gpu_program import read_records
@@ -113,3 +113,14 @@ def test_recorded_launches_are_the_kernels():
         launched = step["kernels_in_graphs"] + step["kernels_outside_graphs"]
         assert abs(launched - step["kernels"]) <= max(10, 0.1 * step["kernels"]), each
         assert step["kernels_outside_graphs"] >= step["library_convolutions"] and json.dumps(step)
+
+
+def test_rules_of_this_machine(tmp_path, capsys):
+    """Every change leaves the bits of a model alone, and one that a model may see does not."""
+    path = gpu_rules.main(gpu_rules.Config(cases=("small_mlp",), out=tmp_path))
+    (network,) = json.loads(path.read_text())["networks"]
+    assert network["changes"] == dict.fromkeys(gpu_rules.CHECKS, "the same bits")
+    assert capsys.readouterr().out.count("the same bits") == len(gpu_rules.CHECKS)
+    trained = gpu_rules.Trained(CASES["small_mlp"], None)
+    trained.masks[:, 0] ^= True
+    assert gpu_rules._change(trained.first, trained.margins()) > 0

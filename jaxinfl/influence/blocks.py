@@ -29,8 +29,8 @@ def joint_counts(masks: Models, correct: Score = None, *, method: Method = "auto
         models are left out; or `Outcomes`.
       correct: bool [models, test], `correct[t, j]` says whether model t is right on test example j; for an `Ensemble` the name
         of a bool score.
-      method: "native" (hand-written, for CPUs), "bits" (population counts), "gemm" (int8 matrix product), or "auto": on a
-        CPU native for large products where it can be compiled, else bits; elsewhere gemm.
+      method: "native" (hand-written, for CPUs), "bits" (population counts), "gemm" (int8 matrix product), or "auto":
+        native for large products where it can be compiled, else bits, on the host's processor; gemm where JAX has accelerators alone.
 
     Returns:
       int32 [train, test] counts of models. Memory: the result, and one bit (bits) or byte (others) for every input value.
@@ -38,7 +38,7 @@ def joint_counts(masks: Models, correct: Score = None, *, method: Method = "auto
     Raises:
       TypeError: an input is not bool.
       ValueError: an input is not 2-D, is empty, the numbers of models differ; `method` is unknown, or
-        "native" where JAX does not run on a CPU.
+        "native" where JAX has no CPU.
       NativeUnavailable: `method` is "native" and there is no C++ compiler.
 
     Source: step 3 of the algorithm of Feldman and Zhang (2020); Section 2.3 of the paper.

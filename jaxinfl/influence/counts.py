@@ -12,7 +12,7 @@ matrix product takes 1.1 s and the published formula with two masked ones in Num
   long, uint8 words are not vectorized. The loop must not sit inside `lax.map` or `lax.scan`: XLA:CPU runs what is in a
   while loop on one core. So tiles are a Python loop over one compiled function, and JAX's asynchronous dispatch hides its
   cost.
-- `gemm`, for accelerators: int8 matrix units with int32 sums, exact whatever the number of models.
+- `gemm`, where JAX has accelerators alone: int8 matrix units with int32 sums, exact whatever the number of models.
 """
 
 from functools import partial
@@ -25,6 +25,7 @@ from jaxtyping import Array, Bool, Int8, Int32, UInt32, UInt64
 
 from jaxinfl import native
 from jaxinfl.arguments import check_choice
+from jaxinfl.influence.place import in_place, platform, put
 from jaxinfl.undefined import nan_is_an_answer
 
 Kernel = Literal["native", "bits", "gemm"]
@@ -45,17 +46,17 @@ _WORTH_COMPILING = 1e10
 
 
 def choose_kernel(method: Method, models: int, train: int, test: int) -> Kernel:
-    """The kernel for so many models, training and test examples on JAX's default backend.
+    """The kernel for so many models, training and test examples where influence is computed.
 
     Raises:
-      ValueError: `method` is unknown, or "native" where JAX does not run on a CPU.
+      ValueError: `method` is unknown, or "native" where JAX has no CPU.
     """
     check_choice(method, "method", get_args(Method))
-    if method == "native" and jax.default_backend() != "cpu":
-        raise ValueError(f"method is 'native', which runs on CPUs; JAX runs on {jax.default_backend()}: take 'auto'.")
+    if method == "native" and platform() != "cpu":
+        raise ValueError(f"method is 'native', which runs on CPUs; JAX has {platform()} alone: take 'auto'.")
     if method != "auto":
         return method
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu":
         return "gemm"
     large = models * train * test >= _WORTH_COMPILING
     return "native" if large and native.why_unavailable() is None else "bits"
@@ -72,11 +73,13 @@ def pack_models(flags: Bool[np.ndarray, "models examples"], kernel: Kernel) -> t
     It is done once for all tiles: `tile_of` cuts rows from the result.
     """
     if kernel == "gemm":
-        packed, totals = _pack_bytes(flags)
+        with in_place():
+            packed, totals = _pack_bytes(flags)
         return packed, totals
     if kernel == "native":
-        whole = jnp.asarray(flags)
-        return (whole,), native.joint_counts(jnp.ones((len(flags), 1), bool), whole)[0]
+        whole = put(flags)
+        with in_place():
+            return (whole,), native.joint_counts(jnp.ones((len(flags), 1), bool), whole)[0]
     words = -(-len(flags) // 64)
     num_chunks = -(-words // _WORDS_PER_CHUNK)
     packed, totals = call_with_64_bits(_pack_bits, flags, num_chunks=num_chunks, words=-(-words // num_chunks))
@@ -84,12 +87,12 @@ def pack_models(flags: Bool[np.ndarray, "models examples"], kernel: Kernel) -> t
 
 
 def call_with_64_bits(kernel: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call a jitted `kernel` with 64-bit types on for the call: it reads packed words, or float64.
+    """Call a jitted `kernel` where influence is computed, with 64-bit types on for the call: it reads packed words, or float64.
 
     JAX has them off by default, and they are worth it: uint32 words cost 1.4 times the time under AVX2, which counts
     bits in 64-bit lanes.
     """
-    with jax.enable_x64(True), nan_is_an_answer():
+    with jax.enable_x64(True), nan_is_an_answer(), in_place():
         return kernel(*args, **kwargs)
 
 

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float32, Int32
 
+from jaxinfl.influence.place import put
+
 _DIGIT_BITS = 13
 _MODELS_PER_SUM = 2 ** (24 - _DIGIT_BITS)  # float32 sums of that many digits are exact
 _MAX_MODELS = 2 ** (31 - _DIGIT_BITS) - 1  # int32 sums over all models must not overflow
@@ -56,7 +58,7 @@ def to_fixed_point(score: Float32[np.ndarray, "models examples"]) -> FixedPoint:
     low *= np.float32(2**_DIGIT_BITS)
     np.rint(low, out=low)
     totals = digits.sum(axis=0, dtype=np.float64).astype(np.int32)
-    return FixedPoint(*map(jnp.asarray, (digits, totals, np.ldexp(np.float32(1), exponent))))
+    return FixedPoint(*map(put, (digits, totals, np.ldexp(np.float32(1), exponent))))
 
 
 def own_sums(

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int64, Num, UInt16
 
 from jaxinfl import native
 from jaxinfl.influence.counts import call_with_64_bits
+from jaxinfl.influence.place import platform
 from jaxinfl.influence.tiles import StoredTiles, Tiles, is_undefined, one_ahead, tile_starts
 
 AnyTiles = Tiles | StoredTiles
@@ -48,7 +49,7 @@ def count_overlap(
 
 def is_worth_native(num_train: int, num_test: int, num_thresholds: int) -> bool:
     """Whether kernels written by hand can count so many pairs here, and there are enough to compile them for."""
-    if jax.default_backend() != "cpu" or num_train * num_test * num_thresholds < _WORTH_COMPILING:
+    if platform() != "cpu" or num_train * num_test * num_thresholds < _WORTH_COMPILING:
         return False
     return native.why_unavailable() is None
 

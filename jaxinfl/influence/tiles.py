@@ -26,6 +26,7 @@ from jaxinfl.influence.counts import (
     tile_of,
 )
 from jaxinfl.influence.fixed_point import DigitSums, FixedPoint, in_units, sum_digits, to_fixed_point
+from jaxinfl.influence.place import in_place
 from jaxinfl.influence.thresholds import smallest_numerators
 from jaxinfl.undefined import nan_is_an_answer
 
@@ -144,7 +145,7 @@ class StoredTiles:
 
     def comparable(self, start: int) -> Float32[Array, "rows test"]:
         """Training examples `start` to `start + rows`; the last tile is filled up with NaN, so that all have one shape."""
-        with nan_is_an_answer():
+        with nan_is_an_answer(), in_place():
             block = jnp.asarray(self.estimate[start : start + self.rows], jnp.float32)
             missing = self.rows - len(block)
             return jnp.pad(block, ((0, missing), (0, 0)), constant_values=jnp.nan) if missing else block

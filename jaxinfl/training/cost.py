@@ -25,6 +25,9 @@ from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.step import Keys, State
 from jaxinfl.units import format_bytes, format_seconds
 
+_FILLED = 0.1
+"""Seconds of a call beside which its overhead, 0.1 to 1 ms, does not matter."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -172,9 +175,13 @@ def time_programs(job: Job, machine: Machine) -> Timing:
     compiled = time.perf_counter() - begun
     states, step = bench.advance(states, placed)
     _, evaluation = _time(lambda: programs.evaluate(data, states, placed[0], jnp.int32(1)))
+    compiled -= step + evaluation
     step = bench.seconds(step / machine.execution.computed_steps(1))
     batches = -(-data.num_examples // evaluation_batch(job.recipe, data))
-    return Timing(compiled - step - evaluation, step, evaluation * batches)
+    if evaluation * batches < _FILLED:
+        _, whole = _time(lambda: programs.evaluate(data, states, placed[0], jnp.int32(batches)))
+        return Timing(compiled, step, whole)
+    return Timing(compiled, step, evaluation * batches)
 
 
 def time_step(job: Job, machine: Machine) -> float:
@@ -193,7 +200,7 @@ class _Bench:
         self._execution = machine.execution
         self._keys = ModelKeys.of_data(np.zeros((machine.execution.group, 3, 2), np.uint32))
         self._given = machine.programs.place_rows(job[:1].given, np.zeros(1, int))
-        self._num_train = job.data.num_train
+        self._num_train, self._epochs = job.data.num_train, max(job.recipe.epochs, 1)
 
     def start(self, batches: int) -> tuple[State, tuple[Array, Keys]]:
         """Start untrained models on subsets of so many batches, or of the whole training set if that is smaller."""
@@ -202,17 +209,24 @@ class _Bench:
         placed = self._programs.place(masks, self._keys)
         return jax.block_until_ready(self._programs.start(self._data, *placed, self._given)), placed
 
-    def advance(self, states: State, placed: tuple[Array, Keys]) -> tuple[State, float]:
-        """Train the models for one epoch, and return them with the seconds that it took."""
-        return _time(lambda: self._programs.advance(self._data, states, *placed, make_segment(0, 1)))
+    def advance(self, states: State, placed: tuple[Array, Keys], epochs: int = 1) -> tuple[State, float]:
+        """Train the models for so many epochs, and return them with the seconds that it took."""
+        return _time(lambda: self._programs.advance(self._data, states, *placed, make_segment(0, epochs)))
 
     def seconds(self, step: float) -> float:
-        """Improve the estimated seconds of one step, which was timed alone, if the step was short."""
-        if step >= 0.1:
-            return step
-        # The time of so short a call is mostly overhead: take enough steps to fill 0.1 s, if the epoch has as many.
-        steps = min(math.ceil(0.1 / max(step, 1e-6)), -(-self._num_train // self._batch_size), 16)
-        return self.advance(*self.start(steps))[1] / self._execution.computed_steps(steps)
+        """Improve the estimated seconds of one step, which was timed alone, if the step was short.
+
+        So many steps are taken that they fill `_FILLED` seconds, if training has as many.
+        """
+        whole = -(-self._num_train // self._batch_size)
+        while step < _FILLED:
+            wanted = math.ceil(_FILLED / max(step, 1e-7))
+            batches, epochs = min(wanted, whole), int(np.clip(wanted // whole, 1, self._epochs))
+            _, seconds = self.advance(*self.start(batches), epochs)
+            step = seconds / (epochs * self._execution.computed_steps(batches))
+            if seconds >= _FILLED / 2 or (batches, epochs) == (whole, self._epochs):
+                break
+        return step
 
 
 def _time(function: Callable[[], Any]) -> tuple[Any, float]:

@@ -37,6 +37,11 @@ _COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
     # XLA's CPU backend cuts loops into one part for each core, although every core has a device and a model of its own.
     # The parts then wait for each other's threads, and last bits depend on the number of devices.
     "cpu": {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"},
+    # XLA tries several algorithms on a graphics card for each product, and the fastest differs from one process to the next: on an
+    # H100 the last bits did too, so that a run that was killed went on with others. This option takes algorithms without trying them
+    # and none that adds numbers in any order. There it cost 1.1 times the time of a step for convolutions, 1.3 to 1.6 for small
+    # perceptrons and 2.2 for a transformer, and saved two thirds of the time to compile (benchmarks/README.md).
+    "gpu": {"xla_gpu_deterministic_ops": True},
 }
 _START_OPTIONS: dict[str, dict[str, Any]] = {
     # Initial weights are drawn once, and nine tenths of the time to compile the draws went into making them fast. For a CNN
