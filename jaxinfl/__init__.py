@@ -23,6 +23,8 @@ Judge how far an estimate can be trusted, and how many models it takes:
 - does another method's attribution predict what was measured: `lds`, `leave_one_out_correlation`
 - which examples a model gives away as its members: `membership`, `membership_score` (`Membership`, `Lira`, `Rmia`);
   the privacy loss that this proves: `epsilon_of_canary`, `epsilon_of_run`, `models_for_epsilon`
+- runs of others: `read_run`, `write_run`; published pairs and scores (`PublishedPairs`, `PublishedScores`): `read_pairs`,
+  `compare_pairs` (a `PairsComparison`), `compare_scores`
 - how many models: `plan` (a `ModelPlan`), `models_for_influence`, `models_needed`, `models_needed_for_good`,
   `models_needed_sequentially`
 

@@ -25,6 +25,16 @@ from .privacy import (
     membership_score as membership_score,
     models_for_epsilon as models_for_epsilon,
 )
+from .published import (
+    PairsComparison as PairsComparison,
+    PublishedPairs as PublishedPairs,
+    PublishedScores as PublishedScores,
+    compare_pairs as compare_pairs,
+    compare_scores as compare_scores,
+    read_pairs as read_pairs,
+    read_run as read_run,
+    write_run as write_run,
+)
 from .statistics import (
     Discoveries as Discoveries,
     Estimate as Estimate,

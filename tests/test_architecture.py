@@ -24,6 +24,7 @@ ORDER = [
     "influence",
     "statistics",
     "privacy",
+    "published",
     "plots",
 ]
 ORDER += ["report"]

@@ -279,4 +279,8 @@ def test_without_the_plugin_the_records_are_shown(tmp_path, capsys):
     record = check_files(path, "gpu_program")
     assert {each["case"] for each in record["programs"]} == {"table", "small_cnn"}
     printed = capsys.readouterr().out
-    assert "Nothing is compiled" in printed and "no number below is a measurement" in printed and "make gpu-program" in printed
+    assert (
+        "Nothing is compiled" in printed
+        and "no number below is a measurement" in printed
+        and "make gpu-program" in printed
+    )

@@ -18,6 +18,7 @@ from jaxinfl.arguments.arrays import (
     check_values,
 )
 from jaxinfl.arguments.groups import GroupNames, Groups, check_group_names, check_groups
+from jaxinfl.arguments.mapped import is_mapped, release
 from jaxinfl.arguments.paths import as_path, expand_home
 from jaxinfl.arguments.score_kinds import ScoreKind, check_score_names, score_kind
 from jaxinfl.arguments.values import (
@@ -62,8 +63,10 @@ __all__ = [
     "check_thresholds",
     "check_values",
     "check_whole",
+    "is_mapped",
     "is_number",
     "is_whole",
     "quote",
+    "release",
     "score_kind",
 ]

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxinfl.influence.outcomes import Models, Score, take_outcomes
+from jaxinfl.influence.streamed import find_source, stream_influence, stream_memorization
 from jaxinfl.influence.tiles import tile_starts
 
 
@@ -24,7 +25,8 @@ def influence(masks: Models, score: Score = None) -> Float32[np.ndarray, "train 
       and one that equals a threshold of 0.2 is float32(0.2).
       Float scores: the same for scores that are rounded to 2**-27 of the column's range; within 2**-21 of the column's
       range (highest minus lowest score) of the result in exact arithmetic.
-      Memory: the result, one tile of 4 million pairs, a copy of `masks`, and 1 byte (bool) or 16 (float) for every score.
+      Memory: the result, one tile of 4 million pairs, a copy of `masks`, and 1 byte (bool) or 16 (float) for every score. Masks of
+      more than 256 MB in a mapped file (`read_run`) are read some models at a time, for 0.5 GB and the result.
 
     Raises:
       TypeError: `masks` is not bool, `score` is neither bool nor float, or a name is given without an `Ensemble`.
@@ -35,6 +37,9 @@ def influence(masks: Models, score: Score = None) -> Float32[np.ndarray, "train 
 
     Source: Feldman and Zhang (2020), the subsampled influence estimator; Eqn. 2 and Section 2.3 of the paper.
     """
+    source = find_source(masks, score, "test")
+    if source is not None:
+        return stream_influence(source)
     given = take_outcomes(masks, score)
     num_train, tiles = given.masks.shape[1], given.tiles()
     result = np.empty((num_train, given.test_score.shape[1]), np.float32)
@@ -53,7 +58,8 @@ def memorization(masks: Models, train_score: Score = None) -> Float32[np.ndarray
 
     Returns:
       float32 [train], in the unit of `train_score`; NaN where the example is in no subset or in all of them. Accuracy as
-      for `influence`. Takes O(models * train) time; memory beyond the inputs: about 80 kB a model.
+      for `influence`. Takes O(models * train) time; memory beyond the inputs: about 80 kB a model, or 0.2 GB for masks of more than
+      256 MB in a mapped file.
 
     Raises:
       TypeError: `masks` is not bool, or `train_score` is neither bool nor float.
@@ -61,4 +67,7 @@ def memorization(masks: Models, train_score: Score = None) -> Float32[np.ndarray
 
     Source: Feldman and Zhang (2020), the subsampled memorization estimator; Appendix E of the paper.
     """
+    source = find_source(masks, train_score, "train")
+    if source is not None:
+        return stream_memorization(source).astype(np.float32)
     return take_outcomes(masks, train_score=train_score).memorization.rounded.copy()

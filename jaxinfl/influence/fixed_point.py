@@ -41,24 +41,50 @@ def to_fixed_point(score: Float32[np.ndarray, "models examples"]) -> FixedPoint:
 
     On the host, where frexp and ldexp are exact and a column's sum is vectorized: 6 ns a score, against 27 in XLA:CPU.
     """
-    models, examples = score.shape
+    models = len(score)
     if models > _MAX_MODELS:
         raise ValueError(f"score has {models} models; exact sums of float scores take at most {_MAX_MODELS}.")
-    lowest, highest = score.min(axis=0), score.max(axis=0)
-    # Any constant leaves the influence alone; the middle of the range makes the largest digit smallest.
-    centre = lowest / 2 + highest / 2
-    # The floor keeps the scale finite.
-    exponent = np.maximum(np.frexp(np.maximum(highest - centre, centre - lowest))[1], -100) - _DIGIT_BITS
-    digits = np.empty((models, 2 * examples), np.float32)
-    high, low = digits[:, :examples], digits[:, examples:]
-    np.subtract(score, centre, out=low)
-    low *= np.ldexp(np.float32(1), -exponent)
-    np.rint(low, out=high)
-    low -= high
-    low *= np.float32(2**_DIGIT_BITS)
-    np.rint(low, out=low)
+    scale = Scale.of(score.min(axis=0), score.max(axis=0))
+    digits = scale.digits(score)
     totals = digits.sum(axis=0, dtype=np.float64).astype(np.int32)
-    return FixedPoint(*map(put, (digits, totals, np.ldexp(np.float32(1), exponent))))
+    return FixedPoint(*map(put, (digits, totals, scale.unit)))
+
+
+class Scale(NamedTuple):
+    """How the columns of a score become integers."""
+
+    centre: Float32[np.ndarray, " examples"]
+    """What is subtracted from each column."""
+    exponent: Int32[np.ndarray, " examples"]
+    """Power of two by which a high digit is multiplied."""
+
+    @classmethod
+    def of(cls, lowest: Float32[np.ndarray, " examples"], highest: Float32[np.ndarray, " examples"]) -> "Scale":
+        """Make the scale of columns by their lowest and highest values."""
+        # Any constant leaves the influence alone; the middle of the range makes the largest digit smallest.
+        centre = lowest / 2 + highest / 2
+        # The floor keeps the scale finite.
+        exponent = np.maximum(np.frexp(np.maximum(highest - centre, centre - lowest))[1], -100) - _DIGIT_BITS
+        return cls(centre, exponent)
+
+    @property
+    def unit(self) -> Float32[np.ndarray, " examples"]:
+        """Value of 1 in a high digit."""
+        unit: Float32[np.ndarray, " examples"] = np.ldexp(np.float32(1), self.exponent)
+        return unit
+
+    def digits(self, score: Float32[np.ndarray, "models examples"]) -> Float32[np.ndarray, "models digits"]:
+        """Digits of the scores of some models."""
+        models, examples = score.shape
+        digits = np.empty((models, 2 * examples), np.float32)
+        high, low = digits[:, :examples], digits[:, examples:]
+        np.subtract(score, self.centre, out=low)
+        low *= np.ldexp(np.float32(1), -self.exponent)
+        np.rint(low, out=high)
+        low -= high
+        low *= np.float32(2**_DIGIT_BITS)
+        np.rint(low, out=low)
+        return digits
 
 
 def own_sums(

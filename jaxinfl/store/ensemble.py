@@ -2,19 +2,20 @@
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from jaxinfl.arguments import as_array, as_path, check_switch, quote
+from jaxinfl.arguments import as_array, as_path, check_switch, is_mapped, quote, release
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Variables
 from jaxinfl.store.description import describe_ensemble
 from jaxinfl.store.elsewhere import check_trained_here, is_trained_elsewhere, store_scores
+from jaxinfl.store.files_of_others import FilesOfOthers, as_slice
 from jaxinfl.store.layout import OVERRIDE
 from jaxinfl.store.parts import Rows, open_rows
 from jaxinfl.store.run import ABSENT, DIVERGED
@@ -235,9 +236,38 @@ class Ensemble(NamedScores):
         fingerprint: str = self.attributes["identity"]["data"]["fingerprint"]
         return fingerprint
 
-    @cached_property
+    @property
     def masks(self) -> Bool[np.ndarray, "models train"]:
-        return self._store.read_input("masks")[self.model_index]
+        if "masks" not in self._arrays:
+            whole = self._store.read_input("masks")
+            rows = whole[as_slice(self.model_index)]
+            if is_mapped(rows):
+                return rows
+            self._arrays["masks"] = rows
+        return self._arrays["masks"]
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the models lie in mapped files of so many bytes that `influence` and `memorization` read some of them at a time."""
+        return isinstance(self._store, FilesOfOthers) and self._store.mapped_bytes > _STREAMED
+
+    def blocks(
+        self, split: Literal["train", "test"], name: str, models: int
+    ) -> Iterator[tuple[Bool[np.ndarray, "block train"], np.ndarray]]:
+        """Masks and a score of so many models at a time, which are read anew each time: [block, train] and [block, examples].
+
+        Args:
+          split: "train" or "test".
+          name: a score that was read from files.
+          models: models in a block.
+        """
+        masks = self._store.read_input("masks")
+        for start in range(0, len(self), models):
+            rows = self.model_index[start : start + models]
+            score = self._store.read_rows(f"{split}_{name}", rows)
+            yield masks[as_slice(rows)], score
+            for array in (masks, score):
+                release(array)
 
     @cached_property
     def key_data(self) -> np.ndarray:
@@ -322,7 +352,9 @@ class Ensemble(NamedScores):
         return describe_ensemble(self._store, self._finished, about_rows, self.overrides)
 
 
-_OF_MODELS = ("_place", "diverged", "key_data", "masks", "model_index")
+_STREAMED = 2**28
+"""Bytes of mapped files from which on models are read some at a time."""
+_OF_MODELS = ("_place", "diverged", "key_data", "model_index")
 """Attributes of `Ensemble` that have one row for each model."""
 
 _predict: Callable[..., Any] | None = None

@@ -15,6 +15,7 @@ from jaxtyping import Int, UInt8
 
 from jaxinfl.store.array_file import Leaves
 from jaxinfl.store.errors import RunDirectoryError
+from jaxinfl.store.files_of_others import FilesOfOthers
 from jaxinfl.store.identity import check_same_run
 from jaxinfl.store.run import ABSENT, RunStore, is_run
 from jaxinfl.store.weights import empty_leaves
@@ -147,7 +148,7 @@ def _apart_from_rows(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return identity | {"overrides": sorted(attributes["identity"].get("overrides", {}))}
 
 
-Rows = RunStore | Parts
+Rows = RunStore | Parts | FilesOfOthers
 """Type of everything that is read as one run."""
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxinfl.arguments import ScoreKind, check_whole, quote
+from jaxinfl.arguments import ScoreKind, check_whole, is_mapped, quote
 from jaxinfl.store.elsewhere import check_trained_here
 from jaxinfl.store.errors import RunDirectoryError
 from jaxinfl.store.kept import OUTPUTS, Kept, name_at_epoch
@@ -103,10 +103,10 @@ class NamedScores:
             return self._read(f"{split}_{name}")
         if "scores" in self.attributes:
             other = "test" if split == "train" else "train"
-            raise ValueError(
-                f"score is {quote(name)}; this ensemble has it of the {other} examples only. Give it to Ensemble.from_scores in "
-                f"{split}, too."
-            )
+            remedy = f"Give it to Ensemble.from_scores in {split}, too."
+            if "layout" in self.attributes:
+                remedy = f"The files in {self._store.path} have none of the {split} examples."
+            raise ValueError(f"score is {quote(name)}; this ensemble has it of the {other} examples only. {remedy}")
         # A run that names no scores predicts classes.
         score, at, epoch = name.partition("@")
         return CLASSIFICATION.derive(
@@ -130,7 +130,10 @@ class NamedScores:
 
     def _read(self, array: str) -> np.ndarray:
         if array not in self._arrays:
-            self._arrays[array] = self._store.read_rows(array, self.model_index)
+            rows = self._store.read_rows(array, self.model_index)
+            if is_mapped(rows):
+                return rows
+            self._arrays[array] = rows
         return self._arrays[array]
 
     def _targets(self, split: str) -> np.ndarray:

@@ -1,0 +1,176 @@
+"""Models whose masks and scores lie in files of another program, read where they lie and row by row.
+
+Nothing is copied when such a run is opened: files may be larger than the memory. A score may be computed from a file as it is read.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+from jaxinfl import provenance
+from jaxinfl.arguments import ScoreKind, is_mapped
+from jaxinfl.datasets import Dataset
+from jaxinfl.store.array_file import Leaves
+from jaxinfl.store.errors import TRAINED_ELSEWHERE, RunDirectoryError
+from jaxinfl.store.layout import RowArray, digest, target_axes
+from jaxinfl.store.run import ABSENT, COMPLETE, DIVERGED
+
+_SHARD_BYTES, _MOST_MODELS = 4 * 2**20, 64
+"""A file of `Ensemble.save` holds so much of an array, and so many models, at most: what is damaged together."""
+_LOOKED_AT = 16
+"""Columns of each float score that are read to find models that diverged, of which every value is NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class RowsOfFile:
+    """An array with a row a model, of which any rows can be read."""
+
+    shape: tuple[int, ...]
+    """Shape of one row."""
+    dtype: str
+    """Name of the dtype of what is read."""
+    read: Callable[[Any], np.ndarray]
+    """Function that reads rows: a slice, or indices of them."""
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> "RowsOfFile":
+        """Take an array that is in memory, or mapped into it."""
+        return cls(array.shape[1:], array.dtype.name, lambda rows: array[rows])
+
+
+class FilesOfOthers:
+    """The models of another program's files, which are read like a `RunStore`."""
+
+    def __init__(
+        self,
+        path: Path,
+        masks: Bool[np.ndarray, "models train"],
+        scores: Mapping[tuple[str, str], tuple[RowsOfFile, ScoreKind]],
+        *,
+        about: Mapping[str, Any],
+        completed: Bool[np.ndarray, " models"] | None = None,
+        data: Dataset | None = None,
+        targets: Mapping[str, np.ndarray] | None = None,
+    ):
+        """Describe the models.
+
+        Args:
+          path: where the files lie.
+          masks: bool [models, train], in memory or mapped.
+          scores: rows and kind of each score by split ("train" or "test") and name.
+          about: what else is to be said of the run, JSON values.
+          completed: which models are there at all; None for all.
+          data: the examples.
+          targets: labels by split, where there are no data to have them.
+        """
+        self.path: Path | None = path
+        self.num_models = len(masks)
+        self._masks, self._scores = masks, {f"{split}_{name}": rows for (split, name), (rows, _) in scores.items()}
+        self._targets = dict(targets or {})
+        if data is not None:
+            self._targets = {"train": data.train_targets, "test": data.test_targets}
+        self._completed = np.ones(self.num_models, np.bool_) if completed is None else completed
+        self.row_arrays = {
+            f"{split}_{name}": RowArray(rows.shape, rows.dtype, (split,)) for (split, name), (rows, _) in scores.items()
+        }
+        self.attributes = self._describe(scores, about, data)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes of the masks, where they are mapped."""
+        return self._masks.nbytes if is_mapped(self._masks) else 0
+
+    def _describe(
+        self, scores: Mapping[tuple[str, str], Any], about: Mapping[str, Any], data: Dataset | None
+    ) -> dict[str, Any]:
+        tests = [rows.shape[0] for (split, _), (rows, _) in scores.items() if split == "test"]
+        sizes: dict[str, Any] = {"num_train": self._masks.shape[1], "num_test": tests[0] if tests else 0}
+        if data is not None:
+            sizes |= {"num_test": data.num_test, "num_classes": data.num_classes, "fingerprint": data.fingerprint}
+        largest = max(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in self.row_arrays.values())
+        kinds = {name: kind for (_, name), (_, kind) in scores.items()}
+        # What a run directory records of its arrays. Files of terabytes are not read for that: their digest is that of their sizes.
+        of_masks = digest(np.array([self._masks.shape])) if is_mapped(self._masks) else digest(self._masks)
+        return {
+            "trained": TRAINED_ELSEWHERE,
+            **about,
+            "data_name": None if data is None else data.name,
+            "data_source": None if data is None or data.source is None else dict(data.source),
+            "scores": [[name, kind] for name, kind in kinds.items()],
+            "inputs": {"masks": of_masks, **{f"{split}_targets": digest(of) for split, of in self._targets.items()}},
+            "row_arrays": {name: asdict(spec) for name, spec in self.row_arrays.items()},
+            "shard_size": int(np.clip(_SHARD_BYTES // max(largest, 1), 1, min(_MOST_MODELS, self.num_models))),
+            "identity": {
+                "data": sizes,
+                "masks": of_masks,
+                "scores": {
+                    name: digest(np.array([*spec.shape, self.num_models])) for name, spec in self.row_arrays.items()
+                },
+            },
+            "versions": provenance.versions(),
+            "command": provenance.command(),
+            "git_commit": provenance.git_commit(),
+        }
+
+    def status(self) -> UInt8[np.ndarray, " models"]:
+        """Status of every model: ABSENT where it was not completed, DIVERGED where none of its floats is finite.
+
+        Raises:
+          RunDirectoryError: some floats of a model are finite and others are not.
+        """
+        status = np.where(self._completed, np.uint8(COMPLETE), np.uint8(ABSENT))
+        diverged = np.array(self._completed)
+        floats = [rows for name, rows in self._scores.items() if np.dtype(rows.dtype).kind == "f"]
+        for rows in floats:
+            size = max(1, 2**26 // max(1, int(np.prod(rows.shape)) * 4))
+            for start in range(0, self.num_models, size):
+                some = slice(start, start + size)
+                diverged[some] &= ~np.isfinite(rows.read(some)[:, :_LOOKED_AT]).any(axis=1)
+        if floats:
+            self._check_diverged(np.flatnonzero(diverged), floats)
+            status[diverged] = DIVERGED
+        found: UInt8[np.ndarray, " models"] = status
+        return found
+
+    def _check_diverged(self, models: Int[np.ndarray, " models"], floats: Iterable[RowsOfFile]) -> None:
+        """Raise unless every float of these models is NaN or infinite."""
+        for model in models:
+            for rows in floats:
+                if np.isfinite(rows.read(slice(model, model + 1))).any():
+                    raise RunDirectoryError(
+                        f"{self.path} holds NaN or inf for some examples of model {model} and numbers for others. Only a model that "
+                        "diverged has NaN, and then nothing else: leave the model out of the files, or replace the values."
+                    )
+
+    def read_input(self, name: str) -> np.ndarray:
+        """Read masks, which may be mapped, or targets."""
+        return self._masks if name == "masks" else self._targets[name.removesuffix("_targets")]
+
+    def input_axes(self, name: str) -> tuple[str, ...]:
+        """Names of the dimensions of masks or targets."""
+        if name == "masks":
+            return ("model", "train")
+        split = name.removesuffix("_targets")
+        return (split, *target_axes(self._targets[split]))
+
+    def read_rows(self, name: str, models: Int[np.ndarray, " rows"]) -> np.ndarray:
+        """Read rows of a score; all that are neighbours are not copied where the file need not be computed with."""
+        return self._scores[name].read(as_slice(models))
+
+    def read_weights(self, models: Int[np.ndarray, " rows"]) -> Leaves:
+        """Raise `RunDirectoryError`: there are no weights."""
+        raise RunDirectoryError(f"{self.path} holds no weights, only scores.")
+
+
+def as_slice(rows: Int[np.ndarray, " rows"]) -> Any:
+    """The slice that takes the same rows, where they follow each other, so that taking them copies nothing."""
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
+
+
+__all__ = ["FilesOfOthers", "RowsOfFile", "as_slice"]
