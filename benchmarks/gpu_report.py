@@ -7,7 +7,8 @@ Each network is trained on random numbers of its data's shape: a few steps by th
 the tuner tries. Rates are measured, the estimates beside them are those of `benchmarks/gpu_program.py`. The last line is made to be
 pasted into an issue at the project's page. Without a card the same command measures the processor, and says so.
 
-Expected: times near the estimates. The seven that were measured on an H100 took 1.0 to 1.45 times as long, but the transformer 2.3 times.
+Expected: times near the estimates. The seven that were measured on an H100 took 1.0 to 1.45 times as long, but the transformer 2.3 times, whose
+embeddings had a slow gradient then.
 """
 
 import dataclasses

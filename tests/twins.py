@@ -52,19 +52,15 @@ def make_twin(models=12, train=30, test=9, seed=0):
     """Draw models: an example that a model was trained on has a larger logit of its class."""
     rng = np.random.default_rng(seed)
     masks = np.stack([rng.permutation(train) < train * 2 // 3 for _ in range(models)])
-    labels, test_labels = rng.permutation(np.arange(train) % CLASSES), rng.permutation(np.arange(test) % CLASSES)
-    logits = rng.normal(size=(models, train, CLASSES))
-    logits[..., 0] += (labels == 0) * 0.5
-    np.put_along_axis(
-        logits, labels[None, :, None], np.take_along_axis(logits, labels[None, :, None], 2) + 2 * masks[..., None], 2
-    )
-    return Twin(
-        masks,
-        labels,
-        test_labels,
-        logits.astype(np.float16),
-        rng.normal(size=(models, test, CLASSES)).astype(np.float16),
-    )
+    labels = rng.permutation(np.arange(train) % CLASSES)
+    # Test example j is of the class of training example j, which helps it, and of the example after it, where that is of the class.
+    test_labels = np.concatenate([labels[: test - CLASSES], np.arange(CLASSES)])
+    logits, test_logits = rng.normal(size=(models, train, CLASSES)), rng.normal(size=(models, test, CLASSES))
+    for column in range(train):
+        logits[:, column, labels[column]] += 2 * masks[:, column]
+    for column in range(test):
+        test_logits[:, column, test_labels[column]] += 2.5 * masks[:, column] + masks[:, column + 1]
+    return Twin(masks, labels, test_labels, logits.astype(np.float16), test_logits.astype(np.float16))
 
 
 def write_feldman_zhang(twin: Twin, folder: Path, absent=()):

@@ -19,6 +19,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from jaxinfl.arguments import quote
 from jaxinfl.models.layers.conv import Conv, conv_general_dilated
 from jaxinfl.models.layers.dense import dot_general
+from jaxinfl.models.layers.embed import Embed
 from jaxinfl.models.layers.norm import BatchNorm
 
 ModuleFactory = Callable[[nnx.Rngs], nnx.Module]
@@ -36,7 +37,7 @@ A flag is set where a module has it as an attribute, and where its `__call__` ha
 out. This holds for the module itself and all modules inside it.
 """
 
-REPLACEMENTS: dict[type[nnx.Module], type[nnx.Module]] = {nnx.Conv: Conv, nnx.BatchNorm: BatchNorm}
+REPLACEMENTS: dict[type[nnx.Module], type[nnx.Module]] = {nnx.Conv: Conv, nnx.BatchNorm: BatchNorm, nnx.Embed: Embed}
 """The layers of Flax that are replaced, and the subclass that takes the place of each."""
 
 _MODE = "jaxinfl_training"
@@ -127,6 +128,8 @@ def _replace_layer(part: nnx.Module, name: str) -> None:
         part.conv_general_dilated = part.conv_general_dilated if own else conv_general_dilated
     elif isinstance(part, nnx.Linear) and part.dot_general is jax.lax.dot_general:
         part.dot_general = dot_general
+    elif isinstance(part, nnx.Embed):
+        kind = REPLACEMENTS.get(kind, kind)
     elif isinstance(part, nnx.BatchNorm):
         kind = REPLACEMENTS.get(kind, kind)
         if not issubclass(kind, BatchNorm):

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from jaxinfl import provenance
-from jaxinfl.arguments import ScoreKind, is_mapped
+from jaxinfl.arguments import ScoreKind, is_mapped, release
 from jaxinfl.datasets import Dataset
 from jaxinfl.store.array_file import Leaves
 from jaxinfl.store.errors import TRAINED_ELSEWHERE, RunDirectoryError
@@ -129,7 +129,9 @@ class FilesOfOthers:
             size = max(1, 2**26 // max(1, int(np.prod(rows.shape)) * 4))
             for start in range(0, self.num_models, size):
                 some = slice(start, start + size)
-                diverged[some] &= ~np.isfinite(rows.read(some)[:, :_LOOKED_AT]).any(axis=1)
+                values = rows.read(some)
+                diverged[some] &= ~np.isfinite(values[:, :_LOOKED_AT]).any(axis=1)
+                release(values)
         if floats:
             self._check_diverged(np.flatnonzero(diverged), floats)
             status[diverged] = DIVERGED

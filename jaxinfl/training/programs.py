@@ -39,8 +39,8 @@ _COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
     "cpu": {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"},
     # XLA tries several algorithms on a graphics card for each product, and the fastest differs from one process to the next: on an
     # H100 the last bits did too, so that a run that was killed went on with others. This option takes algorithms without trying them
-    # and none that adds numbers in any order. There it cost 1.1 times the time of a step for convolutions, 1.3 to 1.6 for small
-    # perceptrons and 2.2 for a transformer, and saved two thirds of the time to compile (benchmarks/README.md).
+    # and none that adds numbers in any order. There it cost 1.1 times the time of a step for convolutions and 1.3 to 1.6 for small
+    # perceptrons, and saved two thirds of the time to compile (benchmarks/README.md).
     "gpu": {"xla_gpu_deterministic_ops": True},
 }
 _START_OPTIONS: dict[str, dict[str, Any]] = {
