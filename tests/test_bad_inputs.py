@@ -16,8 +16,9 @@ from tests import valid_calls
 from tests.bad_inputs import Call, forbid_compilation
 from tests.valid_calls_any_data import ANY_DATA
 from tests.valid_calls_privacy import PRIVACY
+from tests.valid_calls_published import PUBLISHED
 
-CALLS = valid_calls.CALLS + PRIVACY + ANY_DATA
+CALLS = valid_calls.CALLS + PRIVACY + PUBLISHED + ANY_DATA
 INPUTS, INPUTS_OF_ANY_DATA = 3000, 1000
 OF_ONE_SIZE = {"one more row", "one row less", "no columns", "fewer", "other length", "other pixels"}
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -108,7 +109,7 @@ def changed(call: Call, rewrite: bool, changes: dict[str, str], seed: int) -> di
     ("number_of_inputs", "first", "least"),
     [
         (INPUTS, 0, {"refused": 2000, "the same": 101}),
-        (INPUTS_OF_ANY_DATA, len(valid_calls.CALLS + PRIVACY), {"refused": 600, "the same": 0}),
+        (INPUTS_OF_ANY_DATA, len(valid_calls.CALLS + PRIVACY + PUBLISHED), {"refused": 600, "the same": 0}),
     ],
 )
 def test_random_mistakes(number_of_inputs, first, least, results, compilations):
@@ -168,6 +169,9 @@ def test_what_is_public_is_tried():
         "Estimate",
         "Membership",
         "ModelPlan",
+        "PairsComparison",
+        "PublishedPairs",
+        "PublishedScores",
         "RunDirectoryError",
     }
     classes_and_modules |= {"Cost", "OutOfMemory", "Outcomes", "TooManyDiverged", "WriteFailed", "recipes", "tasks"}

@@ -28,7 +28,7 @@ def test_feldman_zhang(twin, tmp_path, caplog):
     assert runs.scores == ("correct",) and runs.score_kind("correct") == "0-1" and not runs.complete
     expected = jaxinfl.influence(twin.masks[kept], twin.correct("test")[kept])
     np.testing.assert_array_equal(jaxinfl.influence(runs, "correct"), expected)
-    assert "TensorFlow Datasets" in runs.attributes["order"] and runs.attributes["names"][0] == "0.7/0"
+    assert "TensorFlow Datasets" in runs.order and runs.attributes["names"][0] == "0.7/0"
     assert "models trained elsewhere" in repr(runs)
 
 
@@ -42,7 +42,7 @@ def test_feldman_zhang_in_the_order_of_tfds(twin, tmp_path, caplog):
     with pytest.raises(RunDirectoryError, match="whose order is its own: row i is another example"):
         read_run(tmp_path, "feldman_zhang", data=own)
     tfds = twin.data(jaxinfl).with_source(name="cifar100")
-    assert read_run(tmp_path, "feldman_zhang", data=tfds).attributes["order"].endswith("and the data, too")
+    assert read_run(tmp_path, "feldman_zhang", data=tfds).order.endswith("and the data, too")
 
 
 def test_feldman_zhang_of_two_ratios(twin, tmp_path):
@@ -181,7 +181,7 @@ def test_lira_logits(twin, tmp_path):
     twins.write_lira(twin, tmp_path, kind="logits", views=2)
     runs = read_run(tmp_path, "lira", data=twin.data(jaxinfl))
     np.testing.assert_allclose(runs.train_score("margin"), twin.margin(), rtol=1e-4, atol=1e-4)
-    assert runs.scores == ("margin", "margin_view_2") and runs.attributes["order"].startswith("that of the data")
+    assert runs.scores == ("margin", "margin_view_2") and runs.order.startswith("that of the data")
 
 
 def test_lira_labels_tell_the_order(twin, tmp_path):
@@ -190,7 +190,7 @@ def test_lira_labels_tell_the_order(twin, tmp_path):
     with pytest.raises(RunDirectoryError, match="in another order: row i is another example"):
         read_run(tmp_path, "lira", data=other.data(jaxinfl))
     (tmp_path / "y_train.npy").unlink()
-    assert "no labels" in read_run(tmp_path, "lira", data=other.data(jaxinfl)).attributes["order"]
+    assert "no labels" in read_run(tmp_path, "lira", data=other.data(jaxinfl)).order
 
 
 def test_lira_logits_need_labels(twin, tmp_path):

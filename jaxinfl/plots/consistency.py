@@ -35,24 +35,27 @@ def consistency_figure(
       num_models: numbers of models per estimate, rising, one for each curve.
       curves: IOU between estimates from disjoint subsets (left); NaN where no pair reaches the threshold.
       same_subsets: number of models per estimate -> IOU between estimates from the same subsets with other seeds
-        (right), beside which the left panel's curve of that size is repeated.
+        (right), beside which the left panel's curve of that size is repeated; without any there is no such panel.
       num_pairs: number of pairs whose influence, estimated from all models, reaches the threshold.
       title: title of the figure: data set, model, condition.
       unit: what to say of the thresholds' unit, behind "influence threshold"; nothing where it is that of a probability.
     """
     colours = rising_colours(len(num_models))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 4.8), layout="constrained")
-        (left, right), below = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(4.5, 1))
+        columns = 2 if same_subsets else 1
+        figure = Figure(figsize=(9 if same_subsets else 5.5, 4.8), layout="constrained")
+        above, below = figure.subplots(2, columns, sharex=True, sharey="row", height_ratios=(4.5, 1), squeeze=False)
+        left, right = above[0], above[-1]
         for size, values, colour in zip(num_models, curves, colours, strict=True):
             draw_band(left, thresholds, values, colour, f"{size}")
             if size in same_subsets:
                 draw_band(right, thresholds, same_subsets[size], colour, f"{size}, same subsets")
                 draw_band(right, thresholds, values, colour, f"{size}, different subsets", style=":")
+        if same_subsets:
+            right.set_title("Same subsets, different seeds")
         left.set_title("Different subsets")
-        right.set_title("Same subsets, different seeds")
         left.set_ylabel("IOU of two estimates")
-        for axes in (left, right):
+        for axes in above:
             axes.axhline(0.7, color="#9a9a9a", linewidth=0.8, linestyle="--", zorder=0)
             axes.set_ylim(-0.02, 1.02)
             _shade_few(axes, thresholds, num_pairs)

@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float32
 
-from jaxinfl.arguments import as_array, check_number
+from jaxinfl.arguments import as_array, check_number, quote
 from jaxinfl.influence.outcomes import Models, Outcomes, Score, take_outcomes
 from jaxinfl.influence.tiles import tile_starts
 from jaxinfl.published.released import PublishedPairs, PublishedScores
@@ -56,6 +56,8 @@ def compare_pairs(
     Raises:
       TypeError, ValueError: arguments that do not fit, or other numbers of examples.
     """
+    if not isinstance(published, PublishedPairs):
+        raise TypeError(f"published is {quote(published)}; it takes PublishedPairs, which read_pairs reads.")
     given = take_outcomes(masks, score, train_score)
     limit = (
         published.min_influence if threshold is None else check_number(threshold, "threshold", "influence", -1e30, 1e30)
@@ -103,6 +105,8 @@ def compare_scores(published: PublishedScores, masks: Models, train_score: Score
     Raises:
       TypeError, ValueError: arguments that do not fit, or another number of examples.
     """
+    if not isinstance(published, PublishedScores):
+        raise TypeError(f"published is {quote(published)}; it takes PublishedScores, which read_run reads.")
     given = take_outcomes(masks, train_score=train_score)
     if given.masks.shape[1] != len(published.values):
         raise ValueError(

@@ -139,7 +139,7 @@ def _read_rows(file: Path, masks: np.ndarray, split: str) -> Float[np.ndarray, "
 def _add_margins(scores: Scores, split: str, margins: Float[np.ndarray, "models examples"]) -> None:
     """Add their margin, and whether the prediction is right, which is where it is above 0."""
     scores[split, MARGIN] = RowsOfFile.of(margins), "real"
-    right = RowsOfFile(margins.shape[1:], "bool", lambda rows: np.asarray(margins[rows] > 0))
+    right = RowsOfFile(margins.shape[1:], "bool", lambda rows: np.asarray(margins[rows] > 0), margins)
     scores[split, "correct"] = right, "0-1"
 
 
@@ -163,9 +163,12 @@ def _add_logits(
     def margin(rows: Any) -> np.ndarray:
         return margin_of_logits(logits[rows], labels)
 
-    scores[split, "margin"] = RowsOfFile((len(labels),), "float32", margin), "real"
-    scores[split, "probability"] = RowsOfFile((len(labels),), "float32", lambda rows: _sigmoid(margin(rows))), "bounded"
-    right = RowsOfFile((len(labels),), "bool", lambda rows: logits[rows].argmax(axis=-1) == labels)
+    scores[split, "margin"] = RowsOfFile((len(labels),), "float32", margin, logits), "real"
+    scores[split, "probability"] = (
+        RowsOfFile((len(labels),), "float32", lambda rows: _sigmoid(margin(rows)), logits),
+        "bounded",
+    )
+    right = RowsOfFile((len(labels),), "bool", lambda rows: logits[rows].argmax(axis=-1) == labels, logits)
     scores.setdefault((split, "correct"), (right, "0-1"))
 
 

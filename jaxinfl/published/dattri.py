@@ -111,6 +111,7 @@ def read_tensor(path: Path, takes: str, kinds: str, ndim: int) -> np.ndarray:
         found = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # a file that somebody else wrote may make PyTorch raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = "it holds more than tensors" if "Weights only load failed" in reason else reason
         raise RunDirectoryError(
             f"{path} cannot be read by torch.load(weights_only=True), which runs no program of the file: {reason}. It takes one tensor, {takes}."
         ) from error

@@ -63,7 +63,7 @@ def read_run(
 @overload
 def read_run(
     path: str | os.PathLike[str],
-    layout: None = None,
+    layout: str | None = None,
     *,
     data: Dataset | None = None,
     num_train: int | None = None,
@@ -73,7 +73,7 @@ def read_run(
 
 def read_run(
     path: str | os.PathLike[str],
-    layout: Layout | EstimateLayout | None = None,
+    layout: str | None = None,
     *,
     data: Dataset | None = None,
     num_train: int | None = None,
@@ -96,7 +96,7 @@ def read_run(
     Returns:
       An `Ensemble`. Models that were not completed are absent, and those without a finite score have diverged. Scores have the name of
       their definition: "correct" and "margin" as jaxinfl has them, "top_margin" of datamodels, "lira_score", and "target_value" of
-      dattri. `runs.attributes` holds "layout", and "order" says what is known of the order of the examples.
+      dattri. `runs.order` says what is known of the order of the examples.
       Of estimates `PublishedPairs`, as `read_pairs` reads them, or `PublishedScores`.
 
     Raises:

@@ -46,18 +46,12 @@ def write_run(runs: Ensemble, path: str | os.PathLike[str], layout: WrittenLayou
         raise TypeError(f"runs is {quote(runs)}; it takes an Ensemble. Ensemble.from_scores makes one of arrays.")
     check_choice(layout, "layout", get_args(WrittenLayout))
     target = as_path(path, "path", "a folder that does not exist")
+    if not (score is None or isinstance(score, str)):
+        raise TypeError(f"score is {quote(score)}; it takes the name of a score, or None.")
     healthy = runs.without_diverged()
     if not len(healthy):
         raise ValueError("runs has no model that did not diverge; write_run takes at least one.")
-    if layout in ("feldman_zhang", "cleanlab"):
-        takes = '"correct"' if layout == "feldman_zhang" else "outputs"
-        if score is not None and not (layout == "feldman_zhang" and score == "correct"):
-            raise ValueError(f"score is {quote(score)}; the layout {layout!r} takes {takes} alone. Leave it out.")
-        chosen = "correct"
-    else:
-        chosen = score or (MARGIN if layout == "datamodels" and MARGIN in healthy.scores else "margin")
-    if layout != "cleanlab":
-        healthy.score_kind(chosen)
+    chosen = _choose_score(healthy, layout, score)
     if target.exists() or target.is_symlink():
         raise RunDirectoryError(f"{target} exists already; write_run makes a new folder. Use another path.")
     with write_failures(target):
@@ -67,6 +61,26 @@ def write_run(runs: Ensemble, path: str | os.PathLike[str], layout: WrittenLayou
             _WRITERS[layout](healthy, draft, chosen)
             # Readers of these files ignore it. It says which score they hold, whose name is not in them.
             (draft / NOTE).write_text(json.dumps({"layout": layout, "score": chosen, "models": len(healthy)}) + "\n")
+
+
+def _choose_score(runs: Ensemble, layout: str, score: str | None) -> str:
+    """The name of the score to write.
+
+    Raises:
+      ValueError: the run has no such score, or the layout takes none of that name.
+    """
+    if layout in ("feldman_zhang", "cleanlab"):
+        takes = '"correct"' if layout == "feldman_zhang" else "outputs"
+        if score is not None and not (layout == "feldman_zhang" and score == "correct"):
+            raise ValueError(f"score is {quote(score)}; the layout {layout!r} takes {takes} alone. Leave it out.")
+        chosen = "correct"
+    elif score is not None:
+        chosen = score
+    else:
+        chosen = MARGIN if layout == "datamodels" and MARGIN in runs.scores else "margin"
+    if layout != "cleanlab":
+        runs.score_kind(chosen)
+    return chosen
 
 
 def _write_feldman_zhang(runs: Ensemble, folder: Path, score: str) -> None:

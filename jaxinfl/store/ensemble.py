@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from jaxinfl.arguments import as_array, as_path, check_switch, is_mapped, quote, release
+from jaxinfl.arguments import as_array, as_path, check_switch, is_mapped, quote
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Variables
 from jaxinfl.store.description import describe_ensemble
@@ -225,6 +225,18 @@ class Ensemble(NamedScores):
         return device
 
     @property
+    def layout(self) -> str | None:
+        """The layout of the files that `read_run` read the models from; None of other ensembles."""
+        layout: str | None = self.attributes.get("layout")
+        return layout
+
+    @property
+    def order(self) -> str:
+        """What is known of the order of the examples, in words: files of other programs may have another one than the data."""
+        order: str = self.attributes.get("order", "that of the data")
+        return order
+
+    @property
     def data_fingerprint(self) -> str:
         """`Dataset.fingerprint` of the data set that the models were trained on.
 
@@ -264,10 +276,9 @@ class Ensemble(NamedScores):
         masks = self._store.read_input("masks")
         for start in range(0, len(self), models):
             rows = self.model_index[start : start + models]
-            score = self._store.read_rows(f"{split}_{name}", rows)
-            yield masks[as_slice(rows)], score
-            for array in (masks, score):
-                release(array)
+            yield masks[as_slice(rows)], self._store.read_rows(f"{split}_{name}", rows)
+            if isinstance(self._store, FilesOfOthers):
+                self._store.release()
 
     @cached_property
     def key_data(self) -> np.ndarray:

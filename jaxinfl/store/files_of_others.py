@@ -35,11 +35,13 @@ class RowsOfFile:
     """Name of the dtype of what is read."""
     read: Callable[[Any], np.ndarray]
     """Function that reads rows: a slice, or indices of them."""
+    source: np.ndarray
+    """The array that they are read from, or computed from."""
 
     @classmethod
     def of(cls, array: np.ndarray) -> "RowsOfFile":
         """Take an array that is in memory, or mapped into it."""
-        return cls(array.shape[1:], array.dtype.name, lambda rows: array[rows])
+        return cls(array.shape[1:], array.dtype.name, lambda rows: array[rows], array)
 
 
 class FilesOfOthers:
@@ -129,9 +131,8 @@ class FilesOfOthers:
             size = max(1, 2**26 // max(1, int(np.prod(rows.shape)) * 4))
             for start in range(0, self.num_models, size):
                 some = slice(start, start + size)
-                values = rows.read(some)
-                diverged[some] &= ~np.isfinite(values[:, :_LOOKED_AT]).any(axis=1)
-                release(values)
+                diverged[some] &= ~np.isfinite(rows.read(some)[:, :_LOOKED_AT]).any(axis=1)
+                self.release()
         if floats:
             self._check_diverged(np.flatnonzero(diverged), floats)
             status[diverged] = DIVERGED
@@ -162,6 +163,12 @@ class FilesOfOthers:
     def read_rows(self, name: str, models: Int[np.ndarray, " rows"]) -> np.ndarray:
         """Read rows of a score; all that are neighbours are not copied where the file need not be computed with."""
         return self._scores[name].read(as_slice(models))
+
+    def release(self) -> None:
+        """Give back the memory of what was read of mapped files."""
+        release(self._masks)
+        for rows in self._scores.values():
+            release(rows.source)
 
     def read_weights(self, models: Int[np.ndarray, " rows"]) -> Leaves:
         """Raise `RunDirectoryError`: there are no weights."""
