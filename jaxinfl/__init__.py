@@ -20,7 +20,9 @@ Judge how far an estimate can be trusted, and how many models it takes:
 - do two estimates agree: `iou_curve`, `iou_of_models`, `iou`; do two models: `agreement`
 - which influences are real, and how large: `discoveries` (`Discoveries`), `pair_uncertainty`, `memorization_uncertainty`
 - where the noise comes from: `variance_components`
-- does another method's attribution predict what was measured: `lds`, `leave_one_out_correlation`
+- does another method's attribution predict what was measured: `lds`, `leave_one_out_correlation`; how many models that
+  takes: `plan_lds`, an `LdsPlan`
+- do predictions flip without the examples that an attribution names: `brittleness`, a `Brittleness`
 - which examples a model gives away as its members: `membership`, `membership_score` (`Membership`, `Lira`, `Rmia`);
   the privacy loss that this proves: `epsilon_of_canary`, `epsilon_of_run`, `models_for_epsilon`
 - runs of others: `read_run`, `write_run`; published pairs and scores (`PublishedPairs`, `PublishedScores`): `read_pairs`,

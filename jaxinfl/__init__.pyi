@@ -1,4 +1,8 @@
 # The public names of jaxinfl, and the packages that they come from. `__init__.py` reads this list, and so do type checkers.
+from .brittleness import (
+    Brittleness as Brittleness,
+    brittleness as brittleness,
+)
 from .datasets import (
     Dataset as Dataset,
     DatasetUnavailable as DatasetUnavailable,
@@ -44,6 +48,7 @@ from .statistics import (
     datamodel_weights as datamodel_weights,
     discoveries as discoveries,
     estimate as estimate,
+    LdsPlan as LdsPlan,
     lds as lds,
     leave_one_out_correlation as leave_one_out_correlation,
     memorization_uncertainty as memorization_uncertainty,
@@ -53,6 +58,7 @@ from .statistics import (
     models_needed_sequentially as models_needed_sequentially,
     pair_uncertainty as pair_uncertainty,
     plan as plan,
+    plan_lds as plan_lds,
     variance_components as variance_components,
 )
 from .store import (

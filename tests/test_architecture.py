@@ -23,6 +23,7 @@ ORDER = [
     "verify",
     "influence",
     "statistics",
+    "brittleness",
     "privacy",
     "published",
     "plots",

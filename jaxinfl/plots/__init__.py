@@ -1,6 +1,7 @@
 """Figures from arrays: each function returns a matplotlib figure and touches no file."""
 
 from jaxinfl.plots.agreement import agreement_figure
+from jaxinfl.plots.attribution import flips_figure, lds_figure
 from jaxinfl.plots.consistency import FEW_PAIRS, consistency_figure, scores_figure
 from jaxinfl.plots.estimators import estimator_curves_figure, models_for_target_figure
 from jaxinfl.plots.gallery import pairs_gallery, pairs_profiles, pairs_texts
@@ -23,7 +24,9 @@ __all__ = [
     "consistency_figure",
     "coverage_figure",
     "estimator_curves_figure",
+    "flips_figure",
     "intervals_figure",
+    "lds_figure",
     "models_for_target_figure",
     "models_needed_figure",
     "pairs_gallery",

@@ -5,6 +5,7 @@ from jaxinfl.statistics.attribution import AttributionScore, lds, leave_one_out_
 from jaxinfl.statistics.banzhaf import data_banzhaf
 from jaxinfl.statistics.discovery import Discoveries, discoveries
 from jaxinfl.statistics.estimate import Estimate, datamodel_weights, estimate
+from jaxinfl.statistics.lds_plan import LdsOption, LdsPlan, plan_lds
 from jaxinfl.statistics.model_plan import ModelPlan
 from jaxinfl.statistics.paired import newcombe_paired_interval
 from jaxinfl.statistics.planner import plan
@@ -38,7 +39,10 @@ __all__ = [
     "datamodel_weights",
     "discoveries",
     "estimate",
+    "LdsOption",
+    "LdsPlan",
     "lds",
+    "plan_lds",
     "leave_one_out_correlation",
     "memorization_uncertainty",
     "models_for_influence",

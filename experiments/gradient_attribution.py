@@ -1,0 +1,112 @@
+"""Two attributions by gradients, as baselines: similarity of gradients at one checkpoint, and projected gradients over several models.
+
+Both are written as their papers have them, for small networks: the gradients of all examples are held at once.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+import jaxinfl
+from experiments.command_line import Mistake
+from jaxinfl import Dataset, Ensemble
+from jaxinfl.models import Model, build_model
+from jaxinfl.tasks import margin
+
+_AT_ONCE = 128
+"""Examples whose gradients are computed at once."""
+_MOST_NUMBERS = 2**29
+"""Numbers of the gradients of all examples at most, 2 GB."""
+PROJECTED = 512
+"""Dimensions of the projected gradients."""
+
+
+class Checkpoints:
+    """Trained models on everything, and the gradients of their margins."""
+
+    def __init__(self, runs: Ensemble, data: Dataset, model: str):
+        """Take the kept weights of some models.
+
+        Raises:
+          Mistake: the data are no images, or the network is too large for gradients of all examples.
+        """
+        if not data.are_images:
+            raise Mistake(f"{data.name} has no images; the baselines by gradients take images of classes.")
+        self.model: Model = build_model(model, inputs=data.image_shape, outputs=data.num_classes)
+        if self.model.num_params * (data.num_train + data.num_test) > _MOST_NUMBERS:
+            raise Mistake(
+                f"{model} has {self.model.num_params:,} parameters, too many to hold the gradients of {data.num_train + data.num_test} "
+                "examples. Take a smaller network, or fewer --train-examples."
+            )
+        self.runs = runs
+        statistics = np.asarray(jaxinfl.channel_statistics(data), np.float32)
+        self.inputs, self.labels = {}, {}
+        for split, images, labels in (
+            ("train", data.train_inputs, data.train_targets),
+            ("test", data.test_inputs, data.test_targets),
+        ):
+            self.inputs[split] = (np.asarray(images, np.float32) / 255 - statistics[:, 0]) / statistics[:, 1]
+            self.labels[split] = np.asarray(labels)
+
+    def gradients(
+        self, number: int, split: str
+    ) -> tuple[Float[np.ndarray, "examples params"], Float[np.ndarray, " examples"]]:
+        """Gradients of the margins of all examples of a split in one model, and the probabilities of their classes."""
+        variables = jax.tree.map(lambda leaf: leaf[0], self.runs.weights([number]))
+        found = [
+            _gradients(self.model, variables, self.inputs[split][rows], self.labels[split][rows])
+            for rows in (slice(start, start + _AT_ONCE) for start in range(0, len(self.labels[split]), _AT_ONCE))
+        ]
+        gradients, margin = (np.concatenate([np.asarray(part[which]) for part in found]) for which in (0, 1))
+        return gradients, 1 / (1 + np.exp(-margin.astype(np.float64)))
+
+
+def _gradients(
+    model: Model, variables: Any, inputs: Float[np.ndarray, "batch h w c"], labels: Int[np.ndarray, " batch"]
+) -> tuple[Array, Array]:
+    """Gradients [batch, params] of the margins, and the margins."""
+
+    def own_margin(params: Any, one: Array, label: Array) -> Array:
+        logits = model.apply(variables._replace(params=params), one[None], train=False)[0]
+        return margin(logits, label[None])[0]
+
+    def both(one: Array, label: Array) -> tuple[Array, Array]:
+        value, gradient = jax.value_and_grad(own_margin)(variables.params, one, label)
+        return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(gradient)]), value
+
+    compiled: Any = jax.jit(jax.vmap(both))
+    gradients, values = compiled(jnp.asarray(inputs), jnp.asarray(labels))
+    return gradients, values
+
+
+def gradient_similarity(checkpoints: Checkpoints) -> Float[np.ndarray, "train test"]:
+    """Products of the gradients of the losses of a training and a test example, at the end of one training.
+
+    The loss is -log p, so its gradient is that of the margin times p - 1. Source: Charpiat et al. (2019), "Input similarity from
+    the neural network perspective"; with one checkpoint, TracIn of Pruthi et al. (2020).
+    """
+    (train, train_right), (test, test_right) = (checkpoints.gradients(0, split) for split in ("train", "test"))
+    similar: Float[np.ndarray, "train test"] = train @ test.T
+    return similar * (1 - train_right)[:, None] * (1 - test_right)[None, :]
+
+
+def trak(checkpoints: Checkpoints, seed: int) -> Float[np.ndarray, "train test"]:
+    """TRAK: the influence on a linear model of projected gradients, averaged over models.
+
+    Source: Park et al. (2023), "TRAK: Attributing model behavior at scale", equation 17, with the mean over models of the whole score.
+    """
+    total: Any = 0.0
+    for number in range(len(checkpoints.runs)):
+        (train, right), (test, _) = (checkpoints.gradients(number, split) for split in ("train", "test"))
+        size = min(PROJECTED, train.shape[1], len(train) // 2)
+        matrix = np.random.default_rng((seed, number)).standard_normal((train.shape[1], size), np.float32) / size**0.5
+        features, queries = (train @ matrix).astype(np.float64), (test @ matrix).astype(np.float64)
+        total = total + (features @ np.linalg.solve(features.T @ features, queries.T)) * (1 - right)[:, None]
+    mean: Float[np.ndarray, "train test"] = total / len(checkpoints.runs)
+    return mean
+
+
+__all__ = ["Checkpoints", "gradient_similarity", "trak"]

@@ -1,0 +1,160 @@
+"""Results of `ground_truth` as numbers, figures and words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from experiments.outcome import Outcome
+from jaxinfl import Brittleness, Dataset, plots
+from jaxinfl.brittleness import RANDOM
+from jaxinfl.report import Illustration, Section, Table
+from jaxinfl.statistics import AttributionScore
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that the figures and results.json are made from."""
+
+    scores: Mapping[str, AttributionScore]
+    """Linear datamodeling score of each attribution."""
+    flips: Brittleness
+    """Predictions that flip without the examples that the attributions name."""
+    subsets: int
+    """Number of subsets of the ground truth."""
+    subset_seeds: int
+    """Models on each of them."""
+
+    @property
+    def ceiling(self) -> float:
+        """Noise ceiling of the scores, the same for all attributions."""
+        return next(iter(self.scores.values())).ceiling
+
+    @property
+    def best(self) -> str:
+        """Name of the attribution with the highest score."""
+        return max(self.scores, key=lambda name: self.scores[name].mean)
+
+
+def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
+    """The experiment's section of the page, its numbers and its figures."""
+    ends = np.array([[score.mean, score.low, score.high] for score in findings.scores.values()])
+    flips = {name: findings.flips.share_flipped(name) for name in findings.flips.names}
+    about = f"{data.name}, {model}"
+    section = Section(
+        title="Ground truth: what attributions predict, and how well any could",
+        claim="An attribution is good if its sums over random subsets rank what training on them does (the linear datamodeling score of Park "
+        "et al. 2023), and if leaving out the few examples that it names flips a prediction (Ilyas et al. 2022). The noise of training "
+        "bounds the first: even the true expectations score below 1.",
+        setting=f"{about}: {findings.subsets} subsets with {findings.subset_seeds} models each; {len(findings.flips.test_index)} test "
+        f"examples whose predictions are to flip, {findings.flips.seeds} models for each removal; {data.num_test} test examples for the scores.",
+        finding=finding(findings),
+        paper="It judges estimates of influence by how well they agree with each other, and compares no attributions. Park et al. report "
+        "linear datamodeling scores of 0.2 to 0.4 for TRAK on CIFAR-10, and Ilyas et al. that half of CIFAR-10's predictions flip without 200 "
+        "of 50,000 examples.",
+        tables=[_table(findings)],
+        illustrations=[
+            Illustration("lds", "Linear datamodeling score of each attribution, and the noise ceiling."),
+            Illustration(
+                "flips", "Share of the predictions that flip without the examples that each attribution names."
+            ),
+        ],
+    )
+    figures = {
+        "lds": plots.lds_figure(
+            list(findings.scores),
+            ends,
+            findings.ceiling,
+            title=f"{about}: how well attributions rank {findings.subsets} subsets by the mean margin of {findings.subset_seeds} models",
+        ),
+        "flips": plots.flips_figure(
+            findings.flips.removals,
+            flips,
+            title=f"{about}: predictions that flip without the examples that an attribution names",
+        ),
+    }
+    return Outcome(section, numbers(findings), figures)
+
+
+def finding(findings: Findings) -> str:
+    """The result in words."""
+    best = findings.scores[findings.best]
+    most = int(findings.flips.removals[-1])
+    shares = {name: findings.flips.share_flipped(name)[-1, 0] for name in findings.flips.names}
+    strongest = max((name for name in shares if name != RANDOM), key=lambda name: np.nan_to_num(shares[name], nan=-1))
+    bound = (
+        f"of at most {best.ceiling:.2f}: against the true expectations that is {best.corrected:.2f} "
+        f"({best.corrected_low:.2f} to {best.corrected_high:.2f})"
+        if np.isfinite(best.ceiling)
+        else f"and the ceiling is not known: {best.ceiling_reason}"
+    )
+    return (
+        f"the highest score, {best.mean:.2f}, is that of {findings.best}, {bound}. Without the {most} examples that {strongest} names "
+        f"{_percent(shares[strongest])} of the predictions flip, and {_percent(shares[RANDOM])} without {most} random ones."
+    )
+
+
+def _percent(share: float) -> str:
+    return "none that counts" if np.isnan(share) else f"{share:.0%}"
+
+
+def numbers(findings: Findings) -> dict[str, Any]:
+    """Every number of the table and the figures."""
+    return {
+        "ceiling": findings.ceiling,
+        "lds": {
+            name: {
+                "mean": score.mean,
+                "low": score.low,
+                "high": score.high,
+                "corrected": score.corrected,
+                "corrected_low": score.corrected_low,
+                "corrected_high": score.corrected_high,
+                "reason": score.reason or score.ceiling_reason,
+            }
+            for name, score in findings.scores.items()
+        },
+        "flips": {
+            "test_index": findings.flips.test_index,
+            "removals": findings.flips.removals,
+            "wrong_before": findings.flips.wrong_before,
+            "share": {name: findings.flips.share_flipped(name) for name in findings.flips.names},
+            "smallest": {name: findings.flips.smallest(name) for name in findings.flips.names},
+        },
+    }
+
+
+def _table(findings: Findings) -> Table:
+    removals = findings.flips.removals.tolist()
+    rows = []
+    for name in findings.flips.names:
+        shares = [_percent(share) for share in findings.flips.share_flipped(name)[:, 0]]
+        if name == RANDOM:
+            rows.append(["random examples", "", "", *shares])
+            continue
+        score = findings.scores[name]
+        rows.append(
+            [
+                name,
+                _between(score.mean, score.low, score.high),
+                _between(score.corrected, score.corrected_low, score.corrected_high),
+                *shares,
+            ]
+        )
+    return Table(
+        title="Attributions against retraining",
+        columns=[
+            "attribution",
+            "LDS",
+            "against the true expectations",
+            *(f"flip without {number}" for number in removals),
+        ],
+        rows=rows,
+        note=f"LDS: mean Spearman correlation with its 95% interval, of at most {findings.ceiling:.2f}. Flips: share of the predictions that "
+        "most models get right with nothing left out.",
+    )
+
+
+def _between(mean: float, low: float, high: float) -> str:
+    return "not known" if np.isnan(mean) else f"{mean:.2f} ({low:.2f} to {high:.2f})"
