@@ -7,6 +7,7 @@ import pytest
 
 import jaxinfl
 from jaxinfl import RunDirectoryError, read_run
+from jaxinfl.influence import streamed
 from tests import twins
 
 
@@ -42,7 +43,7 @@ def test_feldman_zhang_in_the_order_of_tfds(twin, tmp_path, caplog):
     with pytest.raises(RunDirectoryError, match="whose order is its own: row i is another example"):
         read_run(tmp_path, "feldman_zhang", data=own)
     tfds = twin.data(jaxinfl).with_source(name="cifar100")
-    assert read_run(tmp_path, "feldman_zhang", data=tfds).order.endswith("and the data, too")
+    assert read_run(tmp_path, "feldman_zhang", data=tfds).order.endswith("which were loaded as 'cifar100'")
 
 
 def test_feldman_zhang_of_two_ratios(twin, tmp_path):
@@ -105,7 +106,7 @@ def test_datamodels_data(twin, tmp_path, logits):
             np.testing.assert_allclose(score("margin"), twin.margin(split), rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(score("probability"), 1 / (1 + np.exp(-twin.margin(split))), rtol=1e-4)
     assert ("margin" in runs.scores) == logits
-    assert isinstance(runs.masks, np.memmap) and isinstance(runs[2:5].test_score("top_margin"), np.ndarray)
+    assert isinstance(runs.masks, np.memmap) and not isinstance(runs[[4, 2]].masks, np.memmap)
     np.testing.assert_array_equal(runs[[4, 1]].masks, twin.masks[[4, 1]])
     rounded = twin.top_margin("test").astype(np.float16)
     np.testing.assert_array_equal(jaxinfl.influence(runs, "top_margin"), jaxinfl.influence(twin.masks, rounded))
@@ -190,7 +191,7 @@ def test_lira_labels_tell_the_order(twin, tmp_path):
     with pytest.raises(RunDirectoryError, match="in another order: row i is another example"):
         read_run(tmp_path, "lira", data=other.data(jaxinfl))
     (tmp_path / "y_train.npy").unlink()
-    assert "no labels" in read_run(tmp_path, "lira", data=other.data(jaxinfl)).order
+    assert "is not known" in read_run(tmp_path, "lira", data=other.data(jaxinfl)).order
 
 
 def test_lira_logits_need_labels(twin, tmp_path):
@@ -238,3 +239,125 @@ def test_nothing_is_unpickled(twin, tmp_path):
     with pytest.raises(RunDirectoryError, match="can run any program when it is read"):
         read_run(tmp_path / "own", "datamodels")
     assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("layout", ["feldman_zhang", "datamodels", "lira"])
+def test_data_of_another_size_are_refused(twin, tmp_path, layout):
+    write = {
+        "feldman_zhang": twins.write_feldman_zhang,
+        "datamodels": twins.write_datamodels_data,
+        "lira": twins.write_lira,
+    }
+    write[layout](twin, tmp_path / "runs")
+    if layout == "lira":
+        (tmp_path / "runs" / "y_train.npy").unlink()
+    other = twins.make_twin(train=42, test=12).data(jaxinfl)
+    with pytest.raises(RunDirectoryError, match="has 30 training examples, and arrays 42"):
+        read_run(tmp_path / "runs", layout, data=other)
+
+
+def test_a_value_that_is_missing_is_no_wrong_prediction(twin, tmp_path):
+    """A comparison with NaN is False, which would pass for a prediction that is wrong."""
+    twins.write_datamodels_data(twin, tmp_path)
+    margins = np.load(tmp_path / "test_margins_50pct.npy")
+    margins[4, 8] = np.nan
+    np.save(tmp_path / "test_margins_50pct.npy", margins)
+    runs = read_run(tmp_path, "datamodels")
+    with pytest.raises(RunDirectoryError, match="NaN for some examples of 1 models and numbers for others"):
+        jaxinfl.influence(runs, "correct")
+    twins.write_lira(twin, tmp_path / "lira")
+    file = tmp_path / "lira" / "experiment-3_12" / "scores" / f"{100:010d}.npy"
+    scores = np.load(file)
+    scores[20] = np.nan
+    np.save(file, scores)
+    with pytest.raises(RunDirectoryError, match="NaN for some examples of 1 models"):
+        read_run(tmp_path / "lira", "lira")
+
+
+def test_empty_rows_of_released_masks_are_absent(twin, tmp_path):
+    twins.write_datamodels_data(twin._replace(masks=twin.masks & (np.arange(12) != 5)[:, None]), tmp_path)
+    runs = read_run(tmp_path, "datamodels")
+    np.testing.assert_array_equal(runs.model_index, np.delete(np.arange(12), 5))
+
+
+def test_logits_in_another_order_than_the_labels_are_refused(tmp_path):
+    twin = twins.make_twin(models=12, train=300, test=150)
+    twins.write_datamodels_data(twin, tmp_path, logits=True)
+    other = twin._replace(labels=np.roll(twin.labels, 1), test_labels=np.roll(twin.test_labels, 1))
+    with pytest.raises(RunDirectoryError, match="as often as by chance"):
+        read_run(tmp_path, "datamodels", data=other.data(jaxinfl))
+    np.save(tmp_path / "train_margins_50pct.npy", -twin.top_margin().astype(np.float16))
+    with pytest.raises(RunDirectoryError, match="disagree on which predictions are right"):
+        read_run(tmp_path, "datamodels", data=twin.data(jaxinfl))
+
+
+def test_the_last_epochs_of_lira_must_be_one(twin, tmp_path):
+    twins.write_lira(twin, tmp_path, epochs=(20, 100))
+    (tmp_path / "experiment-3_12" / "scores" / f"{100:010d}.npy").unlink()
+    with pytest.raises(
+        RunDirectoryError, match=r"last epochs are 20, 100; they are not models of one training. Pass epoch=20"
+    ):
+        read_run(tmp_path, "lira")
+    assert len(read_run(tmp_path, "lira", epoch=20)) == 12 and len(read_run(tmp_path, "lira", epoch=100)) == 11
+    with pytest.raises(RunDirectoryError, match="of epoch 7 in any of its 12 models"):
+        read_run(tmp_path, "lira", epoch=7)
+
+
+def test_no_finished_model_is_told_apart_from_diverged_ones(twin, tmp_path):
+    twins.write_datamodels(twin, tmp_path / "own", absent=range(12))
+    runs = read_run(tmp_path / "own", "datamodels")
+    with pytest.raises(ValueError, match="without any finished model"):
+        jaxinfl.influence(runs, "top_margin")
+
+
+@pytest.mark.parametrize(
+    "content", [b"<html>Not found</html>", b"version https://git-lfs.github.com/spec/v1", b"xx", b"", b"PK\x03\x04"]
+)
+def test_what_is_no_numpy_file_is_not_called_a_pickle(tmp_path, content):
+    (tmp_path / "pairs.npz").write_bytes(content)
+    with pytest.raises(RunDirectoryError, match="is damaged or no NumPy file") as refused:
+        read_run(tmp_path / "pairs.npz", "pairs")
+    assert "pickle" not in str(refused.value)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_flipped_bytes_are_told(twin, tmp_path, seed):
+    """A damaged file is read as it is where nothing shows, or is refused by name."""
+    rng = np.random.default_rng(seed)
+    twins.write_datamodels_data(twin, tmp_path)
+    file = tmp_path / "train_masks_50pct.npy"
+    content = bytearray(file.read_bytes())
+    for place in rng.integers(0, 128, 3):
+        content[place] = rng.integers(256)
+    file.write_bytes(bytes(content))
+    try:
+        read_run(tmp_path, "datamodels")
+    except RunDirectoryError as error:
+        assert "train_masks_50pct.npy" in str(error) or "masks beside it" in str(error)
+
+
+@pytest.mark.parametrize("absent", [(), (7,)])
+def test_streamed_models_give_the_bits_of_those_in_memory(tmp_path, monkeypatch, absent):
+    twin = twins.make_twin(models=150, train=40, test=11)
+    twins.write_datamodels(twin, tmp_path / "own", absent=absent)
+    runs = read_run(tmp_path / "own", "datamodels")
+    whole = {name: jaxinfl.influence(runs, name) for name in ("top_margin", "correct")}
+    assert runs.stream("test", "correct") is None
+    monkeypatch.setattr("jaxinfl.store.ensemble.STREAMED", 0)
+    monkeypatch.setattr(streamed, "_MODELS", 16)
+    monkeypatch.setattr(streamed, "_SUMS_BYTES", 40 * 16 * 3)
+    assert runs.stream("test", "correct").num_models == 150 - len(absent)
+    for name, expected in whole.items():
+        np.testing.assert_array_equal(jaxinfl.influence(runs, name), expected)
+
+
+def test_streamed_memorization(tmp_path, monkeypatch):
+    twin = twins.make_twin(models=150, train=40, test=11)
+    twins.write_datamodels_data(twin, tmp_path)
+    runs = read_run(tmp_path, "datamodels")
+    whole = {name: jaxinfl.memorization(runs, name) for name in ("top_margin", "correct")}
+    monkeypatch.setattr("jaxinfl.store.ensemble.STREAMED", 0)
+    for name, expected in whole.items():
+        np.testing.assert_array_equal(jaxinfl.memorization(runs, name), expected)
+    with pytest.raises(ValueError, match="this ensemble has"):
+        jaxinfl.memorization(runs, "loss")

@@ -42,6 +42,9 @@ def test_released_pairs(tmp_path):
         ({"tr_idx": np.array([-1, 0, 1, 2])}, "an index of -1"),
         ({"tr_idx": np.arange(4.0)}, "has dtype float64; it takes integers"),
         ({"mem": np.array([None] * 4)}, "only a pickle can"),
+        ({"infl": np.array([0.2, np.nan, 0.3, 0.4])}, "infl in .* holds NaN"),
+        ({"tr_idx": np.array([4, 2, 9, 4]), "tt_idx": np.array([1, 0, 3, 1])}, "has a pair twice"),
+        ({"infl": np.full(4, 0.01)}, "below what its name says"),
     ],
 )
 def test_damaged_pairs(tmp_path, changed, message):
@@ -63,9 +66,39 @@ def test_class_matrices_are_the_pairs_of_one_class(twin, tmp_path):
     np.testing.assert_array_equal(pairs.influence, influence[pairs.train_index, pairs.test_index])
     np.testing.assert_array_equal(pairs.train_memorization, memorization)
     assert pairs.same_class and pairs.order == "that of the data: every label is the same"
-    other = twin._replace(labels=np.roll(twin.labels, 1))
-    with pytest.raises(RunDirectoryError, match="in another order"):
-        read_pairs(path, data=other.data(jaxinfl))
+    for changed in ({"labels": np.roll(twin.labels, 1)}, {"test_labels": np.roll(twin.test_labels, 1)}):
+        with pytest.raises(RunDirectoryError, match="in another order"):
+            read_pairs(path, data=twin._replace(**changed).data(jaxinfl))
+
+
+def test_labels_of_both_sides_are_compared(twin, tmp_path):
+    path = twins.write_class_matrices(twin, tmp_path, *own_estimate(twin))
+    pairs, scores = read_pairs(path), ({"correct": twin.correct()}, {"correct": twin.correct("test")})
+    other = twin._replace(labels=np.roll(twin.labels, 1)).data(jaxinfl)
+    runs = jaxinfl.Ensemble.from_scores(twin.masks, *scores, data=other)
+    with pytest.raises(ValueError, match="labels of the training examples differ"):
+        compare_pairs(pairs, runs, "correct")
+    np.savez(tmp_path / "c.npz", labels=twin.labels, scores=np.linspace(0, 1, 30))
+    with pytest.raises(ValueError, match="labels of the training examples differ"):
+        jaxinfl.compare_scores(read_run(tmp_path / "c.npz", "cscores"), runs, "correct")
+
+
+def test_two_classes_tell_an_order_too(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 300)
+    labels[:2] = 0, 1
+    rows = rng.permutation(300)[:40]
+    columns = np.array([rng.choice(np.flatnonzero(labels == labels[row])) for row in rows])
+    path = twins.write_pairs(tmp_path, tr_idx=rows, tt_idx=columns, infl=np.full(40, 0.2), mem=np.full(40, 0.5))
+    inputs = np.zeros((300, 1), np.float32)
+    data = jaxinfl.Dataset(train_inputs=inputs, train_targets=labels, test_inputs=inputs, test_targets=labels)
+    assert read_pairs(path, data=data).order.startswith("that of the data: 100%")
+
+
+def test_an_index_of_names_is_no_estimate(tmp_path):
+    np.savez(tmp_path / "imagenet_index.npz", tr_mem=np.ones(3), tr_labels=np.arange(3), tt_labels=np.arange(3))
+    with pytest.raises(RunDirectoryError, match="looks like no layout"):
+        read_run(tmp_path / "imagenet_index.npz")
 
 
 def test_mnist_is_the_other_way_round(twin, tmp_path, monkeypatch):
@@ -153,11 +186,15 @@ def test_labels_tell_the_order_of_pairs(tmp_path, caplog):
     [
         ({"threshold": 0.1}, "threshold is 0.1; only pairs from 0.15 on were published"),
         ({"score": "margin"}, "this ensemble has 'correct'"),
+        (
+            {"masks": np.eye(30, dtype=bool), "score": np.eye(30, 9) * 5, "train_score": np.eye(30) * 5},
+            "differences of probabilities",
+        ),
     ],
 )
 def test_mistakes_are_told(runs, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        compare_pairs(read_pairs(twins.write_pairs(tmp_path)), runs, **({"score": "correct"} | change))
+        compare_pairs(read_pairs(twins.write_pairs(tmp_path)), **({"masks": runs, "score": "correct"} | change))
 
 
 def test_pairs_of_other_data_are_refused(runs, tmp_path):

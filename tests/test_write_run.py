@@ -41,6 +41,43 @@ def test_read_back_equal(runs, tmp_path, layout, split, score):
         write_run(runs, tmp_path / "written", layout)
 
 
+@pytest.mark.parametrize(("score", "kind"), [("correct", "0-1"), ("probability", "bounded")])
+def test_the_kind_of_a_score_is_read_back(tmp_path, score, kind):
+    twin = twins.make_twin()
+    values = twin.correct("test") if kind == "0-1" else 1 / (1 + np.exp(-twin.margin("test")))
+    runs = jaxinfl.Ensemble.from_scores(twin.masks, test={score: values})
+    write_run(runs, tmp_path / "written", "datamodels", score=score)
+    again = read_run(tmp_path / "written", "datamodels")
+    assert again.score_kind(score) == kind
+    np.testing.assert_array_equal(again.test_score(score), runs.test_score(score))
+
+
+def test_the_order_is_that_of_the_run_that_was_written(runs, tmp_path):
+    """What jaxinfl wrote in Feldman and Zhang's form has not the order of TensorFlow Datasets."""
+    write_run(runs, tmp_path / "written", "feldman_zhang")
+    own = twins.make_twin().data(jaxinfl).with_source(name="cifar-10-binary.tar.gz")
+    assert read_run(tmp_path / "written", data=own).order == "that of the data"
+
+
+def test_cleanlab_takes_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    inputs, numbers = rng.normal(size=(52, 8, 8, 1)).astype(np.float32), rng.normal(size=52).astype(np.float32)
+    data = jaxinfl.Dataset(
+        train_inputs=inputs[:40],
+        train_targets=numbers[:40],
+        test_inputs=inputs[40:],
+        test_targets=numbers[40:],
+        task="regression",
+    )
+    masks = jaxinfl.draw_subsets(6, 40, 0.5, 0, design="balanced")
+    recipe = jaxinfl.Recipe(epochs=1, batch_size=8)
+    runs = jaxinfl.train_ensemble(
+        masks, keys_of(6), data=data, model="small_mlp", recipe=recipe, keep_outputs="both", progress=False
+    )
+    with pytest.raises(ValueError, match="cleanlab takes those of classification"):
+        write_run(runs, tmp_path / "few", "cleanlab")
+
+
 def test_diverged_models_are_left_out(tmp_path):
     twin = twins.make_twin()
     margin = twin.margin("test")
@@ -88,6 +125,9 @@ def torch(monkeypatch):
         def __init__(self, values):
             self.values, self.dtype = values, values.dtype
 
+        def detach(self):
+            return self
+
         def numpy(self):
             return self.values
 
@@ -114,6 +154,10 @@ def test_dattri(runs, tmp_path, torch):
     assert read_run(tmp_path / "dattri", data=twins.make_twin().data(jaxinfl)).scores == ("target_value",)
     with pytest.raises(RunDirectoryError, match="Give num_train, or data"):
         read_run(tmp_path / "dattri")
+    with pytest.raises(RunDirectoryError, match="has 40 training examples, and arrays 30"):
+        read_run(tmp_path / "dattri", data=twins.make_twin().data(jaxinfl), num_train=40)
+    with pytest.raises(ValueError, match="num_train is 0"):
+        read_run(tmp_path / "dattri", num_train=0)
     with pytest.raises(RunDirectoryError, match="it takes indices from 0 to 9 of 10 training examples"):
         read_run(tmp_path / "dattri", num_train=10)
     unequal = jaxinfl.Ensemble.from_scores(np.tri(4, 5, dtype=bool), test={"margin": np.zeros((4, 2))})
@@ -174,6 +218,8 @@ print(used())
 found = jaxinfl.influence(runs, "top_margin")
 print(used())
 own = jaxinfl.memorization(runs, "top_margin")
+jaxinfl.memorization(runs, "correct")
+jaxinfl.influence(runs[np.arange(models) != 7], "correct")
 assert found.shape == (train, test) and abs(found[np.arange(test), np.arange(test)].mean() - 1) < 0.1, found
 assert abs(own[:64].mean() - 1) < 0.1 and np.abs(own[64:]).max() == 0
 few = [3, models - 1, models // 2]

@@ -18,7 +18,7 @@ from jaxinfl.arguments.arrays import (
     check_values,
 )
 from jaxinfl.arguments.groups import GroupNames, Groups, check_group_names, check_groups
-from jaxinfl.arguments.mapped import is_mapped, release
+from jaxinfl.arguments.mapped import STREAMED, Source, is_mapped, release
 from jaxinfl.arguments.paths import as_path, expand_home
 from jaxinfl.arguments.score_kinds import ScoreKind, check_score_names, score_kind
 from jaxinfl.arguments.values import (
@@ -35,7 +35,9 @@ from jaxinfl.arguments.values import (
 
 __all__ = [
     "MOST_BYTES",
+    "STREAMED",
     "ScoreKind",
+    "Source",
     "GroupNames",
     "Groups",
     "as_array",

@@ -1,9 +1,27 @@
 """Arrays that lie in files which are mapped into memory, and may be larger than it."""
 
 import mmap
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
+
+STREAMED = 2**28
+"""Bytes of mapped masks from which on some models are read at a time; smaller ones are held in memory."""
+
+
+class Source(NamedTuple):
+    """Models that can be read several times, some of them at a time."""
+
+    num_models: int
+    num_train: int
+    num_examples: int
+    """Number of examples that the score is of."""
+    is_bool: bool
+    """Whether the score is bool; else it is any float."""
+    blocks: Callable[[int], Iterator[tuple[Bool[np.ndarray, "block train"], np.ndarray]]]
+    """Function that reads masks and scores of so many models at a time."""
 
 
 def is_mapped(array: Any) -> bool:
@@ -24,4 +42,4 @@ def _file_of(array: Any) -> mmap.mmap | None:
     return array if isinstance(array, mmap.mmap) else None
 
 
-__all__ = ["is_mapped", "release"]
+__all__ = ["STREAMED", "Source", "is_mapped", "release"]

@@ -4,63 +4,44 @@ The sums over models are whole numbers, so they are exact in whatever order they
 held in memory. 100,000 models x 50,000 training examples take 5 GB as a file, and 0.7 GB of memory are used to read them.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from jaxinfl.arguments import check_masks, is_mapped, release
+from jaxinfl.arguments import STREAMED, Source, check_masks, is_mapped, release
 from jaxinfl.influence.fixed_point import Scale, in_units
 
-_STREAMED = 2**28
-"""Bytes of mapped masks from which on some models are read at a time; smaller ones are held in memory."""
 _MODELS, _OWN_MODELS = 512, 64
 """Models in a block, for influence and for memorization."""
 _SUMS_BYTES = 2**26
 """Bytes of the sums that are held at once: they decide how many test examples are taken in one pass over the models."""
 
-Block = tuple[Bool[np.ndarray, "block train"], np.ndarray]
 
-
-class Source(NamedTuple):
-    """Models that can be read several times, some of them at a time."""
-
-    num_models: int
-    num_train: int
-    num_examples: int
-    is_bool: bool
-    """Whether the score is bool; else it is any float."""
-    blocks: Callable[[int], Iterator[Block]]
-    """Function that reads masks and scores of so many models at a time."""
-
-
-def find_source(masks: Any, score: Any, split: str) -> Source | None:
+def find_source(masks: Any, score: Any, split: Literal["train", "test"]) -> Source | None:
     """The models as a source, where they are so large that they are to be streamed; None elsewhere.
 
     `masks` and `score` are those of `influence` or `memorization`, and `split` says of which examples the score is.
     """
-    if getattr(masks, "is_streamed", False) and isinstance(score, str):
-        runs = masks.without_diverged()
-        runs.score_kind(score)
-        whole = getattr(runs, f"{split}_score")(score)[:1]
-
-        def blocks_of_runs(models: int) -> Iterator[Block]:
-            yield from runs.blocks(split, score, models)
-
-        return Source(len(runs), runs.masks.shape[1], whole.shape[1], whole.dtype == np.bool_, blocks_of_runs)
-    if not (is_mapped(masks) and masks.nbytes > _STREAMED and isinstance(score, np.ndarray)):
+    stream = getattr(masks, "stream", None)
+    if stream is not None and isinstance(score, str):
+        healthy = masks.without_diverged()
+        found: Source | None = healthy.stream(split, score) if len(healthy) else None
+        return found
+    if not (is_mapped(masks) and masks.nbytes > STREAMED and isinstance(score, np.ndarray)):
         return None
-    if score.ndim != 2 or len(score) != len(masks) or score.dtype.kind not in "bf":
+    fits = score.ndim == 2 and len(score) == len(masks) and score.shape[1] and score.dtype.kind in "bf"
+    if not fits or (split == "train" and score.shape[1] != masks.shape[1]):
         return None  # which is refused in the usual words
 
-    def blocks_of_arrays(models: int) -> Iterator[Block]:
+    def blocks(models: int) -> Iterator[tuple[Bool[np.ndarray, "block train"], np.ndarray]]:
         for start in range(0, len(masks), models):
             yield masks[start : start + models], score[start : start + models]
             release(masks)
             release(score)
 
-    return Source(len(masks), check_masks(masks).shape[1], score.shape[1], score.dtype == np.bool_, blocks_of_arrays)
+    return Source(len(masks), check_masks(masks).shape[1], score.shape[1], score.dtype == np.bool_, blocks)
 
 
 def stream_influence(source: Source) -> Float32[np.ndarray, "train examples"]:
@@ -144,4 +125,4 @@ def _quotient(source: Source, sum_in: np.ndarray, total: np.ndarray, num_in: np.
     return quotient
 
 
-__all__ = ["Source", "find_source", "stream_influence", "stream_memorization"]
+__all__ = ["find_source", "stream_influence", "stream_memorization"]

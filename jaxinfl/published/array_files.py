@@ -5,10 +5,11 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
+from jaxinfl.arguments import ScoreKind
 from jaxinfl.store import RunDirectoryError
 
 NOTE = "jaxinfl.json"
@@ -29,7 +30,7 @@ def read_npy(path: Path, takes: str, kinds: str, ndim: int | None = None, *, map
     Raises:
       RunDirectoryError: there is no such file; it is truncated, pickled, or of another dtype or shape.
     """
-    with _failures(path, takes):
+    with reading(path, takes):
         array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise RunDirectoryError(f"{path} is an archive of arrays (.npz); it takes one array, {takes}.")
@@ -55,7 +56,7 @@ class Archive:
             raise RunDirectoryError(
                 f"{self.path} has no array {name!r} ({takes}); it has {', '.join(self.names) or 'none'}."
             )
-        with _failures(self.path, takes):
+        with reading(self.path, takes):
             array = self._arrays[name]
         if may_be_empty and array.size == 0:
             return array.astype(np.int64)
@@ -69,10 +70,10 @@ def open_archive(path: Path, takes: str) -> Iterator[Archive]:
     Raises:
       RunDirectoryError: there is no such file, it is truncated, or it is no .npz file.
     """
-    with _failures(path, takes):
+    with reading(path, takes):
         file = path.open("rb")
     with file:
-        with _failures(path, takes):
+        with reading(path, takes):
             found = np.load(file, allow_pickle=False)
         if isinstance(found, np.ndarray):
             raise RunDirectoryError(f"{path} is one array (.npy); it takes an archive (.npz) with {takes}.")
@@ -85,7 +86,7 @@ def archive_names(path: Path) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(path) as file:
             return tuple(name.removesuffix(".npy") for name in file.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zipfile.BadZipFile):
         return ()
 
 
@@ -95,7 +96,9 @@ def check_array(array: np.ndarray, name: str, takes: str, kinds: str, ndim: int 
         wanted = " or ".join(dict.fromkeys(_KINDS[kind] for kind in kinds))
         raise RunDirectoryError(f"{name} has dtype {array.dtype}; it takes {wanted}: {takes}.")
     if ndim is not None and array.ndim != ndim:
-        raise RunDirectoryError(f"{name} has shape {array.shape}; it takes {ndim} axes: {takes}.")
+        raise RunDirectoryError(
+            f"{name} has shape {array.shape}; it takes {ndim} {'axis' if ndim == 1 else 'axes'}: {takes}."
+        )
     if 0 in array.shape:
         raise RunDirectoryError(f"{name} has shape {array.shape}: it is empty. It takes {takes}.")
     return array
@@ -130,8 +133,19 @@ def check_is_permutation(indices: np.ndarray, name: str) -> None:
         )
 
 
-def noted_score(folder: Path, usual: str) -> str:
-    """Name of the score of files that `write_run` wrote; `usual` of those of another program.
+class Note(NamedTuple):
+    """What `write_run` says of the files that it wrote; of those of another program only the usual."""
+
+    score: str
+    """Name of the score that they hold."""
+    kind: ScoreKind
+    """Kind of that score."""
+    order: str | None = None
+    """What is known of the order of the examples."""
+
+
+def read_note(folder: Path, usual: Note) -> Note:
+    """Read the note beside files that `write_run` wrote; `usual` of those of another program.
 
     Raises:
       RunDirectoryError: the note is damaged.
@@ -140,34 +154,47 @@ def noted_score(folder: Path, usual: str) -> str:
     if not note.is_file():
         return usual
     try:
-        name = json.loads(note.read_text())["score"]
+        content = json.loads(note.read_text())
+        found = Note(content["score"], content["kind"], content["order"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunDirectoryError(
-            f"{note} is damaged: {error}. It says which score the files beside it hold; remove it to read them."
+            f"{note} is damaged: {error!r}. It says which score the files beside it hold; remove it to read them."
         ) from error
-    if not isinstance(name, str) or not name.isidentifier():
+    texts = isinstance(found.score, str) and found.score.isidentifier() and isinstance(found.order, str)
+    if not texts or found.kind not in get_args(ScoreKind):
         raise RunDirectoryError(
-            f"{note} names the score {name!r}; it takes an identifier. Remove it to read the files."
+            f"{note} is damaged: it names the score {found.score!r} of kind {found.kind!r}. Remove it to read the files."
         )
-    return name
+    return found
 
 
 @contextmanager
-def _failures(path: Path, takes: str) -> Iterator[None]:
+def reading(path: Path, takes: str) -> Iterator[None]:
     """Turn what NumPy says of a file that it cannot read into an error that names it."""
     try:
         yield
     except FileNotFoundError as error:
         raise RunDirectoryError(f"there is no file {path}, which holds {takes}.") from error
-    except ValueError as error:
-        if any(word in str(error) for word in ("pickle", "Object arrays", "Python objects")):
+    except RunDirectoryError:
+        raise
+    except Exception as error:  # a file that somebody else wrote may make NumPy raise anything
+        objects = any(word in str(error) for word in ("pickle", "Object arrays", "Python objects"))
+        if objects and _is_numpy(path):
             raise RunDirectoryError(
-                f"{path} holds Python objects, which only a pickle can, and a pickle can run any program when it is read. It takes "
-                f"{takes}. If you trust the file, load it yourself with np.load(..., allow_pickle=True) and save plain arrays."
+                f"{path} holds Python objects, which only a pickle can, and a pickle can run any program when it is read, so it is not read. "
+                f"It takes {takes}. Ask for a file of plain arrays."
             ) from error
-        raise RunDirectoryError(f"{path} is damaged or no NumPy file: {error}. It holds {takes}.") from error
-    except (OSError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:
-        raise RunDirectoryError(f"{path} is damaged or no NumPy file: {error}. It holds {takes}.") from error
+        what = "is damaged or no NumPy file" if objects else f"is damaged or no NumPy file: {error}"
+        raise RunDirectoryError(f"{path} {what}. It takes {takes}.") from error
+
+
+def _is_numpy(path: Path) -> bool:
+    """Whether a file begins as those of NumPy do."""
+    try:
+        with path.open("rb") as file:
+            return file.read(6) in (b"\x93NUMPY",) or zipfile.is_zipfile(path)
+    except OSError:
+        return False
 
 
 def list_folders(path: Path, takes: str) -> list[Path]:
@@ -178,7 +205,7 @@ def list_folders(path: Path, takes: str) -> list[Path]:
     """
     if not path.is_dir():
         raise RunDirectoryError(f"{path} is no folder; it takes {takes}.")
-    return sorted((each for each in path.iterdir() if each.is_dir()), key=natural)
+    return sorted((each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")), key=natural)
 
 
 def natural(path: Path) -> tuple[Any, ...]:
@@ -198,6 +225,7 @@ def natural(path: Path) -> tuple[Any, ...]:
 
 __all__ = [
     "NOTE",
+    "Note",
     "Archive",
     "archive_names",
     "as_flags",
@@ -205,7 +233,8 @@ __all__ = [
     "check_is_permutation",
     "list_folders",
     "natural",
-    "noted_score",
     "open_archive",
+    "read_note",
     "read_npy",
+    "reading",
 ]

@@ -4,13 +4,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int
 
 from jaxinfl.arguments import as_array, check_number, quote
 from jaxinfl.influence.outcomes import Models, Outcomes, Score, take_outcomes
 from jaxinfl.influence.tiles import tile_starts
+from jaxinfl.published.order import tell_order
 from jaxinfl.published.released import PublishedPairs, PublishedScores
 from jaxinfl.statistics.correlation import correlate
+from jaxinfl.store import Ensemble, RunDirectoryError
 
 
 class PairsComparison(NamedTuple):
@@ -25,7 +27,7 @@ class PairsComparison(NamedTuple):
     num_published: int
     """Number of published pairs at the threshold."""
     num_own: int
-    """Number of one's own pairs at the threshold whose training example is memorized as much as published ones are."""
+    """Number of one's own pairs at the threshold, of training examples whose memorization is at least `min_memorization` of the published."""
     num_both: int
     """Number of pairs that both have."""
     influence: Float32[np.ndarray, " pairs"]
@@ -59,6 +61,10 @@ def compare_pairs(
     if not isinstance(published, PublishedPairs):
         raise TypeError(f"published is {quote(published)}; it takes PublishedPairs, which read_pairs reads.")
     given = take_outcomes(masks, score, train_score)
+    if given.kind == "real":
+        raise ValueError(
+            "score is neither 0-1 nor from 0 to 1; published influences are differences of probabilities. Take a score such as 'correct'."
+        )
     limit = (
         published.min_influence if threshold is None else check_number(threshold, "threshold", "influence", -1e30, 1e30)
     )
@@ -68,6 +74,7 @@ def compare_pairs(
         )
     num_train, num_test = given.masks.shape[1], given.test_score.shape[1]
     _check_sizes(published, num_train, num_test)
+    _check_order(published, masks)
     own = np.full(len(published), np.nan, np.float32)
     memorized = given.memorization.rounded >= np.float32(published.min_memorization)
     count, tiles = 0, given.tiles()
@@ -112,6 +119,9 @@ def compare_scores(published: PublishedScores, masks: Models, train_score: Score
         raise ValueError(
             f"masks has {given.masks.shape[1]} training examples, and {len(published.values)} scores were published."
         )
+    own = _labels_of(masks, "train")
+    if own is not None and not np.array_equal(own, published.labels):
+        raise ValueError(_OTHER_ORDER.format(split="training"))
     return _rank_correlation(published.values, held_out_mean(given.masks, given.train_score))
 
 
@@ -133,6 +143,42 @@ def _check_sizes(published: PublishedPairs, num_train: int, num_test: int) -> No
             raise ValueError(
                 f"the models have {number} {name} examples, and a published pair has number {index.max()}."
             )
+
+
+def _check_order(published: PublishedPairs, masks: Any) -> None:
+    """Compare the labels of both sides, as far as they are known.
+
+    Raises:
+      ValueError: the examples lie in different orders.
+    """
+    labels = {split: _labels_of(masks, split) for split in ("train", "test")}
+    for split, own in labels.items():
+        stated = published.train_labels if split == "train" else published.test_labels
+        if own is not None and stated is not None and not np.array_equal(own, stated):
+            raise ValueError(_OTHER_ORDER.format(split="training" if split == "train" else "test"))
+    train, test = labels["train"], labels["test"]
+    if train is None or test is None or published.train_labels is not None:
+        return
+    try:
+        tell_order(
+            published.train_index, published.test_index, train, test, ("the published pairs", "the models' data")
+        )
+    except RunDirectoryError as error:
+        raise ValueError(str(error)) from error
+
+
+def _labels_of(masks: Any, split: str) -> Int[np.ndarray, " examples"] | None:
+    """Labels of an ensemble that knows them; None of anything else."""
+    if not isinstance(masks, Ensemble) or f"{split}_targets" not in masks.attributes["inputs"]:
+        return None
+    targets = masks.train_targets if split == "train" else masks.test_targets
+    return targets if targets.ndim == 1 and targets.dtype.kind in "iu" else None
+
+
+_OTHER_ORDER = (
+    "the labels of the {split} examples differ between the published estimate and the models: other data, or another order of the same. "
+    "TensorFlow Datasets shuffles its data sets; take models of the data set's own order, or the other way round."
+)
 
 
 def _asked(published: PublishedPairs, train: slice, num_test: int) -> Any:

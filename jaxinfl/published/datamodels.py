@@ -17,16 +17,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxinfl.arguments import ScoreKind
+from jaxinfl.arguments import ScoreKind, release
 from jaxinfl.datasets import Dataset
-from jaxinfl.published.array_files import as_flags, check_array, noted_score, read_npy
-from jaxinfl.published.order import labels_of
+from jaxinfl.published.array_files import Note, as_flags, check_array, read_note, read_npy
+from jaxinfl.published.order import check_accuracy, labels_of, unlabelled_order
 from jaxinfl.store import RunDirectoryError
 from jaxinfl.store.files_of_others import FilesOfOthers, RowsOfFile
 
 MARGIN = "top_margin"
 """Name of the logit of the true class minus the largest other logit."""
 _RELEASED = re.compile(r"train_masks_(.+)pct\.npy")
+_LOOKED_AT, _ROWS = 64, 1024
+"""Columns of masks that are read to find empty rows, and rows at a time."""
+_CHECKED, _AGREE = 8, 0.9
+"""Models whose logits are held against the labels, and share of the examples on which margins and logits must agree."""
+_NUMBERS = 2**22
+"""Logits that are computed with at once."""
 Scores = dict[tuple[str, str], tuple[RowsOfFile, ScoreKind]]
 
 
@@ -80,8 +86,8 @@ def read(path: Path, data: Dataset | None, options: dict[str, Any]) -> FilesOfOt
             f"{path.parent} has neither train_margins_{named[1]}pct.npy nor test_margins_{named[1]}pct.npy beside {path.name}; it takes "
             "one of them, or logits and data with labels."
         )
-    _check_data(path, masks, scores, data)
-    return FilesOfOthers(path, masks, scores, data=data, about={"layout": "datamodels", "order": "as in the files"})
+    about = {"layout": "datamodels", "order": unlabelled_order(data, path)}
+    return FilesOfOthers(path, masks, scores, completed=_rows_with_members(masks), data=data, about=about)
 
 
 def _read_own(path: Path, data: Dataset | None) -> FilesOfOthers:
@@ -89,13 +95,14 @@ def _read_own(path: Path, data: Dataset | None) -> FilesOfOthers:
     masks = read_npy(path / "masks.npy", "bool [models, train]", "biu", 2)
     if masks.dtype != np.bool_:
         masks = as_flags(np.asarray(masks), f"masks in {path}", "True where the model was trained on the example")
+    note = read_note(path, Note(MARGIN, "real"))
+    margins = _read_rows(path / "margins.npy", masks, "test")
     scores: Scores = {}
-    margins, name = _read_rows(path / "margins.npy", masks, "test"), noted_score(path, MARGIN)
-    if name == MARGIN:
+    if note.score == MARGIN:
         _add_margins(scores, "test", margins)
     else:
-        scores["test", name] = RowsOfFile.of(margins), "real"
-    completed = None
+        scores["test", note.score] = of_kind(margins, note.kind), note.kind
+    completed = _rows_with_members(masks)
     if (path / "_completed.npy").is_file():
         told = read_npy(path / "_completed.npy", "bool [models]", "biuf", 1, mapped=False)
         completed = as_flags(told, f"{path / '_completed.npy'}", "True where the model is finished")
@@ -103,19 +110,27 @@ def _read_own(path: Path, data: Dataset | None) -> FilesOfOthers:
             raise RunDirectoryError(
                 f"{path / '_completed.npy'} has {len(completed)} rows and masks.npy {len(masks)}; it takes one a model."
             )
-    else:
-        completed = _rows_with_members(masks)
-    _check_data(path, masks, scores, data)
-    about = {"layout": "datamodels", "order": "as in the files"}
+    about = {"layout": "datamodels", "order": note.order or unlabelled_order(data, path)}
     return FilesOfOthers(path, masks, scores, completed=completed, data=data, about=about)
 
 
 def _rows_with_members(masks: np.ndarray) -> np.ndarray:
-    """Rows of masks that hold an example: without `_completed.npy` a row of zeros is a model that was not trained yet."""
+    """Rows of masks that hold an example: a row of zeros is a model that was not trained."""
     found = np.zeros(len(masks), np.bool_)
-    for start in range(0, len(masks), 1024):
-        found[start : start + 1024] = masks[start : start + 1024].any(axis=1)
+    for start in range(0, len(masks), _ROWS):
+        some = slice(start, start + _ROWS)
+        found[some] = masks[some, :_LOOKED_AT].any(axis=1)
+        release(masks)
+    for row in np.flatnonzero(~found):
+        found[row] = masks[row].any()
     return found
+
+
+def of_kind(values: np.ndarray, kind: ScoreKind) -> RowsOfFile:
+    """Rows of a score that `write_run` wrote as floats, in the dtype of its kind."""
+    if kind != "0-1":
+        return RowsOfFile.of(values)
+    return RowsOfFile.computed(values, values.shape[1:], "bool", lambda rows: np.asarray(rows > 0.5))
 
 
 def _released_in(path: Path) -> list[Path]:
@@ -139,7 +154,7 @@ def _read_rows(file: Path, masks: np.ndarray, split: str) -> Float[np.ndarray, "
 def _add_margins(scores: Scores, split: str, margins: Float[np.ndarray, "models examples"]) -> None:
     """Add their margin, and whether the prediction is right, which is where it is above 0."""
     scores[split, MARGIN] = RowsOfFile.of(margins), "real"
-    right = RowsOfFile(margins.shape[1:], "bool", lambda rows: np.asarray(margins[rows] > 0), margins)
+    right = RowsOfFile.computed(margins, margins.shape[1:], "bool", lambda rows: np.asarray(rows > 0))
     scores[split, "correct"] = right, "0-1"
 
 
@@ -160,29 +175,42 @@ def _add_logits(
             f"{len(masks)} models: it takes [models, {split}, classes]."
         )
 
-    def margin(rows: Any) -> np.ndarray:
-        return margin_of_logits(logits[rows], labels)
+    some = np.asarray(logits[:_CHECKED])
+    right = some.argmax(axis=-1) == labels
+    check_accuracy(right, labels, str(file))
+    if (split, "correct") in scores and (scores[split, "correct"][0].read(slice(0, _CHECKED)) == right).mean() < _AGREE:
+        raise RunDirectoryError(
+            f"{file} and the margins beside it disagree on which predictions are right: they are of other models, or the labels of {data.name} are "
+            "in another order."
+        )
+    shape = (len(labels),)
 
-    scores[split, "margin"] = RowsOfFile((len(labels),), "float32", margin, logits), "real"
-    scores[split, "probability"] = (
-        RowsOfFile((len(labels),), "float32", lambda rows: _sigmoid(margin(rows)), logits),
-        "bounded",
-    )
-    right = RowsOfFile((len(labels),), "bool", lambda rows: logits[rows].argmax(axis=-1) == labels, logits)
-    scores.setdefault((split, "correct"), (right, "0-1"))
+    def margin(rows: np.ndarray) -> np.ndarray:
+        return margin_of_logits(rows, labels)
+
+    scores[split, "margin"] = RowsOfFile.computed(logits, shape, "float32", margin), "real"
+    probability = RowsOfFile.computed(logits, shape, "float32", lambda rows: _sigmoid(margin(rows)))
+    scores[split, "probability"] = probability, "bounded"
+    predicted = RowsOfFile.computed(logits, shape, "bool", lambda rows: rows.argmax(axis=-1) == labels)
+    scores.setdefault((split, "correct"), (predicted, "0-1"))
 
 
 def margin_of_logits(
     logits: Float[np.ndarray, "models examples classes"], labels: Int[np.ndarray, " examples"]
 ) -> Float[np.ndarray, "models examples"]:
     """The margin log(p_y / (1 - p_y)) = z_y - log(sum of exp z of the others), float32, computed in float64."""
-    wide = np.asarray(logits, np.float64)
-    own = np.take_along_axis(wide, labels[None, :, None], axis=2)[..., 0]
-    others = wide.copy()
-    np.put_along_axis(others, labels[None, :, None], -np.inf, axis=2)
-    largest = others.max(axis=2)
-    total = np.log(np.exp(others - largest[..., None]).sum(axis=2)) + largest
-    return (own - total).astype(np.float32)
+    margin = np.empty(logits.shape[:2], np.float32)
+    # Some models at a time: copies in float64 would be eight times the size of the file's float16.
+    step = max(1, _NUMBERS // max(1, logits[0].size))
+    index = labels[None, :, None]
+    for start in range(0, len(logits), step):
+        wide = np.array(logits[start : start + step], np.float64)
+        own = np.take_along_axis(wide, index, axis=2)[..., 0]
+        np.put_along_axis(wide, index, -np.inf, axis=2)
+        largest = wide.max(axis=2)
+        total = np.log(np.exp(wide - largest[..., None]).sum(axis=2)) + largest
+        margin[start : start + step] = own - total
+    return margin
 
 
 def _sigmoid(margin: Float[np.ndarray, "models examples"]) -> Float[np.ndarray, "models examples"]:
@@ -190,14 +218,4 @@ def _sigmoid(margin: Float[np.ndarray, "models examples"]) -> Float[np.ndarray, 
         return (1 / (1 + np.exp(-margin.astype(np.float64)))).astype(np.float32)
 
 
-def _check_data(path: Path, masks: np.ndarray, scores: Scores, data: Dataset | None) -> None:
-    if data is None:
-        return
-    if masks.shape[1] != data.num_train:
-        raise RunDirectoryError(f"{path} has {masks.shape[1]} training examples, and {data.name} {data.num_train}.")
-    for (split, _), (rows, _) in scores.items():
-        if split == "test" and rows.shape[0] != data.num_test:
-            raise RunDirectoryError(f"{path} has {rows.shape[0]} test examples, and {data.name} {data.num_test}.")
-
-
-__all__ = ["MARGIN", "margin_of_logits", "read", "recognize"]
+__all__ = ["MARGIN", "margin_of_logits", "of_kind", "read", "recognize"]

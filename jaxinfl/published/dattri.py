@@ -16,13 +16,16 @@ from jaxtyping import Bool
 
 from jaxinfl.arguments import check_whole, quote
 from jaxinfl.datasets import Dataset
-from jaxinfl.published.array_files import check_array, noted_score
+from jaxinfl.published.array_files import Note, check_array, read_note
+from jaxinfl.published.datamodels import of_kind
+from jaxinfl.published.order import unlabelled_order
 from jaxinfl.store import Ensemble, RunDirectoryError
-from jaxinfl.store.files_of_others import FilesOfOthers, RowsOfFile
+from jaxinfl.store.files_of_others import FilesOfOthers
 
 INDICES, VALUES = "indices_lds.pt", "target_values_lds.pt"
 SCORE = "target_value"
 """Name of minus the target function."""
+_MOST_TRAIN = 10**9
 
 
 def recognize(path: Path) -> str | None:
@@ -42,20 +45,19 @@ def read(path: Path, data: Dataset | None, options: dict[str, Any]) -> FilesOfOt
         raise RunDirectoryError(
             f"{path / INDICES} has {len(indices)} subsets and {VALUES} {len(values)}; it takes as many."
         )
-    num_train = options.get("num_train") or (None if data is None else data.num_train)
+    num_train = options.get("num_train")
+    if num_train is None and data is not None:
+        num_train = data.num_train
     if num_train is None:
         raise RunDirectoryError(
             f"{path} does not say how many training examples there are: the largest index is {indices.max()}, and the last ones may be in "
             "no subset. Give num_train, or data."
         )
-    masks = masks_of_indices(indices, check_whole(num_train, "num_train"), str(path / INDICES))
-    if data is not None and data.num_test != values.shape[1]:
-        raise RunDirectoryError(
-            f"{path / VALUES} has {values.shape[1]} test examples, and {data.name} {data.num_test}."
-        )
-    about = {"layout": "dattri", "order": "as in the files"}
+    masks = masks_of_indices(indices, check_whole(num_train, "num_train", 1, _MOST_TRAIN), str(path / INDICES))
+    note = read_note(path, Note(SCORE, "real"))
+    about = {"layout": "dattri", "order": note.order or unlabelled_order(data, path)}
     return FilesOfOthers(
-        path, masks, {("test", noted_score(path, SCORE)): (RowsOfFile.of(values), "real")}, data=data, about=about
+        path, masks, {("test", note.score): (of_kind(values, note.kind), note.kind)}, data=data, about=about
     )
 
 
@@ -107,19 +109,21 @@ def read_tensor(path: Path, takes: str, kinds: str, ndim: int) -> np.ndarray:
     if not path.is_file():
         raise RunDirectoryError(f"there is no file {path}, which holds {takes}.")
     torch = _torch(path)
+    values: np.ndarray | None = None
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
+        if isinstance(found, torch.Tensor):
+            plain = found.detach()
+            values = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
     except Exception as error:  # a file that somebody else wrote may make PyTorch raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = "it holds more than tensors" if "Weights only load failed" in reason else reason
         raise RunDirectoryError(
             f"{path} cannot be read by torch.load(weights_only=True), which runs no program of the file: {reason}. It takes one tensor, {takes}."
         ) from error
-    if not isinstance(found, torch.Tensor):
+    if values is None:
         raise RunDirectoryError(f"{path} holds {quote(type(found).__name__)}; it takes one tensor, {takes}.")
-    if found.dtype == torch.bfloat16:
-        found = found.float()
-    return check_array(found.numpy(), str(path), takes, kinds, ndim)
+    return check_array(values, str(path), takes, kinds, ndim)
 
 
 def _torch(path: Path) -> Any:

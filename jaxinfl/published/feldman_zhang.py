@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from jaxinfl.datasets import Dataset
-from jaxinfl.published.array_files import as_flags, check_is_permutation, list_folders, open_archive
+from jaxinfl.published.array_files import Note, as_flags, check_is_permutation, list_folders, open_archive, read_note
 from jaxinfl.published.order import tfds_order
 from jaxinfl.store import RunDirectoryError
 from jaxinfl.store.files_of_others import FilesOfOthers, RowsOfFile
@@ -60,7 +60,7 @@ def read(path: Path, data: Dataset | None, options: dict[str, Any]) -> FilesOfOt
         data=data,
         about={
             "layout": "feldman_zhang",
-            "order": tfds_order(data, path),
+            "order": read_note(path, Note("correct", "0-1")).order or tfds_order(data, path),
             "names": [str(run.relative_to(path)) for run in runs],
         },
     )
@@ -77,7 +77,7 @@ class _Model:
         index, correct = {}, {}
         with open_archive(file, _TAKES) as arrays:
             for part in ("train", "removed", "test"):
-                empty = part == "removed"
+                empty = part != "test"
                 found = arrays.read(f"index_{part}", f"indices of the {part} examples", "iu", may_be_empty=empty)
                 index[part] = found.astype(np.int64)
                 told = arrays.read(
@@ -90,6 +90,8 @@ class _Model:
                         "one for each example."
                     )
         whole = np.concatenate([index["train"], index["removed"]])
+        if not len(whole):
+            raise RunDirectoryError(f"{file} has no training example: index_train and index_removed are empty.")
         check_is_permutation(whole, f"index_train with index_removed in {file}")
         check_is_permutation(index["test"], f"index_test in {file}")
         mask, train, test = (np.zeros(count, np.bool_) for count in (len(whole), len(whole), len(index["test"])))

@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Int
 
 from jaxinfl.arguments import ScoreKind
 from jaxinfl.datasets import Dataset
-from jaxinfl.published.array_files import as_flags, list_folders, noted_score, read_npy
-from jaxinfl.published.datamodels import margin_of_logits
-from jaxinfl.published.order import check_labels, labels_of
+from jaxinfl.published.array_files import Note, as_flags, list_folders, read_note, read_npy
+from jaxinfl.published.datamodels import margin_of_logits, of_kind
+from jaxinfl.published.order import check_accuracy, check_labels, labels_of, unlabelled_order
 from jaxinfl.store import RunDirectoryError
 from jaxinfl.store.files_of_others import FilesOfOthers, RowsOfFile
 
@@ -46,23 +46,24 @@ def read(path: Path, data: Dataset | None, options: dict[str, Any]) -> FilesOfOt
         raise RunDirectoryError(f"{path} has no model: none of its folders holds keep.npy.")
     masks = np.stack([_read_keep(folder) for folder in _same_length(folders)])
     labels, order = _read_labels(path, data, masks.shape[1])
-    found = [_outputs_of(folder, options.get("epoch")) for folder in folders]
-    completed = np.array([each is not None for each in found])
-    if not completed.any():
-        raise RunDirectoryError(f"{path} has no scores/*.npy and no logits/*.npy in any of its {len(folders)} models.")
-    kinds = {file.parent.name for file in found if file is not None}
-    if len(kinds) > 1:
-        raise RunDirectoryError(
-            f"{path} has scores of some models and logits of others only. Compute the missing scores."
-        )
-    read_one = _read_scores if kinds == {"scores"} else _read_logits
+    found = _find_outputs(path, folders, options.get("epoch"))
+    kind = next(file.parent.name for file in found if file is not None)
+    read_one = _read_scores if kind == "scores" else _read_logits
     values = [None if file is None else read_one(file, masks.shape[1], labels) for file in found]
-    scores = _by_view(values, noted_score(path, SCORE) if kinds == {"scores"} else "margin", masks.shape)
-    targets = None if labels is None or data is not None else {"train": labels}
-    about = {"layout": "lira", "order": order, "names": [folder.name for folder in folders]}
-    if data is not None and data.num_train != masks.shape[1]:
-        raise RunDirectoryError(f"{path} has {masks.shape[1]} examples, and {data.name} {data.num_train} for training.")
-    return FilesOfOthers(path, masks, scores, completed=completed, data=data, targets=targets, about=about)
+    note = read_note(path, Note(SCORE, "real")) if kind == "scores" else Note("margin", "real")
+    if kind == "logits" and labels is not None:
+        right = np.stack([each[:, 0] > 0 for each in values if each is not None])
+        check_accuracy(right, labels, f"the logits in {path}")
+    about = {"layout": "lira", "order": note.order or order, "names": [folder.name for folder in folders]}
+    return FilesOfOthers(
+        path,
+        masks,
+        _by_view(values, note, masks.shape),
+        completed=np.array([file is not None for file in found]),
+        data=data,
+        targets=None if labels is None or data is not None else {"train": labels},
+        about=about,
+    )
 
 
 def _same_length(folders: list[Path]) -> list[Path]:
@@ -86,7 +87,7 @@ def _read_labels(path: Path, data: Dataset | None, examples: int) -> tuple[Int[n
     file = path / "y_train.npy"
     if not file.is_file():
         labels = None if data is None else labels_of(data, "train")
-        return labels, "as in the files, which have no labels"
+        return labels, unlabelled_order(data, path)
     labels = read_npy(file, "integers [examples]", "iu", mapped=False).reshape(-1).astype(np.int32)
     if len(labels) != examples:
         raise RunDirectoryError(
@@ -95,15 +96,40 @@ def _read_labels(path: Path, data: Dataset | None, examples: int) -> tuple[Int[n
     return labels, check_labels(labels, data, "train", str(file))
 
 
-def _outputs_of(folder: Path, epoch: int | None) -> Path | None:
-    """The file of a model's scores, or of its logits; of several epochs the last, or the one that was asked for."""
-    for kind in ("scores", "logits"):
-        files = sorted(each for each in (folder / kind).glob("*.npy") if each.stem.isdigit())
+def _find_outputs(path: Path, folders: list[Path], epoch: int | None) -> list[Path | None]:
+    """The file of each model's scores, or of its logits, after one epoch: the last, or the one that was asked for.
+
+    Raises:
+      RunDirectoryError: there is none; the last epochs of the models differ, or some have scores and others logits alone.
+    """
+    found = []
+    for folder in folders:
+        files = [each for kind in ("logits", "scores") for each in (folder / kind).glob("*.npy") if each.stem.isdigit()]
         if epoch is not None:
             files = [each for each in files if int(each.stem) == epoch]
-        if files:
-            return max(files, key=lambda each: int(each.stem))
-    return None
+        # Of one epoch the scores, which come last.
+        found.append(max(sorted(files, key=lambda each: each.parent.name), key=_epoch_and_kind, default=None))
+    there = [file for file in found if file is not None]
+    if not there:
+        when = "" if epoch is None else f" of epoch {epoch}"
+        raise RunDirectoryError(
+            f"{path} has no scores/*.npy and no logits/*.npy{when} in any of its {len(folders)} models."
+        )
+    epochs = sorted({int(file.stem) for file in there})
+    if len(epochs) > 1:
+        raise RunDirectoryError(
+            f"{path} has models whose last epochs are {', '.join(map(str, epochs))}; they are not models of one training. Pass epoch={epochs[0]} for "
+            "those of that epoch."
+        )
+    if len({file.parent.name for file in there}) > 1:
+        raise RunDirectoryError(
+            f"{path} has scores of some models and logits of others only. Compute the missing scores."
+        )
+    return found
+
+
+def _epoch_and_kind(file: Path) -> tuple[int, bool]:
+    return int(file.stem), file.parent.name == "scores"
 
 
 def _read_scores(file: Path, examples: int, labels: Any) -> Float[np.ndarray, "examples views"]:
@@ -122,18 +148,18 @@ def _read_logits(
             f"{file} holds logits, and there are no labels to take margins by. Put y_train.npy into the folder of the models, or give data."
         )
     logits = np.asarray(read_npy(file, "floats [examples, 1, views, classes]", "f", 4))
-    if logits.shape[:2] != (examples, 1) or labels.max() >= logits.shape[3]:
+    if logits.shape[:2] != (examples, 1) or labels.max() >= logits.shape[3] or labels.min() < 0:
         raise RunDirectoryError(
-            f"{file} has shape {logits.shape}; it takes [{examples}, 1, views, classes] with a class for each label, of which the largest is "
-            f"{labels.max()}."
+            f"{file} has shape {logits.shape}; it takes [{examples}, 1, views, classes] with a class for each label, of which there are "
+            f"{labels.min()} to {labels.max()}."
         )
     return margin_of_logits(logits[:, 0].transpose(1, 0, 2), labels).T
 
 
 def _by_view(
-    values: list[np.ndarray | None], name: str, shape: tuple[int, ...]
+    values: list[np.ndarray | None], note: Note, shape: tuple[int, ...]
 ) -> dict[tuple[str, str], tuple[RowsOfFile, ScoreKind]]:
-    """A score a view: the first has the name, and the others have it with their number."""
+    """One score for each view of the examples. That of the first has the plain name, and those of the others end in their number."""
     views = {each.shape[1] for each in values if each is not None}
     if len(views) > 1:
         raise RunDirectoryError(
@@ -145,7 +171,8 @@ def _by_view(
         for model, each in enumerate(values):
             if each is not None:
                 rows[model] = each[:, view]
-        scores["train", name if view == 0 else f"{name}_view_{view + 1}"] = RowsOfFile.of(rows), "real"
+        name = note.score if view == 0 else f"{note.score}_view_{view + 1}"
+        scores["train", name] = of_kind(rows, note.kind), note.kind
     return scores
 
 

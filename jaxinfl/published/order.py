@@ -27,8 +27,8 @@ def tfds_order(data: Dataset | None, path: Path) -> str:
         return told
     name = None if data.source is None else data.source.get("name")
     kind = "" if name is None else find_kind(name)
-    if kind == "tfds":
-        return f"{told}, and the data, too"
+    if kind == "tfds" and data.source is not None and not data.source.get("splits"):
+        return f"{told}, and that of the data, which were loaded as {name!r}"
     if kind == "cifar":
         raise RunDirectoryError(
             f"{path} has the order of TensorFlow Datasets, and {data.name} was read from {name}, whose order is its own: row i is "
@@ -95,18 +95,68 @@ def order_of_pairs(
             f"{path} has training examples up to {train.max()} and test examples up to {test.max()}, and {data.name} has "
             f"{data.num_train} and {data.num_test}. Give the data set that the models were trained on."
         )
-    of_one_class = labels_of(data, "train")[train] == labels_of(data, "test")[test]
-    share = float(of_one_class.mean()) if len(train) else 0.0
-    by_chance = 1 / max(data.num_classes, 2)
-    if share >= 0.5 and share > 2 * by_chance:
+    return tell_order(train, test, labels_of(data, "train"), labels_of(data, "test"), (str(path), data.name))
+
+
+def tell_order(
+    train: Int[np.ndarray, " pairs"],
+    test: Int[np.ndarray, " pairs"],
+    labels: Int[np.ndarray, " train"],
+    test_labels: Int[np.ndarray, " test"],
+    names: tuple[str, str],
+) -> str:
+    """What labels tell of the order of pairs of high influence, in words; `names` are those of the pairs and of the labels.
+
+    Raises:
+      RunDirectoryError: as many pairs are of one class as by chance.
+    """
+    path, name = names
+    same = labels[train] == test_labels[test]
+    if not len(same):
+        return "not known: there is no pair"
+    classes = max(labels.max(), test_labels.max()) + 1
+    shares = [np.bincount(each, minlength=classes) / len(each) for each in (labels, test_labels)]
+    share, chance = float(same.mean()), float(shares[0] @ shares[1])
+    error = (chance * (1 - chance) / len(same)) ** 0.5
+    if share >= 0.5 and share > chance + 4 * error:
         return f"that of the data: {share:.0%} of the pairs are of one class"
-    if len(train) >= 20 and share <= 2 * by_chance:
+    if len(same) >= 20 and share < chance + 3 * error and chance < 0.5:
         raise RunDirectoryError(
-            f"{path} is in another order than {data.name}: {share:.0%} of its {len(train)} pairs are of one class, as many as by chance. "
+            f"{path} is in another order than {name}: {share:.0%} of its {len(same)} pairs are of one class, as many as by chance. "
             "TensorFlow Datasets shuffles its data sets: load the data by their name there, or from the data set's own files."
         )
-    _log.warning("%s: %.0f%% of its pairs are of one class in %s, which tells no order.", path, 100 * share, data.name)
-    return f"not known: {share:.0%} of the {len(train)} pairs are of one class"
+    _log.warning("%s: %.0f%% of its pairs are of one class in %s, which tells no order.", path, 100 * share, name)
+    return f"not known: {share:.0%} of the {len(same)} pairs are of one class"
 
 
-__all__ = ["check_labels", "labels_of", "order_of_pairs", "tfds_order"]
+def unlabelled_order(data: Dataset | None, path: Path) -> str:
+    """What is known of the order of files that have neither labels nor a usual order, in words."""
+    if data is None:
+        return "as in the files"
+    _log.warning(
+        "%s has no labels, so nothing tells whether its examples have the order of %s. Row i is taken for example i.",
+        path,
+        data.name,
+    )
+    return "as in the files; whether it is that of the data is not known"
+
+
+def check_accuracy(right: np.ndarray, labels: Int[np.ndarray, " examples"], where: str) -> None:
+    """Raise where predictions are right as often as by chance: the labels are in another order than the logits.
+
+    Args:
+      right: bool [models, examples] of some models.
+      labels: the labels.
+      where: the file, in words.
+    """
+    chance = float(np.square(np.bincount(labels) / len(labels)).sum())
+    # Of few examples only those are refused that are right less often than by chance.
+    error = (chance * (1 - chance) / len(labels)) ** 0.5 if len(labels) >= 100 else 0.0
+    if right.mean() < chance + 3 * error and chance < 0.9:
+        raise RunDirectoryError(
+            f"{where}: the predictions are right for {right.mean():.0%} of the examples, as often as by chance. The labels are in another order than "
+            "the logits: give the data in the order in which the models were tried."
+        )
+
+
+__all__ = ["check_accuracy", "check_labels", "labels_of", "order_of_pairs", "tfds_order", "unlabelled_order"]

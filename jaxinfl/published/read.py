@@ -82,7 +82,7 @@ def read_run(
     """Read models that another program trained, or an estimate that was published without models, from the files that hold them.
 
     Large files stay where they are: masks and margins of datamodels are mapped into memory, `influence` and `memorization` read some models
-    at a time, and `runs[rows]` takes some models into memory. Nothing is ever unpickled.
+    at a time, and everything else takes them into memory: give it some models, as `runs[:2000]`. Nothing is ever unpickled.
 
     Args:
       path: the folder of the runs, the file of an estimate, or for datamodels the file of the masks of one ratio.

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 
 from jaxinfl.datasets import Dataset
-from jaxinfl.published.array_files import Archive, archive_names, open_archive
+from jaxinfl.published.array_files import Archive, archive_names, open_archive, reading
 from jaxinfl.published.order import check_labels, order_of_pairs
 from jaxinfl.store import RunDirectoryError
 
@@ -26,6 +26,8 @@ MIN_INFLUENCE, MIN_MEMORIZATION = 0.15, 0.25
 """Smallest influence and memorization of the pairs that Feldman and Zhang released."""
 _NAMED = re.compile(r"infl([\d.]*\d)_mem([\d.]*\d)")
 _ROWS_BYTES = 2**25
+_ROUNDED = 1e-6
+"""How far a number may lie below the threshold in a file's name: files are rounded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +92,10 @@ _ARRAYS = {
 def recognize(path: Path) -> str | None:
     """The kind of a published estimate, a key of `_ARRAYS`; None where it is none."""
     names = set(archive_names(path))
-    return next((kind for kind, arrays in _ARRAYS.items() if names.issuperset(arrays)), None)
+    found = next((kind for kind, arrays in _ARRAYS.items() if names.issuperset(arrays)), None)
+    # Feldman and Zhang's index of ImageNet has these labels, too, and no influence.
+    matrices = any(name.startswith("infl_matrix_class") for name in names)
+    return None if found == "class_matrices" and not matrices else found
 
 
 def read_released_pairs(
@@ -138,8 +143,20 @@ def _read_pairs(
         raise RunDirectoryError(f"{path} has arrays of {sorted(lengths)} numbers; it takes one of each a pair.")
     if min(train.min(), test.min()) < 0:
         raise RunDirectoryError(f"{path} has an index of {min(train.min(), test.min())}; it takes indices from 0.")
+    wrong = next(
+        (name for name, values in (("infl", influence), ("mem", memorization)) if not np.isfinite(values).all()), None
+    )
+    if wrong is not None:
+        raise RunDirectoryError(f"{wrong} in {path} holds NaN or infinite values; it takes a number for each pair.")
+    if len(np.unique(np.stack([train, test]), axis=1).T) < len(train):
+        raise RunDirectoryError(f"{path} has a pair twice; it takes each once.")
     named = _NAMED.search(path.name)
     least, least_memorization = (float(named[1]), float(named[2])) if named else (influence.min(), memorization.min())
+    if named and (influence.min() < least - _ROUNDED or memorization.min() < least_memorization - _ROUNDED):
+        raise RunDirectoryError(
+            f"{path} has influence from {influence.min():g} and memorization from {memorization.min():g}, below what its name says: the arrays may "
+            "be exchanged, or the file renamed."
+        )
     order = order_of_pairs(train, test, data, path)
     least = least if min_influence is None else max(least, min_influence)
     least_memorization = least_memorization if min_memorization is None else max(least_memorization, min_memorization)
@@ -193,14 +210,15 @@ def _read_class_matrices(
                 "indices of that class."
             )
         for split, indices in (("tr", train), ("tt", test)):
-            if indices.min() < 0 or indices.max() >= len(labels[split]) or (labels[split][indices] != number).any():
+            if not np.array_equal(np.sort(indices), np.flatnonzero(labels[split] == number)):
                 raise RunDirectoryError(
-                    f"{split}_classidx_{number} in {path} holds examples that are not of class {number}."
+                    f"{split}_classidx_{number} in {path} are not the examples of class {number}, each once, as {split}_labels has them."
                 )
-        rows, columns = np.nonzero(matrix >= least)
+        rows, columns = np.nonzero((matrix >= least) & (memorization[train] >= least_memorization)[:, None])
         found.append((train[rows], test[columns], matrix[rows, columns].astype(np.float64)))
     train, test, influence = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = check_labels(labels["tr"], data, "train", f"tr_labels in {path}")
+    check_labels(labels["tt"], data, "test", f"tt_labels in {path}")
     return _chosen(
         train,
         test,
@@ -227,7 +245,7 @@ def _read_mnist(file: Archive, data: Dataset | None, least: float, least_memoriz
                 f"influence in {path} has {rows.shape[1]} columns and memorization {len(memorization)} numbers; it takes influence "
                 "[test, train]."
             )
-        test, train = np.nonzero(rows >= least)
+        test, train = np.nonzero((rows >= least) & (memorization >= least_memorization))
         found.append((train, test + first, rows[test, train].astype(np.float64)))
         first += len(rows)
     train, test, influence = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -247,28 +265,29 @@ def stream_rows(path: Path, name: str) -> Iterator[Float[np.ndarray, "rows colum
     Raises:
       RunDirectoryError: it is damaged, or no matrix of floats in rows.
     """
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-            version = np.lib.format.read_magic(file)
-            read_header: Any = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, by_columns, dtype = read_header(file)
-            if dtype.kind != "f" or len(shape) != 2 or by_columns or 0 in shape:
-                raise RunDirectoryError(
-                    f"{name} in {path} has dtype {dtype} and shape {shape}; it takes floats [test, train] in rows."
-                )
-            row = shape[1] * dtype.itemsize
-            at_once = max(1, _ROWS_BYTES // row)
-            for start in range(0, shape[0], at_once):
-                wanted = min(at_once, shape[0] - start) * row
-                block = file.read(wanted)
-                if len(block) != wanted:
-                    raise RunDirectoryError(f"{name} in {path} ends too soon: the file is truncated.")
-                yield np.frombuffer(block, dtype).reshape(-1, shape[1])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunDirectoryError(f"{path} is damaged or no NumPy file: {error}.") from error
+    with (
+        reading(path, f"{name}, floats [test, train]"),
+        zipfile.ZipFile(path) as archive,
+        archive.open(f"{name}.npy") as file,
+    ):
+        version = np.lib.format.read_magic(file)
+        read_header: Any = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, by_columns, dtype = read_header(file)
+        if dtype.kind != "f" or len(shape) != 2 or by_columns or 0 in shape:
+            raise RunDirectoryError(
+                f"{name} in {path} has dtype {dtype} and shape {shape}; it takes floats [test, train] in rows."
+            )
+        row = shape[1] * dtype.itemsize
+        at_once = max(1, _ROWS_BYTES // row)
+        for start in range(0, shape[0], at_once):
+            wanted = min(at_once, shape[0] - start) * row
+            block = file.read(wanted)
+            if len(block) != wanted:
+                raise RunDirectoryError(f"{name} in {path} ends too soon: the file is truncated.")
+            yield np.frombuffer(block, dtype).reshape(-1, shape[1])
 
 
 __all__ = [

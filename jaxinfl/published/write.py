@@ -60,7 +60,14 @@ def write_run(runs: Ensemble, path: str | os.PathLike[str], layout: WrittenLayou
             draft.mkdir()
             _WRITERS[layout](healthy, draft, chosen)
             # Readers of these files ignore it. It says which score they hold, whose name is not in them.
-            (draft / NOTE).write_text(json.dumps({"layout": layout, "score": chosen, "models": len(healthy)}) + "\n")
+            (draft / NOTE).write_text(json.dumps(_note(healthy, layout, chosen)) + "\n")
+
+
+def _note(runs: Ensemble, layout: str, score: str) -> dict[str, Any]:
+    """What the files do not say of themselves."""
+    kind = "bounded" if layout == "cleanlab" else runs.score_kind(score)
+    what = "mean probabilities" if layout == "cleanlab" else score
+    return {"layout": layout, "score": what, "kind": kind, "models": len(runs), "order": runs.order}
 
 
 def _choose_score(runs: Ensemble, layout: str, score: str | None) -> str:
@@ -80,6 +87,10 @@ def _choose_score(runs: Ensemble, layout: str, score: str | None) -> str:
         chosen = MARGIN if layout == "datamodels" and MARGIN in runs.scores else "margin"
     if layout != "cleanlab":
         runs.score_kind(chosen)
+        if not chosen.isidentifier():
+            raise ValueError(
+                f"score is {quote(chosen)}; it takes the score after the last epoch, whose name has no '@'."
+            )
     return chosen
 
 
@@ -114,7 +125,8 @@ def _write_lira(runs: Ensemble, folder: Path, score: str) -> None:
         (place / "scores").mkdir(parents=True)
         np.save(place / "keep.npy", masks[model])
         np.save(place / "scores" / f"{1:010d}.npy", values[model, :, None].astype(np.float32))
-    if "train_targets" in runs.attributes["inputs"]:
+    labelled = "train_targets" in runs.attributes["inputs"]
+    if labelled and runs.train_targets.ndim == 1 and runs.train_targets.dtype.kind in "iu":
         np.save(folder / "y_train.npy", runs.train_targets)
 
 
@@ -123,8 +135,9 @@ def _write_dattri(runs: Ensemble, folder: Path, score: str) -> None:
 
 
 def _write_cleanlab(runs: Ensemble, folder: Path, score: str) -> None:
+    likely = held_out_probabilities(runs)
     np.save(folder / "labels.npy", runs.train_labels.astype(np.int64))
-    np.save(folder / "pred_probs.npy", held_out_probabilities(runs))
+    np.save(folder / "pred_probs.npy", likely)
 
 
 def held_out_probabilities(runs: Ensemble) -> Float[np.ndarray, "train classes"]:
@@ -135,9 +148,11 @@ def held_out_probabilities(runs: Ensemble) -> Float[np.ndarray, "train classes"]
       ValueError: an example is in every subset, so that no model tells of it.
     """
     outputs, masks = runs.train_outputs, runs.masks
-    if outputs.ndim != 3:
+    labels = runs.train_targets
+    if outputs.ndim != 3 or labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.max() >= outputs.shape[2]:
         raise ValueError(
-            f"the outputs have shape {outputs.shape}; cleanlab takes those of classification, [models, train, classes]."
+            f"the outputs have shape {outputs.shape} and the targets {labels.shape} of {labels.dtype}; cleanlab takes those of classification, "
+            "[models, train, classes] and labels [train]."
         )
     missing = np.flatnonzero(masks.all(axis=0))
     if missing.size:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from jaxinfl.arguments import as_array, as_path, check_switch, is_mapped, quote
+from jaxinfl.arguments import STREAMED, Source, as_array, as_path, check_switch, is_mapped, quote
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Variables
 from jaxinfl.store.description import describe_ensemble
@@ -258,27 +258,36 @@ class Ensemble(NamedScores):
             self._arrays["masks"] = rows
         return self._arrays["masks"]
 
-    @property
-    def is_streamed(self) -> bool:
-        """Whether the models lie in mapped files of so many bytes that `influence` and `memorization` read some of them at a time."""
-        return isinstance(self._store, FilesOfOthers) and self._store.mapped_bytes > _STREAMED
-
-    def blocks(
-        self, split: Literal["train", "test"], name: str, models: int
-    ) -> Iterator[tuple[Bool[np.ndarray, "block train"], np.ndarray]]:
-        """Masks and a score of so many models at a time, which are read anew each time: [block, train] and [block, examples].
+    def stream(self, split: Literal["train", "test"], name: str) -> Source | None:
+        """The models as `influence` and `memorization` read them, some at a time, where their masks are large and lie in a mapped file.
 
         Args:
           split: "train" or "test".
-          name: a score that was read from files.
-          models: models in a block.
+          name: one of `scores`.
+
+        Returns:
+          A source whose blocks are read anew each time; None where the models are read as a whole.
+
+        Raises:
+          TypeError, ValueError: the ensemble has no such score.
         """
-        masks = self._store.read_input("masks")
-        for start in range(0, len(self), models):
-            rows = self.model_index[start : start + models]
-            yield masks[as_slice(rows)], self._store.read_rows(f"{split}_{name}", rows)
-            if isinstance(self._store, FilesOfOthers):
-                self._store.release()
+        store = self._store
+        if not isinstance(store, FilesOfOthers) or store.mapped_bytes / store.num_models * len(self) <= STREAMED:
+            return None
+        self.score_kind(name)
+        spec = store.row_arrays.get(f"{split}_{name}")
+        if spec is None:
+            self._score(split, name)  # which says that it is of the other examples
+            return None
+        masks = store.read_input("masks")
+
+        def blocks(models: int) -> Iterator[tuple[Bool[np.ndarray, "block train"], np.ndarray]]:
+            for start in range(0, len(self), models):
+                rows = self.model_index[start : start + models]
+                yield masks[as_slice(rows)], store.read_rows(f"{split}_{name}", rows)
+                store.release()
+
+        return Source(len(self), store.num_train, spec.shape[0], spec.dtype == "bool", blocks)
 
     @cached_property
     def key_data(self) -> np.ndarray:
@@ -363,8 +372,6 @@ class Ensemble(NamedScores):
         return describe_ensemble(self._store, self._finished, about_rows, self.overrides)
 
 
-_STREAMED = 2**28
-"""Bytes of mapped files from which on models are read some at a time."""
 _OF_MODELS = ("_place", "diverged", "key_data", "model_index")
 """Attributes of `Ensemble` that have one row for each model."""
 

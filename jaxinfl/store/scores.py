@@ -138,8 +138,9 @@ class NamedScores:
 
     def _targets(self, split: str) -> np.ndarray:
         if f"{split}_targets" not in self.attributes["inputs"]:
+            giver = "read_run" if "layout" in self.attributes else "Ensemble.from_scores"
             raise ValueError(
-                f"{split}_targets: this ensemble knows no targets. Give data to Ensemble.from_scores, which keeps those of a Dataset."
+                f"{split}_targets: this ensemble knows no targets. Give data to {giver}, which keeps those of a Dataset."
             )
         return self._store.read_input(f"{split}_targets")
 
