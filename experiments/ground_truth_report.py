@@ -28,8 +28,8 @@ class Findings:
 
     @property
     def ceiling(self) -> float:
-        """Noise ceiling of the scores, the same for all attributions."""
-        return next(iter(self.scores.values())).ceiling
+        """Noise ceiling of the scores. It is that of the best one: others may not vary on some test examples, which do not count then."""
+        return self.scores[self.best].ceiling
 
     @property
     def best(self) -> str:
@@ -90,7 +90,7 @@ def finding(findings: Findings) -> str:
         else f"and the ceiling is not known: {best.ceiling_reason}"
     )
     return (
-        f"the highest score, {best.mean:.2f}, is that of {findings.best}, {bound}. Without the {most} examples that {strongest} names "
+        f"the highest score, {best.mean:.2f}, is that of '{findings.best}', {bound}. Without the {most} examples that '{strongest}' names, "
         f"{_percent(shares[strongest])} of the predictions flip, and {_percent(shares[RANDOM])} without {most} random ones."
     )
 

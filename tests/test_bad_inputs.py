@@ -15,10 +15,11 @@ from jaxinfl.store import RunDirectoryError
 from tests import valid_calls
 from tests.bad_inputs import Call, forbid_compilation
 from tests.valid_calls_any_data import ANY_DATA
+from tests.valid_calls_attribution import ATTRIBUTION
 from tests.valid_calls_privacy import PRIVACY
 from tests.valid_calls_published import PUBLISHED
 
-CALLS = valid_calls.CALLS + PRIVACY + PUBLISHED + ANY_DATA
+CALLS = valid_calls.CALLS + PRIVACY + PUBLISHED + ATTRIBUTION + ANY_DATA
 INPUTS, INPUTS_OF_ANY_DATA = 3000, 1000
 OF_ONE_SIZE = {"one more row", "one row less", "no columns", "fewer", "other length", "other pixels"}
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -109,7 +110,11 @@ def changed(call: Call, rewrite: bool, changes: dict[str, str], seed: int) -> di
     ("number_of_inputs", "first", "least"),
     [
         (INPUTS, 0, {"refused": 2000, "the same": 101}),
-        (INPUTS_OF_ANY_DATA, len(valid_calls.CALLS + PRIVACY + PUBLISHED), {"refused": 600, "the same": 0}),
+        (
+            INPUTS_OF_ANY_DATA,
+            len(valid_calls.CALLS + PRIVACY + PUBLISHED + ATTRIBUTION),
+            {"refused": 600, "the same": 0},
+        ),
     ],
 )
 def test_random_mistakes(number_of_inputs, first, least, results, compilations):
@@ -163,10 +168,12 @@ def test_every_mistake_alone(call, results, compilations):
 
 def test_what_is_public_is_tried():
     classes_and_modules = {
+        "Brittleness",
         "DatasetUnavailable",
         "Discoveries",
         "Ensemble",
         "Estimate",
+        "LdsPlan",
         "Membership",
         "ModelPlan",
         "PairsComparison",
