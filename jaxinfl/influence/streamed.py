@@ -95,14 +95,13 @@ def _find_scale(source: Source, columns: slice, models: int) -> Scale:
     Raises:
       ValueError: a score is NaN or inf.
     """
-    lowest = highest = np.float32(0)
-    first = True
+    bounds: Any = None
     for _, score in source.blocks(models):
         block = score[:, columns].astype(np.float32)
-        low, high = block.min(axis=0), block.max(axis=0)
-        lowest, highest = (low, high) if first else (np.minimum(lowest, low), np.maximum(highest, high))
-        first = False
-    bounds = np.stack([lowest, highest])
+        ends = np.stack([block.min(axis=0), block.max(axis=0)])
+        if bounds is not None:
+            ends = np.stack([np.minimum(bounds[0], ends[0]), np.maximum(bounds[1], ends[1])])
+        bounds = ends
     if not np.isfinite(bounds).all():
         raise ValueError(
             f"score holds NaN or inf (as float32) for {np.count_nonzero(~np.isfinite(bounds).all(axis=0))} of {bounds.shape[1]} "
