@@ -1,6 +1,6 @@
 """Two attributions by gradients, as baselines: similarity of gradients at one checkpoint, and projected gradients over several models.
 
-Both are written as their papers have them, for small networks: the gradients of all examples are held at once.
+Both are for small networks, because the gradients of all examples are held at once. Their models are trained on everything.
 """
 
 from typing import Any
@@ -24,23 +24,25 @@ PROJECTED = 512
 """Dimensions of the projected gradients."""
 
 
+def check_baselines(data: Dataset, model: str) -> None:
+    """Raise `Mistake` where the data are no images, or the network is too large for the gradients of all examples."""
+    if not data.are_images:
+        raise Mistake(f"{data.name} has no images; the baselines by gradients take images of classes.")
+    params = build_model(model, inputs=data.image_shape, outputs=data.num_classes).num_params
+    if params * (data.num_train + data.num_test) > _MOST_NUMBERS:
+        raise Mistake(
+            f"{model} has {params:,} parameters, too many to hold the gradients of {data.num_train + data.num_test} examples. Take a smaller "
+            "network, or fewer --train-examples."
+        )
+
+
 class Checkpoints:
     """Trained models on everything, and the gradients of their margins."""
 
     def __init__(self, runs: Ensemble, data: Dataset, model: str):
-        """Take the kept weights of some models.
-
-        Raises:
-          Mistake: the data are no images, or the network is too large for gradients of all examples.
-        """
-        if not data.are_images:
-            raise Mistake(f"{data.name} has no images; the baselines by gradients take images of classes.")
+        """Take the kept weights of some models."""
+        check_baselines(data, model)
         self.model: Model = build_model(model, inputs=data.image_shape, outputs=data.num_classes)
-        if self.model.num_params * (data.num_train + data.num_test) > _MOST_NUMBERS:
-            raise Mistake(
-                f"{model} has {self.model.num_params:,} parameters, too many to hold the gradients of {data.num_train + data.num_test} "
-                "examples. Take a smaller network, or fewer --train-examples."
-            )
         self.runs = runs
         statistics = np.asarray(jaxinfl.channel_statistics(data), np.float32)
         self.inputs, self.labels = {}, {}
@@ -85,8 +87,8 @@ def _gradients(
 def gradient_similarity(checkpoints: Checkpoints) -> Float[np.ndarray, "train test"]:
     """Products of the gradients of the losses of a training and a test example, at the end of one training.
 
-    The loss is -log p, so its gradient is that of the margin times p - 1. Source: Charpiat et al. (2019), "Input similarity from
-    the neural network perspective"; with one checkpoint, TracIn of Pruthi et al. (2020).
+    The loss is -log p, so its gradient is that of the margin times p - 1. Source: Pruthi et al. (2020), "Estimating training data
+    influence by tracing gradient descent", with one checkpoint and a learning rate of 1.
     """
     (train, train_right), (test, test_right) = (checkpoints.gradients(0, split) for split in ("train", "test"))
     similar: Float[np.ndarray, "train test"] = train @ test.T
@@ -94,19 +96,29 @@ def gradient_similarity(checkpoints: Checkpoints) -> Float[np.ndarray, "train te
 
 
 def trak(checkpoints: Checkpoints, seed: int) -> Float[np.ndarray, "train test"]:
-    """TRAK: the influence on a linear model of projected gradients, averaged over models.
+    """TRAK: the influence on a linear model of projected gradients, a mean over models.
 
-    Source: Park et al. (2023), "TRAK: Attributing model behavior at scale", equation 17, with the mean over models of the whole score.
+    Source: Park et al. (2023), "TRAK: Attributing model behavior at scale", equation 17, whose models are trained on random halves.
     """
-    total: Any = 0.0
+    kernels: Any = 0.0
+    doubts: Any = 0.0
     for number in range(len(checkpoints.runs)):
         (train, right), (test, _) = (checkpoints.gradients(number, split) for split in ("train", "test"))
         size = min(PROJECTED, train.shape[1], len(train) // 2)
         matrix = np.random.default_rng((seed, number)).standard_normal((train.shape[1], size), np.float32) / size**0.5
-        features, queries = (train @ matrix).astype(np.float64), (test @ matrix).astype(np.float64)
-        total = total + (features @ np.linalg.solve(features.T @ features, queries.T)) * (1 - right)[:, None]
-    mean: Float[np.ndarray, "train test"] = total / len(checkpoints.runs)
-    return mean
+        kernels = kernels + _kernel(train @ matrix, test @ matrix) / len(checkpoints.runs)
+        doubts = doubts + (1 - right) / len(checkpoints.runs)
+    scores: Float[np.ndarray, "train test"] = kernels * doubts[:, None]
+    return scores
 
 
-__all__ = ["Checkpoints", "gradient_similarity", "trak"]
+def _kernel(features: np.ndarray, queries: np.ndarray) -> Float[np.ndarray, "train test"]:
+    """Features (features' features)^-1 queries', with a ridge of rounding size, so that gradients of 0 do no harm."""
+    wide = features.astype(np.float64)
+    gram = wide.T @ wide
+    ridge = 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram))
+    kernel: Float[np.ndarray, "train test"] = wide @ np.linalg.solve(gram + ridge, queries.astype(np.float64).T)
+    return kernel
+
+
+__all__ = ["Checkpoints", "check_baselines", "gradient_similarity", "trak"]

@@ -34,7 +34,7 @@ class Findings:
     @property
     def best(self) -> str:
         """Name of the attribution with the highest score."""
-        return max(self.scores, key=lambda name: self.scores[name].mean)
+        return max(self.scores, key=lambda name: np.nan_to_num(self.scores[name].mean, nan=-2))
 
 
 def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
@@ -47,8 +47,9 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         claim="An attribution is good if its sums over random subsets rank what training on them does (the linear datamodeling score of Park "
         "et al. 2023), and if leaving out the few examples that it names flips a prediction (Ilyas et al. 2022). The noise of training "
         "bounds the first: even the true expectations score below 1.",
-        setting=f"{about}: {findings.subsets} subsets with {findings.subset_seeds} models each; {len(findings.flips.test_index)} test "
-        f"examples whose predictions are to flip, {findings.flips.seeds} models for each removal; {data.num_test} test examples for the scores.",
+        setting=f"{about}: {findings.subsets} subsets with {findings.subset_seeds} models each; {data.num_test} test examples for the scores. The "
+        f"predictions that are to flip are the {len(findings.flips.test_index)} least certain ones that most models get right, with "
+        f"{findings.flips.seeds} models for each removal.",
         finding=finding(findings),
         paper="It judges estimates of influence by how well they agree with each other, and compares no attributions. Park et al. report "
         "linear datamodeling scores of 0.2 to 0.4 for TRAK on CIFAR-10, and Ilyas et al. that half of CIFAR-10's predictions flip without 200 "
@@ -57,7 +58,8 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         illustrations=[
             Illustration("lds", "Linear datamodeling score of each attribution, and the noise ceiling."),
             Illustration(
-                "flips", "Share of the predictions that flip without the examples that each attribution names."
+                "flips",
+                "Share of the least certain right predictions that flip without the examples that each attribution names.",
             ),
         ],
     )
@@ -71,7 +73,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         "flips": plots.flips_figure(
             findings.flips.removals,
             flips,
-            title=f"{about}: predictions that flip without the examples that an attribution names",
+            title=f"{about}: the least certain right predictions that flip without what an attribution names",
         ),
     }
     return Outcome(section, numbers(findings), figures)
@@ -87,11 +89,11 @@ def finding(findings: Findings) -> str:
         f"of at most {best.ceiling:.2f}: against the true expectations that is {best.corrected:.2f} "
         f"({best.corrected_low:.2f} to {best.corrected_high:.2f})"
         if np.isfinite(best.ceiling)
-        else f"and the ceiling is not known: {best.ceiling_reason}"
+        else f"and the ceiling is not known ({best.ceiling_reason.partition(':')[0]}; --subset-seeds sets the models on each subset)"
     )
     return (
         f"the highest score, {best.mean:.2f}, is that of '{findings.best}', {bound}. Without the {most} examples that '{strongest}' names, "
-        f"{_percent(shares[strongest])} of the predictions flip, and {_percent(shares[RANDOM])} without {most} random ones."
+        f"{_percent(shares[strongest])} of the least certain predictions flip, and {_percent(shares[RANDOM])} without {most} random ones."
     )
 
 

@@ -22,6 +22,8 @@ from jaxinfl.statistics.proportions import wilson_interval
 from jaxinfl.store import Ensemble
 from jaxinfl.training import train_ensemble
 
+_OWN = {"masks", "keys", "part", "initial", "overrides"}
+"""Arguments of `train_ensemble` that are not the user's here."""
 RANDOM = "random"
 """Name of the removal of random examples."""
 
@@ -45,31 +47,34 @@ class Brittleness:
     confidence: float
     """Confidence of the intervals."""
 
+    @property
+    def counted(self) -> Bool[np.ndarray, " tests"]:
+        """Whether most models are right on each test example with nothing left out: only such predictions can flip."""
+        return self.wrong_before < 0.5
+
     def flipped(self, name: str) -> Bool[np.ndarray, "tests removals"]:
         """Whether the prediction flips: most models are wrong, and most were right with nothing left out.
 
         Raises:
           ValueError: there is no attribution of this name.
         """
-        flips: Bool[np.ndarray, "tests removals"] = (self._of(name) > 0.5) & (self.wrong_before < 0.5)[:, None]
+        flips: Bool[np.ndarray, "tests removals"] = (self._of(name) > 0.5) & self.counted[:, None]
         return flips
 
     def share_flipped(self, name: str) -> Float[np.ndarray, "removals 3"]:
         """Share of the predictions that flip, and its interval over test examples by Wilson's formula: [removals, (share, low, high)].
 
-        Predictions that most models get wrong with nothing left out do not count; NaN where there is no other.
+        Predictions that most models get wrong with nothing left out do not count, nor do those of removals of which every model
+        diverged; NaN where there is no other.
 
         Raises:
           ValueError: there is no attribution of this name.
         """
-        counted = self.wrong_before < 0.5
-        flips = self.flipped(name)[counted].sum(axis=0)
-        number = int(counted.sum())
-        if not number:
-            return np.full((len(self.removals), 3), np.nan)
-        quantile = float(ndtri((1 + self.confidence) / 2))
-        low, high = wilson_interval(flips / number, np.full(len(flips), float(number)), quantile)
-        return np.stack([flips / number, low, high], axis=1)
+        known = np.isfinite(self._of(name)) & self.counted[:, None]
+        number = known.sum(axis=0).astype(float)
+        share = np.divide(self.flipped(name).sum(axis=0), number, out=np.full(number.size, np.nan), where=number > 0)
+        low, high = wilson_interval(share, number, float(ndtri((1 + self.confidence) / 2)))
+        return np.stack([share, low, high], axis=1)
 
     def smallest(self, name: str) -> Float[np.ndarray, " tests"]:
         """Smallest number of removals that flips each prediction; infinity where none does, NaN where it was wrong before.
@@ -79,12 +84,12 @@ class Brittleness:
         """
         flips = self.flipped(name)
         first = np.where(flips.any(axis=1), self.removals[flips.argmax(axis=1)], np.inf)
-        return np.where(self.wrong_before < 0.5, first, np.nan)
+        return np.where(self.counted, first, np.nan)
 
     @property
     def text(self) -> str:
         """One line for each attribution: the share of the predictions that flip, by the number of removals."""
-        right = int((self.wrong_before < 0.5).sum())
+        right = int(self.counted.sum())
         lines = [f"{right} of {len(self.test_index)} predictions are right with nothing left out; of these flip:"]
         width = max(map(len, self.names))
         for name in self.names:
@@ -121,24 +126,32 @@ def brittleness(
         Or several of them by name, which are tried on the same test examples beside the same random removals.
       data: the data set, of classes.
       test_examples: indices of the test examples.
-      removals: numbers of examples to leave out, rising.
+      removals: numbers of examples to leave out, rising. Where an attribution has fewer numbers other than 0, random examples fill up.
       seeds: models of each removal, from 1 up.
       seed: seed of the models' random keys and of the random removals.
       confidence: confidence of the intervals, between 0 and 1.
-      training: what `train_ensemble` takes besides: model, recipe, run_dir, progress and others.
+      training: what `train_ensemble` takes besides: model, recipe, run_dir, progress and others, but for masks, keys, part, initial and
+        overrides.
 
     Returns:
       `Brittleness`. In all `seeds * (1 + removals * (attributions * tests + 1))` models are trained as one ensemble: with nothing left
-      out, without the top examples of each test example, and without random ones, which are the same for all test examples.
+      out, without the top examples of each test example, and without random ones. Those are one draw, the same for all test examples, so that
+      the interval of "random" is about other test examples, and not about other draws.
 
     Raises:
       TypeError, ValueError: arguments that do not fit, before anything is trained; those of `train_ensemble`.
     """
+    given = sorted(_OWN & training.keys())
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} is given; brittleness makes the subsets and keys itself and needs all models. Leave it out."
+        )
     named = attribution if isinstance(attribution, Mapping) else {"attribution": attribution}
     checked = _check(named, data, seeds, seed, confidence)
     tests = check_indices(test_examples, "test_examples", data.num_test)
-    if not tests.size:
-        raise ValueError("test_examples is empty; it takes indices of test examples.")
+    if not tests.size or len(np.unique(tests)) < tests.size:
+        what = "has an index twice" if tests.size else "is empty"
+        raise ValueError(f"test_examples {what}; it takes indices of different test examples.")
     numbers = _check_removals(removals, data.num_train)
     masks = removal_masks(checked, tests, numbers, data.num_train, seed)
     rows = np.repeat(masks, seeds, axis=0)
@@ -165,8 +178,12 @@ def read_brittleness(
     """
     subsets = 1 + removals.size * (1 + len(names) * test_index.size)
     seeds = len(runs) // subsets
+    if len(runs) != subsets * seeds or not seeds:
+        raise ValueError(f"runs has {len(runs)} models; it takes as many on each of the {subsets} subsets.")
     right = np.where(runs.diverged[:, None], np.nan, runs.test_score("correct")[:, test_index])
-    wrong = 1 - np.nanmean(right.reshape(subsets, seeds, test_index.size), axis=1)
+    right = right.reshape(subsets, seeds, test_index.size)
+    finished = np.isfinite(right).sum(axis=1)
+    wrong = 1 - np.divide(np.nansum(right, axis=1), finished, out=np.full(finished.shape, np.nan), where=finished > 0)
     of_random = wrong[1 : 1 + removals.size].T
     own = wrong[1 + removals.size :].reshape(len(names), test_index.size, removals.size, test_index.size)
     each = np.arange(test_index.size)
@@ -191,7 +208,7 @@ def _check(
     checked = {}
     for name, values in named.items():
         what = "attribution" if len(named) == 1 else f"attribution[{name!r}]"
-        if not isinstance(name, str) or name == RANDOM:
+        if not isinstance(name, str) or not name.strip() or name == RANDOM:
             raise ValueError(f"attribution has the name {quote(name)}; it takes text other than {RANDOM!r}.")
         array = as_array(values, what, "numbers [train, test]")
         if array.dtype.kind not in "iuf":
@@ -207,7 +224,8 @@ def _check(
 
 
 def _check_removals(removals: Any, num_train: int) -> Int[np.ndarray, " removals"]:
-    if isinstance(removals, str) or not isinstance(removals, (Sequence, np.ndarray)) or not len(removals):
+    removals = np.asarray(removals).tolist() if hasattr(removals, "__array__") else removals
+    if isinstance(removals, str) or not isinstance(removals, Sequence) or not len(removals):
         raise TypeError(
             f"removals is {quote(removals)}; it takes rising numbers of training examples, such as (10, 20, 40)."
         )
@@ -229,9 +247,10 @@ def removal_masks(
     Each of them has one row for each number of removals, but for the first, which has one.
     """
     masks = [np.ones(num_train, np.bool_)]
+    # Examples of the same attribution, such as those of none, come in random order.
     order = np.random.default_rng(seed).permutation(num_train)
     orders = [order] + [
-        np.argsort(-values[:, test].astype(np.float64), kind="stable")
+        order[np.argsort(-values[order, test].astype(np.float64), kind="stable")]
         for values in attributions.values()
         for test in tests
     ]

@@ -62,6 +62,12 @@ def test_the_examples_that_decide_a_prediction_flip_it(data, attributions, tmp_p
     np.testing.assert_array_equal(again.wrong, found.wrong)
 
 
+def test_removals_whose_models_all_diverged_do_not_count():
+    wrong = np.array([[[0.8], [np.nan], [0.1]]])
+    found = Brittleness(("random",), np.arange(3), np.array([5]), wrong, np.zeros(3), 5, 0.95)
+    assert found.share_flipped("random")[0, 0] == 0.5
+
+
 def test_predictions_that_were_wrong_before_do_not_count():
     wrong = np.array([[[0.2, 0.8], [0.9, 0.9], [0.1, 0.4]]] * 2)
     found = Brittleness(
@@ -87,6 +93,9 @@ def test_predictions_that_were_wrong_before_do_not_count():
         ({"data": "digits"}, TypeError, "data is 'digits'; it takes a jaxinfl.Dataset"),
         ({"test_examples": [9]}, ValueError, "test_examples holds 1 indices outside 0..3"),
         ({"test_examples": []}, ValueError, "test_examples is empty"),
+        ({"test_examples": [1, 1]}, ValueError, "test_examples has an index twice"),
+        ({"part": (1, 4)}, ValueError, "part is given; brittleness makes the subsets and keys itself"),
+        ({"masks": np.ones((3, 24), bool)}, ValueError, "masks is given"),
         ({"removals": (2, 1)}, ValueError, "it takes rising numbers"),
         ({"removals": (24,)}, ValueError, "removals is 24"),
         ({"removals": "10"}, TypeError, "removals is '10'"),

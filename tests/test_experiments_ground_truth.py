@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import jaxinfl
+from experiments import gradient_attribution
 from experiments.command_line import Mistake
-from experiments.gradient_attribution import Checkpoints, gradient_similarity, trak
+from experiments.gradient_attribution import Checkpoints, _kernel, gradient_similarity, trak
 from experiments.ground_truth import EXPERIMENT, PRESETS, check, choose_tests, names
 from jaxinfl.tasks import margin
 from tests.small_experiments import check_end_to_end
@@ -75,7 +76,15 @@ def test_gradients_of_the_loss_by_hand(checkpoints):
     assert gradient_similarity(made)[3, 3] == pytest.approx(float(by_hand), rel=1e-3)
 
 
-def test_trak_of_a_linear_model_is_its_own_influence(checkpoints):
+def test_the_kernel_by_hand():
+    """Without a projection it is the hat matrix: queries that are training rows get themselves back."""
+    rows = np.random.default_rng(0).normal(size=(9, 4))
+    hat = rows @ np.linalg.inv(rows.T @ rows) @ rows.T
+    np.testing.assert_allclose(_kernel(rows, rows), hat, atol=1e-6)
+    assert (np.diag(_kernel(rows, rows)) > 0).all()
+
+
+def test_trak_is_random_by_its_projections_alone(checkpoints):
     made, _, data = checkpoints
     scores = trak(made, seed=0)
     assert scores.shape == (data.num_train, data.num_test) and np.isfinite(scores).all()
@@ -94,6 +103,14 @@ def test_trak_of_a_linear_model_is_its_own_influence(checkpoints):
 def test_mistakes_are_told(changes, message):
     with pytest.raises(Mistake, match=message):
         check(dataclasses.replace(TINY, **changes))
+
+
+def test_a_network_that_is_too_large_is_refused_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(gradient_attribution, "_MOST_NUMBERS", 10**7)
+    with pytest.raises(
+        Mistake, match="small_mlp has 9,610 parameters, too many to hold the gradients of 1797 examples"
+    ):
+        EXPERIMENT.requests(PRESETS["digits"], jaxinfl.load_dataset("digits"))
 
 
 def test_data_without_images_are_refused():

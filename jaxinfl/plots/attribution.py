@@ -33,7 +33,8 @@ def lds_figure(
         axes.hlines(rows, scores[:, 1], scores[:, 2], color=COLOURS[0], linewidth=1.5)
         axes.plot(scores[:, 0], rows, "o", color=COLOURS[0], markersize=5)
         axes.axvline(0, color="#9a9a9a", linewidth=0.8, zorder=0)
-        highest = float(np.nanmax(np.append(scores.ravel(), ceiling)))
+        known = np.append(scores.ravel(), [ceiling, 0.0, 0.1])
+        lowest, highest = float(np.nanmin(known)), float(np.nanmax(known))
         if np.isfinite(ceiling):
             axes.axvline(ceiling, color=COLOURS[1], linewidth=1.2, linestyle="--", zorder=0)
             axes.annotate(
@@ -42,9 +43,9 @@ def lds_figure(
             )  # fmt: skip
         axes.set_yticks(rows, names, parse_math=False)
         axes.invert_yaxis()
-        axes.set_xlim(min(-0.02, float(np.nanmin(scores)) - 0.02), 1.05 * highest)
+        axes.set_xlim(lowest - 0.02, 1.05 * highest)
         axes.set_xlabel("linear datamodeling score, with its 95% interval")
-        figure.suptitle("\n".join(textwrap.wrap(title, 85)), fontsize=10, parse_math=False)
+        figure.suptitle("\n".join(textwrap.wrap(title, 75)), fontsize=10, parse_math=False)
     return figure
 
 
@@ -62,7 +63,7 @@ def flips_figure(
         figure = Figure(figsize=(6.5, 4.4), layout="constrained")
         axes = figure.subplots()
         # Intervals beside each other, not over each other.
-        shift = np.linspace(0.96, 1.04, len(curves))
+        removals, shift = np.asarray(removals), np.linspace(0.96, 1.04, len(curves))
         for place, (name, shares) in enumerate(curves.items()):
             colour, x = COLOURS[place % len(COLOURS)], removals * shift[place]
             axes.vlines(x, shares[:, 1], shares[:, 2], color=colour, linewidth=0.8, alpha=0.5)
@@ -83,7 +84,7 @@ def flips_figure(
             fontsize=8,
             title_fontsize=8,
         )
-        figure.suptitle("\n".join(textwrap.wrap(title, 85)), fontsize=10, parse_math=False)
+        figure.suptitle("\n".join(textwrap.wrap(title, 75)), fontsize=10, parse_math=False)
     return figure
 
 

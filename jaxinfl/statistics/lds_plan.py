@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from jaxinfl.arguments import check_choice, check_number, check_seed, check_share, check_whole
 from jaxinfl.influence.outcomes import Models, Score, take_outcomes
 from jaxinfl.statistics.attribution import FEWEST_TEST, Over, lds
-from jaxinfl.statistics.ceiling import to_pearson
+from jaxinfl.statistics.ceiling import find_ceiling, to_pearson
 from jaxinfl.statistics.clusters import Clusters, find_clusters
 
 Of = Literal["corrected", "mean"]
@@ -19,7 +19,7 @@ _SIZES = (60, 240)
 """Numbers of made-up subsets from which the width is extrapolated: it falls with the square root of their number."""
 _DRAWS = 5
 _SEEDS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
-"""Numbers of models on a subset that are considered."""
+"""Numbers of models on a subset that are considered, up to the most that are asked for."""
 _MOST_TEST = 300
 """Test examples of the pilot that are used, at most; the width is that for all of them."""
 _FEWEST_REPEATED, _FEWEST_SUBSETS = 20, 30
@@ -90,7 +90,7 @@ def plan_lds(
       of: which interval: "corrected", that of the score against the true expectations, which takes two models on each subset or more; or
         "mean", that of the score against the measured means.
       over: what the interval is over, as for `lds`.
-      most_seeds: largest number of models on a subset that is considered, up to 50.
+      most_seeds: largest number of models on a subset that is considered, up to 50; of 7 and more 8, 10, 15, 20, 30 and 50 alone.
       confidence: confidence of the interval, between 0 and 1.
       seed: seed of the made-up runs.
 
@@ -115,9 +115,10 @@ def plan_lds(
     if not wanted > 0:
         raise ValueError(f"width is {wanted}; it takes a width above 0.")
     given = take_outcomes(masks, score)
-    if over == "both" and given.test_score.shape[1] < FEWEST_TEST:
+    varying = int((np.ptp(given.test_score.astype(np.float64), axis=0) > 0).sum())
+    if over == "both" and varying < FEWEST_TEST:
         raise ValueError(
-            f"score has {given.test_score.shape[1]} test examples; an interval over other test examples takes {FEWEST_TEST}. Pass over='models'."
+            f"score varies on {varying} test examples; an interval over other test examples takes {FEWEST_TEST}. Pass over='models'."
         )
     pilot = _Pilot.of(given.masks, given.test_score.astype(np.float64), np.random.default_rng(seed))
     considered = [each for each in _SEEDS if (2 if of == "corrected" else 1) <= each <= highest]
@@ -145,7 +146,7 @@ class _Pilot(NamedTuple):
     """Share of the covariances between test examples, of the expectations and of the noise, that is not a chance of the pilot."""
     rng: np.random.Generator
     num_test: int
-    """Number of test examples of the pilot."""
+    """Number of test examples of the pilot on which its scores vary."""
 
     @classmethod
     def of(
@@ -161,15 +162,13 @@ class _Pilot(NamedTuple):
                 f"masks holds {clusters.size.size} different subsets, of which {repeated.sum()} have several models; a pilot takes "
                 f"{_FEWEST_SUBSETS}, of which {_FEWEST_REPEATED} have several. Train two models on each subset: np.repeat(masks, 2, axis=0)."
             )
+        measured = measured[:, np.ptp(measured, axis=0) > 0]
+        if reason := find_ceiling(clusters, measured, 0).reason:
+            raise ValueError(f"score of the pilot has no noise ceiling, which a plan follows from: {reason}.")
         num_test = measured.shape[1]
         if num_test > _MOST_TEST:
             measured = measured[:, np.sort(rng.choice(num_test, _MOST_TEST, replace=False))]
-        varies = measured.std(axis=0) > 0
-        if not varies.any():
-            raise ValueError(
-                "score is the same for all models on each test example; a correlation takes scores that vary."
-            )
-        truth, noise = _components(clusters, measured[:, varies])
+        truth, noise = _components(clusters, measured)
         freedom = len(truth) - 1, len(noise) - int(repeated.sum())
         shared = _shared(truth, freedom[0]), _shared(noise, freedom[1])
         return cls(truth, noise, shared, rng, num_test)
