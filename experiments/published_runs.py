@@ -22,7 +22,7 @@ from jaxtyping import Int
 import jaxinfl
 from experiments.cifar100_report import THRESHOLDS
 from experiments.command_line import Mistake, console, mistakes
-from jaxinfl import Ensemble, PairsComparison, RunDirectoryError, plots
+from jaxinfl import Ensemble, PairsComparison, RunDirectoryError, plots, provenance
 from jaxinfl.arguments import check_choice, check_whole, expand_home
 from jaxinfl.influence import IOUCurve, Outcomes, count_pairs
 from jaxinfl.report import format_mean, save_figure, summarize, write_results
@@ -129,11 +129,13 @@ def _numbers(
     compared: PairsComparison | None,
 ) -> dict[str, object]:
     return {
-        "path": str(config.path),
+        "config": {name: str(value) if isinstance(value, Path) else value for name, value in vars(config).items()},
+        "command": provenance.command(),
+        "git_commit": provenance.git_commit(),
+        "versions": provenance.versions(),
         "layout": runs.layout,
         "order": runs.order,
         "models": len(runs),
-        "score": config.score,
         "thresholds": curve.thresholds,
         "num_pairs": number,
         "iou": {

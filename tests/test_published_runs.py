@@ -63,6 +63,15 @@ def test_margins_of_datamodels_in_their_unit(folders, tmp_path, monkeypatch, cap
     assert results["models"] == 80 and results["thresholds"][-1] > 1.5 and "40 models each" in capsys.readouterr().out
 
 
+def test_a_users_own_runs_of_test_margins_alone(twin, tmp_path, monkeypatch, capsys):
+    twins.write_datamodels(twin, tmp_path / "own")
+    options = ["--path", tmp_path / "own", "--score", "top_margin", "--sizes", 20, "--out", tmp_path / "out"]
+    assert run(monkeypatch, *options) == 2 and "have none of the train examples" in capsys.readouterr().out
+    assert run(monkeypatch, *options, "--min-memorization", "None") == 0
+    results = read_results(tmp_path / "out")
+    assert results["config"]["score"] == "top_margin" and results["config"]["repeats"] == 10 and results["command"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -143,8 +143,9 @@ def _check_sizes(num_models: ArrayLike | Sequence[Any] | None, pool: int) -> lis
 
 
 def _examples_above(given: Outcomes, minimum: float | None) -> Int[np.ndarray, " examples"]:
-    memorization, examples = given.memorization.rounded, given.examples_above(minimum)
+    examples = given.examples_above(minimum)
     if examples.size == 0:
+        memorization = given.memorization.rounded
         known = memorization[~np.isnan(memorization)]
         highest = f"the highest is {known.max():.3g}" if known.size else "all of it is NaN"
         raise ValueError(
