@@ -1,5 +1,6 @@
 """Runs of other programs, read from synthetic twins of their files."""
 
+import json
 import logging
 
 import numpy as np
@@ -204,7 +205,7 @@ def test_lira_logits_need_labels(twin, tmp_path):
     ("options", "error", "message"),
     [
         ({"layout": "tracin"}, ValueError, "layout is 'tracin'; it takes"),
-        ({"num_train": 5}, ValueError, "num_train is 5, which the layout 'dattri' takes and 'lira' does not"),
+        ({"num_train": 5}, ValueError, "num_train is 5, which is taken by 'dattri' and 'bergson' and not by 'lira'"),
         ({"epoch": -1}, ValueError, "epoch is -1"),
         ({"data": "cifar10"}, TypeError, "data is 'cifar10'; it takes a jaxinfl.Dataset"),
     ],
@@ -361,3 +362,35 @@ def test_streamed_memorization(tmp_path, monkeypatch):
         np.testing.assert_array_equal(jaxinfl.memorization(runs, name), expected)
     with pytest.raises(ValueError, match="this ensemble has"):
         jaxinfl.memorization(runs, "loss")
+
+
+def test_left_out_lists_are_inverted(twin, tmp_path):
+    lists = [np.flatnonzero(~mask).tolist() for mask in twin.masks]
+    (tmp_path / "subsets.json").write_text(json.dumps(lists))
+    scores = {"top_margin": twin.top_margin("test")}
+    runs = read_run(tmp_path, num_train=30, test=scores)
+    np.testing.assert_array_equal(runs.masks, twin.masks)
+    np.testing.assert_array_equal(runs.test_score("top_margin"), scores["top_margin"].astype(np.float32))
+    assert runs.layout == "bergson" and len(read_run(tmp_path, "bergson", data=twin.data(jaxinfl), test=scores)) == 12
+    for options, error, message in (
+        ({"test": scores}, RunDirectoryError, "Give num_train, or data"),
+        ({"num_train": 30}, RunDirectoryError, "holds subsets and no scores"),
+        ({"num_train": 5, "test": scores}, RunDirectoryError, "not of different indices from 0 to 4"),
+        ({"num_train": 30, "test": {"top_margin": np.zeros((3, 2))}}, ValueError, "test\\['top_margin'\\]"),
+        ({"num_train": 30, "test": [1]}, TypeError, "test is list"),
+        ({"num_train": 30, "epoch": 3, "test": scores}, ValueError, "epoch is 3, which is taken by 'lira'"),
+    ):
+        with pytest.raises(error, match=message):
+            read_run(tmp_path, "bergson", **options)
+    for content in ("{}", "[]", "[[1, 1]]", "[[true]]", "[[1.5]]", "[1", "[[-1]]"):
+        (tmp_path / "subsets.json").write_text(content)
+        with pytest.raises(RunDirectoryError, match=r"subsets\.json"):
+            read_run(tmp_path, "bergson", num_train=30, test=scores)
+
+
+def test_memberships(twin, tmp_path):
+    np.save(tmp_path / "memberships.npy", np.concatenate([twin.masks, ~twin.masks]))
+    margins = np.concatenate([twin.margin(), -twin.margin()])
+    runs = read_run(tmp_path, train={"margin": margins})
+    assert runs.layout == "privacy_meter" and runs.masks.shape == (24, 30)
+    np.testing.assert_array_equal(runs.train_score("margin"), margins.astype(np.float32))

@@ -2,13 +2,15 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, overload
 
+from jax.typing import ArrayLike
+
 from jaxinfl.arguments import as_path, check_choice, check_number, check_whole, quote
 from jaxinfl.datasets import Dataset
-from jaxinfl.published import datamodels, dattri, feldman_zhang, lira
+from jaxinfl.published import datamodels, dattri, feldman_zhang, lira, subsets
 from jaxinfl.published.array_files import archive_names, open_archive
 from jaxinfl.published.released import PublishedPairs, PublishedScores, read_cscores, read_released_pairs, recognize
 from jaxinfl.store import Ensemble, RunDirectoryError
@@ -16,7 +18,7 @@ from jaxinfl.store.files_of_others import FilesOfOthers
 
 _log = logging.getLogger("jaxinfl")
 
-Layout = Literal["feldman_zhang", "datamodels", "lira", "dattri"]
+Layout = Literal["feldman_zhang", "datamodels", "lira", "dattri", "bergson", "privacy_meter"]
 EstimateLayout = Literal["pairs", "class_matrices", "mnist", "cscores"]
 
 
@@ -31,6 +33,8 @@ READERS: dict[str, _Reader] = {
     "datamodels": _Reader(datamodels.recognize, datamodels.read),
     "lira": _Reader(lira.recognize, lira.read, ("epoch",)),
     "dattri": _Reader(dattri.recognize, dattri.read, ("num_train",)),
+    "bergson": _Reader(subsets.recognize_bergson, subsets.read_bergson, ("num_train", "train", "test")),
+    "privacy_meter": _Reader(subsets.recognize_privacy_meter, subsets.read_privacy_meter, ("train", "test")),
 }
 
 
@@ -42,6 +46,8 @@ def read_run(
     data: Dataset | None = None,
     num_train: int | None = None,
     epoch: int | None = None,
+    train: Mapping[str, ArrayLike] | None = None,
+    test: Mapping[str, ArrayLike] | None = None,
 ) -> Ensemble: ...
 
 
@@ -68,6 +74,8 @@ def read_run(
     data: Dataset | None = None,
     num_train: int | None = None,
     epoch: int | None = None,
+    train: Mapping[str, ArrayLike] | None = None,
+    test: Mapping[str, ArrayLike] | None = None,
 ) -> Any: ...
 
 
@@ -78,6 +86,8 @@ def read_run(
     data: Dataset | None = None,
     num_train: int | None = None,
     epoch: int | None = None,
+    train: Mapping[str, ArrayLike] | None = None,
+    test: Mapping[str, ArrayLike] | None = None,
 ) -> Ensemble | PublishedPairs | PublishedScores:
     """Read models that another program trained, or an estimate that was published without models, from the files that hold them.
 
@@ -87,11 +97,13 @@ def read_run(
     Args:
       path: the folder of the runs, the file of an estimate, or for datamodels the file of the masks of one ratio.
         docs/published_runs.md shows each.
-      layout: of models "feldman_zhang", "datamodels", "lira" or "dattri"; of estimates "pairs", "class_matrices", "mnist" or "cscores".
+      layout: of models "feldman_zhang", "datamodels", "lira" or "dattri"; of subsets without scores "bergson", whose lists of left-out
+        examples are inverted, or "privacy_meter"; of estimates "pairs", "class_matrices", "mnist" or "cscores".
         None guesses, and the logger "jaxinfl" says the guess and its reason.
       data: the examples, whose labels and fingerprint belong to the run. Their order is compared by labels where the files have them.
-      num_train: number of training examples, which dattri's files do not say.
-      epoch: number of the epoch whose scores are read of LiRA's folders; None takes the last of each model.
+      num_train: number of training examples, which dattri's and bergson's files do not say.
+      epoch: number of the epoch whose scores are read of LiRA's folders; None takes the last one.
+      train, test: scores by name, as for `Ensemble.from_scores`, of layouts whose files have subsets alone.
 
     Returns:
       An `Ensemble`. Models that were not completed are absent, and those without a finite score have diverged. Scores have the name of
@@ -106,17 +118,15 @@ def read_run(
     place = _check_place(path, data, "read_run takes the folder of another program's runs, or the file of an estimate")
     chosen = _guess(place) if layout is None else layout
     check_choice(chosen, "layout", (*get_args(Layout), *get_args(EstimateLayout)))
-    options = {"num_train": num_train, "epoch": epoch}
+    options = {"num_train": num_train, "epoch": epoch, "train": train, "test": test}
     taken = READERS[chosen].options if chosen in READERS else ()
     for name, value in options.items():
-        if value is None:
-            continue
-        if name not in taken:
-            taker = next(layout for layout, each in READERS.items() if name in each.options)
-            raise ValueError(
-                f"{name} is {value}, which the layout {taker!r} takes and {chosen!r} does not. Leave it out."
-            )
-        check_whole(value, name, 0)
+        if value is not None and name not in taken:
+            takers = " and ".join(repr(layout) for layout, each in READERS.items() if name in each.options)
+            shown = value if isinstance(value, int) else type(value).__name__
+            raise ValueError(f"{name} is {shown}, which is taken by {takers} and not by {chosen!r}. Leave it out.")
+    if epoch is not None:
+        check_whole(epoch, "epoch", 0)
     if chosen == "cscores":
         return read_cscores(place, data)
     if chosen not in READERS:
