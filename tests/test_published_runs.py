@@ -79,7 +79,7 @@ def test_a_users_own_runs_of_test_margins_alone(twin, tmp_path, monkeypatch, cap
         (["--path", "cifar100", "--score", "margin"], "--score is 'margin'; it takes one of 'correct'"),
         (["--path", "cifar100", "--models", "900"], "--models is 900"),
         (["--path", "cifar100", "--sizes", "100"], "num_models"),
-        (["--path", "cifar100", "--layout", "bergson"], "layout is 'bergson'; it takes"),
+        (["--path", "cifar100", "--layout", "quanda"], "layout is 'quanda'; it takes"),
     ],
 )
 def test_mistakes_end_in_one_line(folders, tmp_path, monkeypatch, capsys, options, message):
