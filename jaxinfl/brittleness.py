@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 from scipy.special import ndtri
 
-from jaxinfl.arguments import as_array, check_indices, check_seed, check_share, check_whole, quote
+from jaxinfl.arguments import check_attribution, check_indices, check_seed, check_share, check_whole, quote
 from jaxinfl.datasets import Dataset
 from jaxinfl.statistics.proportions import wilson_interval
 from jaxinfl.store import Ensemble
@@ -210,16 +210,7 @@ def _check(
         what = "attribution" if len(named) == 1 else f"attribution[{name!r}]"
         if not isinstance(name, str) or not name.strip() or name == RANDOM:
             raise ValueError(f"attribution has the name {quote(name)}; it takes text other than {RANDOM!r}.")
-        array = as_array(values, what, "numbers [train, test]")
-        if array.dtype.kind not in "iuf":
-            raise TypeError(f"{what} has dtype {array.dtype}; it takes numbers [train, test].")
-        if array.shape != (data.num_train, data.num_test):
-            raise ValueError(
-                f"{what} has shape {array.shape}; it takes {(data.num_train, data.num_test)}, a number for each training and test example."
-            )
-        if not np.isfinite(array).all():
-            raise ValueError(f"{what} holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite values.")
-        checked[name] = array
+        checked[name] = check_attribution(values, data.num_train, data.num_test, what)
     return checked
 
 

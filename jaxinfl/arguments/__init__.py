@@ -3,6 +3,7 @@
 from jaxinfl.arguments.arrays import (
     MOST_BYTES,
     as_array,
+    check_attribution,
     check_bool_matrix,
     check_correct,
     check_examples,
@@ -43,6 +44,7 @@ __all__ = [
     "as_array",
     "as_path",
     "expand_home",
+    "check_attribution",
     "check_bool_matrix",
     "check_choice",
     "check_correct",

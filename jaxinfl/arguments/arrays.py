@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int, Shaped
 
 from jaxinfl.arguments.values import is_number, quote
 
@@ -210,6 +210,22 @@ def check_indices(value: Any, name: str, size: int) -> Int[np.ndarray, " indices
     return array.astype(np.intp)
 
 
+def check_attribution(
+    value: ArrayLike, num_train: int, num_test: int, name: str = "attribution"
+) -> Shaped[np.ndarray, "train test"]:
+    """`value` as an array of finite numbers [train, test], or an error."""
+    array = as_array(value, name, "numbers [train, test]")
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} has dtype {array.dtype}; it takes numbers [train, test].")
+    if array.shape != (num_train, num_test):
+        raise ValueError(
+            f"{name} has shape {array.shape}; it takes {(num_train, num_test)}, a number for each training and test example."
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite values.")
+    return array
+
+
 def check_values(value: Any, name: str, takes: str) -> np.ndarray:
     """`value` as an array of bool or finite floats of any width, or an error; `takes` says what its axes are.
 
@@ -238,6 +254,7 @@ def _check_rows(array: np.ndarray, num_models: int, name: str, masks_name: str =
 __all__ = [
     "MOST_BYTES",
     "as_array",
+    "check_attribution",
     "check_bool_matrix",
     "check_correct",
     "check_examples",

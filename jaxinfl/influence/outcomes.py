@@ -369,11 +369,10 @@ def _take_runs(runs: Runs, score: Any, train_score: Any, names: Names, asked: di
         )
     healthy = runs.without_diverged()
     if not len(healthy.masks):
-        what = (
-            "of which every model diverged. Train again with a lower learning rate"
-            if len(runs.masks) or getattr(runs, "num_diverged", 0)
-            else "without any finished model. Train it, or take other rows"
-        )
+        if len(runs.masks) or getattr(runs, "num_diverged", 0):
+            what = "of which every model diverged. Train again with a lower learning rate"
+        else:
+            what = "without any finished model. Train it, or take other rows"
         raise ValueError(f"{names.masks} is an Ensemble {what}.")
     # One name stands for both scores where a function takes two.
     test = score if isinstance(score, str) else train_score

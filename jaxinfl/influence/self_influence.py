@@ -39,7 +39,25 @@ def compute_memorization(
             digits = to_fixed_point(own)
             sum_in, sum_all = in_units(own_sums(members, digits.digits)), in_units(np.asarray(digits.totals))
             unit = np.asarray(digits.unit).astype(np.float64)
-        numerator, denominator = num_models * sum_in - num_in * sum_all, num_in * (num_models - num_in)
-        quotient = np.full(num_in.size, np.nan)
-        exact[block] = np.divide(numerator, denominator, out=quotient, where=denominator > 0) * unit
+        exact[block] = difference_of_means(sum_in, sum_all, num_in, num_models) * unit
     return Memorization(exact.astype(np.float32), exact)
+
+
+def difference_of_means(
+    sum_in: Float64[np.ndarray, "..."],
+    total: Float64[np.ndarray, "..."],
+    num_in: Float64[np.ndarray, "..."],
+    num_models: int,
+) -> Float64[np.ndarray, "..."]:
+    """The mean over the models with an example less that over the others, as one fraction; NaN where either is over no model.
+
+    Args:
+      sum_in: sums over the models with the example.
+      total: sums over all models, of a shape that broadcasts to that of `sum_in`, as that of `num_in` does.
+      num_in: number of models with the example.
+      num_models: number of all models.
+    """
+    numerator = num_models * sum_in - num_in * total
+    denominator = np.broadcast_to(num_in * (num_models - num_in), numerator.shape)
+    quotient: Float64[np.ndarray, "..."] = np.full(numerator.shape, np.nan)
+    return np.divide(numerator, denominator, out=quotient, where=denominator > 0)

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, Float64
 
 from jaxinfl.arguments import STREAMED, Source, check_masks, is_mapped, release
 from jaxinfl.influence.fixed_point import Scale, in_units
+from jaxinfl.influence.self_influence import difference_of_means
 
 _MODELS, _OWN_MODELS = 512, 64
 """Models in a block, for influence and for memorization."""
@@ -66,8 +67,10 @@ def stream_memorization(source: Source) -> Float64[np.ndarray, " train"]:
         sum_in += np.einsum("me,mpe->pe", masks, digits, dtype=np.float64)
         num_in += masks.sum(axis=0)
     if scale is None:
-        return _quotient(source, sum_in[0], totals[0], num_in)
-    return _quotient(source, in_units(sum_in.ravel()), in_units(totals.ravel()), num_in) * scale.unit.astype(np.float64)
+        return difference_of_means(sum_in[0], totals[0], num_in, source.num_models)
+    return difference_of_means(
+        in_units(sum_in.ravel()), in_units(totals.ravel()), num_in, source.num_models
+    ) * scale.unit.astype(np.float64)
 
 
 def _influence_on(source: Source, columns: slice) -> Float32[np.ndarray, "train columns"]:
@@ -83,8 +86,8 @@ def _influence_on(source: Source, columns: slice) -> Float32[np.ndarray, "train 
         totals += digits.sum(axis=0, dtype=np.float64)
         num_in += masks.sum(axis=0)
     if scale is None:
-        return _quotient(source, sums, totals, num_in[:, None]).astype(np.float32)
-    influence = _quotient(source, in_units(sums), in_units(totals), num_in[:, None])
+        return difference_of_means(sums, totals, num_in[:, None], source.num_models).astype(np.float32)
+    influence = difference_of_means(in_units(sums), in_units(totals), num_in[:, None], source.num_models)
     influence *= scale.unit.astype(np.float64)
     return influence.astype(np.float32)
 
@@ -113,15 +116,6 @@ def _find_scale(source: Source, columns: slice, models: int) -> Scale:
 def _digits(score: np.ndarray, scale: Scale | None) -> Float32[np.ndarray, "block digits"]:
     values = score.astype(np.float32)
     return values if scale is None else scale.digits(values)
-
-
-def _quotient(source: Source, sum_in: np.ndarray, total: np.ndarray, num_in: np.ndarray) -> np.ndarray:
-    """The difference of means as one fraction; NaN where either mean is over no model."""
-    numerator = source.num_models * sum_in - num_in * total
-    divisor = np.broadcast_to(num_in * (source.num_models - num_in), numerator.shape)
-    quotient = np.full(numerator.shape, np.nan)
-    np.divide(numerator, divisor, out=quotient, where=divisor > 0)
-    return quotient
 
 
 __all__ = ["find_source", "stream_influence", "stream_memorization"]

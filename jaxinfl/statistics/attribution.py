@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from scipy.special import ndtri, stdtr, stdtrit
 
-from jaxinfl.arguments import as_array, check_choice, check_seed, check_share, check_whole
+from jaxinfl.arguments import check_attribution, check_choice, check_seed, check_share, check_whole
 from jaxinfl.influence.outcomes import Models, Outcomes, Score, take_outcomes
 from jaxinfl.statistics.ceiling import Ceiling, find_ceiling, to_pearson, to_rank
 from jaxinfl.statistics.clusters import find_clusters
@@ -301,15 +301,6 @@ def _check_attribution(attribution: ArrayLike, num_train: int, num_test: int) ->
 
     No correlation depends on the scale, and sums of numbers near the largest there are would be infinite.
     """
-    array = as_array(attribution, "attribution", "numbers [train, test]")
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"attribution has dtype {array.dtype}; it takes numbers [train, test].")
-    if array.shape != (num_train, num_test):
-        raise ValueError(
-            f"attribution has shape {array.shape}; masks and score have {num_train} training and {num_test} test examples: "
-            f"it takes ({num_train}, {num_test})."
-        )
-    if not np.isfinite(array).all():
-        raise ValueError(f"attribution holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite values.")
+    array = check_attribution(attribution, num_train, num_test)
     values = array.astype(np.float64)
     return np.ldexp(values, -np.frexp(np.abs(values).max(axis=0))[1])
