@@ -1,11 +1,12 @@
 """Arrays in files that somebody else wrote: read without ever unpickling, and refused by name where they are not what they should be."""
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from jaxinfl.store import RunDirectoryError
 
 NOTE = "jaxinfl.json"
 """File in which `write_run` says which score the files beside it hold."""
+_NUMBERS = re.compile(r"([0-9]+)")
 _KINDS = {"b": "bool", "i": "integers", "u": "integers", "f": "floats", "U": "text"}
 
 
@@ -42,9 +44,6 @@ class Archive:
 
     def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]):
         self.path, self._arrays, self.names = path, arrays, tuple(arrays)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.names
 
     def read(self, name: str, takes: str, kinds: str, ndim: int = 1, *, may_be_empty: bool = False) -> np.ndarray:
         """Read one array; the arguments are those of `read_npy`.
@@ -192,7 +191,7 @@ def _is_numpy(path: Path) -> bool:
     """Whether a file begins as those of NumPy do."""
     try:
         with path.open("rb") as file:
-            return file.read(6) in (b"\x93NUMPY",) or zipfile.is_zipfile(path)
+            return file.read(6) == b"\x93NUMPY" or zipfile.is_zipfile(path)
     except OSError:
         return False
 
@@ -205,22 +204,11 @@ def list_folders(path: Path, takes: str) -> list[Path]:
     """
     if not path.is_dir():
         raise RunDirectoryError(f"{path} is no folder; it takes {takes}.")
-    return sorted((each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")), key=natural)
-
-
-def natural(path: Path) -> tuple[Any, ...]:
-    """Sort key by which run-2 comes before run-10."""
-    parts: list[Any] = []
-    digits = ""
-    for letter in f"{path.name}\0":
-        if letter.isdigit() and letter.isascii():
-            digits += letter
-            continue
-        if digits:
-            parts.append((0, int(digits), ""))
-            digits = ""
-        parts.append((1, 0, letter))
-    return tuple(parts)
+    folders = (each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    # run-2 before run-10: texts and numbers take turns in the parts of a name.
+    return sorted(
+        folders, key=lambda each: [int(part) if part.isdigit() else part for part in _NUMBERS.split(each.name)]
+    )
 
 
 __all__ = [
@@ -232,7 +220,6 @@ __all__ = [
     "check_array",
     "check_is_permutation",
     "list_folders",
-    "natural",
     "open_archive",
     "read_note",
     "read_npy",

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Float32, Int
 
 from jaxinfl.arguments import as_array, check_number, quote
-from jaxinfl.influence.outcomes import Models, Outcomes, Score, take_outcomes
+from jaxinfl.influence.outcomes import Models, Score, take_outcomes
 from jaxinfl.influence.tiles import tile_starts
 from jaxinfl.published.order import tell_order
 from jaxinfl.published.released import PublishedPairs, PublishedScores
@@ -196,4 +196,4 @@ def _rank_correlation(one: ArrayLike, other: ArrayLike) -> float:
     return float(correlate(sides[0][:, None], sides[1][:, None], "spearman").value[0])
 
 
-__all__ = ["Outcomes", "PairsComparison", "compare_pairs", "compare_scores", "held_out_mean"]
+__all__ = ["PairsComparison", "compare_pairs", "compare_scores", "held_out_mean"]

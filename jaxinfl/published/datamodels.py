@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import expit, logsumexp
 
 from jaxinfl.arguments import ScoreKind, release
 from jaxinfl.datasets import Dataset
-from jaxinfl.published.array_files import Note, as_flags, check_array, read_note, read_npy
+from jaxinfl.published.array_files import Note, as_flags, read_note, read_npy
 from jaxinfl.published.order import check_accuracy, labels_of, unlabelled_order
 from jaxinfl.store import RunDirectoryError
 from jaxinfl.store.files_of_others import FilesOfOthers, RowsOfFile
@@ -168,7 +169,6 @@ def _add_logits(
 ) -> None:
     """Add jaxinfl's margin and the probability of the true class, which are computed as they are read."""
     labels: Int[np.ndarray, " examples"] = labels_of(data, split)
-    check_array(logits, str(file), "floats [models, examples, classes]", "f", 3)
     if logits.shape[:2] != (len(masks), len(labels)) or logits.shape[2] != data.num_classes:
         raise RunDirectoryError(
             f"{file} has shape {logits.shape}, and {data.name} has {len(labels)} {split} examples of {data.num_classes} classes, the masks "
@@ -189,7 +189,7 @@ def _add_logits(
         return margin_of_logits(rows, labels)
 
     scores[split, "margin"] = RowsOfFile.computed(logits, shape, "float32", margin), "real"
-    probability = RowsOfFile.computed(logits, shape, "float32", lambda rows: _sigmoid(margin(rows)))
+    probability = RowsOfFile.computed(logits, shape, "float32", lambda rows: expit(margin(rows)))
     scores[split, "probability"] = probability, "bounded"
     predicted = RowsOfFile.computed(logits, shape, "bool", lambda rows: rows.argmax(axis=-1) == labels)
     scores.setdefault((split, "correct"), (predicted, "0-1"))
@@ -207,15 +207,8 @@ def margin_of_logits(
         wide = np.array(logits[start : start + step], np.float64)
         own = np.take_along_axis(wide, index, axis=2)[..., 0]
         np.put_along_axis(wide, index, -np.inf, axis=2)
-        largest = wide.max(axis=2)
-        total = np.log(np.exp(wide - largest[..., None]).sum(axis=2)) + largest
-        margin[start : start + step] = own - total
+        margin[start : start + step] = own - logsumexp(wide, axis=2)
     return margin
-
-
-def _sigmoid(margin: Float[np.ndarray, "models examples"]) -> Float[np.ndarray, "models examples"]:
-    with np.errstate(over="ignore"):
-        return (1 / (1 + np.exp(-margin.astype(np.float64)))).astype(np.float32)
 
 
 __all__ = ["MARGIN", "margin_of_logits", "of_kind", "read", "recognize"]

@@ -41,10 +41,9 @@ def read(path: Path, data: Dataset | None, options: dict[str, Any]) -> FilesOfOt
     masks = np.zeros((len(runs), num_train), np.bool_)
     train, test = np.zeros((len(runs), num_train), np.bool_), np.zeros((len(runs), num_test), np.bool_)
     completed = np.array([run in present for run in runs])
-    for row, run in enumerate(runs):
-        if not completed[row]:
-            continue
-        model = _Model.read(run / FILE)
+    for row in np.flatnonzero(completed):
+        run = runs[row]
+        model = first if run == present[0] else _Model.read(run / FILE)
         if (len(model.mask), len(model.test)) != (num_train, num_test):
             raise RunDirectoryError(
                 f"{run / FILE} has {len(model.mask)} training and {len(model.test)} test examples, and {present[0] / FILE} has "

@@ -44,7 +44,7 @@ def read(path: Path, data: Dataset | None, options: dict[str, Any]) -> FilesOfOt
     ]
     if not folders:
         raise RunDirectoryError(f"{path} has no model: none of its folders holds keep.npy.")
-    masks = np.stack([_read_keep(folder) for folder in _same_length(folders)])
+    masks = _read_masks(folders)
     labels, order = _read_labels(path, data, masks.shape[1])
     found = _find_outputs(path, folders, options.get("epoch"))
     kind = next(file.parent.name for file in found if file is not None)
@@ -66,15 +66,15 @@ def read(path: Path, data: Dataset | None, options: dict[str, Any]) -> FilesOfOt
     )
 
 
-def _same_length(folders: list[Path]) -> list[Path]:
-    lengths = {folder: len(_read_keep(folder)) for folder in folders}
-    first = folders[0]
-    for folder, length in lengths.items():
-        if length != lengths[first]:
+def _read_masks(folders: list[Path]) -> Bool[np.ndarray, "models examples"]:
+    """The subsets of all models, which must be of one data set."""
+    rows = [_read_keep(folder) for folder in folders]
+    for folder, row in zip(folders, rows, strict=True):
+        if len(row) != len(rows[0]):
             raise RunDirectoryError(
-                f"{folder / 'keep.npy'} has {length} examples, and {first / 'keep.npy'} {lengths[first]}; a run takes models of one data set."
+                f"{folder / 'keep.npy'} has {len(row)} examples, and {folders[0] / 'keep.npy'} {len(rows[0])}; a run takes models of one data set."
             )
-    return folders
+    return np.stack(rows)
 
 
 def _read_keep(folder: Path) -> Bool[np.ndarray, " examples"]:

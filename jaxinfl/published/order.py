@@ -1,4 +1,4 @@
-"""In which order examples lie: TensorFlow Datasets shuffles the data sets that it prepares, and files of others rarely say whose order they have.
+"""The order of the examples in files of others, which rarely say whose order it is: TensorFlow Datasets shuffles what it prepares.
 
 Labels tell the orders apart. Where the files have none, the run says what is not known.
 """

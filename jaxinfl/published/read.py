@@ -13,7 +13,7 @@ from jaxinfl.datasets import Dataset
 from jaxinfl.published import datamodels, dattri, feldman_zhang, lira, subsets
 from jaxinfl.published.array_files import archive_names, open_archive
 from jaxinfl.published.released import PublishedPairs, PublishedScores, read_cscores, read_released_pairs, recognize
-from jaxinfl.store import Ensemble, RunDirectoryError
+from jaxinfl.store import Ensemble, RunDirectoryError, RunStore
 from jaxinfl.store.files_of_others import FilesOfOthers
 
 _log = logging.getLogger("jaxinfl")
@@ -24,7 +24,7 @@ EstimateLayout = Literal["pairs", "class_matrices", "mnist", "cscores"]
 
 class _Reader(NamedTuple):
     recognize: Callable[[Path], str | None]
-    read: Callable[[Path, Dataset | None, dict[str, Any]], FilesOfOthers]
+    read: Callable[[Path, Dataset | None, dict[str, Any]], FilesOfOthers | RunStore]
     options: tuple[str, ...] = ()
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from jaxinfl.arguments import ScoreKind, check_score_matrix, check_score_names, check_whole, score_kind
+from jaxinfl.arguments import check_whole
 from jaxinfl.datasets import Dataset
 from jaxinfl.published.array_files import read_npy, reading
 from jaxinfl.published.order import unlabelled_order
-from jaxinfl.store import RunDirectoryError
-from jaxinfl.store.files_of_others import FilesOfOthers, RowsOfFile
+from jaxinfl.store import RunDirectoryError, RunStore
+from jaxinfl.store.elsewhere import store_scores
 
 LEFT_OUT, MEMBERSHIPS = "subsets.json", "memberships.npy"
 _MOST_TRAIN = 10**9
@@ -32,7 +32,7 @@ def recognize_privacy_meter(path: Path) -> str | None:
     return f"it holds {MEMBERSHIPS}" if (path / MEMBERSHIPS).is_file() else None
 
 
-def read_bergson(path: Path, data: Dataset | None, options: dict[str, Any]) -> FilesOfOthers:
+def read_bergson(path: Path, data: Dataset | None, options: dict[str, Any]) -> RunStore:
     """Read lists of left-out examples; `options` has num_train, where there are no data, and the scores.
 
     Raises:
@@ -60,7 +60,7 @@ def read_bergson(path: Path, data: Dataset | None, options: dict[str, Any]) -> F
     return _with_scores(path, masks, data, options, "bergson")
 
 
-def read_privacy_meter(path: Path, data: Dataset | None, options: dict[str, Any]) -> FilesOfOthers:
+def read_privacy_meter(path: Path, data: Dataset | None, options: dict[str, Any]) -> RunStore:
     """Read memberships; `options` has the scores.
 
     Raises:
@@ -71,30 +71,15 @@ def read_privacy_meter(path: Path, data: Dataset | None, options: dict[str, Any]
 
 
 def _with_scores(
-    path: Path,
-    masks: Bool[np.ndarray, "models train"],
-    data: Dataset | None,
-    options: dict[str, Any],
-    layout: str,
-) -> FilesOfOthers:
-    given = {split: options.get(split) or {} for split in ("train", "test")}
-    if not any(given.values()):
+    path: Path, masks: Bool[np.ndarray, "models train"], data: Dataset | None, options: dict[str, Any], layout: str
+) -> RunStore:
+    """The subsets with the scores that were given, which are those of `Ensemble.from_scores`."""
+    if not (options.get("train") or options.get("test")):
         raise RunDirectoryError(
             f'{path} holds subsets and no scores. Give what the models say, such as test={{"loss": losses}} with losses [models, test].'
         )
-    scores: dict[tuple[str, str], tuple[RowsOfFile, ScoreKind]] = {}
-    for split, named in given.items():
-        if not isinstance(named, dict):
-            raise TypeError(
-                f"{split} is {type(named).__name__}; it takes a dictionary from the names of scores to arrays."
-            )
-        check_score_names(named, split)
-        columns = masks.shape[1] if split == "train" else None
-        for name, values in named.items():
-            array = check_score_matrix(values, len(masks), f"{split}[{name!r}]", columns)
-            scores[split, name] = RowsOfFile.of(array), score_kind(array)
     about = {"layout": layout, "order": unlabelled_order(data, path)}
-    return FilesOfOthers(path, masks, scores, data=data, about=about)
+    return store_scores(masks, options.get("train"), options.get("test"), data, about)
 
 
 __all__ = ["read_bergson", "read_privacy_meter", "recognize_bergson", "recognize_privacy_meter"]

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import softmax
 
 from jaxinfl.arguments import as_path, check_choice, quote
 from jaxinfl.files import replace_atomically
@@ -162,9 +163,7 @@ def held_out_probabilities(runs: Ensemble) -> Float[np.ndarray, "train classes"]
         )
     total = np.zeros(outputs.shape[1:])
     for start in range(0, len(runs), _BLOCK):
-        logits = outputs[start : start + _BLOCK].astype(np.float64)
-        likely = np.exp(logits - logits.max(axis=2, keepdims=True))
-        likely /= likely.sum(axis=2, keepdims=True)
+        likely = softmax(outputs[start : start + _BLOCK].astype(np.float64), axis=2)
         total += np.einsum("mec,me->ec", likely, ~masks[start : start + _BLOCK])
     return total / (~masks).sum(axis=0)[:, None]
 

@@ -40,8 +40,10 @@ class _Score(NamedTuple):
         return f"{self.split}_{self.name}"
 
 
-def store_scores(masks: ArrayLike, train: Any, test: Any, data: Dataset | None) -> RunStore:
-    """The arguments of `Ensemble.from_scores` as a run in memory, checked."""
+def store_scores(
+    masks: ArrayLike, train: Any, test: Any, data: Dataset | None, about: Mapping[str, Any] | None = None
+) -> RunStore:
+    """The arguments of `Ensemble.from_scores` as a run in memory, checked; `about` is what else is to be said of it, JSON values."""
     subsets = check_masks(masks)
     if train is None and test is None:
         raise ValueError("train and test are None; from_scores takes scores of one of them at least.")
@@ -52,7 +54,7 @@ def store_scores(masks: ArrayLike, train: Any, test: Any, data: Dataset | None) 
     scores, diverged = _find_diverged(scores, len(subsets))
     largest = max(score.values[0].nbytes for score in scores)
     layout = Layout(
-        attributes=_describe(subsets, scores, data),
+        attributes=_describe(subsets, scores, data) | dict(about or {}),
         inputs=_inputs(subsets, data),
         row_arrays={
             score.array: RowArray(score.values.shape[1:], score.values.dtype.name, (score.split,)) for score in scores

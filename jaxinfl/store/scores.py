@@ -105,7 +105,7 @@ class NamedScores:
             other = "test" if split == "train" else "train"
             remedy = f"Give it to Ensemble.from_scores in {split}, too."
             if "layout" in self.attributes:
-                remedy = f"The files in {self._store.path} have none of the {split} examples."
+                remedy = f"The files in {self._store.path or 'memory'} have none of the {split} examples."
             raise ValueError(f"score is {quote(name)}; this ensemble has it of the {other} examples only. {remedy}")
         # A run that names no scores predicts classes.
         score, at, epoch = name.partition("@")
