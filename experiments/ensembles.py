@@ -27,8 +27,15 @@ class Runs(dict[str, Ensemble]):
         super().__init__()
         self.out = out
         """Folder of the experiment's results."""
+        self._computed: dict[str, Any] = {}
         self.seconds_per_model: dict[str, float] = {}
         """Seconds that one model took, compilation excluded, by ensemble; only of those that were trained just now."""
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What follows from finished ensembles, computed when it is first asked for: a request may need it before the analysis."""
+        if name not in self._computed:
+            self._computed[name] = compute()
+        return self._computed[name]
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,7 @@ PROJECTED = 512
 
 
 def check_baselines(data: Dataset, model: str) -> None:
-    """Raise `Mistake` where the data are no images, or the network is too large for the gradients of all examples."""
-    if not data.are_images:
-        raise Mistake(f"{data.name} has no images; the baselines by gradients take images of classes.")
+    """Raise `Mistake` where the network is too large for the gradients of all images."""
     params = build_model(model, inputs=data.image_shape, outputs=data.num_classes).num_params
     if params * (data.num_train + data.num_test) > _MOST_NUMBERS:
         raise Mistake(
@@ -40,8 +38,7 @@ class Checkpoints:
     """Trained models on everything, and the gradients of their margins."""
 
     def __init__(self, runs: Ensemble, data: Dataset, model: str):
-        """Take the kept weights of some models."""
-        check_baselines(data, model)
+        """Take the kept weights of some models, and images of classes."""
         self.model: Model = build_model(model, inputs=data.image_shape, outputs=data.num_classes)
         self.runs = runs
         statistics = np.asarray(jaxinfl.channel_statistics(data), np.float32)

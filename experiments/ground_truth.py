@@ -174,18 +174,22 @@ def choose_tests(config: Config, models: Ensemble) -> Int[np.ndarray, " tests"]:
     return np.sort(order[: config.tests])
 
 
-def masks_without(config: Config, runs: Mapping[str, Ensemble], data: Dataset) -> Bool[np.ndarray, "models train"]:
+def masks_without(config: Config, runs: Runs, data: Dataset) -> Bool[np.ndarray, "models train"]:
     """Subsets without what the attributions name."""
     tests = choose_tests(config, runs["models"])
     masks = removal_masks(
-        attribute(config, runs, data), tests, np.asarray(config.removals), data.num_train, config.seed
+        runs.once("attributions", lambda: attribute(config, runs, data)),
+        tests,
+        np.asarray(config.removals),
+        data.num_train,
+        config.seed,
     )
     return np.repeat(masks, config.seeds, axis=0)
 
 
 def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
     """Scores with their ceiling, and the share of predictions that flip."""
-    attributions = attribute(config, runs, data)
+    attributions = runs.once("attributions", lambda: attribute(config, runs, data))
     with mistakes():
         scores = {name: jaxinfl.lds(values, runs["truth"], "margin") for name, values in attributions.items()}
     tests = choose_tests(config, runs["models"])

@@ -22,7 +22,7 @@ from jaxtyping import Int
 import jaxinfl
 from experiments.cifar100_report import THRESHOLDS
 from experiments.command_line import Mistake, console, mistakes
-from jaxinfl import Ensemble, PairsComparison, RunDirectoryError, plots, provenance
+from jaxinfl import Dataset, Ensemble, PairsComparison, RunDirectoryError, plots, provenance
 from jaxinfl.arguments import check_choice, check_whole, expand_home
 from jaxinfl.influence import IOUCurve, Outcomes, count_pairs
 from jaxinfl.report import format_mean, save_figure, summarize, write_results
@@ -62,7 +62,9 @@ class Config:
 def main(config: Config) -> Path:
     """Read the models, compare estimates from disjoint halves, and write results and figure; returns the folder."""
     out = expand_home(config.out, "--out")
-    runs = _read(config)
+    with mistakes():
+        data = None if config.data is None else jaxinfl.load_dataset(config.data)
+    runs = _read(config, data)
     console.print(f"{len(runs)} models of {config.path}: {runs.masks.shape[1]} training examples")
     console.print(f"order of the examples: {runs.order}", markup=False)
     with mistakes():
@@ -78,7 +80,9 @@ def main(config: Config) -> Path:
             seed=config.seed,
             min_memorization=config.min_memorization,
         )
-        compared = None if config.pairs is None else _compare(config, given)
+        compared = None
+        if config.pairs is not None:
+            compared = jaxinfl.compare_pairs(jaxinfl.read_pairs(config.pairs, data=data), given)
     kept = given.examples_above(config.min_memorization)
     number = count_pairs(given.select(kept), None, thresholds)
     figure = plots.consistency_figure(
@@ -96,9 +100,8 @@ def main(config: Config) -> Path:
     return out
 
 
-def _read(config: Config) -> Ensemble:
+def _read(config: Config, data: Dataset | None) -> Ensemble:
     with mistakes():
-        data = None if config.data is None else jaxinfl.load_dataset(config.data)
         runs = jaxinfl.read_run(config.path, config.layout, data=data)
         if not isinstance(runs, Ensemble):
             raise Mistake(
@@ -110,15 +113,12 @@ def _read(config: Config) -> Ensemble:
 
 
 def _thresholds(given: Outcomes) -> np.ndarray:
-    """Thresholds in the unit of a score: up to the largest influence of some training examples."""
+    """Thresholds in the unit of a score: up to the largest influence of some training examples.
+
+    `top_pairs`, by which `cifar100_subsets` finds the largest of all, takes train scores, which some published runs lack.
+    """
     some = given.select(np.arange(min(given.masks.shape[1], 200)))
     return np.linspace(0.05, 1, 40) * float(np.nanmax(jaxinfl.influence(some)))
-
-
-def _compare(config: Config, given: Outcomes) -> PairsComparison:
-    data = None if config.data is None else jaxinfl.load_dataset(config.data)
-    assert config.pairs is not None
-    return jaxinfl.compare_pairs(jaxinfl.read_pairs(config.pairs, data=data), given)
 
 
 def _numbers(

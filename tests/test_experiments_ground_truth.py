@@ -77,7 +77,7 @@ def test_gradients_of_the_loss_by_hand(checkpoints):
 
 
 def test_the_kernel_by_hand():
-    """Without a projection it is the hat matrix: queries that are training rows get themselves back."""
+    """The kernel of rows with themselves is the hat matrix, which gives every row its own value back."""
     rows = np.random.default_rng(0).normal(size=(9, 4))
     hat = rows @ np.linalg.inv(rows.T @ rows) @ rows.T
     np.testing.assert_allclose(_kernel(rows, rows), hat, atol=1e-6)

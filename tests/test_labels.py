@@ -197,7 +197,7 @@ def test_a_set_without_any_label_is_told_so():
 
 
 def test_targets_of_a_regression_are_never_rounded():
-    """In one set only, too: the whole numbers of the other would else be taken for classes."""
+    """Fractions are refused where one set alone has them: the whole numbers of the other would be taken for classes."""
     for train, test in ((np.linspace(0, 3, 6), np.arange(4.0)), (np.arange(6.0), np.linspace(0, 3, 7)[:4])):
         message = refusal(with_labels(train, test), TypeError)
         assert "targets of a regression: pass task='regression'" in message and "astype(np.int" not in message

@@ -274,7 +274,7 @@ def test_targets_that_do_not_fit_are_refused():
 
 
 def test_the_population_of_targets_trained_elsewhere():
-    """With the same numbers for the target as for a shadow, RMIA is what it is against all shadows."""
+    """RMIA of a target that says what a shadow says is what it is against all shadows."""
     rng = np.random.default_rng(0)
     masks = rng.random((10, 6)) < 0.5
     masks[0], masks[1] = True, False

@@ -172,7 +172,7 @@ def test_sums_over_all_positions_of_a_channel(shape):
 @needs_compiler
 @pytest.mark.parametrize("size", [1, 456, 50_000])
 def test_a_random_order_is_drawn_as_jax_draws_it(size):
-    """From keys that were folded and split, too; equal words keep their order."""
+    """The native order is that of JAX for keys that were folded and split, too, and equal words keep their order."""
     included = np.random.default_rng(size).random(size) < 0.7
     for key in (
         jax.random.key(0),

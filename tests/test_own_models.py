@@ -270,7 +270,7 @@ def test_equinox_modules_know_their_mode_and_keep_other_arrays():
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_trains_as_the_nnx_module_does(form):
-    """From equal weights, the same subsets and keys come to the same margins up to rounding."""
+    """Models that start from equal weights come to the same margins up to rounding, with the same subsets and keys."""
     rng = np.random.default_rng(0)
     table = rng.normal(size=(39, FEATURES)).astype(np.float32)
     labels = np.arange(39) % CLASSES

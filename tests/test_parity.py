@@ -161,7 +161,7 @@ def test_evaluation(network):
 
 
 class Sides:
-    """On which side of each kink a pass of ours was, in the order of the pass; and PyTorch's functions that follow them."""
+    """A record of the side of each kink on which a pass of ours was, and PyTorch's functions that follow it."""
 
     def __init__(self, monkeypatch):
         self.recorded, self.patch = [], monkeypatch

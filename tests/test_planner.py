@@ -191,7 +191,7 @@ def test_what_a_pilot_cannot_tell():
 
 @pytest.mark.slow
 def test_noise_that_seems_to_reach_a_threshold():
-    """Of many weak influences hardly any is 0.2; the likeliest distribution has two dozen there, and none would do as well."""
+    """Many weak influences are not taken for some of 0.2: the likeliest distribution has two dozen there, and none would do as well."""
     world = make_world("many weak", 0)
     found = jaxinfl.plan(draw_run(world, 200, 101), 0.5, 0.2, thresholds=np.array([0.05, 0.2]), doublings=1, repeats=2)
     assert found.verdict == "no clear pairs" and "may be noise" in found.text and found.models_needed is None

@@ -70,8 +70,9 @@ def find_ceiling(clusters: Clusters, measured: Float[np.ndarray, "models test"],
     )
     spread = np.zeros((num_subsets, num_test))
     spread[repeated] = slope * contribution * (num_subsets / repeated.size)
-    error = float(np.sqrt(np.nansum(np.nanmean(spread, axis=1) ** 2))) / num_subsets
-    highest = float(np.nanmean(ceiling)) if np.isfinite(ceiling).any() else 0.0
+    defined = np.isfinite(ceiling)
+    highest = float(ceiling[defined].mean()) if defined.any() else 0.0
+    error = float(np.linalg.norm(spread[:, defined].mean(axis=1))) / num_subsets if defined.any() else 0.0
     if highest < max(_LOWEST, 3 * error):
         reason = f"the ceiling is {highest:.2f}, which may be 0: the measured means are nearly all noise. Train more models on each subset"
         return Ceiling(np.full(num_test, np.nan), spread, reason)
