@@ -10,10 +10,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from jaxinfl.arguments import STREAMED, Source, as_array, as_path, check_switch, is_mapped, quote
+from jaxinfl.arguments import STREAMED, Source, as_path, check_rows, check_switch, is_mapped, quote
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Variables
 from jaxinfl.store.description import describe_ensemble
+from jaxinfl.store.device_rows import DEVICE, read_kinds
 from jaxinfl.store.elsewhere import check_trained_here, is_trained_elsewhere, store_scores
 from jaxinfl.store.files_of_others import FilesOfOthers, as_slice
 from jaxinfl.store.layout import OVERRIDE
@@ -187,7 +188,7 @@ class Ensemble(NamedScores):
 
     def __getitem__(self, models: Sequence[int] | ArrayLike | slice) -> "Ensemble":
         """The ensemble of some rows: indices or a slice of them, or a bool mask [models]."""
-        rows = np.arange(len(self))[models if isinstance(models, slice) else _rows(models)]
+        rows = np.arange(len(self))[models if isinstance(models, slice) else check_rows(models)]
         return self._select(rows, np.arange(len(self)), renumbered=True)
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
@@ -223,6 +224,13 @@ class Ensemble(NamedScores):
             return "not known: the models were trained elsewhere"
         device: str = self.attributes["execution"]["device"]
         return device
+
+    @cached_property
+    def device_kinds(self) -> np.ndarray:
+        """The kind of device that trained each model, text [models]; more than one where `mixed_devices` allowed it."""
+        if DEVICE in self.attributes["row_arrays"]:
+            return read_kinds(self._store.read_rows(DEVICE, self.model_index))
+        return np.full(len(self), self.device)
 
     @property
     def layout(self) -> str | None:
@@ -316,7 +324,7 @@ class Ensemble(NamedScores):
           RunDirectoryError: the run keeps no weights, or they are damaged or missing; the models were trained elsewhere.
         """
         check_trained_here(self.attributes, self._store.path, "Their weights are where they were trained.")
-        chosen = self.model_index if models is None else self.model_index[_rows(models)]
+        chosen = self.model_index if models is None else self.model_index[check_rows(models)]
         leaves = self._store.read_weights(chosen)
         return unflatten(leaves, self.attributes["weights"])
 
@@ -356,7 +364,7 @@ class Ensemble(NamedScores):
         check_trained_here(self.attributes, self._store.path, "What they say of other examples is another from_scores.")
         if _predict is None:
             raise RuntimeError("The code that runs the models is not loaded. Import jaxinfl first.")
-        rows = None if models is None else _rows(models)
+        rows = None if models is None else check_rows(models)
         return _predict(self, inputs, targets, rows, views, data, model)
 
     def __len__(self) -> int:
@@ -369,10 +377,14 @@ class Ensemble(NamedScores):
             about_rows.append(f"  {self.num_diverged} models diverged, {where}")
         if self._is_part:
             about_rows.append(f"  {len(self)} of them are rows here")
+        kinds, numbers = np.unique(self.device_kinds, return_counts=True)
+        if len(kinds) > 1:
+            each = ", ".join(f"{number} models on {kind}" for kind, number in zip(kinds, numbers, strict=True))
+            about_rows.append(f"  mixed devices, so that the same job may not give the same bits again: {each}")
         return describe_ensemble(self._store, self._finished, about_rows, self.overrides)
 
 
-_OF_MODELS = ("_place", "diverged", "key_data", "model_index")
+_OF_MODELS = ("_place", "device_kinds", "diverged", "key_data", "model_index")
 """Attributes of `Ensemble` that have one row for each model."""
 
 _predict: Callable[..., Any] | None = None
@@ -382,18 +394,6 @@ def predict_by(function: Callable[..., Any]) -> None:
     """Set the function that `Ensemble.predict` calls, which the training stage provides."""
     global _predict
     _predict = function
-
-
-def _rows(models: Any) -> np.ndarray:
-    """Check rows or a mask of them: a float index would lose its fraction, and a mask would be taken for rows 0 and 1."""
-    array = as_array(models, "models", "rows of the ensemble")
-    if array.size == 0:
-        return np.zeros(0, np.intp)
-    if array.dtype.kind not in "biu" or array.ndim > 1:
-        raise TypeError(
-            f"models has dtype {array.dtype} and shape {array.shape}; it takes rows of the ensemble, or a bool mask of them."
-        )
-    return array if array.dtype == np.bool_ else array.reshape(-1).astype(np.intp)
 
 
 __all__ = ["Ensemble", "predict_by"]
