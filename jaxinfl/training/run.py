@@ -116,6 +116,10 @@ class RunOptions:
         if self.on_cost is not None and not callable(self.on_cost):
             raise TypeError(f"on_cost is {quote(self.on_cost)}; it takes a function of a Cost, or None.")
 
+    def of_worker(self) -> "RunOptions":
+        """The options of a process that the user does not see."""
+        return replace(self, progress=False, on_cost=None)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -130,12 +134,16 @@ class Run:
         """Train the models that are missing, and return all of them."""
         if run_dir is None:
             return Ensemble(self.train(None, None))
+        self.complete(run_dir, part)
+        return Ensemble.open(run_dir)
+
+    def complete(self, run_dir: Path, part: tuple[int, int] | None) -> None:
+        """Train the models that are missing in a directory, or in a part of it."""
         for place in _places(run_dir, part, len(self.job)):
             rows = range(len(self.job))[place.rows]
             # The job itself is taken where the directory holds all of its models: its identity is known already.
             run = self if len(rows) == len(self.job) else replace(self, job=self.job[place.rows])
             run.train_in(place)
-        return Ensemble.open(run_dir)
 
     def train_in(self, place: _Place) -> None:
         """Train the models that are missing in a directory, as its only writer."""
