@@ -215,7 +215,7 @@ def make_launcher(cluster: Cluster, folder: Path, most: int) -> Launcher:
     Raises:
       ClusterError: submitit is not installed, or this machine cannot submit to Slurm.
     """
-    need_extra("submitit", "slurm", cluster.kind)
+    need_extra("submitit", "slurm", str(cluster.kind))
     if cluster.kind == "local":
         return LocalLauncher(cluster, folder)
     missing = [name for name in ("sbatch", "srun", "sacct") if shutil.which(name) is None]

@@ -66,7 +66,7 @@ class Nodes:
         name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
         return Node(node["NodeID"], name, places) if node["Alive"] and places > 0 else None
 
-    def start(self, worker: type, setting: Any, node: Node) -> Any:
+    def start(self, worker: type, node: Node) -> Any:
         """Start a worker on a node; Ray shows it its own GPU alone."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -78,7 +78,7 @@ class Nodes:
                 max_restarts=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
             )
-            .remote(setting)
+            .remote()
         )
 
     def exclude(self, node: Node, reason: str) -> None:

@@ -3,7 +3,9 @@
 import math
 import re
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
 
 from jaxinfl.arguments import check_choice, check_whole, quote
 
@@ -34,8 +36,8 @@ class Cluster:
       TypeError, ValueError: an option has a value that it does not take, or belongs to another kind of cluster.
     """
 
-    kind: Kind = "local"
-    """Kind of the cluster: local starts processes on this machine, slurm submits jobs, ray takes the devices of a pool."""
+    kind: Annotated[Kind | None, tyro.conf.arg(name="")] = None
+    """Kind of the cluster: local starts processes on this machine, slurm submits jobs, ray takes the devices of a pool; None trains in this process."""
     partition: str | None = None
     """Partition of Slurm to which jobs are submitted; None takes the cluster's own default."""
     time: str | None = None
@@ -62,12 +64,15 @@ class Cluster:
     """Number of times in a row that a job may fail without any new finished model before the run ends with its error."""
 
     def __post_init__(self) -> None:
-        check_choice(self.kind, "cluster", get_args(Kind))
+        if self.kind is not None:
+            check_choice(self.kind, "cluster", get_args(Kind))
         for field in fields(self):
-            if self.kind not in _ONLY.get(field.name, (self.kind,)) and getattr(self, field.name) != field.default:
+            takes = _ONLY.get(field.name, get_args(Kind))
+            if field.name != "kind" and self.kind not in takes and getattr(self, field.name) != field.default:
+                what = "is given without a cluster" if self.kind is None else f"does not belong to {self.kind}"
                 raise ValueError(
-                    f"cluster {field.name} is {quote(getattr(self, field.name))}, which {self.kind} does not take; it belongs to "
-                    f"{' and '.join(_ONLY[field.name])}. Leave it out."
+                    f"cluster {field.name} is {quote(getattr(self, field.name))}, which {what}; it belongs to {' and '.join(takes)}. Name "
+                    "that cluster, or leave the option out."
                 )
         if self.on_interrupt is not None:
             check_choice(self.on_interrupt, "cluster on_interrupt", ("cancel", "leave"))
@@ -90,7 +95,7 @@ class Cluster:
         Raises:
           TypeError, ValueError: it is neither.
         """
-        if isinstance(given, cls):
+        if isinstance(given, cls) and given.kind is not None:
             return given
         if not isinstance(given, str):
             raise TypeError(

@@ -14,7 +14,7 @@ from typing import Any
 
 import cloudpickle
 
-from jaxinfl.cluster.errors import ClusterError
+from jaxinfl.cluster.errors import ClusterError, cannot_be_sent
 from jaxinfl.cluster.jobs import Job as ClusterJob
 from jaxinfl.cluster.jobs import Launcher, describe, make_launcher, read_end
 from jaxinfl.cluster.options import Cluster
@@ -148,10 +148,7 @@ class PartsOnCluster:
         try:
             content = cloudpickle.dumps(self.job)
         except Exception as error:  # whatever a user's model or task holds
-            raise ClusterError(
-                f"the job cannot be sent to other processes: {error}. A model, task or data set that is sent must not hold open files, "
-                "locks or compiled functions. Define the model as a class or function of a module."
-            ) from error
+            raise ClusterError(cannot_be_sent(error)) from error
         write_atomically(self._job_file, content)
 
     @property
@@ -274,7 +271,7 @@ class PartsOnCluster:
         return tuple(sorted(path.name for path in folder.glob("*.json")))
 
     def _wait(self) -> None:
-        until = time.monotonic() + _LOOK_EVERY[self.cluster.kind]
+        until = time.monotonic() + _LOOK_EVERY[str(self.cluster.kind)]
         while time.monotonic() < until:
             self.stop.leave_if_asked()
             time.sleep(0.1)

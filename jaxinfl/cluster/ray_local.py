@@ -36,13 +36,14 @@ def connected(address: str | None, cores: int) -> Iterator[Any]:
     Raises:
       ClusterError: Ray is not installed, or the address does not answer within `PATIENCE` seconds.
     """
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+    imported = sys.modules.get("ray")
+    if imported is not None and imported.is_initialized():
         if address is not None:
             raise ClusterError(
                 f"cluster address is {address}, but this process is connected to a pool of Ray already. Leave it out to use that one, or "
                 "call ray.shutdown() first."
             )
-        yield sys.modules["ray"]
+        yield imported
         return
     with _start_here(cores) if address is None else _as_it_is(address) as found:
         ray = need_extra("ray", "ray", "ray")

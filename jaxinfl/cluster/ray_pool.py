@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from jaxinfl import devices
-from jaxinfl.cluster.errors import ClusterError
+from jaxinfl.cluster.errors import ClusterError, cannot_be_sent
 from jaxinfl.cluster.nodes import Node, Nodes
 from jaxinfl.cluster.options import Cluster
 from jaxinfl.cluster.ray_local import connected
@@ -26,6 +26,7 @@ from jaxinfl.cluster.worker import Setting
 from jaxinfl.store import RunStore
 from jaxinfl.training.agreement import Agreement, Disagreement
 from jaxinfl.training.interrupts import StopRequest, Watch
+from jaxinfl.training.job import Job
 from jaxinfl.training.machine import OutOfMemory
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.run import RunOptions
@@ -81,7 +82,7 @@ class RayPool:
         job, _, _, agreed, models, finished = assignment
         threads = None if agreed is None else agreed.devices.threads
         setting = Setting.of_job(job, threads, self._nodes.cores)
-        sent = self._ray.put(job)
+        sent = [self._put(job)]
 
         def begin(agreement: Agreement | None) -> tuple[Any, ...]:
             return setting, sent, self.choice, agreement, models, finished
@@ -96,6 +97,17 @@ class RayPool:
             self._dismiss()
 
         return Ready(begun.cost, begun.devices, train)
+
+    def _put(self, job: Job) -> Any:
+        """Send the job to the pool, once for all workers.
+
+        Raises:
+          ClusterError: it cannot be sent.
+        """
+        try:
+            return self._ray.put(job)
+        except Exception as error:  # whatever a user's model or task holds
+            raise ClusterError(cannot_be_sent(error)) from error
 
     def _first(self, begin: tuple[Any, ...], bar: TrainingProgress) -> Begun:
         """Wait for the first worker that is ready; while none is, there is one at a time on each usable kind of node."""
@@ -139,8 +151,8 @@ class RayPool:
             for _ in range(node.places - there):
                 if len(self._members) >= wanted:
                     break
-                actor = self._nodes.start(ShardWorker, begin[0], node)
-                self._members.append(_Member(actor, node, actor.begin.remote(*begin[1:])))
+                actor = self._nodes.start(ShardWorker, node)
+                self._members.append(_Member(actor, node, actor.begin.remote(*begin)))
         self._nodes.ask_for(wanted)
         at_work = sum(member.shard is not None for member in self._members)
         bar.say(

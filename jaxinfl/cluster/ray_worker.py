@@ -31,20 +31,35 @@ class Begun(NamedTuple):
 class ShardWorker:
     """Trains shards of one job. Ray makes one for each device, in a process of its own, and calls its methods there."""
 
-    def __init__(self, setting: Setting):
-        # The job arrives with a later call, because unpacking it starts JAX.
-        self._setting = setting
-        setting.prepare()
-        self._work: Any = None
+    _work: Work
 
-    def begin(self, job: Job, choice: MachineChoice, agreed: Agreement | None, models: int, finished: int) -> Begun:
+    def begin(
+        self,
+        setting: Setting,
+        sent: list[Any],
+        choice: MachineChoice,
+        agreed: Agreement | None,
+        models: int,
+        finished: int,
+    ) -> Begun:
         """Compile the programs; keep to what was agreed on, or decide it.
 
+        Args:
+          setting: what the driving process tells all of its workers.
+          sent: reference to the job, in a list, because Ray unpacks others before the call, which starts JAX.
+          choice: the user's choices of width and kernels.
+          agreed: what was agreed on for the run; None lets this worker decide.
+          models, finished: numbers of models of the run, and of those that are finished.
+
         Raises:
-          Disagreement: this worker cannot keep to it, or another job arrived than was sent.
+          Disagreement: this worker cannot keep to it, or has other versions, or another job arrived than was sent.
           OutOfMemory: the width that was agreed on does not fit, or not even one model at a time.
         """
-        self._setting.check(job)
+        import ray
+
+        setting.prepare()
+        job: Job = ray.get(sent[0])
+        setting.check(job)
         with nan_is_an_answer():
             machine, cost = choice.machine(job, agreed, models, finished)
         if agreed is not None and not choice.mixed_devices and machine.execution.width != agreed.width:

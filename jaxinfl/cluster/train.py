@@ -1,8 +1,11 @@
 """`train_on_cluster` trains the models of a job by many processes: on this machine, as jobs of Slurm, or in a pool of Ray."""
 
+import logging
 import os
 from functools import partial
-from typing import Any
+from pathlib import Path
+
+import jax
 
 from jaxinfl.arguments import as_path, check_switch, check_whole, quote
 from jaxinfl.cluster.options import Cluster
@@ -15,6 +18,8 @@ from jaxinfl.training.job import Job
 from jaxinfl.training.run import MAX_DIVERGED, Run, RunOptions
 from jaxinfl.training.tuning import MachineChoice
 from jaxinfl.undefined import nan_is_an_answer
+
+_log = logging.getLogger("jaxinfl")
 
 
 def train_on_cluster(
@@ -78,10 +83,16 @@ def train_on_cluster(
 
 
 def complete_on_cluster(
-    job: Job, path: Any, jobs: int, cluster: Cluster, choice: MachineChoice, options: RunOptions
+    job: Job, path: Path, jobs: int, cluster: Cluster, choice: MachineChoice, options: RunOptions
 ) -> Ensemble:
     """Do what `train_on_cluster` documents, with arguments that are checked."""
     check_zarr()
+    if jax.default_backend() != "cpu":
+        _log.warning(
+            "This process holds memory of %s, which processes on this machine that train may need. Call "
+            "jax.config.update('jax_platforms', 'cpu') first, before anything else of JAX: influence needs no card.",
+            jax.local_devices()[0].device_kind,
+        )
     with nan_is_an_answer(), StopRequest(kept=True) as stop:
         stop.standing = partial(standing_of, path, None, len(job))
         if cluster.kind != "ray":
