@@ -29,7 +29,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 test: $(VENV)/installed-test lint
 	$(PYTEST) -m "not slow"
 
-test-all: $(VENV)/installed-test lint
+test-all: $(VENV)/installed-all lint
 	$(PYTEST)
 	@$(MAKE) --no-print-directory lint-other
 
@@ -66,6 +66,12 @@ $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing jaxinfl and its test tools into $(VENV) (once; some minutes, about 1 GB) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@ $(VENV)/installed
+
+# Ray takes 240 MB, which only the slow tests of pools need.
+$(VENV)/installed-all: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing jaxinfl, its test tools and Ray into $(VENV) (once; some minutes, about 1.3 GB) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray,test]'
+	@touch $@ $(VENV)/installed $(VENV)/installed-test
 
 $(VENV)/installed-cuda: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing jaxinfl with XLA's compiler for NVIDIA's cards into $(VENV) (once; some minutes, about 6 GB) ..."

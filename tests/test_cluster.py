@@ -16,7 +16,7 @@ from flax import nnx
 import jaxinfl
 from jaxinfl import Cluster, ClusterError, Ensemble, RunDirectoryError
 from jaxinfl.cluster.options import parse_memory, parse_minutes
-from jaxinfl.cluster.worker import Setting, share_cores
+from jaxinfl.cluster.worker import Setting, pack_job, share_cores
 from jaxinfl.store import ABSENT
 from jaxinfl.store.damage import find_damage
 from jaxinfl.store.parts import open_rows, part_path
@@ -125,7 +125,7 @@ def test_workers_with_other_versions_or_another_job_are_refused():
     with pytest.raises(Disagreement, match=r"is driven with jax 0\.1, and this worker has"):
         setting.prepare()
     with pytest.raises(Disagreement, match="the job that arrived here is not the one that was sent"):
-        setting.check(make_job(epochs=3))
+        setting.unpack_job(pack_job(make_job(epochs=3)))
 
 
 def test_a_run_that_is_not_in_parts_is_not_divided(tmp_path, reference):

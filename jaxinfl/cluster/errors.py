@@ -8,14 +8,6 @@ class ClusterError(RuntimeError):
     """A cluster cannot be reached, does not take the jobs, or its jobs fail again and again."""
 
 
-def cannot_be_sent(error: Exception) -> str:
-    """Say that a job cannot be sent to other processes."""
-    return (
-        f"the job cannot be sent to other processes: {error}. A model, task or data set that is sent must not hold open files, locks or "
-        "compiled functions. Define the model as a class or function of a module."
-    )
-
-
 def need_extra(package: str, extra: str, kind: str) -> Any:
     """Import a package that only clusters of one kind need.
 
@@ -31,4 +23,4 @@ def need_extra(package: str, extra: str, kind: str) -> Any:
         ) from error
 
 
-__all__ = ["ClusterError", "cannot_be_sent", "need_extra"]
+__all__ = ["ClusterError", "need_extra"]

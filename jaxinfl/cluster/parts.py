@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
-
-from jaxinfl.cluster.errors import ClusterError, cannot_be_sent
+from jaxinfl.cluster.errors import ClusterError
 from jaxinfl.cluster.jobs import Job as ClusterJob
 from jaxinfl.cluster.jobs import Launcher, describe, make_launcher, read_end
 from jaxinfl.cluster.options import Cluster
 from jaxinfl.cluster.train_part import Outcome, TrainPart
-from jaxinfl.cluster.worker import Setting, digest_of, share_cores
+from jaxinfl.cluster.worker import Setting, digest_of, pack_job, share_cores
 from jaxinfl.files import write_atomically
 from jaxinfl.store import ABSENT, RunDirectoryError, RunStore
 from jaxinfl.store.parts import part_models, part_path, parts_in
@@ -145,11 +143,7 @@ class PartsOnCluster:
 
     def _prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            content = cloudpickle.dumps(self.job)
-        except Exception as error:  # whatever a user's model or task holds
-            raise ClusterError(cannot_be_sent(error)) from error
-        write_atomically(self._job_file, content)
+        write_atomically(self._job_file, pack_job(self.job))
 
     @property
     def _job_file(self) -> Path:

@@ -18,6 +18,10 @@ from jaxinfl.cluster.errors import ClusterError, need_extra
 PATIENCE = 10.0
 """Seconds after which an address counts as one that does not answer."""
 _MODE, _TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
+_SETTINGS = 4
+"""Type of the frame with which a server of HTTP/2, such as one of gRPC, begins (RFC 9113, section 3.4)."""
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0])
+"""The beginning of a connection by HTTP/2, with a frame without settings."""
 _START = """
 import sys, ray
 ray.init(num_cpus=int(sys.argv[1]), include_dashboard=False, log_to_driver=False)
@@ -83,7 +87,7 @@ def _as_it_is(address: str) -> Iterator[str]:
 
 
 def check_answers(address: str) -> None:
-    """Raise unless something answers at an address.
+    """Raise unless a server of Ray's protocol, which is gRPC, answers at an address: Ray itself waits a minute and more for one.
 
     Raises:
       ClusterError: the address has no port, or nothing answers within `PATIENCE` seconds.
@@ -94,10 +98,17 @@ def check_answers(address: str) -> None:
             f"cluster address is {address!r}; it takes host:port of the head node, such as 10.0.0.1:6379, or auto."
         )
     try:
-        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+            if os.environ.get("RAY_USE_TLS") == "1":
+                return  # its greeting is encrypted
+            connection.settimeout(PATIENCE)
+            connection.sendall(_GREETING)
+            answer = connection.recv(9)
+        if len(answer) < 4 or answer[3] != _SETTINGS:
+            raise ConnectionError("what listens there is no Ray")
     except (OSError, OverflowError) as error:
         raise ClusterError(
-            f"nothing answers at {address} ({error}). Start Ray there by `ray start --head --port={port}`, or leave the address out to "
+            f"Ray does not answer at {address} ({error}). Start Ray there by `ray start --head --port={port}`, or leave the address out to "
             "start a pool on this machine."
         ) from error
 

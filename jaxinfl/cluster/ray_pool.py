@@ -17,16 +17,15 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from jaxinfl import devices
-from jaxinfl.cluster.errors import ClusterError, cannot_be_sent
+from jaxinfl.cluster.errors import ClusterError
 from jaxinfl.cluster.nodes import Node, Nodes
 from jaxinfl.cluster.options import Cluster
 from jaxinfl.cluster.ray_local import connected
 from jaxinfl.cluster.ray_worker import Begun, ShardWorker
-from jaxinfl.cluster.worker import Setting
+from jaxinfl.cluster.worker import Setting, pack_job
 from jaxinfl.store import RunStore
 from jaxinfl.training.agreement import Agreement, Disagreement
 from jaxinfl.training.interrupts import StopRequest, Watch
-from jaxinfl.training.job import Job
 from jaxinfl.training.machine import OutOfMemory
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.run import RunOptions
@@ -82,7 +81,7 @@ class RayPool:
         job, _, _, agreed, models, finished = assignment
         threads = None if agreed is None else agreed.devices.threads
         setting = Setting.of_job(job, threads, self._nodes.cores)
-        sent = [self._put(job)]
+        sent = [self._ray.put(pack_job(job))]
 
         def begin(agreement: Agreement | None) -> tuple[Any, ...]:
             return setting, sent, self.choice, agreement, models, finished
@@ -97,17 +96,6 @@ class RayPool:
             self._dismiss()
 
         return Ready(begun.cost, begun.devices, train)
-
-    def _put(self, job: Job) -> Any:
-        """Send the job to the pool, once for all workers.
-
-        Raises:
-          ClusterError: it cannot be sent.
-        """
-        try:
-            return self._ray.put(job)
-        except Exception as error:  # whatever a user's model or task holds
-            raise ClusterError(cannot_be_sent(error)) from error
 
     def _first(self, begin: tuple[Any, ...], bar: TrainingProgress) -> Begun:
         """Wait for the first worker that is ready; while none is, there is one at a time on each usable kind of node."""
@@ -190,6 +178,8 @@ class RayPool:
             what = _models(member.shard)
             print(f"{member.node.name} gave {what} back, and gets no others: {error}", file=sys.stderr)
             return
+        if not died:
+            print(f"{_models(member.shard)} failed on {member.node.name}: {error}", file=sys.stderr)
         # The workers of a node that died are one failure.
         self._failures += self._nodes.note_loss(member.node) if died else 1
         if self._failures > self.cluster.retries and not (died and not self._nodes.is_alive(member.node)):

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from jaxinfl.cluster.worker import Setting
 from jaxinfl.training.agreement import Agreement, Devices
 from jaxinfl.training.cost import Cost
-from jaxinfl.training.job import Job
 from jaxinfl.training.loop import Work, finished_shards
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.tuning import MachineChoice
@@ -46,7 +45,7 @@ class ShardWorker:
 
         Args:
           setting: what the driving process tells all of its workers.
-          sent: reference to the job, in a list, because Ray unpacks others before the call, which starts JAX.
+          sent: reference to the bytes that `pack_job` made of the job, in a list, because Ray fetches others before the call.
           choice: the user's choices of width and kernels.
           agreed: what was agreed on for the run; None lets this worker decide.
           models, finished: numbers of models of the run, and of those that are finished.
@@ -58,8 +57,7 @@ class ShardWorker:
         import ray
 
         setting.prepare()
-        job: Job = ray.get(sent[0])
-        setting.check(job)
+        job = setting.unpack_job(ray.get(sent[0]))
         with nan_is_an_answer():
             machine, cost = choice.machine(job, agreed, models, finished)
         if agreed is not None and not choice.mixed_devices and machine.execution.width != agreed.width:

@@ -1,7 +1,6 @@
 """One part of a run as a function that submitit calls in a process of its own, on this machine or as a job of Slurm."""
 
 import json
-import pickle
 import platform
 import traceback
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from jaxinfl.store import RunDirectoryError, WriteFailed
 from jaxinfl.store.lock import BeingWritten
 from jaxinfl.training.agreement import Disagreement
 from jaxinfl.training.interrupts import StopRequest, standing_of
-from jaxinfl.training.job import Job
 from jaxinfl.training.machine import OutOfMemory
 from jaxinfl.training.run import Run, RunOptions, TooManyDiverged
 from jaxinfl.training.tuning import MachineChoice
@@ -60,7 +58,7 @@ class TrainPart:
     """Trains a part of a run when it is called; submitit pickles it, and calls it again where the job was pre-empted."""
 
     job_file: Path
-    """File that `cloudpickle` made of the job, in a folder that all machines see."""
+    """File with the bytes that `pack_job` made of the job, in a folder that all machines see."""
     run_dir: Path
     part: tuple[int, int]
     """Number of the part and number of all parts."""
@@ -96,9 +94,7 @@ class TrainPart:
 
     def _train(self) -> None:
         self.setting.prepare()
-        job = pickle.loads(self.job_file.read_bytes())
-        assert isinstance(job, Job)
-        self.setting.check(job)
+        job = self.setting.unpack_job(self.job_file.read_bytes())
         with nan_is_an_answer(), StopRequest(kept=True) as stop:
             stop.standing = partial(standing_of, self.run_dir, self.part, len(job))
             Run(job, ThisProcess(self.choice, stop.leave_if_asked), self.options, stop).complete(

@@ -4,16 +4,19 @@ import hashlib
 import itertools
 import json
 import os
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import jax
 
 import jaxinfl
 from jaxinfl import devices, provenance
+from jaxinfl.cluster.errors import ClusterError
 from jaxinfl.compilation_cache import MIN_COMPILE_SECONDS, use_compilation_cache
 from jaxinfl.store.manifest import digests
 from jaxinfl.training.agreement import Disagreement, own_versions
@@ -73,18 +76,37 @@ class Setting:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
         use_compilation_cache()
 
-    def check(self, job: Job) -> None:
-        """Raise unless the job that arrived is the one that was sent.
+    def unpack_job(self, content: bytes) -> Job:
+        """Make the job of the bytes that `pack_job` gave, after `prepare`.
 
         Raises:
-          Disagreement: it is another one.
+          Disagreement: it is another job than was sent.
         """
+        job = pickle.loads(content)
+        assert isinstance(job, Job)
         if digest_of(job) != self.identity:
             raise Disagreement(
                 "the job that arrived here is not the one that was sent: its data, model or recipe mean something else in this "
                 "process. A model must be the same function in every process: it may not depend on what changes, such as the time, "
                 "files or variables of the environment."
             )
+        return job
+
+
+def pack_job(job: Job) -> bytes:
+    """Make bytes of a job, for other processes; functions of the user's own script go along.
+
+    Raises:
+      ClusterError: it holds what cannot be sent.
+    """
+    try:
+        content: bytes = cloudpickle.dumps(job)
+    except Exception as error:  # whatever a user's model or task holds
+        raise ClusterError(
+            f"the job cannot be sent to other processes: {error}. A model, task or data set that is sent must not hold open files, "
+            "locks or compiled functions. Define the model as a class or function of a module."
+        ) from error
+    return content
 
 
 def digest_of(job: Job) -> str:
@@ -110,4 +132,4 @@ def share_cores(cores: Sequence[int], workers: int) -> list[tuple[int, ...]]:
     return [tuple(cores[first:last]) for first, last in itertools.pairwise(bounds)]
 
 
-__all__ = ["Setting", "digest_of", "share_cores", "versions_with_code"]
+__all__ = ["Setting", "digest_of", "pack_job", "share_cores", "versions_with_code"]

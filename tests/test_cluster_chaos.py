@@ -1,0 +1,104 @@
+"""Jobs of this machine and of a stand-in for Slurm are killed, pre-empted and run out of time; not one bit may differ."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from jaxinfl import Ensemble
+from jaxinfl.store.damage import find_damage
+from jaxinfl.store.parts import part_path
+from tests import fake_slurm
+from tests.cluster_child import MODELS
+from tests.test_cluster import assert_same, finished, reference, start_child, wait_until, workers
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("submitit")
+__all__ = ["reference"]
+
+
+def check(run, reference):
+    assert_same(Ensemble.open(run), reference)
+    assert all(not find_damage(part_path(run, (number, 3))) for number in (1, 2, 3))
+
+
+def test_ten_kills_of_jobs_and_drivers_change_no_bit(tmp_path, reference):
+    """Workers are killed, the processes that control them are, and so is the process that watches all of them."""
+    moments, run = random.Random(0), tmp_path / "run"
+    child = start_child(run, "local")
+    for kill in ("worker", "controller", "driver") * 3 + ("worker",):
+        wait_until(lambda child=child, run=run: workers(run) or child.poll() is not None)
+        time.sleep(moments.uniform(0, 3))
+        found = workers(run)
+        if kill == "driver":
+            child.kill()
+        elif found:
+            victim = moments.choice(found)
+            (victim if kill == "worker" else victim.parent() or victim).kill()
+        if child.poll() is not None or kill == "driver":
+            child.communicate()
+            if finished(run) == MODELS:
+                check(run, reference)
+                run = tmp_path / f"after-{time.monotonic_ns()}"
+            child = start_child(run, "local")
+    said = child.communicate(timeout=200)
+    assert child.returncode == 0, said
+    check(run, reference)
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Variables of the environment for a stand-in for Slurm."""
+    return fake_slurm.install(tmp_path / "slurm")
+
+
+def test_jobs_whose_time_is_over_go_on_from_their_checkpoint(tmp_path, reference, slurm):
+    run = tmp_path / "run"
+    child = start_child(run, "slurm", "partition=gpu", SLURM_STAND_IN_SECONDS="12", **slurm)
+    said = child.communicate(timeout=300)
+    assert child.returncode == 0, said
+    check(run, reference)
+    logs = "".join(path.read_text() for path in (run / "cluster").glob("*.err"))
+    assert "Caught signal SIGUSR2" in logs
+
+
+def test_preempted_jobs_go_on_where_slurm_puts_them(tmp_path, reference, slurm):
+    """Slurm sends SIGTERM, which submitit lets pass, and then USR2; others die without a word."""
+    run, state = tmp_path / "run", tmp_path / "slurm" / "state"
+    moments = random.Random(1)
+    child = start_child(run, "slurm", **slurm)
+    for how in ("preempt", "kill", "preempt", "terminate"):
+        wait_until(lambda: fake_slurm.trainers(state) or child.poll() is not None)
+        time.sleep(moments.uniform(3, 6))
+        for process in list(fake_slurm.trainers(state).values())[:1]:
+            if how != "kill":
+                process.send_signal(signal.SIGTERM)
+            if how == "preempt":
+                process.send_signal(signal.SIGUSR2)
+            if how == "kill":
+                process.kill()
+    said = child.communicate(timeout=300)
+    assert child.returncode == 0, said
+    check(run, reference)
+
+
+def test_ctrl_c_leaves_jobs_of_slurm_or_cancels_them(tmp_path, reference, slurm):
+    run, state = tmp_path / "run", tmp_path / "slurm" / "state"
+    child = start_child(run, "slurm", **slurm)
+    wait_until(lambda: finished(run) > 0)
+    os.killpg(child.pid, signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert "jobs go on; the same call finds them again" in said and fake_slurm.trainers(state)
+    # The same call takes up these jobs, and submits no others. Asked to, it ends them.
+    child = start_child(run, "slurm", "on_interrupt=cancel", **slurm)
+    time.sleep(6)
+    os.killpg(child.pid, signal.SIGINT)
+    child.communicate(timeout=60)
+    assert [file.stem for file in state.glob("*.job")] == ["1000"]
+    wait_until(lambda: not fake_slurm.trainers(state))
+    child = start_child(run, "slurm", **slurm)
+    said = child.communicate(timeout=200)
+    assert child.returncode == 0, said
+    check(run, reference)
