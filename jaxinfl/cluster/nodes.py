@@ -76,6 +76,7 @@ class Nodes:
                 num_cpus=self.cores,
                 num_gpus=self.gpus,
                 max_restarts=0,
+                max_concurrency=2,  # one trains, and the other answers for checkpoints
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
             )
             .remote()

@@ -1,8 +1,9 @@
 """The workers of a pool of Ray as a workforce: one for each device, on nodes that come and go.
 
 Workers send back what they trained, and the process that the user started writes it, as the only writer of the run directory. So
-the nodes need no shared folder, a node that dies leaves nothing half-written, and there is one lock to hold. A shard takes 0.4 MB
-for each model on CIFAR-100, so that one writer keeps up with hundreds of workers (benchmarks/cluster.py).
+the nodes need no shared folder, a node that dies leaves nothing half-written, and there is one lock to hold. A model takes 0.4 MB
+on CIFAR-100, so that one writer keeps up with hundreds of workers (benchmarks/cluster.py). Checkpoints of long shards arrive here,
+too, and go to another worker where the first is lost.
 
 A worker is an actor, not a task: it compiles its programs once, and stays on the device that it was given. Ray gives a process
 that runs tasks another GPU from task to task, which JAX in that process would not see.
@@ -21,9 +22,10 @@ from jaxinfl.cluster.errors import ClusterError
 from jaxinfl.cluster.nodes import Node, Nodes
 from jaxinfl.cluster.options import Cluster
 from jaxinfl.cluster.ray_local import connected
-from jaxinfl.cluster.ray_worker import Begun, ShardWorker
+from jaxinfl.cluster.ray_worker import Begun, Saved, ShardWorker
 from jaxinfl.cluster.worker import Setting, pack_job
 from jaxinfl.store import RunStore
+from jaxinfl.store.checkpoint import CheckpointFile
 from jaxinfl.training.agreement import Agreement, Disagreement
 from jaxinfl.training.interrupts import StopRequest, Watch
 from jaxinfl.training.machine import OutOfMemory
@@ -45,9 +47,32 @@ class _Member:
     actor: Any
     node: Node
     call: Any
-    """Reference to the result of the call that it is busy with."""
+    """Reference to the result of the call that it is busy with; None while it waits for a shard."""
+    begun: Begun | None = None
+    """What it said when it was ready."""
     shard: slice | None = None
-    """The shard that it trains; None while it gets ready."""
+    """The shard that it trains; None while it gets ready or waits."""
+    asked: Any = None
+    """Reference to the answer to the last question for a checkpoint."""
+    asked_at: float = 0.0
+    saved: int = 0
+    """Number of the last checkpoint of its shard that arrived."""
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """The shards that are to be trained, and what a worker is told before it trains some."""
+
+    waiting: deque[slice]
+    begin: tuple[Any, ...]
+    """Arguments of `ShardWorker.begin`."""
+    agreement: Agreement
+    store: RunStore
+
+    def checkpoint(self, shard: slice) -> CheckpointFile:
+        """The checkpoint of a shard, in the run directory."""
+        assert self.store.checkpoint is not None  # a pool trains no run in memory
+        return self.store.checkpoint.of_shard(shard)
 
 
 @dataclass
@@ -87,49 +112,87 @@ class RayPool:
             return setting, sent, self.choice, agreement, models, finished
 
         with TrainingProgress(models, finished, shown=self.options.progress) as bar:
-            begun = self._first(begin(agreed), bar)
+            first = self._first(begin(agreed), bar)
 
         def train(
             store: RunStore, shards: Sequence[slice], bar: TrainingProgress, watch: Watch
         ) -> Iterator[TrainedShard]:
-            yield from self._train(begin(agreed or begun.agreement), deque(shards), bar, watch)
+            decided = agreed or first.agreement
+            work = _Shards(deque(shards), begin(decided), decided, store)
+            yield from self._train(work, bar, watch)
             self._dismiss()
 
-        return Ready(begun.cost, begun.devices, train)
+        return Ready(first.cost, first.devices, train)
 
     def _first(self, begin: tuple[Any, ...], bar: TrainingProgress) -> Begun:
-        """Wait for the first worker that is ready; while none is, there is one at a time on each usable kind of node."""
+        """Wait for the first worker that is ready. All get ready at the same time: on like devices they decide alike."""
         while True:
-            self._hire(begin, 1, bar)
+            self._hire(begin, self.most, bar)
             for member, result in self._results():
                 if isinstance(result, Begun):
-                    member.call = None
-                    return result
-                self._lose(member, result)
+                    member.call, member.begun = None, result
+                else:
+                    self._lose(member, result)
             self.stop.leave_if_asked()
+            if (first := next((member.begun for member in self._members if member.begun), None)) is not None:
+                return first
 
-    def _train(
-        self, begin: tuple[Any, ...], waiting: deque[slice], bar: TrainingProgress, watch: Watch
-    ) -> Iterator[TrainedShard]:
+    def _train(self, work: _Shards, bar: TrainingProgress, watch: Watch) -> Iterator[TrainedShard]:
         """Have the shards trained, and yield each when it arrives; a shard whose worker is lost is trained by another one."""
-        while waiting or any(member.shard is not None for member in self._members):
+        while work.waiting or any(member.shard is not None for member in self._members):
             at_work = sum(member.shard is not None for member in self._members)
-            self._hire(begin, min(self.most, at_work + len(waiting)), bar)
+            self._hire(work.begin, min(self.most, at_work + len(work.waiting)), bar)
             for member in self._members:
-                if member.call is None and waiting:
-                    member.shard = waiting.popleft()
-                    member.call = member.actor.train.remote(member.shard.start, member.shard.stop)
+                if member.call is None:
+                    self._employ(member, work)
             for member, result in self._results():
                 member.call = None
                 if isinstance(result, TrainedShard):
                     member.shard, self._failures = None, 0
                     bar.advance(len(result.diverged))
                     yield result
-                elif isinstance(result, Exception):
+                    work.checkpoint(result.shard).remove()
+                elif isinstance(result, Begun):
+                    member.begun = result
+                else:
                     if member.shard is not None:
-                        waiting.appendleft(member.shard)
+                        work.waiting.appendleft(member.shard)
                     self._lose(member, result)
+            self._keep_checkpoints(work)
             watch.leave_if_asked()
+
+    def _employ(self, member: _Member, work: _Shards) -> None:
+        """Give a worker that waits the next shard; one that decided otherwise than the first gets ready once more."""
+        assert member.begun is not None
+        if not self.choice.mixed_devices and not member.begun.agreement.gives_bits_of(work.agreement):
+            member.call = member.actor.begin.remote(*work.begin)
+        elif work.waiting:
+            member.shard, member.saved, member.asked = work.waiting.popleft(), 0, None
+            member.asked_at = time.monotonic()
+            earlier = work.checkpoint(member.shard).read()
+            member.call = member.actor.train.remote(
+                member.shard.start, member.shard.stop, earlier, self.options.checkpoint_every
+            )
+
+    def _keep_checkpoints(self, work: _Shards) -> None:
+        """Ask workers for the checkpoints of their shards from time to time, and write those that arrived."""
+        for member in self._members:
+            if member.shard is None:
+                continue
+            if member.asked is None:
+                if time.monotonic() - member.asked_at > self.options.checkpoint_every:
+                    member.asked, member.asked_at = member.actor.latest.remote(member.saved), time.monotonic()
+                continue
+            if not self._ray.wait([member.asked], timeout=0)[0]:
+                continue
+            try:
+                saved = self._ray.get(member.asked)
+            except self._ray.exceptions.RayError:  # its call to train tells what became of it
+                saved = None
+            member.asked = None
+            if isinstance(saved, Saved):
+                member.saved = saved.number
+                work.checkpoint(member.shard).write(saved.about, saved.leaves)
 
     def _hire(self, begin: tuple[Any, ...], wanted: int, bar: TrainingProgress) -> None:
         """Ask for workers until there are as many as wanted, or as the nodes have devices for."""

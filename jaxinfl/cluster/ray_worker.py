@@ -2,12 +2,16 @@
 
 import dataclasses
 import platform
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from jaxinfl.cluster.worker import Setting
+from jaxinfl.store.array_file import Leaves
 from jaxinfl.training.agreement import Agreement, Devices
 from jaxinfl.training.cost import Cost
+from jaxinfl.training.interrupts import StopRequest, Watch
+from jaxinfl.training.job import Job
 from jaxinfl.training.loop import Work, finished_shards
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.tuning import MachineChoice
@@ -27,10 +31,38 @@ class Begun(NamedTuple):
     """Name of its machine."""
 
 
+class Saved(NamedTuple):
+    """A checkpoint of the shard that a worker trains."""
+
+    number: int
+    """Number of the checkpoint, counted from 1."""
+    about: dict[str, Any]
+    leaves: Leaves
+
+
+class _Latest:
+    """Keeps the latest checkpoint in memory, until the driving process asks for it."""
+
+    def __init__(self, earlier: tuple[dict[str, Any], Leaves] | None):
+        self._earlier = earlier
+        self.saved: Saved | None = None
+
+    def write(self, about: Mapping[str, Any], leaves: Leaves) -> None:
+        self.saved = Saved(1 + (self.saved.number if self.saved else 0), dict(about), leaves)
+
+    def read(self) -> tuple[dict[str, Any], Leaves] | None:
+        return self._earlier
+
+
 class ShardWorker:
-    """Trains shards of one job. Ray makes one for each device, in a process of its own, and calls its methods there."""
+    """Trains shards of one job. Ray makes one for each device, in a process of its own, and calls its methods there.
+
+    Two calls may run at the same time: while one trains, `latest` answers.
+    """
 
     _work: Work
+    _job: Job | None = None
+    _checkpoint = _Latest(None)
 
     def begin(
         self,
@@ -56,8 +88,10 @@ class ShardWorker:
         """
         import ray
 
-        setting.prepare()
-        job = setting.unpack_job(ray.get(sent[0]))
+        if self._job is None:
+            setting.prepare()
+            self._job = setting.unpack_job(ray.get(sent[0]))
+        job = self._job
         with nan_is_an_answer():
             machine, cost = choice.machine(job, agreed, models, finished)
         if agreed is not None and not choice.mixed_devices and machine.execution.width != agreed.width:
@@ -67,11 +101,21 @@ class ShardWorker:
         cost = dataclasses.replace(cost, estimate_memory=partial(int, cost.memory_bytes))
         return Begun(Agreement.on(machine.execution), cost, Devices.here(), platform.node())
 
-    def train(self, start: int, stop: int) -> TrainedShard:
-        """Train the models of one shard."""
+    def train(
+        self, start: int, stop: int, earlier: tuple[dict[str, Any], Leaves] | None, checkpoint_every: float
+    ) -> TrainedShard:
+        """Train the models of one shard, from a checkpoint that another worker left, if there is one."""
+        self._checkpoint = _Latest(earlier)
+        # Nobody sends signals to this process; the driving one ends it.
+        watch = Watch(checkpoint_every, StopRequest(kept=False))
         with nan_is_an_answer(), TrainingProgress(stop - start, 0, shown=False) as bar:
-            ((shard, finished),) = finished_shards(self._work, [slice(start, stop)], bar)
+            ((shard, finished),) = finished_shards(self._work, [slice(start, stop)], bar, watch, self._checkpoint)
         return TrainedShard.of(shard, finished, self._work.job.data.num_test)
 
+    def latest(self, after: int) -> Saved | None:
+        """Return the latest checkpoint of the shard in training, if its number is above `after`."""
+        saved = self._checkpoint.saved
+        return saved if saved is not None and saved.number > after else None
 
-__all__ = ["Begun", "ShardWorker"]
+
+__all__ = ["Begun", "Saved", "ShardWorker"]

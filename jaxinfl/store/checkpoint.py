@@ -1,13 +1,15 @@
 """Checkpoints: the scores of a shard's finished models and the state of those in training, in a file with a manifest.
 
-At most one checkpoint is kept: the next appears beside it, and then it is removed. A checkpoint only saves work. Where it
-is damaged or belongs to another shard, its models are trained from the start.
+At most one checkpoint is kept: the next appears beside it, and then it is removed. Where several shards are trained at the same
+time, each has a folder of its own. A checkpoint only saves work. Where it is damaged or belongs to another shard, its models are
+trained from the start.
 """
 
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jaxinfl.store import array_file
 from jaxinfl.store.array_file import Leaves
@@ -17,11 +19,28 @@ from jaxinfl.store.failures import check_still_there, write_failures
 _log = logging.getLogger("jaxinfl")
 
 
+class Checkpoint(Protocol):
+    """A place for the checkpoint of a shard that is in training."""
+
+    def write(self, about: Mapping[str, Any], leaves: Leaves) -> None:
+        """Keep arrays and JSON values that describe them, in place of the previous checkpoint."""
+        ...
+
+    def read(self) -> tuple[dict[str, Any], Leaves] | None:
+        """Return the newest usable checkpoint; None where there is none."""
+        ...
+
+
 class CheckpointFile:
     """The checkpoint of a run, in a folder of its own."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: Path, run: Path | None = None):
+        """`run` is the run directory; None where the folder lies in it."""
+        self._folder, self._run = folder, run or folder.parent
+
+    def of_shard(self, shard: slice) -> "CheckpointFile":
+        """The checkpoint of one shard of several that are trained at the same time."""
+        return CheckpointFile(self._folder / f"shard-{shard.start:06d}", self._run)
 
     def write(self, about: Mapping[str, Any], leaves: Leaves) -> None:
         """Write arrays and JSON values that describe them, in place of the previous checkpoint.
@@ -29,9 +48,9 @@ class CheckpointFile:
         Raises:
           WriteFailed: the file system does not take it; the previous checkpoint stays.
         """
-        check_still_there(self._folder.parent)
-        with write_failures(self._folder.parent):
-            self._folder.mkdir(exist_ok=True)
+        check_still_there(self._run)
+        with write_failures(self._run):
+            self._folder.mkdir(parents=True, exist_ok=True)
             before = self._all()
             new = self._path(max(before, default=0) + 1)
             array_file.save(new, leaves, about)
@@ -57,12 +76,19 @@ class CheckpointFile:
         for number in self._all():
             array_file.remove(self._path(number))
 
+    def remove(self) -> None:
+        """Remove the folder, with the checkpoints of all shards."""
+        if self._folder.is_dir():
+            shutil.rmtree(self._folder)
+
     def damage(self) -> dict[Path, str]:
         """Find the files of finished checkpoints that are not what was written, each "damaged" or "missing"."""
         wrong: dict[Path, str] = {}
         for number in self._all():
             if array_file.manifest_of(self._path(number)).exists():
                 wrong |= array_file.damage(self._path(number))
+        for folder in self._folder.glob("shard-*"):
+            wrong |= CheckpointFile(folder, self._run).damage()
         return wrong
 
     def _path(self, number: int) -> Path:
@@ -75,4 +101,4 @@ class CheckpointFile:
         return sorted({int(found.name[:6]) for found in self._folder.iterdir() if found.name[:6].isdecimal()})
 
 
-__all__ = ["CheckpointFile"]
+__all__ = ["Checkpoint", "CheckpointFile"]

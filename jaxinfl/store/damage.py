@@ -19,7 +19,7 @@ from jaxinfl.store.manifest import files_below
 from jaxinfl.store.parts import is_extension
 from jaxinfl.store.run import ABSENT, DIVERGED, MANIFEST, RunStore, descriptions, write_descriptions
 
-_CHECKPOINT = re.compile(r"checkpoint/\d{6}\.(npz|json)")
+_CHECKPOINT = re.compile(r"checkpoint/(shard-\d{6}/)?\d{6}\.(npz|json)")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def mend(path: Path) -> list[Damage]:
     for first, stop in {(damage.models.start, damage.models.stop) for damage in others if damage.models}:
         _forget(store, path, slice(first, stop))
     if store.checkpoint and store.checkpoint.damage():
-        store.checkpoint.clear()
+        store.checkpoint.remove()
     return [*found, *others]
 
 

@@ -122,6 +122,15 @@ class Agreement:
         """Make it from the JSON values of `dataclasses.asdict`."""
         return cls(**{**values, "devices": Devices(**values["devices"])})
 
+    def gives_bits_of(self, other: "Agreement") -> bool:
+        """Whether a model gets the same last bits by either."""
+        return self._deciding == other._deciding
+
+    @property
+    def _deciding(self) -> tuple[Any, ...]:
+        devices = self.devices
+        return devices.platform, devices.kind, devices.threads, self.width, self.kernels, dict(self.versions)
+
     def other_version(self, path: Path | None) -> Disagreement | None:
         """Return the error that says that this process has other versions than those that were agreed on; None where it has them."""
         here = own_versions()

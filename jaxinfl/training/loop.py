@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from jaxinfl.models import Variables
-from jaxinfl.store.checkpoint import CheckpointFile
+from jaxinfl.store.checkpoint import Checkpoint
 from jaxinfl.store.kept import OUTPUTS, name_at_epoch
 from jaxinfl.store.layout import digest
 from jaxinfl.store.weights import flatten
@@ -133,7 +133,7 @@ class ShardTraining:
     """The training of the models `rows` of the run, which goes on from their checkpoint if there is one."""
 
     def __init__(
-        self, work: Work, rows: slice, bar: TrainingProgress, watch: Watch | None, checkpoint: CheckpointFile | None
+        self, work: Work, rows: slice, bar: TrainingProgress, watch: Watch | None, checkpoint: Checkpoint | None
     ):
         self._work, self._rows, self._bar, self._watch, self._checkpoint = work, rows, bar, watch, checkpoint
         self._programs = work.machine.programs
@@ -303,7 +303,7 @@ def finished_shards(
     shards: Iterable[slice],
     bar: TrainingProgress,
     watch: Watch | None = None,
-    checkpoint: CheckpointFile | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[tuple[slice, Finished]]:
     """Train the models of each shard, and yield the rows of the shard with their scores and weights.
 
