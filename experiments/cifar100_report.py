@@ -98,7 +98,7 @@ class Findings:
     def quality(self) -> str:
         """How good the models are on the test examples, in words."""
         if self.by_right:
-            return f"right on {format_mean(100 * self.test_score, 1)} % of the test examples"
+            return f"right on {format_mean(100 * self.test_score, 1)}% of the test examples"
         return f"with a mean loss of {format_mean(self.test_score, 3)} on the test examples"
 
 

@@ -110,11 +110,16 @@ def _least_width(table: Table, column: int) -> int:
 
 
 def _widen(table: Table, piece: Sequence[int], least: Sequence[int], width: int) -> list[int]:
-    """Widths of the columns of one piece: as wide as their texts, or the room left is shared, the first column first."""
+    """Widths of the columns of one piece: as wide as their texts, or the room that is left is shared evenly."""
     widths = [least[column] for column in piece]
-    for place, column in enumerate(piece):
-        longest = max(len(text) for text in (table.columns[column], *(row[column] for row in table.rows)))
-        widths[place] += max(0, min(longest - widths[place], width - _total(widths)))
+    longest = [
+        max(len(text) for text in (table.columns[column], *(row[column] for row in table.rows))) for column in piece
+    ]
+    while _total(widths) < width:
+        lacking = [place for place in range(len(piece)) if widths[place] < longest[place]]
+        if not lacking:
+            break
+        widths[min(lacking, key=lambda place: widths[place] / longest[place])] += 1
     return widths
 
 

@@ -2,7 +2,7 @@
 
 from jaxinfl.report.finding import Finding
 from jaxinfl.report.page import write_page
-from jaxinfl.report.results import format_mean, read_results, save_figure, summarize, write_results
+from jaxinfl.report.results import format_mean, format_range, read_results, save_figure, summarize, write_results
 from jaxinfl.report.section import Illustration, Section, Table
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Section",
     "Table",
     "format_mean",
+    "format_range",
     "read_results",
     "save_figure",
     "summarize",

@@ -42,6 +42,21 @@ def format_mean(values: Any, digits: int = 3) -> str:
     return f"{number['mean']:.{digits}f}{deviation}"
 
 
+def format_range(values: Any, form: str = ".2f") -> str:
+    """Lowest and highest of the defined values, as in "0.12 to 0.70"; one number where they look alike, "none" without any.
+
+    Args:
+      values: numbers, of which NaN are left out.
+      form: format of a number, such as `.1%` or `+.2f`.
+    """
+    defined = np.asarray(values, np.float64).ravel()
+    defined = defined[~np.isnan(defined)]
+    if not defined.size:
+        return "none"
+    low, high = format(float(defined.min()), form), format(float(defined.max()), form)
+    return low if low == high else f"{low} to {high}"
+
+
 def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
     """Write `results.json`, in place of an older one as a whole.
 
