@@ -271,38 +271,33 @@ def _iou_table(findings: Findings, measure: str) -> Table:
 
 def find_answer(findings: Findings) -> Finding:
     """Who reaches the target with how many models, and what the paper found of other scores."""
-    pairs = findings.references.num_pairs
+    references = findings.references
+    compared = (
+        f"Compared are {references.num_pairs} pairs, as many as have influence {references.threshold:g} or more in the published reference from "
+        f"{references.num_models['reference']} models."
+    )
     return Finding(
-        f"With a reference of its own kind, {answer_for(findings, 'own')}.",
+        f"To agree with its own reference (IOU {findings.target:g}), {answer_for(findings, 'own')}.",
         [
-            f"With the published reference, {answer_for(findings, 'published')}.",
+            f"To agree with the published reference, {answer_for(findings, 'published')}.",
             halves_evidence(findings),
-            f"Compared are the {pairs} pairs of influence {findings.references.threshold:g} or more in the published reference, from "
-            f"{findings.references.num_models['reference']} models.",
+            compared,
         ],
         "Probabilities agree better with each other than 0-1 scores, but from 100 to 200 models on worse with the 0-1 estimate of all "
         "models (Appendix D).",
     )
 
 
-def _shares_reached(findings: Findings, measure: str) -> list[tuple[float, str]]:
-    """Share of the published estimator's models that each other one needs, and its name, for those that reach the target."""
-    shares = sorted((float(findings.share(each, measure)[1]), each.estimator.name) for each in findings.judged[1:])
-    return [(share, name) for share, name in shares if np.isfinite(share)]
-
-
 def answer_for(findings: Findings, measure: str) -> str:
     """How many models the published estimator and the best other one need for the target, without a full stop."""
     published = findings.interval(findings.judged[0], measure)[1]
-    known = np.isfinite(published)
-    says = f"{published:.0f} models" if known else f"more than {findings.sizes[-1]} models"
+    known = bool(np.isfinite(published))
+    says = f"the published estimator needs {f'{published:.0f}' if known else f'more than {findings.sizes[-1]}'} models"
     reached = _shares_reached(findings, measure)
     if not reached:
-        others = "no other reaches it" if known or len(findings.judged) > 1 else "it is the only one"
-        return f"IOU {findings.target:g} takes {says} by the published estimator, and {others}"
+        return f"{says}, and {'no other gets there' if known else 'so does every other one'}"
     share, name = reached[0]
-    most = "" if known else "at most "
-    return f"IOU {findings.target:g} takes {says} by the published estimator and {most}{share:.2f} times as many by '{name}'"
+    return f"{says}, and '{name}' {'' if known else 'at most '}{share:.2f} times as many"
 
 
 def halves_evidence(findings: Findings) -> str:
@@ -314,3 +309,9 @@ def halves_evidence(findings: Findings) -> str:
         f"Half the models of the published estimator or fewer are enough for {own} of {len(findings.judged) - 1} others with their own "
         f"reference, and for {published} with the published one."
     )
+
+
+def _shares_reached(findings: Findings, measure: str) -> list[tuple[float, str]]:
+    """Share of the published estimator's models that each other one needs, and its name, for those that reach the target."""
+    shares = sorted((float(findings.share(each, measure)[1]), each.estimator.name) for each in findings.judged[1:])
+    return [(share, name) for share, name in shares if np.isfinite(share)]

@@ -88,12 +88,12 @@ def find_answer(findings: Findings) -> Finding:
     """Which attribution predicts retraining best, how far it is from the ceiling, and what flips. The paper compares none."""
     best = findings.scores[findings.best]
     if not np.isfinite(best.mean):
-        answer = "No attribution has a score: on no test example do both the attributions and the retrained models differ."
+        answer = (
+            "No attribution has a score: on no test example do both the attributions and the retrained models differ."
+        )
     else:
         bound = f"of at most {best.ceiling:.2f}" if np.isfinite(best.ceiling) else "of a ceiling that is not known"
-        answer = (
-            f"The attribution that predicts retraining best is '{findings.best}', with a linear datamodeling score of {best.mean:.2f} {bound}."
-        )
+        answer = f"The attribution that predicts retraining best is '{findings.best}', with a linear datamodeling score of {best.mean:.2f} {bound}."
     evidence = [expectation_evidence(findings), flips_evidence(findings)]
     return Finding(answer, [each for each in evidence if each])
 

@@ -91,7 +91,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
 
 def find_answer(findings: Findings) -> Finding:
     """The pilot's answer, what the other models showed, and what the paper found."""
-    evidence = [interval_evidence(findings.plan), largest_evidence(findings.measured), trials_evidence(findings)]
+    evidence = [interval_evidence(findings.plan), largest_evidence(findings), trials_evidence(findings)]
     return Finding(
         answer_of_pilot(findings),
         [each for each in evidence if each],
@@ -135,10 +135,11 @@ def interval_evidence(plan: ModelPlan) -> str:
     return f"The {plan.confidence:.0%} interval of the pilot's number is {fewest} to {highest} models for each of two estimates."
 
 
-def largest_evidence(curve: IOUCurve) -> str:
-    """What the most models measured that were compared; empty where no pair is as influential."""
+def largest_evidence(findings: Findings) -> str:
+    """What the most models measured that were compared; empty where the answer says it, or no pair is as influential."""
+    curve = findings.measured
     values = curve.values[-1, :, -1]
-    if not np.isfinite(values).any():
+    if not np.isfinite(values).any() or curve.num_models[-1] == findings.plan.models_needed:
         return ""
     return (
         f"Estimates from {curve.num_models[-1]} models, the most that were compared, measure IOU {format_mean(values, 2)} at influence "

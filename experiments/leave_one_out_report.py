@@ -147,7 +147,7 @@ def _table(findings: Findings, data: Dataset) -> Table:
             needed = example.needed[entry]
             rows.append(
                 [
-                    f"{_name(example, data)}, on {_label(entry, data)}",
+                    f"... on {_label(entry, data)}" if entry else f"{_name(example, data)}, on itself",
                     f"{example.p[entry]:.3f}",
                     f"{example.q[entry]:.3f}",
                     f"{example.influence[entry]:+.3f}",

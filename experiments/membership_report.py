@@ -54,7 +54,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         setting=f"{about}, each the target of the others once; right on {format_mean(100 * findings.accuracy, 1)}% of the test examples. "
         "Carlini et al. (2022) tell 8.4% of CIFAR-10's members at 0.1% false alarms with 256 wide ResNets, at an AUC of 0.72.",
         finding=find_answer(findings),
-        tables=[_methods_table(findings), _sizes_table(findings)],
+        tables=[_methods_table(findings), *_sizes_tables(findings)],
         illustrations=[
             Illustration(
                 "roc",
@@ -172,30 +172,32 @@ def _format(rate: Rate, scale: float = 1.0) -> str:
     return f"{value} ({low} to {high})" if np.isfinite(rate.low) else value
 
 
-def _sizes_table(findings: Findings) -> Table:
-    return Table(
-        "How many models",
-        ["models", *(f"{kind}, {name}" for name in findings.auc for kind in ("AUC", "% told at 1%"))],
-        [
+def _sizes_tables(findings: Findings) -> list[Table]:
+    kinds = [
+        ("Area under the curve by number of models", findings.auc, 1, 3),
+        (f"% of the members told at {FEW_ALARMS:.0%} false alarms by number of models", findings.tpr, 100, 2),
+    ]
+    return [
+        Table(
+            title,
+            ["models", *values],
             [
-                str(size),
-                *(
-                    format_mean(scale * values[name][row], digits)
-                    for name in findings.auc
-                    for values, scale, digits in ((findings.auc, 1, 3), (findings.tpr, 100, 2))
-                ),
-            ]
-            for row, size in enumerate(findings.sizes)
-        ],
-        "Mean and standard deviation over disjoint groups of models, at most 8. Each model is the target of the others of its group.",
-    )
+                [str(size), *(format_mean(scale * each[row], digits) for each in values.values())]
+                for row, size in enumerate(findings.sizes)
+            ],
+            "Mean ± standard deviation over disjoint groups of models, at most 8. Each model is the target of the others of its group.",
+        )
+        for title, values, scale, digits in kinds
+    ]
 
 
 def find_answer(findings: Findings) -> Finding:
     """Which attack tells members best, how many models that takes, and whether it is the memorized examples. The paper has none."""
     best = best_attack(findings)
     if best is None:
-        return Finding("No attack has models to tell members from, so nothing is known about who was in the training set.")
+        return Finding(
+            "No attack has models to tell members from, so nothing is known about who was in the training set."
+        )
     evidence = [alarms_evidence(findings, best), shadows_evidence(findings), risk_evidence(findings)]
     return Finding(answer_for_best(findings, best), [each for each in evidence if each])
 
@@ -226,25 +228,23 @@ def alarms_evidence(findings: Findings, best: str) -> str:
 
 def shadows_evidence(findings: Findings) -> str:
     """How many models are enough for nine tenths of what all tell beyond chance; empty where none tell anything."""
-    parts = []
+    enough = {}
     for name, values in findings.auc.items():
-        known = np.isfinite(values)
-        if not known.any(axis=1).all():
+        known = np.isfinite(values).any(axis=1)
+        if not known[-1]:
             continue
-        mean = np.where(known, values, 0).sum(axis=1) / known.sum(axis=1)
-        gain = mean - 0.5
-        enough = findings.sizes[np.argmax(gain >= 0.9 * gain[-1])] if gain[-1] > 0 else None
-        if enough is not None:
-            parts.append(f"{name} with {enough}")
-    if not parts:
+        gain = np.array([np.nanmean(row) for row in values[known]]) - 0.5
+        if gain[-1] > 0:
+            enough[name] = int(findings.sizes[known][np.argmax(gain >= 0.9 * gain[-1])])
+    if not enough:
         return ""
-    return f"Nine tenths of what {findings.sizes[-1]} models tell beyond chance is told by {', by '.join(parts)}."
+    first, last = min(enough, key=enough.__getitem__), max(enough, key=enough.__getitem__)
+    slower = f", and {last} takes {enough[last]}" if enough[last] > enough[first] else ""
+    return f"Of what {findings.sizes[-1]} models tell beyond chance, {first} tells nine tenths with {enough[first]}{slower}."
 
 
 def risk_evidence(findings: Findings) -> str:
     """Whether the memorized examples are at risk; empty where that is not known."""
     if not np.isfinite(findings.correlation):
         return ""
-    return (
-        f"The rank correlation of an example's risk and its memorization is {findings.correlation:.2f}, where 1 would be the same order and 0 none."
-    )
+    return f"The rank correlation of an example's risk and its memorization is {findings.correlation:.2f}, where 1 would be the same order and 0 none."

@@ -207,7 +207,11 @@ def place_evidence(both: Iterable[Stable]) -> str:
     elif max(agree) < min(paper):
         place = "below that of all"
     else:
-        place = "within that of the" if min(paper) <= min(agree) and max(agree) <= max(paper) else "partly beyond that of the"
+        place = (
+            "within that of the"
+            if min(paper) <= min(agree) and max(agree) <= max(paper)
+            else "partly beyond that of the"
+        )
     return f"Their agreement, {format_range(agree, '.3f')}, is {place} tasks and networks of the paper, {format_range(paper, '.3f')}."
 
 
@@ -239,7 +243,10 @@ def source_evidence(networks: Mapping[str, Network]) -> str:
 def augmentation_evidence(networks: Mapping[str, Network]) -> str:
     """What test-time augmentation changes; empty without it."""
     changes = [
-        (float((after.agreement.mean() - before.agreement.mean())), float(after.accuracy.mean() - before.accuracy.mean()))
+        (
+            float(after.agreement.mean() - before.agreement.mean()),
+            float(after.accuracy.mean() - before.accuracy.mean()),
+        )
         for before, after in ((network.sources[BOTH], network.augmented) for network in networks.values())
         if after is not None
     ]
@@ -257,4 +264,6 @@ def describe_certain(name: str, network: Network) -> str:
     if network.augmented is None:
         return ""
     before, after = (float(((p == 0) | (p == 1)).mean()) for p in _ways(network).values())
-    return f"With {name} the test examples on which all models are right or all wrong go from {before:.1%} to {after:.1%}."
+    return (
+        f"With {name} the test examples on which all models are right or all wrong go from {before:.1%} to {after:.1%}."
+    )

@@ -139,12 +139,9 @@ def find_answer(findings: Findings) -> Finding:
     row, column = findings.chosen
     rate, ratio = findings.learning_rates[column], findings.decay_ratios[row]
     decay = f"weight decay {rate * ratio:.2g}" if ratio else "no weight decay"
-    evidence = [
-        f"Of the {findings.mean.size - 1} other settings {findings.as_good} lie within a standard error of the best, {100 * findings.standard_error:.1f} "
-        "points.",
-        edges_evidence(findings),
-        test_evidence(findings),
-    ]
+    others, error = findings.mean.size - 1, 100 * findings.standard_error
+    near = f"Of the {others} other settings {findings.as_good} lie within a standard error of the best, {error:.1f} points."
+    evidence = [near, edges_evidence(findings), test_evidence(findings)]
     return Finding(
         f"Learning rate {rate:.3g} with {decay} is the best setting, right on {findings.mean[row, column]:.1%} of the validation examples.",
         [each for each in evidence if each],

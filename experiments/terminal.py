@@ -17,7 +17,7 @@ WIDTH = 80
 """Number of columns of files and pipes, and the widest that prose is on a terminal."""
 _LABEL = re.compile(r"\s*(?:- |\S+ {2,})?")
 _SHORT = 28
-"""Longest cell that stays on one line."""
+"""Longest cell with a number that stays on one line."""
 _GAP = 2
 """Blank columns between those of a table."""
 
@@ -77,7 +77,8 @@ def wrap(line: Text, width: int) -> list[Text]:
     )
     if not pieces:
         return [line]
-    wrapped, position = [], indent
+    wrapped: list[Text] = []
+    position = indent
     for piece in pieces:
         position = plain.index(piece, position)
         start = line[:indent] if not wrapped else Text(" " * indent)
@@ -89,7 +90,7 @@ def wrap(line: Text, width: int) -> list[Text]:
 def arrange_columns(table: Table, width: int) -> list[tuple[list[int], list[int]]]:
     """Divide the columns of a table into pieces that fit; returns the columns of each piece and their widths.
 
-    Short cells stay on one line. Longer ones and headings are wrapped between words. Every piece begins with the first column.
+    Numbers stay on one line. Other cells and headings are wrapped between words. Every piece begins with the first column.
     """
     least = [_least_width(table, column) for column in range(len(table.columns))]
     pieces, current = [], [0]
@@ -104,8 +105,8 @@ def arrange_columns(table: Table, width: int) -> list[tuple[list[int], list[int]
 def _least_width(table: Table, column: int) -> int:
     cells = [row[column] for row in table.rows]
     words = [word for text in (table.columns[column], *cells) for word in text.split()]
-    # The first column names the rows; it may take several lines where others need the room.
-    whole = [cell for cell in cells if len(cell) <= _SHORT] if column else []
+    # A number stays beside its spread. The first column names the rows, and may take several lines where others need the room.
+    whole = [cell for cell in cells if len(cell) <= _SHORT and re.search(r"\d", cell)] if column else []
     return max(map(len, [*words, *whole]), default=1)
 
 
