@@ -300,10 +300,9 @@ def seeds_evidence(findings: Findings) -> str:
         if same is None or not np.isfinite(other):
             continue
         share = findings.subset_share
-        known = share is not None and np.isfinite(share.share)
-        decided = (
-            f", for the subset decides {np.clip(share.share, 0, 1):.0%} of a prediction's variance" if known else ""
-        )
+        decided = ""
+        if share is not None and np.isfinite(share.share):
+            decided = f", for the subset decides {np.clip(share.share, 0, 1):.0%} of a prediction's variance"
         return (
             f"On the same subsets, with other seeds, estimates from {size} models agree with IOU {same:.2f}, on different ones "
             f"with {other:.2f}{decided}."

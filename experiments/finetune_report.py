@@ -80,8 +80,8 @@ def outcome(findings: Findings, data: Dataset) -> Outcome:
             Illustration(
                 "agreement",
                 f"Share of the {data.num_test} test examples of {data.name} on which two models say the same (vertical), for four kinds of two "
-                f"models (horizontal) of {' and '.join(findings.networks)}. R is retrained and F fine-tuned without one training example; a dot "
-                "is one pair, a line the mean. Fine-tuning stands in for retraining if R and F agree as R and R do, and more than F and "
+                f"models (horizontal) of {' and '.join(findings.networks)}. R is retrained and F fine-tuned without one training example; a "
+                "coloured dot is one pair, black the mean ± standard deviation. Fine-tuning stands in for retraining if R and F agree as R and R do, and more than F and "
                 "its start.",
             )
         ],

@@ -113,17 +113,16 @@ REASONS = {
 def answer_of_pilot(findings: Findings) -> str:
     """What the pilot says, beside what so many models measured."""
     plan, curve = findings.plan, findings.measured
-    pilot, goal = f"A pilot of {plan.pilot_models} models", f"IOU {plan.target_iou:g} at influence {plan.threshold:g}"
-    size = plan.models_needed
+    goal = f"For two influence estimates to agree (IOU {plan.target_iou:g} at influence {plan.threshold:g})"
+    pilot, size = f"a pilot of {plan.pilot_models} models", plan.models_needed
+    if plan.verdict == "more models":
+        return f"{goal}, {pilot} asks for more than {plan.steps[-1]:.0f} models each."
     if size is None:
-        if plan.verdict == "more models":
-            return f"{pilot} says that {goal} takes more than {plan.steps[-1]:.0f} models for each of two estimates."
-        return f"{pilot} cannot tell how many models {goal} takes: {REASONS[plan.verdict]}."
-    asked = f"{pilot} asks for {size} models each for {goal}"
+        return f"A{pilot[1:]} cannot tell how many models make influence estimates agree: {REASONS[plan.verdict]}."
     if size not in curve.num_models:
-        return f"{asked}, and two estimates of so many take more than were trained."
-    values = curve.values[list(curve.num_models).index(size), :, -1]
-    return f"{asked}, and so many measure IOU {format_mean(values, 2)}."
+        return f"{goal}, {pilot} asks for {size} models each, more than were trained."
+    measured = format_mean(curve.values[list(curve.num_models).index(size), :, -1], 2)
+    return f"{goal}, {pilot} asks for {size} models each, and so many measure {measured}."
 
 
 def interval_evidence(plan: ModelPlan) -> str:

@@ -51,7 +51,8 @@ class Terminal(Console):
         for columns, widths in arrange_columns(table, min(self.width, WIDTH)):
             shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
             for column, width in zip(columns, widths, strict=True):
-                shown.add_column(Text(table.columns[column]), justify="right" if column else "left", width=width)
+                numbers = column and _holds_numbers(table, column)
+                shown.add_column(Text(table.columns[column]), justify="right" if numbers else "left", width=width)
             for row in table.rows:
                 shown.add_row(*(Text(row[column]) for column in columns))
             super().print(shown)
@@ -100,6 +101,10 @@ def arrange_columns(table: Table, width: int) -> list[tuple[list[int], list[int]
             current = [0]
         current.append(column)
     return [(piece, _widen(table, piece, least, width)) for piece in [*pieces, current]]
+
+
+def _holds_numbers(table: Table, column: int) -> bool:
+    return any(re.search(r"\d", row[column]) for row in table.rows)
 
 
 def _least_width(table: Table, column: int) -> int:
