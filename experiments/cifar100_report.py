@@ -254,9 +254,10 @@ def _score_table(findings: Findings) -> Table:
 
 def find_answer(findings: Findings) -> Finding:
     """The answer to the question of the paper's title, what it rests on, and what the paper found."""
+    unit = "" if findings.kind != "real" else f" in {describe_score(findings.score)}"
     evidence = [discovery_evidence(findings), seeds_evidence(findings), score_evidence(findings)]
     return Finding(
-        answer_for_curve(findings.curve, findings.headline, f"influence {findings.threshold}"),
+        answer_for_curve(findings.curve, findings.headline, f"influence {findings.threshold}{unit}"),
         [each for each in evidence if each],
         PAPER,
     )

@@ -146,11 +146,11 @@ def find_answer(networks: Mapping[str, Network]) -> Finding:
     own = {name: float(network.retrained_with_tuned.mean()) for name, network in networks.items()}
     nearer = [name for name in networks if starts[name] > own[name]]
     if len(nearer) == len(networks):
-        verdict = "Fine-tuning does not stand in for retraining"
+        verdict = "Fine-tuning does not replace retraining"
     elif nearer:
-        verdict = f"Fine-tuning does not stand in for retraining with {len(nearer)} of {len(networks)} networks"
+        verdict = f"Fine-tuning does not replace retraining with {len(nearer)} of {len(networks)} networks"
     else:
-        verdict = "Fine-tuning may stand in for retraining"
+        verdict = "Fine-tuning may replace retraining"
     lines = list(TABLE_1.values())
     return Finding(
         f"{verdict}: fine-tuned models agree with their start on {format_range(list(starts.values()), '.1%')} of test examples, with "

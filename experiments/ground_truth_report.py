@@ -186,4 +186,6 @@ def _table(findings: Findings) -> Table:
 
 
 def _between(mean: float, low: float, high: float) -> str:
-    return "not known" if np.isnan(mean) else f"{mean:.2f} ({low:.2f} to {high:.2f})"
+    if np.isnan(mean):
+        return "not known"
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(low) else f"{mean:.2f}"

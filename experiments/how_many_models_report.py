@@ -59,7 +59,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
     illustrations = [
         Illustration(
             "plan",
-            f"IOU of two influence estimates of {data.name} from models of {model}. Left: over the influence that a pair must reach, by number "
+            f"IOU of two influence estimates of {data.name} from models of {model} (vertical). Left: over the influence that a pair must reach, by number "
             f"of models per estimate. Right: over the number of models, at influence {plan.threshold:g}. Lines and bands are what a pilot "
             f"of {plan.pilot_models} models predicts, with {plan.confidence:.0%} intervals; dots are measured. The pilot is right where dots lie "
             "in bands.",

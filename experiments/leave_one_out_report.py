@@ -84,8 +84,8 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         illustrations=[
             Illustration(
                 "influence",
-                f"Influence p - q (horizontal) of single training examples of {data.name}, a panel each, on the example itself (red) and on the "
-                f"test examples that it affects most (blue); {findings.num_models} models of {model} with it and as many without it. p and q are "
+                f"Influence p - q (horizontal) of single training examples of {data.name}, a panel each, on the example itself (red row) and on "
+                f"the test examples that it affects most (blue rows); {findings.num_models} models of {model} with it and as many without it. p and q are "
                 "the shares that are right. Bars are 95% intervals, for test examples of all of them together. A bar beside 0 is "
                 "an influence beyond doubt.",
             )

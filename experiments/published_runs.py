@@ -191,10 +191,10 @@ def describe_section(
 
 
 def _describe_released(compared: PairsComparison) -> str:
-    return (
-        f"Of {compared.num_published} released pairs {compared.num_both} are among the {compared.num_own} of these models (IOU "
-        f"{compared.iou:.2f}); rank correlation of their influences {compared.rank_correlation:.2f}."
-    )
+    known = np.isfinite(compared.rank_correlation)
+    rank = f"; rank correlation of their influences {compared.rank_correlation:.2f}" if known else ""
+    iou = f" (IOU {compared.iou:.2f})" if np.isfinite(compared.iou) else ""
+    return f"Of {compared.num_published} released pairs {compared.num_both} are among the {compared.num_own} of these models{iou}{rank}."
 
 
 def launch() -> int:

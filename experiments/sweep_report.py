@@ -163,9 +163,9 @@ def edges_evidence(findings: Findings) -> str:
     diverged, size = int(findings.diverged.sum()), findings.diverged.size
     lost = f"a model diverged in {diverged} of {size} settings"
     if edges:
+        named, after = ("", f"; {lost}") if diverged else (f" of {size} settings", "")
         return (
-            f"It lies at the edge of the grid of {size} settings in {' and '.join(edges)}, so a wider grid might find better"
-            f"{'; ' + lost if diverged else ''}."
+            f"It lies at an edge of the grid{named}, in {' and '.join(edges)}, so a wider one might do better{after}."
         )
     return f"{lost[0].upper()}{lost[1:]}, which cannot be chosen." if diverged else ""
 

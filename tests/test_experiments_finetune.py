@@ -69,7 +69,7 @@ def test_words_follow_from_the_numbers():
     one = network((0.8, 0.9), (0.86, 0.86))
     said = find_answer({"toy": one})
     assert said.answer == (
-        "Fine-tuning does not stand in for retraining: fine-tuned models agree with their start on 100.0% of test examples, with "
+        "Fine-tuning does not replace retraining: fine-tuned models agree with their start on 100.0% of test examples, with "
         "retrained models on 85.0%."
     )
     assert said.evidence == [
@@ -87,9 +87,9 @@ def test_words_follow_from_the_numbers():
         {"toy": network((0.9, 0.91), (0.7, 0.71))}
     )
     far = network((0.9, 0.91), (0.7, 0.71), (0.8, 0.8))
-    assert find_answer({"toy": far}).answer.startswith("Fine-tuning may stand in for retraining: ")
+    assert find_answer({"toy": far}).answer.startswith("Fine-tuning may replace retraining: ")
     both = find_answer({"toy": one, "far": far})
-    assert both.answer.startswith("Fine-tuning does not stand in for retraining with 1 of 2 networks: ")
+    assert both.answer.startswith("Fine-tuning does not replace retraining with 1 of 2 networks: ")
     assert "on 80.0% to 100.0% of test" in both.answer and "(far) agree more often" in both.evidence[0]
 
 

@@ -100,10 +100,14 @@ def test_words_follow_from_the_numbers():
     edge = find_answer(findings([[[0.5, 0.8, np.nan], [0.5, 0.7, 0.9]]], test=()))
     assert "Learning rate 0.1 with weight decay 0.001 is the best" in edge.answer
     assert edge.evidence[1] == (
-        "It lies at the edge of the grid of 6 settings in learning rate and weight decay, so a wider grid might find better; a "
-        "model diverged in 1 of 6 settings."
+        "It lies at an edge of the grid, in learning rate and weight decay, so a wider one might do better; a model diverged in 1 "
+        "of 6 settings."
     )
     assert edge.evidence[2] == "Trained with it on everything, all models diverged, so 0 are left to be tested."
+    corner = find_answer(findings([[[0.5, 0.8, 0.8], [0.5, 0.7, 0.9]]]))
+    assert corner.evidence[1].startswith(
+        "It lies at an edge of the grid of 6 settings, in learning rate and weight decay, so"
+    )
     lost = find_answer(findings([[[0.5, 0.8, np.nan], [0.5, 0.7, 0.6]]], test=(0.9,)))
     assert lost.evidence[1:] == [
         "A model diverged in 1 of 6 settings, which cannot be chosen.",
