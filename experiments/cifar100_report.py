@@ -131,7 +131,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
                 "gallery",
                 f"The most influential pairs of {data.name}, each a training example (left) and a test example (right), with the influence "
                 f"estimated from {len(findings.test_score)} models of {model}, its standard error, and the memorization of the training "
-                "example. Pairs that look alike are what a large influence means.",
+                "example. A large influence often comes from two examples that look alike.",
             ),
         ],
     )
@@ -288,7 +288,7 @@ def discovery_evidence(findings: Findings) -> str:
         f", and fewer than {ENOUGH_DISCOVERIES} are little to draw a curve from" if number < ENOUGH_DISCOVERIES else ""
     )
     return (
-        f"By all models {reached} pair{' reaches' if reached == 1 else 's reach'} that influence; {number} {'is' if number == 1 else 'are'} "
+        f"By all {len(findings.test_score)} models {reached} pair{' reaches' if reached == 1 else 's reach'} that influence; {number} {'is' if number == 1 else 'are'} "
         f"above 0 at a false discovery rate of 5%{few}."
     )
 
@@ -303,7 +303,7 @@ def seeds_evidence(findings: Findings) -> str:
         share = findings.subset_share
         decided = ""
         if share is not None and np.isfinite(share.share):
-            decided = f", for the subset decides {np.clip(share.share, 0, 1):.0%} of a prediction's variance"
+            decided = f", because the subset decides {np.clip(share.share, 0, 1):.0%} of a prediction's variance"
         return (
             f"On the same subsets, with other seeds, estimates from {size} models agree with IOU {same:.2f}, on different ones "
             f"with {other:.2f}{decided}."

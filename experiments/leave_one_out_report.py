@@ -179,12 +179,18 @@ def find_answer(findings: Findings, data: Dataset) -> Finding:
         subsets_evidence(findings),
     ]
     return Finding(
-        f"Training on an example adds {format_range(own, '+z.2f')} to the probability of being right on it, beyond doubt for {sure} of "
-        f"{count} (95% interval).",
+        f"Training on {_describe_examples(findings)} adds {format_range(own, '+z.2f')} to the probability of being right on it, beyond doubt "
+        f"for {sure} of {count} (95% interval).",
         [each for each in evidence if each],
         "It estimates no such influence; over 100 models tell p = 0.6 from q = 0.4, and fewer than 10 p above 0.9 from most "
         "q (Section 4.3).",
     )
+
+
+def _describe_examples(findings: Findings) -> str:
+    count, named = len(findings.examples), all(example.memorization is None for example in findings.examples)
+    kind = "named" if named else "most memorized"
+    return f"the {kind} example" if count == 1 else f"one of the {count} {kind} examples"
 
 
 def pairs_evidence(findings: Findings, data: Dataset) -> str:

@@ -70,12 +70,12 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
             Illustration(
                 "risk",
                 f"Risk of each training example, how surely {LIRA} tells that it was trained on (vertical), over its memorization, how much more "
-                f"often models are right on it that were trained on it (horizontal); {about}. Memorized examples are at risk.",
+                f"often models are right on it that were trained on it (horizontal); {about}. Where points rise to the right, it is the memorized examples that are at risk.",
             ),
             Illustration(
                 "gallery",
                 f"Training examples of {data.name} at most risk of being told (left of each pair) and at least risk (right), from {models} models "
-                f"of {model}. The left ones look unlike their class.",
+                f"of {model}, with their memorization. What the left ones have in common makes an example easy to tell.",
             ),
         ],
     )

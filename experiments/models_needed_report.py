@@ -81,7 +81,7 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
             Illustration(
                 "figure3",
                 "Figure 3. p and q are the probabilities of being right on a test example with and without a training example. Left: number "
-                f"of models that tell p (vertical) from q (horizontal), either error at most {findings.delta:g}. Middle: that number over the "
+                f"of models that tell p (horizontal) from q (vertical), either error at most {findings.delta:g}. Middle: that number over the "
                 f"influence p - q. Right: number of test examples of {data.name} by p, from {len(findings.correct)} models of {model}. "
                 "The nearer p and q are, the more models it takes.",
             )

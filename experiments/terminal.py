@@ -4,10 +4,11 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import rich.box
 import rich.table
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -34,8 +35,9 @@ class Terminal(Console):
         super().__init__(highlight=False, width=width)
 
     def print(self, *objects: Any, markup: bool | None = None, soft_wrap: bool | None = None, **options: Any) -> None:
-        """Print like rich's console. Strings are wrapped, unless `soft_wrap` leaves their lines as they are."""
-        if soft_wrap or not objects or not all(isinstance(each, str) for each in objects):
+        """Print like rich's console. Strings are wrapped, unless `soft_wrap` or a rarer option leaves their lines to rich."""
+        strings = objects and all(isinstance(each, str) for each in objects)
+        if soft_wrap or not strings or options.keys() - {"sep", "style"}:
             super().print(*objects, markup=markup, soft_wrap=soft_wrap, **options)
             return
         joined = options.pop("sep", " ").join(objects)
@@ -52,7 +54,8 @@ class Terminal(Console):
             shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
             for column, width in zip(columns, widths, strict=True):
                 numbers = column and _holds_numbers(table, column)
-                shown.add_column(Text(table.columns[column]), justify="right" if numbers else "left", width=width)
+                justify: Literal["left", "right"] = "right" if numbers else "left"
+                shown.add_column(Text(table.columns[column]), justify=justify, width=width, overflow="fold")
             for row in table.rows:
                 shown.add_row(*(Text(row[column]) for column in columns))
             super().print(shown)
@@ -93,7 +96,7 @@ def arrange_columns(table: Table, width: int) -> list[tuple[list[int], list[int]
 
     Numbers stay on one line. Other cells and headings are wrapped between words. Every piece begins with the first column.
     """
-    least = [_least_width(table, column) for column in range(len(table.columns))]
+    least = [_least_width(table, column, width) for column in range(len(table.columns))]
     pieces, current = [], [0]
     for column in range(1, len(table.columns)):
         if len(current) > 1 and _total([least[each] for each in [*current, column]]) > width:
@@ -107,19 +110,21 @@ def _holds_numbers(table: Table, column: int) -> bool:
     return any(re.search(r"\d", row[column]) for row in table.rows)
 
 
-def _least_width(table: Table, column: int) -> int:
+def _least_width(table: Table, column: int, width: int) -> int:
     cells = [row[column] for row in table.rows]
     words = [word for text in (table.columns[column], *cells) for word in text.split()]
     # A number stays beside its spread. The first column names the rows, and may take several lines where others need the room.
     whole = [cell for cell in cells if len(cell) <= _SHORT and re.search(r"\d", cell)] if column else []
-    return max(map(len, [*words, *whole]), default=1)
+    # A longer word, such as the name of a class, is folded: beside it nothing else would fit.
+    return min(max(map(cell_len, [*words, *whole]), default=1), (width - _GAP) // 2)
 
 
 def _widen(table: Table, piece: Sequence[int], least: Sequence[int], width: int) -> list[int]:
     """Widths of the columns of one piece: as wide as their texts, or the room that is left is shared evenly."""
     widths = [least[column] for column in piece]
     longest = [
-        max(len(text) for text in (table.columns[column], *(row[column] for row in table.rows))) for column in piece
+        max(cell_len(text) for text in (table.columns[column], *(row[column] for row in table.rows)))
+        for column in piece
     ]
     while _total(widths) < width:
         lacking = [place for place in range(len(piece)) if widths[place] < longest[place]]

@@ -54,10 +54,10 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         illustrations=[
             Illustration(
                 "simulations",
-                "Simulated ensembles whose influences are known. Share of intervals that cover the true influence (vertical) over the number of "
-                "models, a panel for each interval and a curve for each design of subsets; share of discoveries that are false by kind of "
-                "tests; and share of ensembles of the planned size that show an influence. Lines across are nominal: coverage and power are to "
-                "lie at them, false discoveries at or below.",
+                f"Simulated ensembles whose influences are known. Upper row: share of {findings.confidence:.0%} intervals that cover the true influence "
+                "(vertical) over the number of models (horizontal), a panel for each interval and a colour for each design of subsets. Lower row: "
+                "share of discoveries that are false by kind of tests, and share of ensembles of the planned size that show an influence "
+                "(horizontal). Dashed lines are nominal: what lies at them, or below for false discoveries, is as promised.",
             ),
             Illustration(
                 "intervals",

@@ -72,7 +72,9 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
         patch.setattr(run, "finished_shards", _no_training)
         with pytest.raises(NothingMore):
             main(dataclasses.replace(config, cost=True))
-    assert not out.exists() and "In all" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    check_width(printed)
+    assert not out.exists() and "In all" in printed
 
     assert main(config) == out
     printed = capsys.readouterr().out

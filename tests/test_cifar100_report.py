@@ -76,7 +76,14 @@ def test_the_answer_follows_from_the_curve():
 
 def findings(**values):
     curve = IOUCurve(THRESHOLDS, np.array([25, 50]), np.full((2, 3, THRESHOLDS.size), 0.4), 9)
-    empty = {"headline": HEADLINE, "curve": curve, "same_subsets": {}, "between_scores": {}, "against_all": {}}
+    empty = {
+        "headline": HEADLINE,
+        "curve": curve,
+        "same_subsets": {},
+        "between_scores": {},
+        "against_all": {},
+        "test_score": np.ones(4000),
+    }
     return SimpleNamespace(**empty | {"subset_share": None} | values)
 
 
@@ -87,9 +94,9 @@ def test_pairs_and_discoveries_are_counted():
     ]
     few = ", and fewer than 100 are little to draw a curve from."
     assert said == [
-        f"By all models 0 pairs reach that influence; 0 are above 0 at a false discovery rate of 5%{few}",
-        f"By all models 1 pair reaches that influence; 1 is above 0 at a false discovery rate of 5%{few}",
-        "By all models 8 pairs reach that influence; 100 are above 0 at a false discovery rate of 5%.",
+        f"By all 4000 models 0 pairs reach that influence; 0 are above 0 at a false discovery rate of 5%{few}",
+        f"By all 4000 models 1 pair reaches that influence; 1 is above 0 at a false discovery rate of 5%{few}",
+        "By all 4000 models 8 pairs reach that influence; 100 are above 0 at a false discovery rate of 5%.",
     ]
 
 
@@ -101,7 +108,7 @@ def test_the_same_subsets_by_the_most_models_that_are_defined():
     )
     share = ShareInterval(*map(np.array, (-0.1, np.nan, np.nan)))
     said = seeds_evidence(findings(same_subsets=same, subset_share=share))
-    assert said.endswith("with 0.40, for the subset decides 0% of a prediction's variance.")
+    assert said.endswith("with 0.40, because the subset decides 0% of a prediction's variance.")
 
 
 def test_probabilities_are_compared_where_both_are_defined():

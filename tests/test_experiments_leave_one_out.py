@@ -104,7 +104,7 @@ def test_words_follow_from_the_numbers():
     data = make_data(num_test=3)
     said = find_answer(findings(example()[2]), data)
     assert said.answer == (
-        "Training on an example adds +0.70 to the probability of being right on it, beyond doubt for 1 of 1 (95% interval)."
+        "Training on the named example adds +0.70 to the probability of being right on it, beyond doubt for 1 of 1 (95% interval)."
     )
     assert said.evidence == [
         "By Section 4.3, 100 models with and without it are enough for 1 of 1 of these influences.",
@@ -114,6 +114,7 @@ def test_words_follow_from_the_numbers():
     assert said.evidence[2].endswith("(Equation 2) by -0.20, and is the smaller for all of them.")
     said = find_answer(findings(example(memorized_most=np.full(9, 0.5))[2], example()[2]), data)
     assert said.evidence[2].endswith("that by random subsets (Equation 2) by +0.20.") and "2 of 2 (95%" in said.answer
+    assert said.answer.startswith("Training on one of the 2 most memorized examples adds +0.70 to")
     harmful = dataclasses.replace(example()[2], p=np.zeros(4), low=np.full(4, -0.3), high=np.full(4, -0.1))
     said = find_answer(findings(example()[2], harmful), data)
     assert "adds -0.20 to +0.70 to" in said.answer and said.evidence[1].endswith("; the smallest is 0.500.")

@@ -5,6 +5,7 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.text import Text
 
 from experiments.terminal import WIDTH, Terminal, arrange_columns, wrap
@@ -98,6 +99,14 @@ def test_tables_fit_and_numbers_stay_whole(columns):
     pieces = arrange_columns(table(columns), WIDTH)
     assert [column for piece, _ in pieces for column in piece[1:]] == list(range(1, columns + 1))
     assert all(piece[0] == 0 for piece, _ in pieces)
+
+
+def test_names_longer_than_a_line_do_not_widen_a_table():
+    terminal = Terminal()
+    terminal.file = io.StringIO()
+    terminal.print_table(Table("t", ["x" * 90, "y" * 90, "\u6f22" * 50], [["a" * 300, "b" * 90, "0.5"]] * 2))
+    lines = terminal.file.getvalue().splitlines()
+    assert all(cell_len(line) <= WIDTH for line in lines) and "".join(lines).count("a") == 600 * 2
 
 
 def test_text_of_a_table_is_no_markup():
