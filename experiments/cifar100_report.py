@@ -284,12 +284,10 @@ def answer_for_curve(curve: IOUCurve, at: int, threshold: str) -> str:
 def discovery_evidence(findings: Findings) -> str:
     """On how many pairs the answer rests, and how many influences above 0 are discovered."""
     number, reached = findings.discovered, int(findings.num_pairs[findings.headline])
-    few = (
-        f", and fewer than {ENOUGH_DISCOVERIES} are little to draw a curve from" if number < ENOUGH_DISCOVERIES else ""
-    )
+    few = f" (fewer than {ENOUGH_DISCOVERIES} are little for a curve)" if number < ENOUGH_DISCOVERIES else ""
     return (
-        f"By all {len(findings.test_score)} models {reached} pair{' reaches' if reached == 1 else 's reach'} that influence; {number} {'is' if number == 1 else 'are'} "
-        f"above 0 at a false discovery rate of 5%{few}."
+        f"{reached} pair{' reaches' if reached == 1 else 's reach'} that influence by all {len(findings.test_score)} models, and {number} "
+        f"{'is' if number == 1 else 'are'} above 0 at a false discovery rate of 5%{few}."
     )
 
 
@@ -303,7 +301,7 @@ def seeds_evidence(findings: Findings) -> str:
         share = findings.subset_share
         decided = ""
         if share is not None and np.isfinite(share.share):
-            decided = f", because the subset decides {np.clip(share.share, 0, 1):.0%} of a prediction's variance"
+            decided = f"; the subset decides {np.clip(share.share, 0, 1):.0%} of a prediction's variance"
         return (
             f"On the same subsets, with other seeds, estimates from {size} models agree with IOU {same:.2f}, on different ones "
             f"with {other:.2f}{decided}."
@@ -346,6 +344,6 @@ def explanation(findings: Findings) -> str:
     )
     return (
         f"Why the same subsets help {'so little' if share < 0.5 else 'this much'}: the subset decides {share:.0%}{within} of "
-        f"the variance of a model's being right on a test example, and training randomness the other {rest:.0%}. So two estimates "
+        f"the variance of a model's {'being right' if findings.by_right else 'loss'} on a test example, and training randomness the other {rest:.0%}. So two estimates "
         f"on the same subsets still differ {alike}."
     )

@@ -198,7 +198,8 @@ def find_answer(findings: Findings) -> Finding:
         return Finding(
             "No attack has models to tell members from, so nothing is known about who was in the training set."
         )
-    evidence = [alarms_evidence(findings, best), shadows_evidence(findings), risk_evidence(findings)]
+    shadows = "" if by_chance(findings.told[best].auc) else shadows_evidence(findings)
+    evidence = [alarms_evidence(findings, best), shadows, risk_evidence(findings)]
     return Finding(answer_for_best(findings, best), [each for each in evidence if each])
 
 
@@ -212,9 +213,14 @@ def answer_for_best(findings: Findings, best: str) -> str:
     """Whether the best attack tells members better than guessing, in a sentence."""
     rate = findings.told[best].auc
     area = f"its area under the curve is {_format(rate)}, and guessing has 0.5"
-    if np.isfinite(rate.low) and rate.low <= 0.5:
+    if by_chance(rate):
         return f"No attack tells members beyond chance: the best is {best}, {area}."
     return f"Members can be told, best by {best}: {area}."
+
+
+def by_chance(area: Rate) -> bool:
+    """Whether an area under the curve may be that of guessing."""
+    return bool(np.isfinite(area.low) and area.low <= 0.5)
 
 
 def alarms_evidence(findings: Findings, best: str) -> str:

@@ -252,7 +252,9 @@ def find_answer(
 ) -> Finding:
     """Whether intervals hold what is measured, where they do so least, and how many answers are too small. It is not in the paper."""
     answers, small = (sum(int(row[part]) for row in rows.values()) for part in ("answers", "too_small"))
-    counted = f"Of {answers} answers {small} are too small, by more than {TOO_SMALL:g} of IOU."
+    counted = (
+        f"Too small, by more than {TOO_SMALL:g} of IOU, is the answer of {small} of {answers} pilots that have one."
+    )
     if not shares:
         return Finding("No pilot predicts an IOU in any of the simulated worlds.", [counted])
     held, predicted = (

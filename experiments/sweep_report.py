@@ -140,7 +140,7 @@ def find_answer(findings: Findings) -> Finding:
     rate, ratio = findings.learning_rates[column], findings.decay_ratios[row]
     decay = f"weight decay {rate * ratio:.2g}" if ratio else "no weight decay"
     others, error = findings.mean.size - 1, 100 * findings.standard_error
-    near = f"Of the {others} other settings {findings.as_good} lie within a standard error of the best, {error:.1f} points."
+    near = f"Of the {others} other settings {findings.as_good} {'lies' if findings.as_good == 1 else 'lie'} within a standard error of the best, {error:.1f} points."
     evidence = [near, edges_evidence(findings), test_evidence(findings)]
     return Finding(
         f"Learning rate {rate:.3g} with {decay} is the best setting, right on {findings.mean[row, column]:.1%} of the validation examples.",

@@ -50,7 +50,9 @@ class Terminal(Console):
         """Print a table; one that is too wide in several pieces, each with the first column."""
         self.print()
         self.print(table.title, markup=False, style="bold")
-        for columns, widths in arrange_columns(table, min(self.width, WIDTH)):
+        for number, (columns, widths) in enumerate(arrange_columns(table, min(self.width, WIDTH))):
+            if number:
+                self.print()
             shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
             for column, width in zip(columns, widths, strict=True):
                 numbers = column and _holds_numbers(table, column)

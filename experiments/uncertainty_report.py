@@ -230,7 +230,7 @@ def others_evidence(findings: Findings) -> str:
     low, high, none = (verdicts.count(verdict) for verdict in ("low", "high", "no interval"))
     return (
         f"Of {len(verdicts)} kinds of other 95% intervals {verdicts.count('covers')} cover in 93% to 97%, {low} less and {high} more, up to "
-        f"chance, and {none} are nearly always NaN."
+        f"chance; nearly always NaN: {none}."
     )
 
 

@@ -14,13 +14,16 @@ from experiments.cifar100_report import (
     score_evidence,
     seeds_evidence,
 )
+from experiments.data_kinds import describe_score
 from jaxinfl.influence import IOUCurve
 from jaxinfl.report import Finding
 from jaxinfl.statistics import ShareInterval
 
+SCORES = {"correct", "probability", "margin", "accuracy", "loss", "residual_norm", "top_margin"}
+
 
 def explained(share, low=np.nan, high=np.nan):
-    return explanation(SimpleNamespace(subset_share=ShareInterval(*map(np.array, (share, low, high)))))
+    return explanation(SimpleNamespace(by_right=True, subset_share=ShareInterval(*map(np.array, (share, low, high)))))
 
 
 def test_figure_1_right_in_one_sentence():
@@ -33,6 +36,8 @@ def test_figure_1_right_in_one_sentence():
     # An unbiased share may come out below 0.
     assert "decides 0% (0% to 3%)" in explained(-0.02, -0.07, 0.03)
     assert explained(1.0, 1.0, 1.0).endswith("still differ in nothing.")
+    losses = SimpleNamespace(by_right=False, subset_share=ShareInterval(*map(np.array, (0.2, np.nan, np.nan))))
+    assert "the subset decides 20% of the variance of a model's loss on a test example" in explanation(losses)
     assert explained(np.nan) == "" and explanation(SimpleNamespace(subset_share=None)) == ""
 
 
@@ -92,12 +97,13 @@ def test_pairs_and_discoveries_are_counted():
         discovery_evidence(findings(discovered=discovered, num_pairs=np.full(THRESHOLDS.size, reached)))
         for discovered, reached in ((0, 0), (1, 1), (100, 8))
     ]
-    few = ", and fewer than 100 are little to draw a curve from."
+    few = " (fewer than 100 are little for a curve)."
     assert said == [
-        f"By all 4000 models 0 pairs reach that influence; 0 are above 0 at a false discovery rate of 5%{few}",
-        f"By all 4000 models 1 pair reaches that influence; 1 is above 0 at a false discovery rate of 5%{few}",
-        "By all 4000 models 8 pairs reach that influence; 100 are above 0 at a false discovery rate of 5%.",
+        f"0 pairs reach that influence by all 4000 models, and 0 are above 0 at a false discovery rate of 5%{few}",
+        f"1 pair reaches that influence by all 4000 models, and 1 is above 0 at a false discovery rate of 5%{few}",
+        "8 pairs reach that influence by all 4000 models, and 100 are above 0 at a false discovery rate of 5%.",
     ]
+    Finding("An answer.", said)
 
 
 def test_the_same_subsets_by_the_most_models_that_are_defined():
@@ -108,7 +114,8 @@ def test_the_same_subsets_by_the_most_models_that_are_defined():
     )
     share = ShareInterval(*map(np.array, (-0.1, np.nan, np.nan)))
     said = seeds_evidence(findings(same_subsets=same, subset_share=share))
-    assert said.endswith("with 0.40, because the subset decides 0% of a prediction's variance.")
+    Finding("An answer.", [said])
+    assert said.endswith("with 0.40; the subset decides 0% of a prediction's variance.")
 
 
 def test_probabilities_are_compared_where_both_are_defined():
@@ -121,5 +128,16 @@ def test_probabilities_are_compared_where_both_are_defined():
         "Probabilities agree better with each other than 0-1 scores at 1 of 1 numbers of models, and with the 0-1 estimate of all "
         "models at 1 of 1."
     )
+    Finding("An answer.", [score_evidence(findings(between_scores=panel, against_all=panel))])
     nothing = {name: np.full((2, 3, THRESHOLDS.size), np.nan) for name in panel}
     assert score_evidence(findings(between_scores=panel, against_all=nothing)) == ""
+
+
+@pytest.mark.parametrize("means", [(0.2, 0.71), (0.8, 0.9), (0.1, 0.2), (0.1, np.nan)])
+@pytest.mark.parametrize("score", sorted(SCORES))
+def test_an_answer_in_any_unit_is_short(means, score):
+    curve = IOUCurve(
+        THRESHOLDS, np.array([25, 50]), np.tile(np.array(means)[:, None, None], (1, 2, THRESHOLDS.size)), 9
+    )
+    answered = Finding(answer_for_curve(curve, HEADLINE, f"influence 0.20 in {describe_score(score)}")).answer
+    assert f"influence 0.20 in {describe_score(score)}" in answered

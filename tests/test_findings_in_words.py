@@ -53,6 +53,9 @@ def test_members_that_cannot_be_told():
         "No attack tells members beyond chance: the best is one threshold, its area under the curve is 0.501"
     )
     assert said.evidence == []
+    # What is gained by chance is not told of.
+    guessed = {"LiRA": attack((0.52, 0.49, 0.55)), "one threshold": attack((0.5, 0.49, 0.51))}
+    assert len(membership_report.find_answer(told(told=guessed)).evidence) == 2
     unknown = {name: attack((np.nan,) * 3) for name in nothing}
     assert membership_report.find_answer(told(told=unknown)).answer.startswith(
         "No attack has models to tell members from"
@@ -163,7 +166,7 @@ def test_intervals_and_rates_of_simulations():
         said.evidence[0]
         == "Of ensembles of the planned size 50.0% to 75.0% show the influence, where 80% was asked for."
     )
-    assert said.evidence[1].endswith("0 less and 0 more, up to chance, and 1 are nearly always NaN.") and not said.paper
+    assert said.evidence[1].endswith("0 less and 0 more, up to chance; nearly always NaN: 1.") and not said.paper
     assert said.evidence[2].startswith(
         "24 trained models show 0 influences among 40 pairs at a false discovery rate of 0.1"
     )
@@ -186,7 +189,7 @@ def test_pilots_of_simulated_worlds():
     assert "for the IOU, 83.3% hold" in said.answer and said.evidence == [
         "In 1 of 2 cases, a world, an influence and a number of models, at least 90% of the intervals hold it.",
         "The worst case is 'twins, influence 0.1, 8 times', where 50% hold it.",
-        "Of 2 answers 1 are too small, by more than 0.05 of IOU.",
+        "Too small, by more than 0.05 of IOU, is the answer of 1 of 2 pilots that have one.",
     ]
     assert (
         planner_simulations.find_answer(rows, {}).answer == "No pilot predicts an IOU in any of the simulated worlds."
