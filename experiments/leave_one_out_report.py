@@ -179,7 +179,7 @@ def find_answer(findings: Findings, data: Dataset) -> Finding:
         subsets_evidence(findings),
     ]
     return Finding(
-        f"Training on {_describe_examples(findings)} adds {format_range(own, '+z.2f')} to the probability of being right on it, beyond doubt "
+        f"Training on {_describe_examples(findings)} adds {format_range(own, '+.2f')} to the probability of being right on it, beyond doubt "
         f"for {sure} of {count} (95% interval).",
         [each for each in evidence if each],
         "It estimates no such influence; over 100 models tell p = 0.6 from q = 0.4, and fewer than 10 p above 0.9 from most "
@@ -216,4 +216,4 @@ def subsets_evidence(findings: Findings) -> str:
     if not gaps:
         return ""
     smaller = ", and is the smaller for all of them" if max(gaps) < 0 else ""
-    return f"Influence by leaving out (Equation 1) differs from that by random subsets (Equation 2) by {format_range(gaps, '+z.2f')}{smaller}."
+    return f"Influence by leaving out (Equation 1) differs from that by random subsets (Equation 2) by {format_range(gaps, '+.2f')}{smaller}."

@@ -254,7 +254,7 @@ def augmentation_evidence(networks: Mapping[str, Network]) -> str:
         return ""
     agreement, accuracy = zip(*changes, strict=True)
     return (
-        f"Test-time augmentation changes agreement by {format_range(agreement, '+z.3f')} and accuracy by {format_range(accuracy, '+z.3f')}, as "
+        f"Test-time augmentation changes agreement by {format_range(agreement, '+.3f')} and accuracy by {format_range(accuracy, '+.3f')}, as "
         "shares of the test examples."
     )
 

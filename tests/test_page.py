@@ -108,6 +108,5 @@ def test_spread_in_a_table():
     assert format_mean([0.1, 0.3]) == "0.200 ± 0.141"
     assert format_mean([0.25], 2) == "0.25" and format_mean([float("nan")]) == "none"
     assert format_range([0.7, float("nan"), 0.123]) == "0.12 to 0.70" and format_range([0.1204, 0.12], ".0%") == "12%"
-    assert (
-        format_range([-0.001, 0.0], "+z.2f") == "+0.00" and format_range([]) == format_range([float("nan")]) == "none"
-    )
+    assert format_range([-1e-17], ".1%") == "0.0%" and format_range([-0.2, 0.1], "+.1f") == "-0.2 to +0.1"
+    assert format_range([-0.001, 0.0], "+.2f") == "+0.00" and format_range([]) == format_range([float("nan")]) == "none"

@@ -47,13 +47,14 @@ def format_range(values: Any, form: str = ".2f") -> str:
 
     Args:
       values: numbers, of which NaN are left out.
-      form: format of a number, such as `.1%` or `+.2f`.
+      form: format of a number, an optional sign and its digits, such as `.1%` or `+.2f`; what rounds to 0 has no minus.
     """
     defined = np.asarray(values, np.float64).ravel()
     defined = defined[~np.isnan(defined)]
     if not defined.size:
         return "none"
-    low, high = format(float(defined.min()), form), format(float(defined.max()), form)
+    signed = f"+z{form[1:]}" if form.startswith("+") else f"z{form}"
+    low, high = (format(float(end), signed) for end in (defined.min(), defined.max()))
     return low if low == high else f"{low} to {high}"
 
 
