@@ -38,31 +38,31 @@ def publish(
         "device": None if first is None else first.device,
         "results": outcome.results,
     }
-    write_outcome(outcome, record, out)
+    write_section(outcome.section, outcome.figures, record, out)
     if ensembles:
         console.print("and the models in", ", ".join(f"{name}/" for name in ensembles), markup=False)
 
 
-def write_outcome(outcome: Outcome, record: Mapping[str, Any], out: Path) -> None:
-    """Write the record, the section and the figures into `out`, and print the section.
+def write_section(section: Section, figures: Mapping[str, Figure], record: Mapping[str, Any], out: Path) -> None:
+    """Write the section with its figures and the record of numbers and options into `out`, and print the section.
 
     Raises:
       ValueError: the section illustrates other figures than there are.
     """
-    illustrated = [illustration.name for illustration in outcome.section.illustrations]
-    if sorted(illustrated) != sorted(outcome.figures):
-        raise ValueError(f"the section illustrates {illustrated}; the figures are {sorted(outcome.figures)}.")
+    illustrated = [illustration.name for illustration in section.illustrations]
+    if sorted(illustrated) != sorted(figures):
+        raise ValueError(f"the section illustrates {illustrated}; the figures are {sorted(figures)}.")
     made = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),
         "command": provenance.command(),
-        "section": dataclasses.asdict(outcome.section),
+        "section": dataclasses.asdict(section),
     }
     files = [write_results(out, {**record, **made})]
-    for name, figure in outcome.figures.items():
+    for name, figure in figures.items():
         files += save_figure(figure, out, name)
-    _print(outcome.section)
+    _print(section)
     console.print(f"\nResults in {out}:", *(path.name for path in files), markup=False)
 
 
@@ -82,4 +82,4 @@ def _print_finding(finding: Finding) -> None:
         console.print(f"The paper: {finding.paper}", markup=False)
 
 
-__all__ = ["Outcome", "publish", "write_outcome"]
+__all__ = ["Outcome", "publish", "write_section"]

@@ -27,7 +27,7 @@ from scipy.stats import binomtest
 
 import jaxinfl
 from experiments.command_line import Mistake, console, parse
-from experiments.outcome import Outcome, write_outcome
+from experiments.outcome import write_section
 from jaxinfl import plots
 from jaxinfl.report import Finding, Illustration, Section, Table
 from jaxinfl.statistics.planner import FEWEST_MODELS
@@ -206,7 +206,7 @@ def run(config: Config) -> dict[str, dict[str, float | int]]:
         title = "90% intervals of pilots that hold the measured IOU, of those that predict one; bars are 99% intervals of the share"
         figures["planner"] = plots.coverage_figure(shares, 0.9, title=title)
     record = {"experiment": "planner_simulations", "config": config, "results": rows}
-    write_outcome(Outcome(describe_section(rows, shares, config), rows, figures), record, config.out)
+    write_section(describe_section(rows, shares, config), figures, record, config.out)
     return rows
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Int
 import jaxinfl
 from experiments.cifar100_report import PAPER, SHARED_POOL, THRESHOLDS, answer_for_curve
 from experiments.command_line import Mistake, console, mistakes
-from experiments.outcome import Outcome, write_outcome
+from experiments.outcome import write_section
 from jaxinfl import Dataset, Ensemble, PairsComparison, RunDirectoryError, plots
 from jaxinfl.arguments import check_choice, check_whole, expand_home
 from jaxinfl.influence import IOUCurve, Outcomes, count_pairs
@@ -100,7 +100,7 @@ def main(config: Config) -> Path:
     )
     record = _numbers(config, runs, curve, number, compared)
     section = describe_section(curve, number, compared, about)
-    write_outcome(Outcome(section, record, {"figure1": figure}), record, out)
+    write_section(section, {"figure1": figure}, record, out)
     return out
 
 
