@@ -86,9 +86,8 @@ def main(config: Config) -> Path:
             compared = jaxinfl.compare_pairs(jaxinfl.read_pairs(config.pairs, data=data), given)
     kept = given.examples_above(config.min_memorization)
     number = count_pairs(given.select(kept), None, thresholds)
-    about = (
-        f"{config.path.name}, {len(runs)} models: influence of {_describe_examples(kept.size, config.min_memorization)}"
-    )
+    about = f"{'/'.join(config.path.parts[-2:])}, {len(runs)} models: influence of {_describe_examples(kept.size, config.min_memorization)}"
+    unit = "" if given.kind != "real" else f"in {config.score}"
     figure = plots.consistency_figure(
         curve.thresholds,
         curve.num_models,
@@ -96,10 +95,10 @@ def main(config: Config) -> Path:
         {},
         number,
         title=about,
-        unit="" if given.kind != "real" else f", in {config.score}",
+        unit=f", {unit}" if unit else "",
     )
     record = _numbers(config, runs, curve, number, compared)
-    section = describe_section(curve, number, compared, about)
+    section = describe_section(curve, number, compared, about, unit)
     write_section(section, {"figure1": figure}, record, out)
     return out
 
@@ -153,11 +152,14 @@ def _numbers(
 
 
 def describe_section(
-    curve: IOUCurve, number: Int[np.ndarray, " thresholds"], compared: PairsComparison | None, about: str
+    curve: IOUCurve, number: Int[np.ndarray, " thresholds"], compared: PairsComparison | None, about: str, unit: str
 ) -> Section:
-    """The section of the page: how well two estimates agree, and how well all models agree with the released pairs."""
+    """The section of the page: how well two estimates agree, and how well all models agree with the released pairs.
+
+    `unit` is the unit of the thresholds in words, such as "in margin"; it is empty where that is a probability's.
+    """
     at = int(np.abs(curve.thresholds - HEADLINE).argmin())
-    threshold = f"influence {curve.thresholds[at]:.3g}"
+    threshold = f"influence {curve.thresholds[at]:.3g} {unit}".rstrip()
     rows = zip(curve.num_models, curve.values, strict=True)
     return Section(
         title="Figure 1 from models that somebody else trained",

@@ -199,7 +199,9 @@ def test_pilots_of_simulated_worlds():
 def test_released_pairs_without_a_rank():
     curve = IOUCurve(THRESHOLDS, np.array([20]), np.full((1, 2, THRESHOLDS.size), np.nan), 9)
     fields = dict.fromkeys(PairsComparison._fields, 0) | {"iou": np.nan, "rank_correlation": np.nan, "num_published": 3}
-    section = published_runs.describe_section(curve, np.zeros(THRESHOLDS.size, int), PairsComparison(**fields), "toy")
-    assert section.finding.answer.startswith("No pair reaches influence 0.2 in estimates from 20 models")
+    section = published_runs.describe_section(
+        curve, np.zeros(THRESHOLDS.size, int), PairsComparison(**fields), "toy", "in margin"
+    )
+    assert section.finding.answer.startswith("No pair reaches influence 0.2 in margin in estimates from 20 models")
     assert section.finding.evidence[1] == "Of 3 released pairs 0 are among the 0 of these models."
     assert dataclasses.asdict(section)["finding"]["paper"].endswith("(Section 3, Figure 1).")

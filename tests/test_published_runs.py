@@ -67,6 +67,7 @@ def test_margins_of_datamodels_in_their_unit(folders, tmp_path, monkeypatch, cap
     results = read_results(tmp_path)
     assert results["models"] == 80 and results["thresholds"][-1] > 1.5
     assert [row[0] for row in results["section"]["tables"][0]["rows"]] == ["20", "40"]
+    assert " in top_margin" in results["section"]["finding"]["answer"]
     assert results["section"]["finding"]["answer"] in " ".join(capsys.readouterr().out.split())
 
 
