@@ -14,7 +14,7 @@ from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
 from jaxinfl.arguments import ScoreKind
 from jaxinfl.influence import IOUCurve, TopPairs
-from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
+from jaxinfl.report import Finding, Illustration, Section, Table, format_mean, summarize
 from jaxinfl.statistics import PairUncertainty, ShareInterval
 
 HEADLINE_THRESHOLD = 0.2
@@ -30,6 +30,10 @@ AGREED = 0.7
 SHARED_POOL = (
     "The repeats over different subsets draw from one pool of models: their spread understates that of fresh ensembles, "
     "the more the nearer 2 t is to the pool."
+)
+PAPER = (
+    "On CIFAR-100, estimates from 200 to 400 Inceptions agree with an IOU above 0.7, from 100 with 0.6 at best, and from 25 "
+    "hardly at all (Section 3, Figure 1)."
 )
 
 
@@ -98,7 +102,7 @@ class Findings:
     def quality(self) -> str:
         """How good the models are on the test examples, in words."""
         if self.by_right:
-            return f"right on {format_mean(100 * self.test_score, 1)} % of the test examples"
+            return f"right on {format_mean(100 * self.test_score, 1)}% of the test examples"
         return f"with a mean loss of {format_mean(self.test_score, 3)} on the test examples"
 
 
@@ -111,29 +115,29 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         claim="Two estimates from t models each agree (IOU above 0.7) only from 200 to 400 models on, and hardly better on the "
         "same subsets with other seeds (Section 3). Probabilities agree better with themselves than 0-1 scores, but not with "
         "the 0-1 estimate of all models (Appendix D).",
-        setting=f"{about}; {len(findings.test_score)} models, {findings.quality}.",
-        finding=" ".join(
-            part
-            for part in (
-                main_finding(findings),
-                discovery_finding(findings),
-                explanation(findings),
-                score_finding(findings),
-            )
-            if part
-        ),
-        paper="200 to 400 Inceptions on CIFAR-100 (50,000 training examples), "
-        "0.6 at best for 100, near 0 for 25; hardly more agreement on the same subsets; probabilities more self-consistent, but "
-        "0-1 scores nearer to the full 0-1 estimate from 100 to 200 models on.",
+        setting=f"{about}; {len(findings.test_score)} models, {findings.quality}. The paper's models are Inceptions on the 50,000 training "
+        "images of CIFAR-100.",
+        finding=find_answer(findings),
         tables=[_consistency_table(findings), *([_score_table(findings)] if findings.between_scores else [])],
         illustrations=[
-            Illustration("figure1", "Figure 1: IOU of two estimates over the influence threshold."),
-            Illustration("gallery", "The most influential pairs of a training and a test example."),
+            Illustration(
+                "figure1",
+                f"Figure 1. IOU of two influence estimates (vertical) over the influence that a pair must reach (horizontal), a curve for "
+                f"each number of models per estimate; {about}. Right, where there is one: the two estimates share their subsets, and only "
+                "the seeds differ. Below: number of pairs that reach the influence by all models. The higher a curve, the better the "
+                "estimates agree; the dashed line is the 0.7 that counts as agreement.",
+            ),
+            Illustration(
+                "gallery",
+                f"The most influential pairs of {data.name}, each a training example (left) and a test example (right), with the influence "
+                f"estimated from {len(findings.test_score)} models of {model}, its standard error, and the memorization of the training "
+                "example. A large influence often comes from two examples that look alike.",
+            ),
         ],
     )
     figures = {"figure1": _figure1(findings, about), "gallery": _gallery(findings, data)}
     if findings.between_scores:
-        section = dataclasses.replace(section, illustrations=[*section.illustrations, _FIGURES_5_6])
+        section = dataclasses.replace(section, illustrations=[*section.illustrations, _figures_5_6(about)])
         figures["figures5_6"] = plots.scores_figure(
             THRESHOLDS,
             findings.curve.num_models,
@@ -145,7 +149,13 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
     return Outcome(section, numbers(findings), figures)
 
 
-_FIGURES_5_6 = Illustration("figures5_6", "Figures 5 and 6: 0-1 scores beside probabilities.")
+def _figures_5_6(about: str) -> Illustration:
+    return Illustration(
+        "figures5_6",
+        f"Figures 5 and 6. IOU over the influence that a pair must reach, a column for each number of models; {about}. Upper row: two "
+        "estimates from the same kind of score. Lower row: an estimate with the 0-1 estimate of all models. Where the curve of "
+        "probabilities is the higher one, they need fewer models.",
+    )
 
 
 def _figure1(findings: Findings, about: str) -> Any:
@@ -223,13 +233,14 @@ def _consistency_table(findings: Findings) -> Table:
         f"IOU of two estimates at influence {findings.threshold} ({findings.num_pairs[at]} pairs reach it by all models)",
         ["models per estimate", "different subsets", "same subsets, other seeds"],
         rows,
-        f"Mean ± standard deviation over {repeats} splits (same subsets: over disjoint sets of them). {SHARED_POOL}",
+        f"Mean ± standard deviation over {repeats} splits (same subsets: over disjoint sets of them). {SHARED_POOL} "
+        f"{explanation(findings)}".rstrip(),
     )
 
 
 def _score_table(findings: Findings) -> Table:
     at = HEADLINE
-    kinds = [("of two estimates", findings.between_scores), ("with all models' 0-1", findings.against_all)]
+    kinds = [("two estimates", findings.between_scores), ("with all models' 0-1", findings.against_all)]
     return Table(
         f"IOU at influence {THRESHOLDS[at]:.2f} by score",
         ["models per estimate", *(f"{kind}: {name}" for kind, panel in kinds for name in panel)],
@@ -241,67 +252,87 @@ def _score_table(findings: Findings) -> Table:
     )
 
 
-def score_finding(findings: Findings) -> str:
-    """The answer to what Appendix D asks: whether probabilities agree better than 0-1 scores."""
-    if not findings.between_scores:
+def find_answer(findings: Findings) -> Finding:
+    """The answer to the question of the paper's title, what it rests on, and what the paper found."""
+    unit = "" if findings.kind != "real" else f" in {describe_score(findings.score)}"
+    evidence = [discovery_evidence(findings), seeds_evidence(findings), score_evidence(findings)]
+    return Finding(
+        answer_for_curve(findings.curve, findings.headline, f"influence {findings.threshold}{unit}"),
+        [each for each in evidence if each],
+        PAPER,
+    )
+
+
+def answer_for_curve(curve: IOUCurve, at: int, threshold: str) -> str:
+    """From how many models on two estimates agree at one threshold of a curve, in a sentence; `threshold` names it."""
+    means, sizes = curve.mean[:, at], [int(size) for size in curve.num_models]
+    lasting = [row for row in range(len(sizes)) if np.all(means[row:] >= AGREED)]
+    if not np.isfinite(means[-1]):
+        return f"No pair reaches {threshold} in estimates from {sizes[-1]} models, so there is nothing to agree on."
+    if not lasting:
+        return (
+            f"Even {sizes[-1]} models are too few: two influence estimates from so many agree with IOU {means[-1]:.2f} at "
+            f"{threshold}, and agreement takes {AGREED}."
+        )
+    fewest = " on" if lasting[0] or len(sizes) == 1 else ", the fewest that were tried"
+    return (
+        f"Two influence estimates agree from {sizes[lasting[0]]} models each{fewest}: their IOU is {means[lasting[0]]:.2f} at "
+        f"{threshold}, and agreement takes {AGREED}."
+    )
+
+
+def discovery_evidence(findings: Findings) -> str:
+    """On how many pairs the answer rests, and how many influences above 0 are discovered."""
+    number, reached = findings.discovered, int(findings.num_pairs[findings.headline])
+    few = f" (fewer than {ENOUGH_DISCOVERIES} are little for a curve)" if number < ENOUGH_DISCOVERIES else ""
+    return (
+        f"{reached} pair{' reaches' if reached == 1 else 's reach'} that influence by all {len(findings.test_score)} models, and {number} "
+        f"{'is' if number == 1 else 'are'} above 0 at a false discovery rate of 5%{few}."
+    )
+
+
+def seeds_evidence(findings: Findings) -> str:
+    """How much more estimates agree on the same subsets, by the most models that were compared; empty where none were."""
+    at, sizes = findings.headline, [int(size) for size in findings.curve.num_models]
+    for size, values in sorted(findings.same_subsets.items(), reverse=True):
+        same, other = summarize(values[:, at])["mean"], findings.curve.mean[sizes.index(size), at]
+        if same is None or not np.isfinite(other):
+            continue
+        share = findings.subset_share
+        decided = ""
+        if share is not None and np.isfinite(share.share):
+            decided = f"; the subset decides {np.clip(share.share, 0, 1):.0%} of a prediction's variance"
+        return (
+            f"On the same subsets, with other seeds, estimates from {size} models agree with IOU {same:.2f}, on different ones "
+            f"with {other:.2f}{decided}."
+        )
+    return ""
+
+
+def score_evidence(findings: Findings) -> str:
+    """What Appendix D asks: whether probabilities agree better than 0-1 scores; empty where it is not known."""
+    counts = []
+    for panel in (findings.between_scores, findings.against_all):
+        if not panel:
+            return ""
+        hard, soft = (np.array(_means(panel[name][:, :, HEADLINE])) for name in ("0-1 scores", "probabilities"))
+        both = np.isfinite(hard) & np.isfinite(soft)
+        counts.append((int((soft > hard)[both].sum()), int(both.sum())))
+    (agree, of), (near, all_of) = counts
+    if not of or not all_of:
         return ""
-    at, sizes = HEADLINE, findings.curve.num_models
-    found = []
-    for question, panel in (
-        ("agree better with each other than 0-1 scores", findings.between_scores),
-        ("are nearer to the 0-1 estimate of all models than 0-1 scores", findings.against_all),
-    ):
-        hard, soft = (_means(panel[name][:, :, at]) for name in ("0-1 scores", "probabilities"))
-        with np.errstate(invalid="ignore"):
-            better = [int(size) for size, one, other in zip(sizes, soft, hard, strict=True) if one > other]
-        where = "at no number of models" if not better else f"at {', '.join(map(str, better))} models"
-        found.append(f"{question} {where}")
-    at_influence = "At the same threshold" if findings.kind != "real" else f"At influence {THRESHOLDS[at]:.2f}"
-    return f"{at_influence} probabilities {' and '.join(found)} of {', '.join(map(str, sizes))}."
+    return (
+        f"Probabilities agree better with each other than 0-1 scores at {agree} of {of} numbers of models, and with the 0-1 estimate "
+        f"of all models at {near} of {all_of}."
+    )
 
 
 def _means(values: Float[np.ndarray, "sizes repeats"]) -> list[float]:
     return [np.nan if mean is None else mean for mean in (summarize(row)["mean"] for row in values)]
 
 
-def main_finding(findings: Findings) -> str:
-    """The answer to the question of the paper's title, in words."""
-    curve, at = findings.curve, findings.headline
-    means, sizes = curve.mean[:, at], [int(size) for size in curve.num_models]
-    threshold, pairs = f"influence {findings.threshold}", int(findings.num_pairs[at])
-    lasting = [size for k, size in enumerate(sizes) if np.all(means[k:] >= AGREED)]
-    if not np.isfinite(means[-1]):
-        answer = f"no pair reaches {threshold}, so there is nothing to agree on."
-    elif lasting:
-        answer = f"estimates from {lasting[0]} models or more agree (IOU {AGREED} or above) at {threshold}."
-    else:
-        answer = (
-            f"even estimates from {sizes[-1]} models do not agree at {threshold} (IOU {means[-1]:.2f}, below {AGREED})."
-        )
-    if 0 < pairs < 30:
-        answer += f" That rests on {pairs} pair{'s' if pairs > 1 else ''} only."
-    for size, values in findings.same_subsets.items():
-        same, other = summarize(values[:, at])["mean"], means[sizes.index(size)]
-        if same is not None and np.isfinite(other):
-            answer += (
-                f" With {size} models on the same subsets, where only the seeds differ, IOU is {same:.2f}; on different "
-                f"ones it is {other:.2f}."
-            )
-    return answer
-
-
-def discovery_finding(findings: Findings) -> str:
-    """Say how many influences above 0 are discovered, and how many pairs reach the threshold."""
-    number, reached = findings.discovered, int(findings.num_pairs[findings.headline])
-    few = "" if number >= ENOUGH_DISCOVERIES else f" Fewer than {ENOUGH_DISCOVERIES} are little to draw a curve from."
-    return (
-        f"All models together show {number} compared pairs whose influence is above 0 at a false discovery rate of 5%; {reached} "
-        f"reach that threshold.{few}"
-    )
-
-
 def explanation(findings: Findings) -> str:
-    """Figure 1 (right) in one sentence, from the shares of the variance; empty where nothing was compared or varies."""
+    """Figure 1 (right) in two sentences, from the shares of the variance; empty where nothing was compared or varies."""
     found = findings.subset_share
     if found is None or not np.isfinite(found.share):
         return ""
@@ -313,6 +344,6 @@ def explanation(findings: Findings) -> str:
     )
     return (
         f"Why the same subsets help {'so little' if share < 0.5 else 'this much'}: the subset decides {share:.0%}{within} of "
-        f"the variance of a model's being right on a test example and training randomness the other {rest:.0%}, so "
-        f"that two estimates on the same subsets still differ {alike}."
+        f"the variance of a model's {'being right' if findings.by_right else 'loss'} on a test example, and training randomness the other {rest:.0%}. So two estimates "
+        f"on the same subsets still differ {alike}."
     )

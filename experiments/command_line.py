@@ -11,9 +11,9 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import tyro
-from rich.console import Console
 
 from experiments.published_shapes import shapes_of, stand_in
+from experiments.terminal import Terminal
 from jaxinfl import Cluster, Dataset, Recipe, load_dataset
 from jaxinfl.arguments import expand_home
 from jaxinfl.datasets import is_prepared, stratified_mask
@@ -21,8 +21,8 @@ from jaxinfl.datasets import is_prepared, stratified_mask
 Config = TypeVar("Config", bound="Options")
 Parsed = TypeVar("Parsed")
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-"""Prints to the terminal. Files and pipes get 120 columns: in the 80 that rich takes for them, tables would break."""
+console = Terminal()
+"""Prints to the terminal, or 80 columns wide to files and pipes."""
 
 PRESET = tyro.conf.arg(
     help="Preset that sets the defaults of all other options: tiny tries whether it runs, digits suits a laptop, breast_cancer is a table, "

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from experiments.estimator_comparison import COLUMNS, PUBLISHED, Judgement, References, models_to_reach
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
-from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
+from jaxinfl.report import Finding, Illustration, Section, Table, format_mean, summarize
 
 DRAWN = (
     PUBLISHED,
@@ -94,11 +94,9 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         claim="To be shown: influence on being right, told from margins and shrunk by empirical Bayes, needs half the "
         "models of the published difference of 0-1 scores, or fewer.",
         setting=f"{about}; references of {references.num_models['reference']} models, judged by others, right on "
-        f"{format_mean(100 * findings.test_accuracy, 1)} % of the test examples. {references.num_pairs} pairs have an influence of "
+        f"{format_mean(100 * findings.test_accuracy, 1)}% of the test examples. {references.num_pairs} pairs have an influence of "
         f"{references.threshold:g} or more by the published reference, and as many of each estimate's highest are compared.",
-        finding=main_finding(findings),
-        paper="It compares 0-1 scores with probabilities (Appendix D): the latter agree better with each other, and worse "
-        "with the 0-1 estimate of all models. Datamodels, shrinkage and other designs are not in it.",
+        finding=find_answer(findings),
         tables=[
             _needed_table(findings),
             _share_table(findings),
@@ -106,8 +104,18 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
             *(_iou_table(findings, measure) for measure in REFERENCES),
         ],
         illustrations=[
-            Illustration("curves", "IOU with references over the number of models."),
-            Illustration("needed", f"Models for an IOU of {findings.target:g}."),
+            Illustration(
+                "curves",
+                f"IOU of an estimate with references of {references.num_models['reference']} models (vertical) over the number of models that it is "
+                f"computed from (horizontal), by estimator; {about}. Left: the reference is of the estimator's own kind; right: the published "
+                f"difference of 0-1 scores. The further left a curve crosses {findings.target:g}, the fewer models the estimator needs.",
+            ),
+            Illustration(
+                "needed",
+                f"Number of models (horizontal) with which each estimator (vertical) reaches an IOU of {findings.target:g} with its reference; "
+                f"{about}. Dots are medians and lines ranges over repeats; an open triangle is not reached. Dots left of the dotted line need "
+                "half the models of the published estimator, or fewer.",
+            ),
         ],
     )
     return Outcome(section, numbers(findings), _figures(findings, about))
@@ -261,22 +269,49 @@ def _iou_table(findings: Findings, measure: str) -> Table:
     )
 
 
-def main_finding(findings: Findings) -> str:
-    """Who reaches the target with how many models, in words."""
-    sentences = []
-    limit = findings.sizes[-1]
-    for measure, words in REFERENCES.items():
-        published = findings.interval(findings.judged[0], measure)[1]
-        says = f"{published:.0f} models" if np.isfinite(published) else f"more than the {limit} models that were tried"
-        shares = sorted((float(findings.share(each, measure)[1]), each.estimator.name) for each in findings.judged[1:])
-        reached = [(share, name) for share, name in shares if np.isfinite(share)]
-        if not reached:
-            sentences.append(f"{words} the published estimator needs {says}, and no other reaches it.")
-            continue
-        halved = [name for share, name in reached if share <= 0.5]
-        half = f"half or fewer are enough for {', '.join(halved)}" if halved else "half are enough for none"
-        sentences.append(
-            f"{words} the published estimator needs {says}, {reached[0][1]} {reached[0][0]:.2f} times as many; {half}."
-        )
-    answer = " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
-    return f"for an IOU of {findings.target:g} over {findings.references.num_pairs} pairs: {answer}"
+def find_answer(findings: Findings) -> Finding:
+    """Who reaches the target with how many models, and what the paper found of other scores."""
+    references = findings.references
+    compared = (
+        f"Compared are {references.num_pairs} pairs, as many as have influence {references.threshold:g} or more in the published reference from "
+        f"{references.num_models['reference']} models."
+    )
+    return Finding(
+        f"To agree with its own reference (IOU {findings.target:g}), {answer_for(findings, 'own')}.",
+        [
+            f"To agree with the published reference, {answer_for(findings, 'published')}.",
+            halves_evidence(findings),
+            compared,
+        ],
+        "Probabilities agree better with each other than 0-1 scores, but from 100 to 200 models on worse with the 0-1 estimate of all "
+        "models (Appendix D).",
+    )
+
+
+def answer_for(findings: Findings, measure: str) -> str:
+    """How many models the published estimator and the best other one need for the target, without a full stop."""
+    published = findings.interval(findings.judged[0], measure)[1]
+    known = bool(np.isfinite(published))
+    says = f"the published estimator needs {f'{published:.0f}' if known else f'more than {findings.sizes[-1]}'} models"
+    reached = _shares_reached(findings, measure)
+    if not reached:
+        return f"{says}, and {'no other gets there' if known else 'so does every other one'}"
+    share, name = reached[0]
+    return f"{says}, and '{name}' {'' if known else 'at most '}{share:.2f} times as many"
+
+
+def halves_evidence(findings: Findings) -> str:
+    """For how many estimators half of the published one's models are enough."""
+    own, published = (
+        sum(share <= 0.5 for share, _ in _shares_reached(findings, measure)) for measure in ("own", "published")
+    )
+    return (
+        f"Half the models of the published estimator or fewer are enough for {own} of {len(findings.judged) - 1} others with their own "
+        f"reference, and for {published} with the published one."
+    )
+
+
+def _shares_reached(findings: Findings, measure: str) -> list[tuple[float, str]]:
+    """Share of the published estimator's models that each other one needs, and its name, for those that reach the target."""
+    shares = sorted((float(findings.share(each, measure)[1]), each.estimator.name) for each in findings.judged[1:])
+    return [(share, name) for share, name in shares if np.isfinite(share)]

@@ -83,6 +83,6 @@ class Experiment(Generic[Config]):
         except Interrupted:  # which has said how to go on
             return 130
         except KeyboardInterrupt:
-            console.print(f"\nTo go on: {command()}", markup=False)
+            console.print(f"\nTo go on: {command()}", markup=False, soft_wrap=True)  # to be copied
             return 130
         return 0

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.outcome import Outcome
 from jaxinfl import Brittleness, Dataset, plots
 from jaxinfl.brittleness import RANDOM
-from jaxinfl.report import Illustration, Section, Table
+from jaxinfl.report import Finding, Illustration, Section, Table
 from jaxinfl.statistics import AttributionScore
 
 
@@ -46,20 +46,25 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         title="Ground truth: what attributions predict, and how well any could",
         claim="An attribution is good if its sums over random subsets rank what training on them does (the linear datamodeling score of Park "
         "et al. 2023), and if leaving out the few examples that it names flips a prediction (Ilyas et al. 2022). The noise of training "
-        "bounds the first: even the true expectations score below 1.",
+        "bounds the first: even the true expectations score below 1. Park et al. report 0.2 to 0.4 for TRAK on CIFAR-10, and Ilyas et al. that half of "
+        "its predictions flip without 200 of 50,000 examples.",
         setting=f"{about}: {findings.subsets} subsets with {findings.subset_seeds} models each; {data.num_test} test examples for the scores. The "
         f"predictions that are to flip are the {len(findings.flips.test_index)} least certain ones that most models get right, with "
         f"{findings.flips.seeds} models for each removal.",
-        finding=finding(findings),
-        paper="It judges estimates of influence by how well they agree with each other, and compares no attributions. Park et al. report "
-        "linear datamodeling scores of 0.2 to 0.4 for TRAK on CIFAR-10, and Ilyas et al. that half of CIFAR-10's predictions flip without 200 "
-        "of 50,000 examples.",
+        finding=find_answer(findings),
         tables=[_table(findings)],
         illustrations=[
-            Illustration("lds", "Linear datamodeling score of each attribution, and the noise ceiling."),
+            Illustration(
+                "lds",
+                f"Linear datamodeling score (horizontal) of each attribution (vertical), with its 95% interval: how well sums of attributions rank "
+                f"{findings.subsets} random subsets of the training set by the mean margin of {findings.subset_seeds} models trained on each; "
+                f"{about}, {data.num_test} test examples. The noise ceiling is what the true expectations would score.",
+            ),
             Illustration(
                 "flips",
-                "Share of the least certain right predictions that flip without the examples that each attribution names.",
+                f"Share of predictions that flip (vertical) without the training examples that an attribution names, over their number (horizontal); "
+                f"{about}, the {len(findings.flips.test_index)} least certain predictions that most models get right, {findings.flips.seeds} models for "
+                "each removal. Random examples are what a good attribution must be above.",
             ),
         ],
     )
@@ -79,21 +84,43 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
     return Outcome(section, numbers(findings), figures)
 
 
-def finding(findings: Findings) -> str:
-    """The result in words."""
+def find_answer(findings: Findings) -> Finding:
+    """Which attribution predicts retraining best, how far it is from the ceiling, and what flips. The paper compares none."""
     best = findings.scores[findings.best]
-    most = int(findings.flips.removals[-1])
+    if not np.isfinite(best.mean):
+        answer = (
+            "No attribution has a score: on no test example do both the attributions and the retrained models differ."
+        )
+    else:
+        bound = f"of at most {best.ceiling:.2f}" if np.isfinite(best.ceiling) else "of a ceiling that is not known"
+        answer = f"The attribution that predicts retraining best is '{findings.best}', with a linear datamodeling score of {best.mean:.2f} {bound}."
+    evidence = [expectation_evidence(findings), flips_evidence(findings)]
+    return Finding(answer, [each for each in evidence if each])
+
+
+def expectation_evidence(findings: Findings) -> str:
+    """The best score against the true expectations, or its own interval; empty where neither is known."""
+    best = findings.scores[findings.best]
+    if np.isfinite(best.ceiling) and np.isfinite(best.corrected):
+        return (
+            f"Against the true expectations, without the noise of training, that score is "
+            f"{_between(best.corrected, best.corrected_low, best.corrected_high)}, where 1 ranks all subsets right."
+        )
+    if not np.isfinite(best.mean):
+        return ""
+    return f"Its score is {_between(best.mean, best.low, best.high)}; --subset-seeds sets the models on each subset, from which a ceiling is told."
+
+
+def flips_evidence(findings: Findings) -> str:
+    """How many predictions flip without what the strongest attribution names, beside random examples."""
+    most, tried = int(findings.flips.removals[-1]), len(findings.flips.test_index)
     shares = {name: findings.flips.share_flipped(name)[-1, 0] for name in findings.flips.names}
     strongest = max((name for name in shares if name != RANDOM), key=lambda name: np.nan_to_num(shares[name], nan=-1))
-    bound = (
-        f"of at most {best.ceiling:.2f}: against the true expectations that is {best.corrected:.2f} "
-        f"({best.corrected_low:.2f} to {best.corrected_high:.2f})"
-        if np.isfinite(best.ceiling)
-        else f"and the ceiling is not known ({best.ceiling_reason.partition(':')[0]}; --subset-seeds sets the models on each subset)"
-    )
+    if not np.isfinite(shares[strongest]):
+        return f"None of the {tried} least certain predictions counts, so nothing is known about flips without {most} examples."
     return (
-        f"the highest score, {best.mean:.2f}, is that of '{findings.best}', {bound}. Without the {most} examples that '{strongest}' names, "
-        f"{_percent(shares[strongest])} of the least certain predictions flip, and {_percent(shares[RANDOM])} without {most} random ones."
+        f"Without the {most} examples that '{strongest}' names, {_percent(shares[strongest])} of {tried} uncertain predictions flip, and "
+        f"{_percent(shares[RANDOM])} without {most} random ones."
     )
 
 
@@ -159,4 +186,6 @@ def _table(findings: Findings) -> Table:
 
 
 def _between(mean: float, low: float, high: float) -> str:
-    return "not known" if np.isnan(mean) else f"{mean:.2f} ({low:.2f} to {high:.2f})"
+    if np.isnan(mean):
+        return "not known"
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(low) else f"{mean:.2f}"

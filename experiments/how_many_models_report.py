@@ -10,7 +10,7 @@ from jaxtyping import Float
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, ModelPlan, plots
 from jaxinfl.influence import IOUCurve
-from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
+from jaxinfl.report import Finding, Illustration, Section, Table, format_mean, summarize
 
 LOW, HIGH = 0.1, 0.3
 """Thresholds of influence between which errors are averaged."""
@@ -56,61 +56,108 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
     plan = findings.plan
     about = f"{data.name}, {model}: a pilot of {plan.pilot_models} models"
     figures = {"plan": plots.plan_figure(plan, findings.measured, title=about)}
-    illustrations = [Illustration("plan", "Predicted by the pilot, and measured.")]
+    illustrations = [
+        Illustration(
+            "plan",
+            f"IOU of two influence estimates of {data.name} from models of {model} (vertical). Left: over the influence that a pair must reach, by number "
+            f"of models per estimate. Right: over the number of models, at influence {plan.threshold:g}. Lines and bands are what a pilot "
+            f"of {plan.pilot_models} models predicts, with {plan.confidence:.0%} intervals; dots are measured. The pilot is right where dots lie "
+            "in bands.",
+        )
+    ]
     tables = [_outcome_table(findings)]
     if findings.trials:
         figures["pilots"] = _pilots_figure(findings)
         illustrations.append(
-            Illustration("pilots", "Predictions of disjoint pilots, each beside the models outside of it.")
+            Illustration(
+                "pilots",
+                f"IOU of two influence estimates (vertical) over the influence that a pair must reach (horizontal). Thin: what disjoint pilots "
+                f"of {plan.pilot_models} models predict; thick: what the models outside of them measure. A panel each for the models of {model} "
+                f"on {data.name} and for simulated ones, a colour for each number of models per estimate.",
+            )
         )
         tables.append(_trials_table(findings))
     section = Section(
         title="How many models do I need? A pilot's prediction and what came of it",
         claim="A small pilot run predicts at how many models two influence estimates agree, and says where it cannot.",
-        setting=f"{about}, then {len(findings.test_accuracy)} with it, right on {format_mean(100 * findings.test_accuracy, 1)} % of "
+        setting=f"{about}, then {len(findings.test_accuracy)} with it, right on {format_mean(100 * findings.test_accuracy, 1)}% of "
         f"the test examples. The measured IOU is that of all models, the pilot's among them.",
-        finding=" ".join(part for part in (main_finding(findings), trials_finding(findings)) if part),
-        paper="200 to 400 models for CIFAR-100 (Section 3); in general the number is hard to quantify, for it depends on "
-        "nondeterminism and on how difficult the test examples are.",
+        finding=find_answer(findings),
         tables=tables,
         illustrations=illustrations,
     )
     return Outcome(section, numbers(findings), figures)
 
 
-def main_finding(findings: Findings) -> str:
-    """The pilot's answer, and what the other models showed."""
-    plan, curve = findings.plan, findings.measured
-    answer = f"The pilot's answer: {plan.text}"
-    size = plan.models_needed
-    if size is None:
-        return answer
-    if size not in curve.num_models:
-        return f"{answer} Two estimates of {size} models take more than were trained."
-    values = curve.values[list(curve.num_models).index(size), :, -1]
-    return (
-        f"{answer} Measured with {size} models: IOU {format_mean(values, 2)}, where {plan.target_iou:g} was predicted."
+def find_answer(findings: Findings) -> Finding:
+    """The pilot's answer, what the other models showed, and what the paper found."""
+    evidence = [interval_evidence(findings.plan), largest_evidence(findings), trials_evidence(findings)]
+    return Finding(
+        answer_of_pilot(findings),
+        [each for each in evidence if each],
+        "On CIFAR-100 it takes 200 to 400 models (Section 3); in general the number depends on nondeterminism and on how "
+        "difficult the test examples are (Abstract).",
     )
 
 
-def trials_finding(findings: Findings) -> str:
-    """How far the pilots were off, for the models that were trained and for the simulated ones."""
-    found = []
-    for name, trials in findings.trials.items():
-        errors = [errors_of(trials, row) for row in range(_sizes(trials))]
-        absolute = np.concatenate([each.absolute for each in errors])
-        if np.isnan(absolute).all():
-            found.append(f"{name}: no pilot predicts an IOU")
-            continue
-        of_mean, inside = (np.concatenate([getattr(each, part) for each in errors]) for part in ("of_mean", "inside"))
-        found.append(
-            f"{name}: off by {np.nanmean(absolute):.3f} a threshold, by {np.nanmean(np.abs(of_mean)):.3f} in the mean over the "
-            f"thresholds; {np.nanmean(inside):.0%} of the intervals hold the measured IOU"
-        )
-    if not found:
+REASONS = {
+    "too uncertain": "the ends of its interval are too far apart",
+    "few pairs": "too few pairs have so large an influence",
+    "no clear pairs": "that pairs have so large an influence may be noise",
+    "no memorized example": "no training example is likely to be memorized enough to take part",
+    "small pilot": "it has too few models",
+}
+"""Verdict -> why the pilot cannot tell."""
+
+
+def answer_of_pilot(findings: Findings) -> str:
+    """What the pilot says, beside what so many models measured."""
+    plan, curve = findings.plan, findings.measured
+    goal = f"For two influence estimates to agree (IOU {plan.target_iou:g} at influence {plan.threshold:g})"
+    pilot, size = f"a pilot of {plan.pilot_models} models", plan.models_needed
+    if plan.verdict == "more models":
+        return f"{goal}, {pilot} asks for more than {plan.steps[-1]:.0f} models each."
+    if size is None:
+        return f"A{pilot[1:]} cannot tell how many models make influence estimates agree: {REASONS[plan.verdict]}."
+    if size not in curve.num_models:
+        return f"{goal}, {pilot} asks for {size} models each, more than were trained."
+    measured = format_mean(curve.values[list(curve.num_models).index(size), :, -1], 2)
+    return f"{goal}, {pilot} asks for {size} models each, and so many measure {measured}."
+
+
+def interval_evidence(plan: ModelPlan) -> str:
+    """Between which numbers of models the answer lies; empty where the pilot has no interval."""
+    fewest, most = plan.interval
+    if fewest is None:
         return ""
-    number = len(next(iter(findings.trials.values())))
-    return f"Over {number} disjoint pilots and all sizes, between influence {LOW} and {HIGH}: {'; '.join(found)}."
+    highest = f"more than {plan.steps[-1]:.0f}" if most is None else f"{most}"
+    return f"The {plan.confidence:.0%} interval of the pilot's number is {fewest} to {highest} models for each of two estimates."
+
+
+def largest_evidence(findings: Findings) -> str:
+    """What the most models measured that were compared; empty where the answer says it, or no pair is as influential."""
+    curve = findings.measured
+    values = curve.values[-1, :, -1]
+    if not np.isfinite(values).any() or curve.num_models[-1] == findings.plan.models_needed:
+        return ""
+    return (
+        f"Estimates from {curve.num_models[-1]} models, the most that were compared, measure IOU {format_mean(values, 2)} at influence "
+        f"{curve.thresholds[-1]:g}."
+    )
+
+
+def trials_evidence(findings: Findings) -> str:
+    """How far the predictions of many pilots of trained models were off; empty without them. The table has the simulated ones."""
+    for trials in findings.trials.values():
+        errors = [errors_of(trials, row) for row in range(_sizes(trials))]
+        absolute, inside = (np.concatenate([getattr(each, part) for each in errors]) for part in ("absolute", "inside"))
+        if np.isnan(absolute).all():
+            return f"None of {len(trials)} disjoint pilots predicts an IOU between influence {LOW} and {HIGH}."
+        return (
+            f"Over {len(trials)} disjoint pilots, predicted IOUs between influence {LOW} and {HIGH} are off by {np.nanmean(absolute):.3f}, and "
+            f"{np.nanmean(inside):.0%} of the intervals hold what is measured."
+        )
+    return ""
 
 
 def errors_of(trials: Sequence[Trial], row: int) -> Errors:

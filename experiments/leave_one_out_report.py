@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from experiments.data_kinds import describe_kind, name_example
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
-from jaxinfl.report import Illustration, Section, Table
+from jaxinfl.report import Finding, Illustration, Section, Table, format_range
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Example:
     q: Float[np.ndarray, " predictions"]
     """Share of the models without the left-out example that are right on each example."""
     low: Float[np.ndarray, " predictions"]
-    """Lower end of the interval of p - q: 95 % for the example itself, 95 % for all test examples together."""
+    """Lower end of the interval of p - q: 95% for the example itself, 95% for all test examples together."""
     high: Float[np.ndarray, " predictions"]
     """Upper end of that interval."""
     needed: Float[np.ndarray, " predictions"]
@@ -78,22 +78,24 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         claim="The influence of example i on a prediction is the probability of being right for models trained on everything less "
         "that for models trained without i (Equation 1); how many models tell the two apart depends on both (Section 4.3).",
         setting=f"{data.name}, {model}: {len(findings.examples)} training examples, {findings.num_models} {pairs}; "
-        f"{data.num_test} test examples.",
-        finding=finding(findings, data),
-        paper="It defines this influence and counts the models that detect it, but estimates none: training CIFAR-100's networks that "
-        "often without a single example was out of reach. Between p = 0.6 and q = 0.4 more than 100 models are needed, fewer than 10 "
-        f"where p is above 0.9 and q far below. Here {describe_kind(data)} and {model}, so that "
-        "thousands of models take minutes.",
+        f"{data.num_test} test examples. The paper estimates no such influence: its networks take too long; here are {describe_kind(data)}.",
+        finding=find_answer(findings, data),
         tables=[_table(findings, data)],
         illustrations=[
-            Illustration("influence", "Influence of each left-out example on itself and on the test examples.")
+            Illustration(
+                "influence",
+                f"Influence p - q (horizontal) of single training examples of {data.name}, a panel each, on the example itself (red row) and on "
+                f"the test examples that it affects most (blue rows); {findings.num_models} models of {model} with it and as many without it. p and q are "
+                "the shares that are right. Bars are 95% intervals, for test examples of all of them together. A bar beside 0 is "
+                "an influence beyond doubt.",
+            )
         ],
     )
     figure = plots.intervals_figure(
         {_name(example, data): _estimates(example, findings.shown, data) for example in findings.examples},
         xlabel="influence, p - q",
-        note=f"{findings.num_models} models a side; red: the example itself, 95 % interval; blue: most affected test examples, "
-        "intervals that hold for all test examples together with 95 %",
+        note=f"{findings.num_models} models a side; red: the example itself, 95% interval; blue: most affected test examples, "
+        "intervals that hold for all test examples together with 95%",
         title=f"{data.name}, {model}: influence of leaving out one training example (Equation 1)",
     )
     return Outcome(section, numbers(findings), {"influence": figure})
@@ -145,57 +147,73 @@ def _table(findings: Findings, data: Dataset) -> Table:
             needed = example.needed[entry]
             rows.append(
                 [
-                    _name(example, data) if entry == 0 else "",
-                    _label(entry, data),
+                    f"... on {_label(entry, data)}" if entry else f"{_name(example, data)}, on itself",
                     f"{example.p[entry]:.3f}",
                     f"{example.q[entry]:.3f}",
                     f"{example.influence[entry]:+.3f}",
                     f"{example.low[entry]:+.3f} to {example.high[entry]:+.3f}",
                     memorized,
-                    f"{needed:,.0f}" if np.isfinite(needed) else "none suffice",
-                    "yes" if example.sufficed[entry] else "no",
+                    f"{needed:,.0f}" if np.isfinite(needed) else "none",
                 ]
             )
     return Table(
         f"Influence by Equation 1, {findings.num_models} models with and without each example",
-        ["left out", "prediction of", "p", "q", "p - q", "interval", "by subsets", "models needed", "enough"],
+        ["influence of", "p", "q", "p - q", "interval", "by subsets", "models needed"],
         rows,
-        "Interval: 95 % for the example itself; for test examples 95 % for all of them together, since those with the largest "
+        "Interval: 95% for the example itself; for test examples 95% for all of them together, since those with the largest "
         "estimates are shown. By subsets: memorization by Feldman and Zhang's estimate (Equation 2), which differs because its models "
-        f"see only a part of the data. Needed: Section 4.3 with delta {findings.delta:g}, taking the estimates for p and q.",
+        f"see only a part of the data. Needed: Section 4.3 with delta {findings.delta:g}, taking the estimates for p and q; none suffice "
+        f"where these are equal, and {findings.num_models} are there.",
     )
 
 
-def finding(findings: Findings, data: Dataset) -> str:
-    """How large, how sure, and whether the models sufficed."""
-    own = [example.influence[0] for example in findings.examples]
+def find_answer(findings: Findings, data: Dataset) -> Finding:
+    """How large the influences are, how sure, whether the models sufficed, and what the paper says of that."""
+    count = len(findings.examples)
+    own = [float(example.influence[0]) for example in findings.examples]
     sure = sum(bool(example.certain[0]) for example in findings.examples)
     enough = sum(bool(example.sufficed[0]) for example in findings.examples)
-    count = len(findings.examples)
-    text = (
-        f"Leaving an example out changes the probability of being right on it by {_range(own)}, an influence whose interval excludes 0 "
-        f"for {sure} of {count}; {findings.num_models} models were enough by Section 4.3 for {enough}."
-    )
-    affected = [int(example.certain[1:].sum()) for example in findings.examples]
-    both = [int((example.certain & example.sufficed)[1:].sum()) for example in findings.examples]
-    text += (
-        f" Of {count * data.num_test} pairs with a test example {sum(affected)} have an influence beyond doubt, {sum(both)} of "
-        f"them with enough models by Section 4.3"
-    )
-    sizes = [
-        abs(value) for example in findings.examples for value in example.influence[1:][example.certain[1:]].tolist()
+    evidence = [
+        f"By Section 4.3, {findings.num_models} models with and without it are enough for {enough} of {count} of these influences.",
+        pairs_evidence(findings, data),
+        subsets_evidence(findings),
     ]
-    text += f": the smallest of them is {min(sizes):.3f}." if sizes else "."
-    subsets = [example for example in findings.examples if example.memorization is not None]
-    if subsets:
-        gaps = [float(example.influence[0]) - float(example.memorization or 0.0) for example in subsets]
-        text += (
-            f" Equation 1 differs from the subset estimate (Equation 2) by {_range(gaps)}"
-            f"{': it is the smaller for all of them.' if max(gaps) < 0 else '.'}"
-        )
-    return text
+    return Finding(
+        f"Training on {_describe_examples(findings)} adds {format_range(own, '+.2f')} to the probability of being right on it, beyond doubt "
+        f"for {sure} of {count} (95% interval).",
+        [each for each in evidence if each],
+        "It estimates no such influence; over 100 models tell p = 0.6 from q = 0.4, and fewer than 10 p above 0.9 from most "
+        "q (Section 4.3).",
+    )
 
 
-def _range(values: Sequence[float]) -> str:
-    low, high = (f"{value:+.2f}" for value in (min(values), max(values)))
-    return low if low == high else f"{low} to {high}"
+def _describe_examples(findings: Findings) -> str:
+    count, named = len(findings.examples), all(example.memorization is None for example in findings.examples)
+    kind = "named" if named else "most memorized"
+    return f"the {kind} example" if count == 1 else f"one of the {count} {kind} examples"
+
+
+def pairs_evidence(findings: Findings, data: Dataset) -> str:
+    """How many influences on test examples are beyond doubt."""
+    examples = findings.examples
+    affected = sum(int(example.certain[1:].sum()) for example in examples)
+    both = sum(int((example.certain & example.sufficed)[1:].sum()) for example in examples)
+    sizes = [abs(value) for example in examples for value in example.influence[1:][example.certain[1:]].tolist()]
+    smallest = f"; the smallest is {min(sizes):.3f}" if sizes else ""
+    return (
+        f"On test examples, {affected} of {len(examples) * data.num_test} influences are beyond doubt, {both} of them with enough models by "
+        f"Section 4.3{smallest}."
+    )
+
+
+def subsets_evidence(findings: Findings) -> str:
+    """How the influence on itself differs from the estimate by random subsets; empty where there is none."""
+    gaps = [
+        float(example.influence[0]) - example.memorization
+        for example in findings.examples
+        if example.memorization is not None and np.isfinite(example.memorization)
+    ]
+    if not gaps:
+        return ""
+    smaller = ", and is the smaller for all of them" if max(gaps) < 0 else ""
+    return f"Influence by leaving out (Equation 1) differs from that by random subsets (Equation 2) by {format_range(gaps, '+.2f')}{smaller}."

@@ -11,7 +11,7 @@ from experiments.gallery import draw_pairs
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
 from jaxinfl.privacy import Membership, OperatingPoint, Rate
-from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
+from jaxinfl.report import Finding, Illustration, Section, Table, format_mean, summarize
 
 FEW_ALARMS, FEWEST_ALARMS = 0.01, 0.001
 """Rates of false alarms at which the share of members told is given."""
@@ -51,16 +51,32 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         title="Membership inference: who was in the training set",
         claim="Comparing a model with others that were, or were not, trained on an example tells members at rates of false alarms at "
         "which one threshold for all examples tells none. LiRA takes many such shadow models, RMIA few. Memorized examples are told first.",
-        setting=f"{about}, each the target of the others once; right on {format_mean(100 * findings.accuracy, 1)} % of the test examples.",
-        finding=" ".join(part for part in (_attacks(findings), _shadows(findings), _risk(findings)) if part),
-        paper="not in the paper. Carlini et al. (2022) tell 8.4% of CIFAR-10's members at a rate of 0.1% with 256 wide ResNets, and one threshold "
-        "0.0%; their AUC is 0.72.",
-        tables=[_methods_table(findings), _sizes_table(findings)],
+        setting=f"{about}, each the target of the others once; right on {format_mean(100 * findings.accuracy, 1)}% of the test examples. "
+        "Carlini et al. (2022) tell 8.4% of CIFAR-10's members at 0.1% false alarms with 256 wide ResNets, at an AUC of 0.72.",
+        finding=find_answer(findings),
+        tables=[_methods_table(findings), *_sizes_tables(findings)],
         illustrations=[
-            Illustration("roc", "Share of members told over the rate of false alarms."),
-            Illustration("shadows", "How well members are told over the number of models."),
-            Illustration("risk", "Risk of each training example over its memorization."),
-            Illustration("gallery", "Examples at most risk (left of each pair) and at least risk (right)."),
+            Illustration(
+                "roc",
+                f"Share of the members that an attack tells (vertical) over the share of other examples that it takes for members (horizontal), "
+                f"both on logarithmic axes; {about}. Each curve is an attack, and guessing is the diagonal. What counts is how far a "
+                "curve lies above it on the left, where false alarms are few.",
+            ),
+            Illustration(
+                "shadows",
+                f"How well attacks tell members (vertical: area under the curve; share of members told at {FEW_ALARMS:.0%} false alarms) over the "
+                f"number of models that are compared (horizontal); {about}. Curves that rise steeply need few models.",
+            ),
+            Illustration(
+                "risk",
+                f"Risk of each training example, how surely {LIRA} tells that it was trained on (vertical), over its memorization, how much more "
+                f"often models are right on it that were trained on it (horizontal); {about}. Where points rise to the right, it is the memorized examples that are at risk.",
+            ),
+            Illustration(
+                "gallery",
+                f"Training examples of {data.name} at most risk of being told (left of each pair) and at least risk (right), from {models} models "
+                f"of {model}, with their memorization. What the left ones have in common makes an example easy to tell.",
+            ),
         ],
     )
     figures = {
@@ -142,7 +158,7 @@ def _methods_table(findings: Findings) -> Table:
         )
     return Table(
         "Attacks",
-        ["attack", "AUC", "balanced accuracy", "% told at 1 % alarms", "% told at 0.1 %", "false alarms at 0.1 %"],
+        ["attack", "AUC", "balanced accuracy", "% told at 1% alarms", "% told at 0.1%", "false alarms at 0.1%"],
         rows,
         "Intervals of 95% are over targets. Guessing has an AUC of 0.5 and tells 1% and 0.1%.",
     )
@@ -156,61 +172,85 @@ def _format(rate: Rate, scale: float = 1.0) -> str:
     return f"{value} ({low} to {high})" if np.isfinite(rate.low) else value
 
 
-def _sizes_table(findings: Findings) -> Table:
-    return Table(
-        "How many models",
-        ["models", *(f"{kind}, {name}" for name in findings.auc for kind in ("AUC", "% told at 1 %"))],
-        [
+def _sizes_tables(findings: Findings) -> list[Table]:
+    kinds = [
+        ("Area under the curve by number of models", findings.auc, 1, 3),
+        (f"% of the members told at {FEW_ALARMS:.0%} false alarms by number of models", findings.tpr, 100, 2),
+    ]
+    return [
+        Table(
+            title,
+            ["models", *values],
             [
-                str(size),
-                *(
-                    format_mean(scale * values[name][row], digits)
-                    for name in findings.auc
-                    for values, scale, digits in ((findings.auc, 1, 3), (findings.tpr, 100, 2))
-                ),
-            ]
-            for row, size in enumerate(findings.sizes)
-        ],
-        "Mean and standard deviation over disjoint groups of models, at most 8. Each model is the target of the others of its group.",
-    )
-
-
-def _attacks(findings: Findings) -> str:
-    best = max(findings.told, key=lambda name: findings.told[name].auc.value)
-    rate, threshold = findings.told[best].auc, findings.told[THRESHOLD].auc
-    found = (
-        f"{best} tells members best, with an area of {_format(rate)} under its curve; one threshold for all examples has "
-        f"{_format(threshold)}."
-    )
-    few = findings.told[best].tpr(FEW_ALARMS)
-    if np.isfinite(few.tpr.value):
-        found += (
-            f" At a rate of {FEW_ALARMS:.0%} false alarms it tells {few.tpr.value:.1%} of the members, which rests on {few.false_alarms} "
-            f"false alarms about {few.examples} examples in {few.targets} models."
+                [str(size), *(format_mean(scale * each[row], digits) for each in values.values())]
+                for row, size in enumerate(findings.sizes)
+            ],
+            "Mean ± standard deviation over disjoint groups of models, at most 8. Each model is the target of the others of its group.",
         )
-    return found
+        for title, values, scale, digits in kinds
+    ]
 
 
-def _shadows(findings: Findings) -> str:
-    """Say from how many models on the area under the curve hardly grows."""
-    parts = []
+def find_answer(findings: Findings) -> Finding:
+    """Which attack tells members best, how many models that takes, and whether it is the memorized examples. The paper has none."""
+    best = best_attack(findings)
+    if best is None:
+        return Finding(
+            "No attack has models to tell members from, so nothing is known about who was in the training set."
+        )
+    shadows = "" if by_chance(findings.told[best].auc) else shadows_evidence(findings)
+    evidence = [alarms_evidence(findings, best), shadows, risk_evidence(findings)]
+    return Finding(answer_for_best(findings, best), [each for each in evidence if each])
+
+
+def best_attack(findings: Findings) -> str | None:
+    """Name of the attack with the largest area under its curve; None where none has one."""
+    areas = {name: each.auc.value for name, each in findings.told.items() if np.isfinite(each.auc.value)}
+    return max(areas, key=areas.__getitem__) if areas else None
+
+
+def answer_for_best(findings: Findings, best: str) -> str:
+    """Whether the best attack tells members better than guessing, in a sentence."""
+    rate = findings.told[best].auc
+    area = f"its area under the curve is {_format(rate)}, and guessing has 0.5"
+    if by_chance(rate):
+        return f"No attack tells members beyond chance: the best is {best}, {area}."
+    return f"Members can be told, best by {best}: {area}."
+
+
+def by_chance(area: Rate) -> bool:
+    """Whether an area under the curve may be that of guessing."""
+    return bool(np.isfinite(area.low) and area.low <= 0.5)
+
+
+def alarms_evidence(findings: Findings, best: str) -> str:
+    """What the best attack tells at few false alarms, beside one threshold for all examples; empty where that is not known."""
+    few, other = (findings.told[name].tpr(FEW_ALARMS).tpr.value for name in (best, THRESHOLD))
+    if not np.isfinite(few):
+        return ""
+    beside = f", and one threshold for all examples {other:.1%}" if best != THRESHOLD and np.isfinite(other) else ""
+    return f"At {FEW_ALARMS:.0%} false alarms {best} tells {few:.1%} of the members{beside}."
+
+
+def shadows_evidence(findings: Findings) -> str:
+    """How many models are enough for nine tenths of what all tell beyond chance; empty where none tell anything."""
+    enough = {}
     for name, values in findings.auc.items():
-        known = np.isfinite(values)
-        if not known.any(axis=1).all():
+        known = np.isfinite(values).any(axis=1)
+        if not known[-1]:
             continue
-        mean = np.where(known, values, 0).sum(axis=1) / known.sum(axis=1)
-        gain = mean - 0.5
-        enough = findings.sizes[np.argmax(gain >= 0.9 * gain[-1])] if gain[-1] > 0 else None
-        if enough is not None:
-            parts.append(f"{name} with {enough}")
-    return (
-        f"Nine tenths of what {findings.sizes[-1]} models tell beyond chance is told by {', by '.join(parts)}."
-        if parts
-        else ""
-    )
+        gain = np.array([np.nanmean(row) for row in values[known]]) - 0.5
+        if gain[-1] > 0:
+            enough[name] = int(findings.sizes[known][np.argmax(gain >= 0.9 * gain[-1])])
+    if not enough:
+        return ""
+    first, last = min(enough, key=enough.__getitem__), max(enough, key=enough.__getitem__)
+    slower = f", and {last} takes {enough[last]}" if enough[last] > enough[first] else ""
+    return f"Of what {findings.sizes[-1]} models tell beyond chance, {first} tells nine tenths with {enough[first]}{slower}."
 
 
-def _risk(findings: Findings) -> str:
+def risk_evidence(findings: Findings) -> str:
+    """Whether the memorized examples are at risk; empty where that is not known."""
     if not np.isfinite(findings.correlation):
         return ""
-    return f"The rank correlation of an example's risk and its memorization is {findings.correlation:.2f}."
+    return f"The rank correlation of an example's risk and its memorization is {findings.correlation:.2f}, where 1 would be the same order and 0 none."

@@ -1,6 +1,6 @@
 """Results of `nondeterminism` as numbers, figures and words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from experiments.data_kinds import describe_kind
 from experiments.outcome import Outcome
 from experiments.paper_numbers import BOTH, TABLE_2, TABLE_2B, TABLE_3
 from jaxinfl import Dataset, plots
-from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
+from jaxinfl.report import Finding, Illustration, Section, Table, format_mean, format_range, summarize
 from jaxinfl.training.inputs import Views
 
 PAIRS_SHARE = "Agreement: mean ± standard deviation over pairs of models, which share models; accuracy: over models."
@@ -69,47 +69,43 @@ def outcome(findings: Findings, data: Dataset) -> Outcome:
             title=f"{data.name}: agreement of three models that differ in their seeds alone, on {data.num_test} test examples",
         )
     }
-    illustrations = [Illustration("figure2a", "Figure 2a: agreement of three models on the same data.")]
+    illustrations = [
+        Illustration(
+            "figure2a",
+            f"Figure 2a. Share of the {data.num_test} test examples of {data.name} on which two models say the same, for each two of three "
+            f"models (rows and columns) of {networks}. All saw the same training examples, and only their seeds differ. Off the "
+            "diagonal, 1 less the number is what seeds alone change.",
+        )
+    ]
     if augmented:
         figures["figure4"] = plots.shares_figure(
             {name: _ways(network) for name, network in findings.networks.items()},
             findings.num_seeds,
             title=f"{data.name}: how many of {findings.num_seeds} models are right on each of {data.num_test} test examples",
         )
-        illustrations.append(Illustration("figure4", "Figure 4: p without and with test-time augmentation."))
+        illustrations.append(
+            Illustration(
+                "figure4",
+                f"Figure 4. Number of test examples of {data.name} (vertical) by the share p of {findings.num_seeds} models that are right "
+                f"(horizontal), for {networks} without and with test-time augmentation (TTA) by {findings.views} views. All models saw "
+                "the same training examples. What lies between p = 0 and p = 1 is decided by the seeds.",
+            )
+        )
     section = Section(
         title="Figures 2 and 4, Tables 2, 2b and 3: agreement of models on identical data",
-        claim="Models trained on the same data agree on 40 to 96 % of the test examples, the less the harder the task "
+        claim="Models trained on the same data agree on 40% to 96% of the test examples, the less the harder the task "
         "(Section 4.1), about the same whatever the source of nondeterminism (Appendix C), and hardly more with test-time "
         "augmentation (Appendix B).",
         setting=f"{data.name}, {networks}: up to {findings.num_seeds} models for each source of nondeterminism, all on the same "
         f"{data.num_train} training examples. Models with the same keys agree on "
-        f"{', '.join(f'{100 * network.control:g} %' for network in findings.networks.values())} of the test examples.",
-        finding=" ".join(
-            part
-            for name, network in findings.networks.items()
-            for part in (agreement_finding(name, network), source_finding(network), augmentation_finding(network))
-            if part
-        ),
-        paper=f"{describe_paper()} {data.name} ({describe_kind(data)}, {data.num_classes} classes, small "
-        "networks) is another task, so the numbers compare in kind only.",
+        f"{', '.join(f'{100 * network.control:g}%' for network in findings.networks.values())} of the test examples. "
+        f"The paper has 3 seeds of Inceptions and ResNet-18 on other tasks than {describe_kind(data)} of {data.num_classes} classes, so "
+        "the numbers compare in kind only.",
+        finding=find_answer(findings.networks),
         tables=[_sources_table(findings, data), *([_augmentation_table(findings, data)] if augmented else [])],
         illustrations=illustrations,
     )
     return Outcome(section, numbers(findings), figures)
-
-
-def describe_paper() -> str:
-    """Table 2b of the paper in a sentence."""
-    tasks: dict[str, list[Any]] = {}
-    for (name, _), stable in TABLE_2B.items():
-        tasks.setdefault(name, []).append(stable)
-    found = [
-        f"{min(s.agreement.mean for s in both):.2f} to {max(s.agreement.mean for s in both):.2f} on {name} at accuracies of "
-        f"{min(s.accuracy.mean for s in both):.2f} to {max(s.accuracy.mean for s in both):.2f}"
-        for name, both in tasks.items()
-    ]
-    return f"3 seeds of Inceptions and ResNet-18: agreement {'; '.join(found)}."
 
 
 def _ways(network: Network) -> dict[str, Float[np.ndarray, " test"]]:
@@ -180,49 +176,94 @@ def _augmentation_table(findings: Findings, data: Dataset) -> Table:
         "Table 2: test-time augmentation",
         ["data", "network", "augmentation", "average agreement", "mean accuracy"],
         ours + paper,
-        f"{PAIRS_SHARE} Initialization and data order both differ.",
+        " ".join(
+            [f"{PAIRS_SHARE} Initialization and data order both differ."]
+            + [words for words in (describe_certain(*each) for each in findings.networks.items()) if words]
+        ),
     )
 
 
-def agreement_finding(name: str, network: Network) -> str:
-    """How often seeds alone change a prediction, beside how often it is wrong, and where that falls among the paper's tasks."""
-    both = network.sources[BOTH]
-    agree, accuracy = both.agreement.mean(), both.accuracy.mean()
+def find_answer(networks: Mapping[str, Network]) -> Finding:
+    """How often seeds alone change a prediction, whether it matters which seed, and what the paper found."""
+    both = [network.sources[BOTH] for network in networks.values()]
+    disagree = format_range([1 - stable.agreement.mean() for stable in both], ".1%")
+    wrong = format_range([1 - stable.accuracy.mean() for stable in both], ".1%")
+    evidence = [place_evidence(both), source_evidence(networks), augmentation_evidence(networks)]
     paper = [stable.agreement.mean for stable in TABLE_2B.values()]
-    place = "above all" if agree > max(paper) else "below all" if agree < min(paper) else "within those"
-    return (
-        f"Two models of {name} that differ in their seeds alone disagree on {100 * (1 - agree):.1f} % of the test examples, and "
-        f"a model is wrong on {100 * (1 - accuracy):.1f} %; the agreement of {agree:.3f} is {place} of the paper's tasks "
-        f"({min(paper):.3f} to {max(paper):.3f})."
+    return Finding(
+        f"Two models that differ in nothing but their seeds disagree on {disagree} of the test examples, and a model is wrong on {wrong}.",
+        [each for each in evidence if each],
+        f"Models on the same data agree on {format_range(paper, '.1%')} of the test examples, the less the harder the task, and "
+        "whatever source differs (Section 4.1, Table 2b; Appendix C).",
     )
 
 
-def source_finding(network: Network) -> str:
-    """Whether it matters what differs: the largest difference of two sources beside the spread over pairs."""
-    means = {source: float(stable.agreement.mean()) for source, stable in network.sources.items()}
+def place_evidence(both: Iterable[Stable]) -> str:
+    """Where the agreement falls among that of the paper's tasks."""
+    agree = [float(stable.agreement.mean()) for stable in both]
+    paper = [stable.agreement.mean for stable in TABLE_2B.values()]
+    if min(agree) > max(paper):
+        place = "above that of all"
+    elif max(agree) < min(paper):
+        place = "below that of all"
+    else:
+        place = (
+            "within that of the"
+            if min(paper) <= min(agree) and max(agree) <= max(paper)
+            else "partly beyond that of the"
+        )
+    return f"Their agreement, {format_range(agree, '.3f')}, is {place} tasks and networks of the paper, {format_range(paper, '.3f')}."
+
+
+def source_evidence(networks: Mapping[str, Network]) -> str:
+    """Whether it matters what differs: the largest difference of two sources beside the spread over pairs of models.
+
+    It is told of the network in which the difference is the largest, measured by that spread.
+    """
+    compared = {}
+    for name, network in networks.items():
+        means = {source: float(stable.agreement.mean()) for source, stable in network.sources.items()}
+        widest = max(float(stable.agreement.std(ddof=1)) for stable in network.sources.values())
+        difference = max(means.values()) - min(means.values())
+        compared[name] = (difference / widest if widest else np.inf * difference if difference else 0.0, means, widest)
+    name = max(compared, key=lambda each: compared[each][0])
+    ratio, means, widest = compared[name]
     low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
-    difference = means[high] - means[low]
-    widest = max(float(stable.agreement.std(ddof=1)) for stable in network.sources.values())
-    if difference <= widest:
+    if ratio <= 1:
         return (
-            "It is about the same whatever differs: the sources' averages lie within "
-            f"{difference:.3f} of each other, pairs of models spread by up to {widest:.3f}."
+            f"It hardly matters what differs, initialization or data order: mean agreements lie within {means[high] - means[low]:.3f} of each "
+            f"other, and pairs of models spread by up to {widest:.3f}."
         )
     return (
-        f"It depends on what differs: {means[low]:.3f} with different {low}, {means[high]:.3f} with different {high}, more "
-        f"than pairs of models spread ({widest:.3f})."
+        f"It matters what differs ({name}): agreement is {means[low]:.3f} with different {low} and {means[high]:.3f} with different "
+        f"{high}, while pairs of models spread by {widest:.3f}."
     )
 
 
-def augmentation_finding(network: Network) -> str:
+def augmentation_evidence(networks: Mapping[str, Network]) -> str:
     """What test-time augmentation changes; empty without it."""
+    changes = [
+        (
+            float(after.agreement.mean() - before.agreement.mean()),
+            float(after.accuracy.mean() - before.accuracy.mean()),
+        )
+        for before, after in ((network.sources[BOTH], network.augmented) for network in networks.values())
+        if after is not None
+    ]
+    if not changes:
+        return ""
+    agreement, accuracy = zip(*changes, strict=True)
+    return (
+        f"Test-time augmentation changes agreement by {format_range(agreement, '+.3f')} and accuracy by {format_range(accuracy, '+.3f')}, as "
+        "shares of the test examples."
+    )
+
+
+def describe_certain(name: str, network: Network) -> str:
+    """Share of the test examples that seeds do not decide, without test-time augmentation and with it; empty without it."""
     if network.augmented is None:
         return ""
-    before, after = network.sources[BOTH], network.augmented
-    agreement = float(after.agreement.mean() - before.agreement.mean())
-    accuracy = float(after.accuracy.mean() - before.accuracy.mean())
-    certain = [float(((p == 0) | (p == 1)).mean()) for p in _ways(network).values()]
+    before, after = (float(((p == 0) | (p == 1)).mean()) for p in _ways(network).values())
     return (
-        f"Test-time augmentation changes agreement by {agreement:+.3f} and accuracy by {accuracy:+.3f}; the test examples on "
-        f"which all models are right or all wrong go from {100 * certain[0]:.1f} to {100 * certain[-1]:.1f} %."
+        f"With {name} the test examples on which all models are right or all wrong go from {before:.1%} to {after:.1%}."
     )

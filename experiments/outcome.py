@@ -7,13 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import rich.table
-import rich.text
 from matplotlib.figure import Figure
 
 from experiments.command_line import Options, console
 from jaxinfl import Dataset, Ensemble, provenance
-from jaxinfl.report import Section, Table, save_figure, write_results
+from jaxinfl.report import Finding, Section, save_figure, write_results
 
 
 @dataclass(frozen=True)
@@ -32,52 +30,56 @@ def publish(
     outcome: Outcome, experiment: str, config: Options, data: Dataset, out: Path, ensembles: Mapping[str, Ensemble]
 ) -> None:
     """Write results.json and the figures into `out`, and print the section."""
-    illustrated = [illustration.name for illustration in outcome.section.illustrations]
-    if sorted(illustrated) != sorted(outcome.figures):
-        raise ValueError(f"the section illustrates {illustrated}; the figures are {sorted(outcome.figures)}.")
     first = next(iter(ensembles.values()), None)
-    files = [
-        write_results(
-            out,
-            {
-                "experiment": experiment,
-                "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                "config": config,
-                "data": {"name": data.name, "fingerprint": data.fingerprint},
-                "versions": provenance.versions(),
-                "git_commit": provenance.git_commit(),
-                "command": provenance.command(),
-                "device": None if first is None else first.device,
-                "results": outcome.results,
-                "section": dataclasses.asdict(outcome.section),
-            },
-        )
-    ]
-    for name, figure in outcome.figures.items():
-        files += save_figure(figure, out, name)
-    _print(outcome.section)
-    console.print(f"\nResults in {out}:", *(path.name for path in files), markup=False)
+    record = {
+        "experiment": experiment,
+        "config": config,
+        "data": {"name": data.name, "fingerprint": data.fingerprint},
+        "device": None if first is None else first.device,
+        "results": outcome.results,
+    }
+    write_section(outcome.section, outcome.figures, record, out)
     if ensembles:
         console.print("and the models in", ", ".join(f"{name}/" for name in ensembles), markup=False)
 
 
+def write_section(section: Section, figures: Mapping[str, Figure], record: Mapping[str, Any], out: Path) -> None:
+    """Write the section with its figures and the record of numbers and options into `out`, and print the section.
+
+    Raises:
+      ValueError: the section illustrates other figures than there are.
+    """
+    illustrated = [illustration.name for illustration in section.illustrations]
+    if sorted(illustrated) != sorted(figures):
+        raise ValueError(f"the section illustrates {illustrated}; the figures are {sorted(figures)}.")
+    made = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": provenance.versions(),
+        "git_commit": provenance.git_commit(),
+        "command": provenance.command(),
+        "section": dataclasses.asdict(section),
+    }
+    files = [write_results(out, {**record, **made})]
+    for name, figure in figures.items():
+        files += save_figure(figure, out, name)
+    _print(section)
+    console.print(f"\nResults in {out}:", *(path.name for path in files), markup=False)
+
+
 def _print(section: Section) -> None:
     for table in section.tables:
-        console.print()
-        console.print(_terminal_table(table))
-        if table.note:
-            console.print(table.note, style="dim", markup=False)
-    console.print(f"\n{section.setting}", markup=False)
-    console.print("[bold]Finding:[/bold]", end=" ")
-    console.print(section.finding, markup=False)
-    console.print("[bold]The paper:[/bold]", end=" ")
-    console.print(section.paper, markup=False)
+        console.print_table(table)
+    console.print(f"\n{section.setting}\n", markup=False)
+    _print_finding(section.finding)
 
 
-def _terminal_table(table: Table) -> rich.table.Table:
-    shown = rich.table.Table(title=rich.text.Text(table.title), title_justify="left")
-    for number, column in enumerate(table.columns):
-        shown.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in table.rows:
-        shown.add_row(*map(rich.text.Text, row))
-    return shown
+def _print_finding(finding: Finding) -> None:
+    console.print("Finding", style="bold")
+    console.print(finding.answer, markup=False)
+    for evidence in finding.evidence:
+        console.print(f"- {evidence}", markup=False)
+    if finding.paper:
+        console.print(f"The paper: {finding.paper}", markup=False)
+
+
+__all__ = ["Outcome", "publish", "write_section"]

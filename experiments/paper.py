@@ -21,7 +21,7 @@ import tyro
 
 from experiments.command_line import Mistake, console, results_folder
 from jaxinfl import provenance
-from jaxinfl.report import Illustration, Section, Table, read_results, write_page
+from jaxinfl.report import Finding, Illustration, Section, Table, read_results, write_page
 from jaxinfl.units import format_seconds
 
 EXPERIMENTS = ("cifar100_subsets", "nondeterminism", "finetune_vs_retrain", "models_needed", "leave_one_out", "sweep")
@@ -93,7 +93,8 @@ def read_section(values: dict[str, Any]) -> Section:
     tables = [Table(**table) for table in values["tables"]]
     illustrations = [Illustration(**illustration) for illustration in values["illustrations"]]
     plain = {field.name: values[field.name] for field in dataclasses.fields(Section)}
-    return Section(**plain | {"tables": tables, "illustrations": illustrations})
+    finding = Finding(**values["finding"])
+    return Section(**plain | {"finding": finding, "tables": tables, "illustrations": illustrations})
 
 
 if __name__ == "__main__":

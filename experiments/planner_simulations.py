@@ -27,14 +27,17 @@ from scipy.stats import binomtest
 
 import jaxinfl
 from experiments.command_line import Mistake, console, parse
+from experiments.outcome import write_section
 from jaxinfl import plots
-from jaxinfl.report import save_figure, write_results
+from jaxinfl.report import Finding, Illustration, Section, Table
 from jaxinfl.statistics.planner import FEWEST_MODELS
 
 Kind = Literal["many weak", "twins", "all alike", "heavy tails", "gamma", "power law"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
+TIMES = (2, 4, 8)
+"""Numbers of models that are predicted, as multiples of the pilot's."""
 TOO_SMALL = 0.05
 """An answer is too small if the IOU at its number of models is below the one asked for by more than this."""
 
@@ -172,7 +175,7 @@ def summarize_trials(trials: Mapping[tuple[str, float], Trials], config: Config)
     for (kind, threshold), found in trials.items():
         defined = np.isfinite(found.held)
         row: dict[str, float | int] = {"pilots": config.pilots}
-        for column, times in enumerate((2, 4, 8)):
+        for column, times in enumerate(TIMES):
             row[f"predicted_{times}"] = int(defined[:, column].sum())
             row[f"held_{times}"] = int(np.nansum(found.held[:, column]))
         row["answers"] = int(np.isfinite(found.shortfall).sum())
@@ -193,24 +196,80 @@ def run(config: Config) -> dict[str, dict[str, float | int]]:
     )
     shares = {}
     for name, row in rows.items():
-        cells = []
-        for times in (2, 4, 8):
+        for times in TIMES:
             number, held = int(row[f"predicted_{times}"]), int(row[f"held_{times}"])
-            cells.append(f"{held}/{number}")
             if number:
                 ends = binomtest(held, number).proportion_ci(0.99)
                 shares[f"{name}, {times} times"] = (held / number, float(ends.low), float(ends.high))
-        console.print(
-            f"{name:28s} held at 2, 4, 8 times the pilot: {' '.join(f'{cell:>8s}' for cell in cells)}; "
-            f"too small: {row['too_small']} of {row['answers']} answers",
-            highlight=False,
-        )
-    write_results(config.out, {"experiment": "planner_simulations", "config": config, "results": rows})
+    figures = {}
     if shares:
         title = "90% intervals of pilots that hold the measured IOU, of those that predict one; bars are 99% intervals of the share"
-        save_figure(plots.coverage_figure(shares, 0.9, title=title), config.out, "planner")
-    console.print(f"Results in {config.out}", markup=False)
+        figures["planner"] = plots.coverage_figure(shares, 0.9, title=title)
+    record = {"experiment": "planner_simulations", "config": config, "results": rows}
+    write_section(describe_section(rows, shares, config), figures, record, config.out)
     return rows
+
+
+def describe_section(
+    rows: Mapping[str, Mapping[str, float | int]], shares: Mapping[str, tuple[float, float, float]], config: Config
+) -> Section:
+    """The section of the page: how often intervals hold the measured IOU, and how often an answer is too small."""
+    return Section(
+        title="The planner in simulated worlds",
+        claim="Pilots predict the IOU of estimates from 2, 4 and 8 times as many models: 90% intervals hold it, and numbers of models "
+        "that are called enough are enough.",
+        setting=f"{len(KINDS)} simulated worlds with {config.num_train} training and {config.num_test} test examples; {config.pilots} pilots of "
+        f"{config.pilot} models in each; the IOU is measured by {16 * config.pilot} other models.",
+        finding=find_answer(rows, shares),
+        tables=[
+            Table(
+                "Intervals that hold the measured IOU, of the pilots that predict one",
+                ["world", *(f"{times} times the pilot" for times in TIMES), "answers too small"],
+                [
+                    [
+                        name,
+                        *(f"{row[f'held_{times}']} of {row[f'predicted_{times}']}" for times in TIMES),
+                        f"{row['too_small']} of {row['answers']}",
+                    ]
+                    for name, row in rows.items()
+                ],
+                f"An answer is too small if the IOU at its number of models is below {config.target_iou:g} by more than {TOO_SMALL:g}.",
+            )
+        ],
+        illustrations=[Illustration("planner", _CAPTION)] if shares else [],
+    )
+
+
+_CAPTION = (
+    "Share of pilots whose 90% interval holds the measured IOU (horizontal), of those that predict one, by simulated world, influence and "
+    "number of models as a multiple of the pilot's (vertical); bars are 99% intervals of the share. Intervals are honest whose bar "
+    "reaches the line at 90%."
+)
+
+
+def find_answer(
+    rows: Mapping[str, Mapping[str, float | int]], shares: Mapping[str, tuple[float, float, float]]
+) -> Finding:
+    """Whether intervals hold what is measured, where they do so least, and how many answers are too small. It is not in the paper."""
+    answers, small = (sum(int(row[part]) for row in rows.values()) for part in ("answers", "too_small"))
+    counted = (
+        f"Too small, by more than {TOO_SMALL:g} of IOU, is the answer of {small} of {answers} pilots that have one."
+    )
+    if not shares:
+        return Finding("No pilot predicts an IOU in any of the simulated worlds.", [counted])
+    held, predicted = (
+        sum(int(row[f"{part}_{times}"]) for row in rows.values() for times in TIMES) for part in ("held", "predicted")
+    )
+    worst = min(shares, key=lambda name: shares[name][0])
+    good = sum(share >= 0.9 for share, _, _ in shares.values())
+    return Finding(
+        f"Of the 90% intervals that pilots predict for the IOU, {held / predicted:.1%} hold what many more models measure.",
+        [
+            f"In {good} of {len(shares)} cases, a world, an influence and a number of models, at least 90% of the intervals hold it.",
+            f"The worst case is '{worst}', where {shares[worst][0]:.0%} hold it.",
+            counted,
+        ],
+    )
 
 
 def main() -> int:

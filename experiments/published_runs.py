@@ -20,12 +20,13 @@ import tyro
 from jaxtyping import Int
 
 import jaxinfl
-from experiments.cifar100_report import THRESHOLDS
+from experiments.cifar100_report import PAPER, SHARED_POOL, THRESHOLDS, answer_for_curve
 from experiments.command_line import Mistake, console, mistakes
-from jaxinfl import Dataset, Ensemble, PairsComparison, RunDirectoryError, plots, provenance
+from experiments.outcome import write_section
+from jaxinfl import Dataset, Ensemble, PairsComparison, RunDirectoryError, plots
 from jaxinfl.arguments import check_choice, check_whole, expand_home
 from jaxinfl.influence import IOUCurve, Outcomes, count_pairs
-from jaxinfl.report import format_mean, save_figure, summarize, write_results
+from jaxinfl.report import Finding, Illustration, Section, Table, format_mean, summarize
 
 HEADLINE = 0.2
 """Influence at which the summary compares."""
@@ -65,7 +66,7 @@ def main(config: Config) -> Path:
     with mistakes():
         data = None if config.data is None else jaxinfl.load_dataset(config.data)
     runs = _read(config, data)
-    console.print(f"{len(runs)} models of {config.path}: {runs.masks.shape[1]} training examples")
+    console.print(f"{len(runs)} models of {config.path}: {runs.masks.shape[1]} training examples", markup=False)
     console.print(f"order of the examples: {runs.order}", markup=False)
     with mistakes():
         check_choice(config.score, "--score", runs.scores)
@@ -85,19 +86,26 @@ def main(config: Config) -> Path:
             compared = jaxinfl.compare_pairs(jaxinfl.read_pairs(config.pairs, data=data), given)
     kept = given.examples_above(config.min_memorization)
     number = count_pairs(given.select(kept), None, thresholds)
+    about = f"{'/'.join(config.path.parts[-2:])}, {len(runs)} models: influence of {_describe_examples(kept.size, config.min_memorization)}"
+    unit = "" if given.kind != "real" else f"in {config.score}"
     figure = plots.consistency_figure(
         curve.thresholds,
         curve.num_models,
         curve.values,
         {},
         number,
-        title=f"{config.path.name}: {len(runs)} models, {kept.size} training examples of memorization above {config.min_memorization}",
-        unit="" if given.kind != "real" else f", in {config.score}",
+        title=about,
+        unit=f", {unit}" if unit else "",
     )
-    save_figure(figure, out, "figure1")
-    write_results(out, _numbers(config, runs, curve, number, compared))
-    _report(curve, number, compared, out)
+    record = _numbers(config, runs, curve, number, compared)
+    section = describe_section(curve, number, compared, about, unit)
+    write_section(section, {"figure1": figure}, record, out)
     return out
+
+
+def _describe_examples(number: int, min_memorization: float | None) -> str:
+    condition = "" if min_memorization is None else f" memorized more than {min_memorization:g}"
+    return f"{number} training examples{condition}"
 
 
 def _read(config: Config, data: Dataset | None) -> Ensemble:
@@ -130,9 +138,6 @@ def _numbers(
 ) -> dict[str, object]:
     return {
         "config": {name: str(value) if isinstance(value, Path) else value for name, value in vars(config).items()},
-        "command": provenance.command(),
-        "git_commit": provenance.git_commit(),
-        "versions": provenance.versions(),
         "layout": runs.layout,
         "order": runs.order,
         "models": len(runs),
@@ -146,21 +151,52 @@ def _numbers(
     }
 
 
-def _report(
-    curve: IOUCurve, number: Int[np.ndarray, " thresholds"], compared: PairsComparison | None, out: Path
-) -> None:
-    column = int(np.abs(curve.thresholds - HEADLINE).argmin())
-    console.print(
-        f"\nIOU of two estimates at influence {curve.thresholds[column]:.3g}, which {number[column]} pairs reach:"
+def describe_section(
+    curve: IOUCurve, number: Int[np.ndarray, " thresholds"], compared: PairsComparison | None, about: str, unit: str
+) -> Section:
+    """The section of the page: how well two estimates agree, and how well all models agree with the released pairs.
+
+    `unit` is the unit of the thresholds in words, such as "in margin"; it is empty where that is a probability's.
+    """
+    at = int(np.abs(curve.thresholds - HEADLINE).argmin())
+    threshold = f"influence {curve.thresholds[at]:.3g} {unit}".rstrip()
+    rows = zip(curve.num_models, curve.values, strict=True)
+    return Section(
+        title="Figure 1 from models that somebody else trained",
+        claim="Two estimates from t models each agree (IOU above 0.7) only from 200 to 400 models on (Section 3).",
+        setting=f"{about}.",
+        finding=Finding(
+            answer_for_curve(curve, at, threshold),
+            [
+                f"By all models {number[at]} pair{' reaches' if number[at] == 1 else 's reach'} that influence.",
+                *([] if compared is None else [_describe_released(compared)]),
+            ],
+            PAPER,
+        ),
+        tables=[
+            Table(
+                f"IOU of two estimates at {threshold}, which {number[at]} pairs reach by all models",
+                ["models per estimate", "different subsets"],
+                [[str(size), format_mean(values[:, at])] for size, values in rows],
+                f"Mean ± standard deviation over {curve.values.shape[1]} splits. {SHARED_POOL}",
+            )
+        ],
+        illustrations=[
+            Illustration(
+                "figure1",
+                "Figure 1, left. IOU of two influence estimates (vertical) over the influence that a pair must reach (horizontal), a curve for each "
+                f"number of models per estimate; {about}. Below: number of pairs that reach the influence by all models. The higher a curve, the "
+                "better the estimates agree; the dashed line is the 0.7 that counts as agreement.",
+            )
+        ],
     )
-    for size, values in zip(curve.num_models, curve.values, strict=True):
-        console.print(f"  {size:>6} models each: {format_mean(values[:, column])}")
-    if compared is not None:
-        console.print(
-            f"Released pairs: {compared.num_published}, of which {compared.num_both} are among the {compared.num_own} of these models "
-            f"(IOU {compared.iou:.2f}); rank correlation of their influences {compared.rank_correlation:.2f}"
-        )
-    console.print(f"\nResults in {out}: results.json figure1.png figure1.svg")
+
+
+def _describe_released(compared: PairsComparison) -> str:
+    known = np.isfinite(compared.rank_correlation)
+    rank = f"; rank correlation of their influences {compared.rank_correlation:.2f}" if known else ""
+    iou = f" (IOU {compared.iou:.2f})" if np.isfinite(compared.iou) else ""
+    return f"Of {compared.num_published} released pairs {compared.num_both} are among the {compared.num_own} of these models{iou}{rank}."
 
 
 def launch() -> int:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from experiments.data_kinds import describe_kind
 from experiments.outcome import Outcome
 from jaxinfl import Dataset, plots
-from jaxinfl.report import Illustration, Section, Table, format_mean, summarize
+from jaxinfl.report import Finding, Illustration, Section, Table, format_mean, summarize
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,19 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         claim="Learning rate and weight decay of the fine-grained data sets were found by a grid of 7 learning rates and 7 "
         "ratios of weight decay to learning rate, and no weight decay (Appendix A.3, after Kornblith et al. 2018).",
         setting=f"{about}: {findings.diverged.size} settings x {repeats} seeds, trained on {findings.num_trained} of "
-        f"{data.num_train} training examples as one ensemble and compared on the other {findings.num_validation}.",
-        finding=finding(findings),
-        paper="the same grid on DTD (textures) and Flowers 102 at 224 and 299 pixels, ResNet-18 and Inception v3, 400 epochs a "
-        f"setting; what it found is not printed. Here {describe_kind(data)} and {model}, so "
-        "the best setting itself does not carry over; the procedure does.",
+        f"{data.num_train} training examples as one ensemble and compared on the other {findings.num_validation}. "
+        f"The paper sweeps DTD (textures) and Flowers 102 at 224 and 299 pixels with ResNet-18 and Inception v3. Here are {describe_kind(data)}, "
+        "so the best setting does not carry over; the procedure does.",
+        finding=find_answer(findings),
         tables=[_best_table(findings)],
-        illustrations=[Illustration("sweep", "Validation accuracy over the grid.")],
+        illustrations=[
+            Illustration(
+                "sweep",
+                f"Mean share of {findings.num_validation} validation examples of {data.name} on which {model} is right, in percent, by learning "
+                f"rate (horizontal) and weight decay as a share of it (vertical); {repeats} models a cell, trained on {findings.num_trained} "
+                "examples. The framed cell is chosen; in hatched cells a model diverged. A chosen cell at the edge asks for a wider grid.",
+            )
+        ],
     )
     figure = plots.sweep_figure(
         findings.mean,
@@ -128,16 +134,23 @@ def _best_table(findings: Findings) -> Table:
     )
 
 
-def finding(findings: Findings) -> str:
-    """What was chosen, how sure that is, and what it is worth on the test set."""
+def find_answer(findings: Findings) -> Finding:
+    """What was chosen, how sure that is, and what it is worth on the test set. The paper does not print what it found."""
     row, column = findings.chosen
     rate, ratio = findings.learning_rates[column], findings.decay_ratios[row]
-    decay = f"weight decay {rate * ratio:.2g} (ratio {ratio:.2g})" if ratio else "no weight decay"
-    text = (
-        f"learning rate {rate:.3g} with {decay} is best on the validation set, {100 * findings.mean[row, column]:.1f} %; "
-        f"{findings.as_good} of the {findings.mean.size - 1} other settings lie within a standard error "
-        f"({100 * findings.standard_error:.1f} %) of it."
+    decay = f"weight decay {rate * ratio:.2g}" if ratio else "no weight decay"
+    others, error = findings.mean.size - 1, 100 * findings.standard_error
+    near = f"Of the {others} other settings {findings.as_good} {'lies' if findings.as_good == 1 else 'lie'} within a standard error of the best, {error:.1f} points."
+    evidence = [near, edges_evidence(findings), test_evidence(findings)]
+    return Finding(
+        f"Learning rate {rate:.3g} with {decay} is the best setting, right on {findings.mean[row, column]:.1%} of the validation examples.",
+        [each for each in evidence if each],
     )
+
+
+def edges_evidence(findings: Findings) -> str:
+    """Whether the choice lies at an edge of the grid, and where models diverged; empty for neither."""
+    row, column = findings.chosen
     edges = [
         name
         for name, place, values in (
@@ -147,15 +160,22 @@ def finding(findings: Findings) -> str:
         # No weight decay is the end of what there is, not of the grid.
         if len(values) > 1 and (place == len(values) - 1 or (place == 0 and values[0] > 0))
     ]
+    diverged, size = int(findings.diverged.sum()), findings.diverged.size
+    lost = f"a model diverged in {diverged} of {size} settings"
     if edges:
-        text += f" It lies at the edge of the grid in {' and '.join(edges)}: a wider grid might find better."
-    if findings.diverged.any():
-        text += f" In {findings.diverged.sum()} settings a model diverged."
-    if findings.test_accuracy.size:
-        text += (
-            f" Trained with it on everything, {findings.test_accuracy.size} models are right on "
-            f"{format_mean(100 * findings.test_accuracy, 1)} % of the test examples."
+        named, after = ("", f"; {lost}") if diverged else (f" of {size} settings", "")
+        return (
+            f"It lies at an edge of the grid{named}, in {' and '.join(edges)}, so a wider one might do better{after}."
         )
-    else:
-        text += " All models trained with it on everything diverged."
-    return text
+    return f"{lost[0].upper()}{lost[1:]}, which cannot be chosen." if diverged else ""
+
+
+def test_evidence(findings: Findings) -> str:
+    """What the chosen setting is worth on the test set."""
+    if not findings.test_accuracy.size:
+        return "Trained with it on everything, all models diverged, so 0 are left to be tested."
+    models = findings.test_accuracy.size
+    return (
+        f"Trained with it on everything, {models} model{' is' if models == 1 else 's are'} right on "
+        f"{format_mean(100 * findings.test_accuracy, 1)}% of the test examples."
+    )

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from experiments.outcome import Outcome
 from experiments.uncertainty_simulations import SHARES
 from jaxinfl import Dataset, Discoveries, plots
-from jaxinfl.report import Illustration, Section, Table, summarize
+from jaxinfl.report import Finding, Illustration, Section, Table, format_range, summarize
 from jaxinfl.statistics.multiple import FDRMethod
 
 
@@ -49,12 +49,21 @@ def outcome(findings: Findings, data: Dataset, model: str) -> Outcome:
         claim=f"Nominal {findings.confidence:.0%} intervals cover, at most the nominal share of discoveries is false, and "
         "ensembles of the planned size show an influence as often as asked.",
         setting=f"Simulated ensembles with known influences; real scores: {findings.num_models} models of {about}.",
-        finding=main_finding(findings, about),
-        paper="It gives no uncertainty of a single score; its Section 4.3 asks how many models one pair needs (Figure 3).",
+        finding=find_answer(findings),
         tables=[_coverage_table(findings), _others_table(findings), _rates_table(findings), _power_table(findings)],
         illustrations=[
-            Illustration("simulations", "Coverage, false discovery rates and power, simulated."),
-            Illustration("intervals", "Coverage of the other intervals, simulated."),
+            Illustration(
+                "simulations",
+                f"Simulated ensembles whose influences are known. Upper row: share of {findings.confidence:.0%} intervals that cover the true influence "
+                "(vertical) over the number of models (horizontal), a panel for each interval and a colour for each design of subsets. Lower row: "
+                "share of discoveries that are false by kind of tests, and share of ensembles of the planned size that show an influence "
+                "(horizontal). Dashed lines are nominal: what lies at them, or below for false discoveries, is as promised.",
+            ),
+            Illustration(
+                "intervals",
+                "Share of other 95% intervals that cover the true value (horizontal), by the quantity that they are for (vertical), in simulated "
+                "ensembles; bars are 99% intervals of that share. Intervals are honest whose bar reaches the line at 95%.",
+            ),
         ],
     )
     figure = plots.simulations_figure(
@@ -118,6 +127,7 @@ def _coverage_table(findings: Findings) -> Table:
         f"% of {findings.confidence:.0%} intervals that cover (lowest-highest over p)",
         ["interval", "models", *next(iter(findings.coverage.values()))],
         rows,
+        describe_single_values(findings),
     )
 
 
@@ -174,7 +184,8 @@ def _rates_table(findings: Findings) -> Table:
         f"Share of false discoveries, nominal {findings.fdr:g}",
         ["tests", "false", "discoveries"],
         rows,
-        "± standard error; the discoveries are a mean over ensembles.",
+        f"± standard error; the discoveries are a mean over ensembles. Above nominal by more than three standard errors: "
+        f"{', '.join(find_exceeded(findings)) or 'none'}.",
     )
 
 
@@ -183,27 +194,67 @@ def _power_table(findings: Findings) -> Table:
     return Table(f"Power of planned numbers of models, {findings.power:g} asked for", ["influence", "power"], rows)
 
 
-def main_finding(findings: Findings, about: str) -> str:
-    """Whether the claims hold, in words."""
-    by_share = np.array([list(designs.values()) for designs in findings.coverage.values()])
-    means = by_share.mean(axis=-1)
-    inside = (np.abs(by_share - findings.confidence) <= 0.02)[np.isfinite(by_share)].mean()
-    over = [
-        kind
-        for kind, pairs in findings.rates.items()
-        if pairs[:, 0].mean() > findings.fdr + 3 * _mean_and_error(pairs[:, 0])[1]
-    ]
-    kept = "Every kind of tests keeps" if not over else f"All but {', '.join(over)} keep"
-    found = findings.real["bh"]
-    verdicts = [_judge(each).verdict for each in findings.others.values()]
-    return (
-        f"over all p, {findings.confidence:.0%} intervals cover in {np.nanmin(means):.1%} to {np.nanmax(means):.1%} of ensembles; of "
-        f"single values of p, {inside:.0%} have a coverage within 2 points of nominal. Of {len(verdicts)} kinds of other intervals "
-        f"{verdicts.count('covers')} cover in 93% to 97%, up to chance, {verdicts.count('no interval')} are nearly always NaN, "
-        f"{verdicts.count('low')} cover less and {verdicts.count('high')} more. {kept} its false discovery rate of "
-        f"{findings.fdr:g}, up to three standard errors. {findings.num_models} models of {about} show {len(found)} "
-        f"influences among {found.num_tests} pairs (BH)."
+def find_answer(findings: Findings) -> Finding:
+    """Whether intervals cover, tests keep their rate and planned numbers suffice. The paper gives no uncertainty of a score."""
+    return Finding(answer(findings), [power_evidence(findings), others_evidence(findings), real_evidence(findings)])
+
+
+def answer(findings: Findings) -> str:
+    """Whether intervals cover and tests keep their false discovery rate, in a sentence."""
+    means = _coverage(findings).mean(axis=-1)
+    covered = (
+        f"{findings.confidence:.0%} intervals cover the true influence in {format_range(means, '.1%')} of simulated ensembles"
+        if np.isfinite(means).any()
+        else f"No simulated ensemble has enough models for a {findings.confidence:.0%} interval"
     )
+    over = len(find_exceeded(findings))
+    kept = "all" if not over else f"{len(findings.rates) - over} of"
+    return f"{covered}, and {kept} {len(findings.rates)} kinds of tests keep their false discovery rate of {findings.fdr:g}."
+
+
+def find_exceeded(findings: Findings) -> list[str]:
+    """Kinds of tests whose share of false discoveries is above the nominal one by more than three standard errors."""
+    judged = ((kind, _mean_and_error(pairs[:, 0])) for kind, pairs in findings.rates.items())
+    return [kind for kind, (mean, error) in judged if mean > findings.fdr + 3 * error]
+
+
+def power_evidence(findings: Findings) -> str:
+    """Whether ensembles of the planned size show an influence as often as asked."""
+    shown = [each.mean() for each in findings.powers.values()]
+    return f"Of ensembles of the planned size {format_range(shown, '.1%')} show the influence, where {findings.power:.0%} was asked for."
+
+
+def others_evidence(findings: Findings) -> str:
+    """How many kinds of other intervals cover."""
+    verdicts = [_judge(each).verdict for each in findings.others.values()]
+    low, high, none = (verdicts.count(verdict) for verdict in ("low", "high", "no interval"))
+    return (
+        f"Of {len(verdicts)} kinds of other 95% intervals {verdicts.count('covers')} cover in 93% to 97%, {low} less and {high} more, up to "
+        f"chance; nearly always NaN: {none}."
+    )
+
+
+def real_evidence(findings: Findings) -> str:
+    """How many influences the trained models show."""
+    found = findings.real["bh"]
+    return (
+        f"{findings.num_models} trained models show {len(found)} influences among {found.num_tests} pairs at a false discovery rate of "
+        f"{findings.fdr:g} (Benjamini-Hochberg)."
+    )
+
+
+def describe_single_values(findings: Findings) -> str:
+    """How many single values of p have nominal coverage."""
+    by_share = _coverage(findings)
+    defined = by_share[np.isfinite(by_share)]
+    if not defined.size:
+        return "No number of models is enough for an interval."
+    inside = (np.abs(defined - findings.confidence) <= 0.02).mean()
+    return f"Of single values of p, {inside:.0%} have a coverage within 2 points of nominal."
+
+
+def _coverage(findings: Findings) -> Float[np.ndarray, "intervals designs sizes shares"]:
+    return np.array([list(designs.values()) for designs in findings.coverage.values()])
 
 
 def _by_size(sizes: tuple[int, ...], values: Float[np.ndarray, "sizes shares"]) -> dict[int, dict[str, Any]]:

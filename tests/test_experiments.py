@@ -16,7 +16,7 @@ import jaxinfl
 from jaxinfl import native
 from jaxinfl.native import library
 from tests.conftest import make_data
-from tests.small_experiments import ROOT, run_again, run_here
+from tests.small_experiments import ROOT, check_section, check_width, run_again, run_here
 
 EXPERIMENT = "experiments.cifar100_subsets"
 TWO_MODELS = """
@@ -88,7 +88,7 @@ def test_figure_1_end_to_end_and_again(demo, monkeypatch, capsys):
         "models per hour",
         "disk",
         "IOU of two estimates",
-        "Finding:",
+        "Finding",
         str(out),
     ):
         assert words in first, first
@@ -107,7 +107,9 @@ def test_figure_1_end_to_end_and_again(demo, monkeypatch, capsys):
 
     share = numbers["subset_share_of_variance"]
     assert share["low"] is None and "subsets are too few; an interval takes 20" in share["reason"]
-    assert "the subset decides" in results["section"]["finding"]
+    check_width(first)
+    check_section(results["section"])
+    assert "the subset decides" in results["section"]["finding"]["evidence"][1]
 
     status, printed = run_again(monkeypatch, capsys, EXPERIMENT, *options)
     assert status == 0 and "compiled in" not in printed and "finished before" in printed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.command_line import Mistake
-from experiments.finetune_report import Network, describe_paper, finding
+from experiments.finetune_report import Findings, Network, _judging_table, find_answer, seeds_evidence
 from experiments.finetune_vs_retrain import EXPERIMENT, PRESETS, check, draw_dropped, fine_tuning, last_rate, requests
 from jaxinfl import Ensemble, Recipe, plots, recipes
 from jaxinfl.training.run import TooManyDiverged
@@ -66,20 +66,43 @@ def network(own, seeds, start=(1.0, 1.0)):
 
 
 def test_words_follow_from_the_numbers():
-    assert finding("toy", network((0.8, 0.9), (0.86, 0.86))) == (
-        "With toy retrained and fine-tuned models agree on 0.850 of the test examples, about as often as two retrained models "
-        "with different seeds do (0.860, spread 0.071). A fine-tuned model says the same as the one that it started from on "
-        "1.000: it is nearer to its start than to a model without the example."
+    one = network((0.8, 0.9), (0.86, 0.86))
+    said = find_answer({"toy": one})
+    assert said.answer == (
+        "Fine-tuning does not replace retraining: fine-tuned models agree with their start on 100.0% of test examples, with "
+        "retrained models on 85.0%."
     )
-    assert "less often than two retrained models" in finding("toy", network((0.7, 0.71), (0.9, 0.91)))
-    assert "more often than two retrained models" in finding("toy", network((0.9, 0.91), (0.7, 0.71)))
-    assert "no nearer to its start" in finding("toy", network((0.9, 0.91), (0.7, 0.71), (0.8, 0.8)))
+    assert said.evidence == [
+        (
+            "Retrained and fine-tuned models (toy) agree about as often as two retrained models with different seeds, on 85.0% against "
+            "86.0%; spread 7.1 points."
+        ),
+        "Retrained models are right on 85.0% of the test examples, fine-tuned ones on 85.0%.",
+    ]
+    assert "on 54.4% to 82.0% of the test examples" in said.paper and "(Section 4.2, Table 1)" in said.paper
+    assert "(toy) agree less often than two retrained models" in seeds_evidence(
+        {"toy": network((0.7, 0.71), (0.9, 0.91))}
+    )
+    assert "(toy) agree more often than two retrained models" in seeds_evidence(
+        {"toy": network((0.9, 0.91), (0.7, 0.71))}
+    )
+    far = network((0.9, 0.91), (0.7, 0.71), (0.8, 0.8))
+    assert find_answer({"toy": far}).answer.startswith("Fine-tuning may replace retraining: ")
+    both = find_answer({"toy": one, "far": far})
+    assert both.answer.startswith("Fine-tuning does not replace retraining with 1 of 2 networks: ")
+    assert "on 80.0% to 100.0% of test" in both.answer and "(far) agree more often" in both.evidence[0]
 
 
-def test_the_paper_beside_its_own_seeds(digits):
-    words = describe_paper(digits)
-    assert "0.756 on CIFAR-100 with Inception (two seeds of Table 2b: 0.754)" in words
-    assert "0.671 on Flowers with ResNet-18 (two seeds of Table 2b: 0.668)" in words
+def test_one_seed_and_one_example_have_no_spread():
+    assert seeds_evidence({"toy": network((0.8,), (0.8,))}).endswith("on 80.0% against 80.0%; spread 0.0 points.")
+
+
+def test_the_paper_beside_its_own_seeds():
+    config = PRESETS["tiny"]
+    table = _judging_table(Findings({"toy": network((0.8, 0.9), (0.86, 0.86))}, np.array([1]), 3, config.recipe))
+    rows = {row[0]: row[1:3] for row in table.rows}
+    assert rows["paper: CIFAR-100, Inception"] == ["0.756 ± 0.01", "0.754 ± 0.00"]
+    assert rows["paper: Flowers, ResNet-18"] == ["0.671 ± 0.02", "0.668 ± 0.01"]
 
 
 def test_figure_shows_every_value():

@@ -1,6 +1,7 @@
 """Pilot, answer, outcome: end to end, and on made-up runs."""
 
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,10 +9,10 @@ import pytest
 import jaxinfl
 from experiments.command_line import Mistake
 from experiments.how_many_models import EXPERIMENT, PRESETS, check, choose_number, describe_answer, try_pilots
-from experiments.how_many_models_report import Findings, Trial, errors_of, main_finding, outcome
+from experiments.how_many_models_report import Findings, Trial, answer_of_pilot, errors_of, find_answer, outcome
 from experiments.planner_simulations import draw_run, make_world
 from jaxinfl.influence import IOUCurve
-from jaxinfl.statistics.model_plan import Band, ModelPlan
+from jaxinfl.statistics.model_plan import Band, ModelPlan, Verdict
 from tests.small_experiments import check_end_to_end
 
 
@@ -92,19 +93,43 @@ def test_section_and_figures_of_many_pilots(toy):
     findings = Findings(planned(), curve(0.45), 0.1, trials, np.array([0.8, 0.9]))
     found = outcome(findings, toy, "mlp")
     assert set(found.figures) == {"plan", "pilots"}
-    assert "Measured with 640 models: IOU 0.45 ± 0.01, where 0.7 was predicted." in found.section.finding
-    assert "trained: off by 0.050 a threshold, by 0.050 in the mean" in found.section.finding
-    assert "twins: no pilot predicts an IOU" in found.section.finding
+    assert found.section.finding.answer == (
+        "For two influence estimates to agree (IOU 0.7 at influence 0.2), a pilot of 200 models asks for 640 models each, and so "
+        "many measure 0.45 ± 0.01."
+    )
+    assert found.section.finding.evidence == [
+        "The 90% interval of the pilot's number is 510 to 830 models for each of two estimates.",
+        "Estimates from 800 models, the most that were compared, measure IOU 0.45 ± 0.01 at influence 0.2.",
+        (
+            "Over 2 disjoint pilots, predicted IOUs between influence 0.1 and 0.3 are off by 0.050, and 100% of the intervals hold what "
+            "is measured."
+        ),
+    ]
     assert [row[-1] for row in found.section.tables[1].rows] == ["2 of 2", "2 of 2", "0 of 2", "0 of 2"]
     assert found.results["pilots"]["trained"][400]["inside"] == {"mean": 1.0, "std": 0.0, "n": 2}
     left, right = found.figures["plan"].axes
     assert [line.get_text() for line in left.get_legend().get_texts()] == ["400", "800"]
     assert right.get_title() == "At influence 0.2"
     few = dataclasses.replace(findings, measured=curve(0.45, (100, 200)))
-    assert "take more than were trained" in main_finding(few)
-    assert (
-        main_finding(dataclasses.replace(findings, plan=planned("few pairs", None))) == "The pilot's answer: the text."
-    )
+    assert answer_of_pilot(few).endswith("asks for 640 models each, more than were trained.")
+    largest = dataclasses.replace(findings, measured=curve(0.45, (400, 640)), trials={"twins": trials["twins"]})
+    assert find_answer(largest).evidence[1:] == [
+        "None of 2 disjoint pilots predicts an IOU between influence 0.1 and 0.3."
+    ]
+
+
+@pytest.mark.parametrize("verdict", [each for each in get_args(Verdict) if each != "answered"])
+def test_a_pilot_without_an_answer_says_why(verdict):
+    """Every verdict has words, and nothing is said of an IOU that no pair has."""
+    told = dataclasses.replace(planned(verdict, None), interval=(None, None))
+    said = find_answer(Findings(told, curve(np.nan), 0.1, {}, np.array([0.8, 0.9])))
+    assert said.evidence == []
+    if verdict == "more models":
+        assert said.answer.endswith("a pilot of 200 models asks for more than 800 models each.")
+    else:
+        assert said.answer.startswith(
+            "A pilot of 200 models cannot tell how many models make influence estimates agree: "
+        )
 
 
 @pytest.mark.usefixtures("hasty")

@@ -17,7 +17,7 @@ from experiments.leave_one_out import (
     requests,
     screen_memorization,
 )
-from experiments.leave_one_out_report import Findings, finding, numbers, outcome
+from experiments.leave_one_out_report import Findings, find_answer, numbers, outcome
 from jaxinfl import Ensemble, Recipe, memorization, models_needed
 from jaxinfl.statistics import newcombe_interval, newcombe_paired_interval
 from jaxinfl.training.run import TooManyDiverged
@@ -63,8 +63,9 @@ def test_named_examples(tmp_path):
     assert not (tmp_path / "out" / "screening").exists()
     assert Ensemble.open(tmp_path / "out" / "without").masks.argmin(axis=1).tolist() == [7] * 3 + [3] * 3
     section = json.loads((tmp_path / "out" / "results.json").read_text())["section"]
-    left_out = [row[0] for row in section["tables"][0]["rows"] if row[1] == "itself"]
+    left_out = [row[0] for row in section["tables"][0]["rows"] if row[0].endswith(", on itself")]
     assert [name.split(":")[0] for name in left_out] == ["train 7", "train 3"]
+    assert len(section["finding"]["evidence"]) == 2  # nothing is known of random subsets
 
 
 def example(config=TINY, memorized_most=None):
@@ -101,22 +102,28 @@ def findings(*examples):
 
 def test_words_follow_from_the_numbers():
     data = make_data(num_test=3)
-    words = finding(findings(example()[2]), data)
-    assert words == (
-        "Leaving an example out changes the probability of being right on it by +0.70, an influence whose interval excludes 0 for "
-        "1 of 1; 100 models were enough by Section 4.3 for 1. Of 3 pairs with a test example 0 have an influence beyond doubt, 0 "
-        "of them with enough models by Section 4.3."
+    said = find_answer(findings(example()[2]), data)
+    assert said.answer == (
+        "Training on the named example adds +0.70 to the probability of being right on it, beyond doubt for 1 of 1 (95% interval)."
     )
-    words = finding(findings(example(memorized_most=np.full(9, 0.9))[2]), data)
-    assert "differs from the subset estimate (Equation 2) by -0.20: it is the smaller for all of them." in words
-    words = finding(findings(example(memorized_most=np.full(9, 0.5))[2], example()[2]), data)
-    assert words.endswith("differs from the subset estimate (Equation 2) by +0.20.") and "2 of 2; 100" in words
+    assert said.evidence == [
+        "By Section 4.3, 100 models with and without it are enough for 1 of 1 of these influences.",
+        "On test examples, 0 of 3 influences are beyond doubt, 0 of them with enough models by Section 4.3.",
+    ]
+    said = find_answer(findings(example(memorized_most=np.full(9, 0.9))[2]), data)
+    assert said.evidence[2].endswith("(Equation 2) by -0.20, and is the smaller for all of them.")
+    said = find_answer(findings(example(memorized_most=np.full(9, 0.5))[2], example()[2]), data)
+    assert said.evidence[2].endswith("that by random subsets (Equation 2) by +0.20.") and "2 of 2 (95%" in said.answer
+    assert said.answer.startswith("Training on one of the 2 most memorized examples adds +0.70 to")
+    harmful = dataclasses.replace(example()[2], p=np.zeros(4), low=np.full(4, -0.3), high=np.full(4, -0.1))
+    said = find_answer(findings(example()[2], harmful), data)
+    assert "adds -0.20 to +0.70 to" in said.answer and said.evidence[1].endswith("; the smallest is 0.500.")
 
 
 def test_what_is_written_and_drawn():
     data = make_data(num_test=3)
     made = outcome(findings(example()[2]), data, "toy_net")
-    assert [row[:2] for row in made.section.tables[0].rows[:2]] == [["train 5: 2", "itself"], ["", "test 2: 2"]]
+    assert [row[0] for row in made.section.tables[0].rows] == ["train 5: 2, on itself", "... on test 2: 2"]
     axes = made.figures["influence"].axes
     assert [each.get_title() for each in axes] == ["train 5: 2"]
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["itself", "test 2: 2"]

@@ -11,10 +11,10 @@ from experiments.nondeterminism import EXPERIMENT, PRESETS, check, keys, request
 from experiments.nondeterminism_report import (
     Network,
     Stable,
-    agreement_finding,
-    augmentation_finding,
-    describe_paper,
-    source_finding,
+    augmentation_evidence,
+    describe_certain,
+    find_answer,
+    source_evidence,
 )
 from experiments.paper_numbers import BOTH, INIT, ORDER, RESNET, TABLE_2, TABLE_3
 from jaxinfl import Recipe, plots, recipes
@@ -83,12 +83,6 @@ def test_paper_numbers():
     assert paper_numbers.TABLE_2B["Flowers", RESNET].accuracy.mean == 0.513
 
 
-def test_the_paper_in_words():
-    words = describe_paper()
-    assert "agreement 0.95 to 0.96 on CIFAR-10 at accuracies of 0.94 to 0.95; 0.75 to 0.82 on CIFAR-100" in words
-    assert words.endswith("0.52 to 0.67 on Flowers at accuracies of 0.51 to 0.54.")
-
-
 def stable(agreement, accuracy=(0.7, 0.9)):
     return Stable(np.asarray(agreement, float), np.asarray(accuracy, float))
 
@@ -104,25 +98,45 @@ def network(init=(0.9, 0.92), order=(0.89, 0.91), both=(0.88, 0.92), **others):
 
 
 def test_words_follow_from_the_numbers():
-    assert agreement_finding("toy", network()) == (
-        "Two models of toy that differ in their seeds alone disagree on 10.0 % of the test examples, and a model is wrong on "
-        "20.0 %; the agreement of 0.900 is within those of the paper's tasks (0.405 to 0.959)."
+    said = find_answer({"toy": network()})
+    assert said.answer == (
+        "Two models that differ in nothing but their seeds disagree on 10.0% of the test examples, and a model is wrong on 20.0%."
     )
-    assert "above all of the paper's tasks" in agreement_finding("toy", network(both=(0.98, 0.99)))
-    assert "below all of the paper's tasks" in agreement_finding("toy", network(both=(0.2, 0.3)))
-    assert source_finding(network()) == (
-        "It is about the same whatever differs: the sources' averages lie within 0.010 of each other, pairs of models spread by "
-        "up to 0.028."
+    within = "Their agreement, 0.900, is within that of the tasks and networks of the paper, 0.405 to 0.959."
+    assert said.evidence == [within, source_evidence({"toy": network()})]
+    assert said.paper.startswith(
+        "Models on the same data agree on 40.5% to 95.9% of the test examples, the less the harder"
     )
-    assert source_finding(network(order=(0.6, 0.61))) == (
-        "It depends on what differs: 0.605 with different data order, 0.910 with different initialization, more than pairs of "
-        "models spread (0.028)."
+    high, low = network(both=(0.98, 0.99)), network(both=(0.2, 0.3))
+    assert "0.985, is above that of all tasks" in find_answer({"toy": high}).evidence[0]
+    assert "0.250, is below that of all tasks" in find_answer({"toy": low}).evidence[0]
+    two = find_answer({"toy": high, "other": low})
+    assert "disagree on 1.5% to 75.0% of" in two.answer and "0.250 to 0.985, is partly beyond that" in two.evidence[0]
+
+
+def test_which_source_matters():
+    assert source_evidence({"toy": network()}) == (
+        "It hardly matters what differs, initialization or data order: mean agreements lie within 0.010 of each other, and pairs of "
+        "models spread by up to 0.028."
     )
-    assert augmentation_finding(network()) == ""
+    differs = (
+        "It matters what differs (toy): agreement is 0.605 with different data order and 0.910 with different initialization, "
+        "while pairs of models spread by 0.028."
+    )
+    one = network(order=(0.6, 0.61))
+    assert source_evidence({"toy": one}) == source_evidence({"other": network(), "toy": one}) == differs
+    alike = network(init=(1, 1), order=(1, 1), both=(1, 1))
+    assert "within 0.000 of each other" in source_evidence({"toy": alike})
+
+
+def test_what_augmentation_changes():
+    assert augmentation_evidence({"toy": network()}) == "" == describe_certain("toy", network())
     better = network(augmented=stable((0.95, 0.95), (0.8, 0.84)), augmented_right=np.array([1.0, 1.0, 0.0, 0.0]))
-    assert augmentation_finding(better) == (
-        "Test-time augmentation changes agreement by +0.050 and accuracy by +0.020; the test examples on which all models are "
-        "right or all wrong go from 75.0 to 100.0 %."
+    assert augmentation_evidence({"toy": better, "other": network()}) == (
+        "Test-time augmentation changes agreement by +0.050 and accuracy by +0.020, as shares of the test examples."
+    )
+    assert describe_certain("toy", better) == (
+        "With toy the test examples on which all models are right or all wrong go from 75.0% to 100.0%."
     )
 
 

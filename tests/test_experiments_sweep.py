@@ -8,7 +8,7 @@ import pytest
 
 from experiments.command_line import Mistake
 from experiments.sweep import EXPERIMENT, PRESETS, check, draw_validation, requests
-from experiments.sweep_report import Findings, finding, outcome
+from experiments.sweep_report import Findings, find_answer, outcome
 from jaxinfl import Recipe, plots, recipes, train_ensemble
 from tests.small_experiments import check_end_to_end
 
@@ -88,18 +88,31 @@ def test_choice_by_hand():
 
 
 def test_words_follow_from_the_numbers():
-    inside = finding(findings([[[0.5, 0.8, 0.6], [0.5, 0.7, 0.6]]]))
-    assert inside == (
-        "learning rate 0.01 with no weight decay is best on the validation set, 80.0 %; 0 of the 5 other settings lie within "
-        "a standard error (4.0 %) of it. Trained with it on everything, 2 models are right on 91.0 ± 1.4 % of the test "
-        "examples."
+    inside = find_answer(findings([[[0.5, 0.8, 0.6], [0.5, 0.7, 0.6]]]))
+    assert inside.answer == (
+        "Learning rate 0.01 with no weight decay is the best setting, right on 80.0% of the validation examples."
     )
-    edge = finding(findings([[[0.5, 0.8, np.nan], [0.5, 0.7, 0.9]]], test=()))
-    assert "learning rate 0.1 with weight decay 0.001 (ratio 0.01)" in edge
-    assert "at the edge of the grid in learning rate and weight decay" in edge
-    assert "In 1 settings a model diverged." in edge and edge.endswith(
-        "All models trained with it on everything diverged."
+    assert inside.evidence == [
+        "Of the 5 other settings 0 lie within a standard error of the best, 4.0 points.",
+        "Trained with it on everything, 2 models are right on 91.0 ± 1.4% of the test examples.",
+    ]
+    assert not inside.paper  # it does not print what it found
+    edge = find_answer(findings([[[0.5, 0.8, np.nan], [0.5, 0.7, 0.9]]], test=()))
+    assert "Learning rate 0.1 with weight decay 0.001 is the best" in edge.answer
+    assert edge.evidence[1] == (
+        "It lies at an edge of the grid, in learning rate and weight decay, so a wider one might do better; a model diverged in 1 "
+        "of 6 settings."
     )
+    assert edge.evidence[2] == "Trained with it on everything, all models diverged, so 0 are left to be tested."
+    corner = find_answer(findings([[[0.5, 0.8, 0.8], [0.5, 0.7, 0.9]]]))
+    assert corner.evidence[1].startswith(
+        "It lies at an edge of the grid of 6 settings, in learning rate and weight decay, so"
+    )
+    lost = find_answer(findings([[[0.5, 0.8, np.nan], [0.5, 0.7, 0.6]]], test=(0.9,)))
+    assert lost.evidence[1:] == [
+        "A model diverged in 1 of 6 settings, which cannot be chosen.",
+        "Trained with it on everything, 1 model is right on 90.0% of the test examples.",
+    ]
 
 
 def test_figure_marks_the_chosen_and_the_diverged(digits):

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments.models_needed_report import find, main_finding, numbers
-from tests.small_experiments import run_again, run_here
+from experiments.models_needed_report import find, find_answer, numbers
+from tests.small_experiments import check_section, run_again, run_here
 
 EXPERIMENT = "experiments.models_needed"
 
@@ -17,10 +17,17 @@ def test_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     command = ("--preset", "tiny", "--out", str(out))
     status, printed = run_here(monkeypatch, capsys, EXPERIMENT, *command)
     assert status == 0, printed
-    for words in ("4 x small_mlp", "the same, for good", "75", "Finding: on digits", "The paper: CIFAR-100"):
-        assert words in " ".join(printed.split()), printed
+    for words in (
+        "4 x small_mlp",
+        "the same, for good",
+        "75",
+        "Finding An influence of 0.2 takes",
+        "The paper: On CIFAR-100",
+    ):
+        assert words in printed, printed
     assert {path.name for path in out.iterdir()} == {"results.json", "figure3.png", "figure3.svg", "models"}
     results = json.loads((out / "results.json").read_text())
+    check_section(results["section"])
     assert results["config"]["preset"] == "tiny" and results["section"]["tables"][0]["rows"][0][1:] == [
         "67",
         "> 100 models",
@@ -54,7 +61,7 @@ def test_mistakes_get_one_line_and_no_traceback(tmp_path, monkeypatch, capsys, o
     assert status == 2 and message in printed, printed
 
 
-def test_numbers_say_what_section_4_3_says(toy):
+def test_numbers_say_what_section_4_3_says():
     right = np.repeat([1.0, 0.9, 0.5, 0.0], [80, 10, 6, 4])
     correct = np.arange(20)[:, None] < np.rint(20 * right)
     findings = find(correct, delta=0.05, grid=21, curves=(1.0, 0.9), diverged=0)
@@ -71,10 +78,22 @@ def test_numbers_say_what_section_4_3_says(toy):
     assert found["share_with_p_0.1_to_0.9"]["mean"] == pytest.approx(0.06)
     over = found["models_by_influence_on_test_examples"]["0.1"]
     assert over["n"] == 96 and over["median"] == 29 and over["max"] > 250
-    assert "the majority of examples have p close to 1: 90.0% of 100 reach 0.9" in main_finding(findings, toy)
+    said = find_answer(findings)
+    assert said.answer == (
+        "An influence of 0.2 takes 14 models to detect on the median test example, and 67 on the one that takes the most."
+    )
+    assert said.evidence == [
+        "The majority of the test examples has p close to 1: 90.0% of 100 reach 0.9, and 6.0% lie between 0.1 and 0.9.",
+        "To tell p = 0.6 from q = 0.4 takes 67 models, or 75 if no larger number may fail.",
+        "Each p is a share of 20 models, off by up to 0.11 (standard error).",
+    ]
 
 
-def test_nothing_is_ever_right(toy):
+def test_nothing_is_ever_right():
     findings = find(np.zeros((3, 5), bool), delta=0.05, grid=3, curves=(0.5,), diverged=1)
     assert numbers(findings)["models_by_influence_on_test_examples"]["0.2"]["n"] == 0
-    assert "only a minority" in main_finding(findings, toy)
+    said = find_answer(findings)
+    assert said.answer == (
+        "No number of models can be named: none of the 5 test examples is right often enough to lose 0.2 of its probability."
+    )
+    assert said.evidence[0].startswith("Only a minority of the test examples has p close to 1: 0.0% of 5")

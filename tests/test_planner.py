@@ -15,6 +15,7 @@ from jaxinfl.statistics.mixture import fit_mixture
 from jaxinfl.statistics.model_plan import Band, judge
 from jaxinfl.statistics.pilot_counts import memorization_chance, pilot_pairs
 from tests.named_scores import NamedScores
+from tests.small_experiments import check_section, check_width
 
 
 def exact_chance(p, q, num_in, num_out, threshold):
@@ -268,9 +269,12 @@ def test_trials_count_what_intervals_hold_and_answers_that_are_too_small():
 
 
 @pytest.mark.slow
-def test_the_command_writes_numbers_and_a_figure(tmp_path):
+def test_the_command_writes_numbers_and_a_figure(tmp_path, capsys):
     rows = run(dataclasses.replace(PRESETS["tiny"], thresholds=(0.15,), out=tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "planner.png", "planner.svg"}
-    assert json.loads((tmp_path / "results.json").read_text())["results"] == rows and len(rows) == 6
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["results"] == rows and len(rows) == 6
+    check_section(written["section"])
+    check_width(capsys.readouterr().out)
     assert all(row["pilots"] == 2 and row["held_8"] <= row["predicted_8"] <= 2 for row in rows.values())
     assert rows["twins, influence 0.15"]["predicted_2"] == 2

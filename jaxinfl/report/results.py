@@ -42,6 +42,22 @@ def format_mean(values: Any, digits: int = 3) -> str:
     return f"{number['mean']:.{digits}f}{deviation}"
 
 
+def format_range(values: Any, form: str = ".2f") -> str:
+    """Lowest and highest of the defined values, as in "0.12 to 0.70"; one number where they look alike, "none" without any.
+
+    Args:
+      values: numbers, of which NaN are left out.
+      form: format of a number, an optional sign and its digits, such as `.1%` or `+.2f`; what rounds to 0 has no minus.
+    """
+    defined = np.asarray(values, np.float64).ravel()
+    defined = defined[~np.isnan(defined)]
+    if not defined.size:
+        return "none"
+    signed = f"+z{form[1:]}" if form.startswith("+") else f"z{form}"
+    low, high = (format(float(end), signed) for end in (defined.min(), defined.max()))
+    return low if low == high else f"{low} to {high}"
+
+
 def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
     """Write `results.json`, in place of an older one as a whole.
 

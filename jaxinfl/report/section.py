@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from jaxinfl.report.finding import Finding
+
 
 @dataclass(frozen=True)
 class Table:
@@ -21,6 +23,7 @@ class Illustration:
 
     name: str
     caption: str
+    """What is on the axes, which models and data are shown, and what is to be seen, for readers who see nothing but the figure."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,9 @@ class Section:
     claim: str
     """Claim of the paper, in a sentence or two, with its section."""
     setting: str
-    """Data, network, number of models: what was run here."""
-    finding: str
-    """Result of this run, in words."""
-    paper: str
-    """Result of the paper, and how its scale differs from this run's."""
+    """Data, network, number of models: what was run here, and how its scale differs from the paper's."""
+    finding: Finding
+    """Result of this run in words, beside that of the paper."""
     tables: Sequence[Table] = ()
     illustrations: Sequence[Illustration] = field(default=())
 
