@@ -14,8 +14,8 @@ def main(model: str, begun: float) -> None:
     import jax
 
     import jaxinfl
-    from experiments.compilation_cache import use_compilation_cache
     from jaxinfl import native
+    from jaxinfl.compilation_cache import use_compilation_cache
     from jaxinfl.models import build_model
 
     use_compilation_cache()

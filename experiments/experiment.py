@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Generic
 
 from experiments.command_line import Config, Mistake, NothingMore, console, load, parse
-from experiments.compilation_cache import use_compilation_cache
 from experiments.data_kinds import describe_data, standardized, takes_right_or_wrong
 from experiments.ensembles import Request, Runs, carry_out, print_costs
 from experiments.outcome import Outcome, publish
 from jaxinfl import Dataset, DatasetUnavailable, RunDirectoryError
+from jaxinfl.compilation_cache import use_compilation_cache
 from jaxinfl.provenance import command
 from jaxinfl.training import OutOfMemory, TooManyDiverged
 from jaxinfl.training.interrupts import Interrupted

@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import rich.table
-import rich.text
 from matplotlib.figure import Figure
 
 from experiments.command_line import Options, console
 from jaxinfl import Dataset, Ensemble, provenance
-from jaxinfl.report import Section, Table, save_figure, write_results
+from jaxinfl.cli.answer import terminal_table
+from jaxinfl.report import Section, save_figure, write_results
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def publish(
 def _print(section: Section) -> None:
     for table in section.tables:
         console.print()
-        console.print(_terminal_table(table))
+        console.print(terminal_table(table))
         if table.note:
             console.print(table.note, style="dim", markup=False)
     console.print(f"\n{section.setting}", markup=False)
@@ -72,12 +71,3 @@ def _print(section: Section) -> None:
     console.print(section.finding, markup=False)
     console.print("[bold]The paper:[/bold]", end=" ")
     console.print(section.paper, markup=False)
-
-
-def _terminal_table(table: Table) -> rich.table.Table:
-    shown = rich.table.Table(title=rich.text.Text(table.title), title_justify="left")
-    for number, column in enumerate(table.columns):
-        shown.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in table.rows:
-        shown.add_row(*map(rich.text.Text, row))
-    return shown

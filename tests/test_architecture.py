@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jaxinfl
 
-# The first five know nothing of the stages. The store knows nothing of training, which writes into it.
+# The first seven know nothing of the stages. The store knows nothing of training, which writes into it.
 ORDER = [
     "arguments",
     "files",
@@ -13,6 +13,7 @@ ORDER = [
     "units",
     "provenance",
     "devices",
+    "compilation_cache",
     "tasks",
     "datasets",
     "subsets",
@@ -29,6 +30,7 @@ ORDER = [
     "plots",
 ]
 ORDER += ["report"]
+ORDER += ["cli"]
 ROOT = Path(jaxinfl.__file__).parent
 
 

@@ -22,7 +22,7 @@ EXPERIMENT = "experiments.cifar100_subsets"
 TWO_MODELS = """
 import sys, jaxinfl
 from experiments.cifar100_subsets import PRESETS
-from experiments.compilation_cache import use_compilation_cache
+from jaxinfl.compilation_cache import use_compilation_cache
 use_compilation_cache()
 first, config = jaxinfl.Ensemble.open(sys.argv[1]), PRESETS["tiny"]
 keys = jaxinfl.ModelKeys.of_data(first.key_data[:2])

@@ -1,4 +1,4 @@
-"""Keeps compiled programs from one process to the next, so that a second start of an experiment compiles nothing."""
+"""Keeps compiled programs from one process to the next, so that a second start compiles nothing."""
 
 import hashlib
 import platform
