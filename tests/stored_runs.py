@@ -1,13 +1,5 @@
-"""Small runs of every task that are kept with the tests, so that every later version opens what this one wrote.
+"""The runs in `tests/runs`: their tasks, models and data, and the numbers of a run that are recorded beside them."""
 
-    python -m tests.stored_runs FOLDER    trains them again, with their data and the numbers that tests compare, into a new folder
-
-`tests/runs/` was made so. It is not renewed when the format changes: older runs must stay readable. A new format adds a folder.
-"""
-
-import json
-import sys
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -134,21 +126,6 @@ def train(folder: Path, name: str) -> None:
     jaxinfl.train_ensemble(masks, keys, **options)
 
 
-def make_of_scores(folder: Path) -> None:
-    """Make the runs of models that were trained elsewhere, and the copy of a run's chosen rows."""
-    rng = np.random.default_rng(1)
-    scores = {
-        split: {
-            "margin": rng.normal(size=(MODELS, size)).astype(np.float32),
-            "right": rng.random((MODELS, size)) < 0.7,
-        }
-        for split, size in (("train", TRAIN), ("test", TEST))
-    }
-    Ensemble.from_scores(draw_masks(), **scores).save(folder / "from_scores")
-    Ensemble.from_scores(draw_masks(), train=scores["train"]).save(folder / "from_scores_of_train")
-    Ensemble.open(folder / "regression")[[4, 1]].save(folder / "saved")
-
-
 def describe(runs: Ensemble) -> dict[str, Any]:
     """The numbers of a run that tests compare: masks exactly, and of each array its first values and its mean for each model."""
     found: dict[str, Any] = {
@@ -185,21 +162,3 @@ def _digest(values: np.ndarray) -> dict[str, Any]:
         "first": flat[:, :3].tolist(),
         "mean": flat.mean(axis=1).tolist(),
     }
-
-
-def main(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for name in TASKS:
-        np.savez_compressed(folder / f"{name}.npz", **make_data(name))
-        train(folder, name)
-    make_of_scores(folder)
-    recorded = {name: describe(Ensemble.open(folder / name)) for name in NAMES}
-    (folder / "recorded.json").write_text(json.dumps(recorded, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    # Run as a script this module is called __main__, under which runs could not find its models and tasks again.
-    from tests import stored_runs
-
-    warnings.filterwarnings("ignore", message=".* diverged and are left out")
-    stored_runs.main(Path(sys.argv[1]))

@@ -72,8 +72,10 @@ def test_a_run_goes_on_only_with_its_own_data(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "regression").rglob("*.npz")}
     train(tmp_path, "regression")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "regression").rglob("*.npz")} == before and before
-    shutil.copy(STORED / "binary.npz", tmp_path / "regression.npz")
-    with pytest.raises((RunDirectoryError, ValueError)):
+    other = dict(np.load(tmp_path / "regression.npz"))
+    other["train_targets"] = other["train_targets"] + 1
+    np.savez(tmp_path / "regression.npz", **other)
+    with pytest.raises(RunDirectoryError, match="data"):
         train(tmp_path, "regression")
 
 
@@ -83,7 +85,6 @@ def test_a_run_of_a_newer_version_is_refused(tmp_path):
     text = (copy / "zarr.json").read_text()
     newer = re.sub(r'"format": (\d+)', lambda match: f'"format": {int(match[1]) + 1}', text)
     assert newer != text
-    for file in ("zarr.json",):
-        (copy / file).write_text(newer)
-    with pytest.raises(RunDirectoryError, match="run"):
+    (copy / "zarr.json").write_text(newer)
+    with pytest.raises(RunDirectoryError):
         Ensemble.open(copy)
