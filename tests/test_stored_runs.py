@@ -86,5 +86,5 @@ def test_a_run_of_a_newer_version_is_refused(tmp_path):
     newer = re.sub(r'"format": (\d+)', lambda match: f'"format": {int(match[1]) + 1}', text)
     assert newer != text
     (copy / "zarr.json").write_text(newer)
-    with pytest.raises(RunDirectoryError):
+    with pytest.raises(RunDirectoryError, match="Upgrade jaxinfl"):
         Ensemble.open(copy)

@@ -43,7 +43,7 @@ def print_answer(answer: Answer, *, as_json: bool) -> None:
 
 def terminal_table(table: Table) -> rich.table.Table:
     """A table as the terminal shows it; all text stays text."""
-    shown = rich.table.Table(title=Text(table.title), title_justify="left")
+    shown = rich.table.Table(title=Text(table.title) if table.title else None, title_justify="left")
     for number, column in enumerate(table.columns):
         shown.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in table.rows:

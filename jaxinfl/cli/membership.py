@@ -52,7 +52,12 @@ def run(options: Options) -> Answer:
     """
     number, out = check_whole(options.number, "--number"), check_out(options.out, ".npz")
     runs = open_run(options.run)
-    found = jaxinfl.membership(runs, options.score, method=options.method, confidence=options.confidence)
+    score = options.score or ("probability" if options.method.startswith("rmia") else "margin")
+    if score not in runs.scores:
+        raise ValueError(
+            f"the score is {score!r}, which this run does not have; it has {', '.join(runs.scores)}. Pass one of them by --score."
+        )
+    found = jaxinfl.membership(runs, score, method=options.method, confidence=options.confidence)
     risk = found.risk
     if out is not None:
         arrays = {"told_apart": risk.told_apart, "low": risk.low, "high": risk.high, "distance": risk.distance}
@@ -72,7 +77,7 @@ def run(options: Options) -> Answer:
     rates = _rates(found)
     rows = [[name, *map(format_number, (rate["value"], rate["low"], rate["high"]))] for name, rate in rates.items()]
     lines: list[str | Table] = [
-        f"models     {found.score.shape[0]}; training examples: {found.score.shape[1]}; attack: {options.method}",
+        f"models     {found.score.shape[0]}; training examples: {found.score.shape[1]}; score: {score}; attack: {options.method}",
         Table(
             f"Membership over all models and examples, with {found.confidence:.0%} intervals",
             ["", "value", "low", "high"],
@@ -91,6 +96,7 @@ def run(options: Options) -> Answer:
         lines.append(f"The attack's scores are in {out}")
     values = {
         "models": found.score.shape[0],
+        "score": score,
         "method": options.method,
         "rates": rates,
         "riskiest": riskiest,

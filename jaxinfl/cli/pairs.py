@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,10 +82,11 @@ def run(options: Options) -> Answer:
     if out is not None:
         save_csv(out, list(columns), rows)
     pairs = [dict(zip(columns, row, strict=True)) for row in rows]
-    lines: list[str | Table] = [
-        f"models     {len(given)}; score: {describe_score(score)}",
-        Table(about, [_LABELS[name] for name in columns], [list(map(_format, row)) for row in rows[:number]]),
-    ]
+    lines: list[str | Table] = [f"models     {len(given)}; score: {describe_score(score)}", about]
+    if found:
+        lines.append(_table(pairs[:number]))
+    else:
+        lines.append("There is no such pair.")
     if found > number:
         lines.append(f"{found - number} more were found; --number {found} prints all.")
     if out is not None:
@@ -93,7 +95,7 @@ def run(options: Options) -> Answer:
 
 
 def _highest(given: Outcomes, number: int, options: Options) -> tuple[dict[str, np.ndarray], str]:
-    """The pairs of highest influence, as columns, and a title."""
+    """The pairs of highest influence, as columns, and a line about them."""
     top = jaxinfl.top_pairs(given, k=number, min_memorization=options.min_memorization)
     spread = jaxinfl.pair_uncertainty(given, None, top.train_index, top.test_index, confidence=options.confidence)
     columns = {
@@ -103,17 +105,18 @@ def _highest(given: Outcomes, number: int, options: Options) -> tuple[dict[str, 
         "low": spread.low,
         "high": spread.high,
         "memorization": top.memorization.astype(np.float64),
+        "reason": spread.reason,
     }
     above = (
         ""
         if options.min_memorization is None
         else f" of training examples memorized above {options.min_memorization:g}"
     )
-    return columns, f"Pairs of highest influence{above}, with {options.confidence:.0%} intervals"
+    return columns, f"Pairs of highest influence{above}, with {options.confidence:.0%} intervals:"
 
 
 def _discovered(given: Outcomes, fdr: float) -> tuple[dict[str, np.ndarray], str]:
-    """The pairs whose influence is not 0, as columns, and a title."""
+    """The pairs whose influence is not 0, as columns, and a line about them."""
     found = jaxinfl.discoveries(given, fdr=fdr)
     columns = {
         "train": found.train_index,
@@ -125,7 +128,7 @@ def _discovered(given: Outcomes, fdr: float) -> tuple[dict[str, np.ndarray], str
     }
     return (
         columns,
-        f"Pairs whose influence is not 0: {len(found)} of {found.num_tests} tested, of which at most {fdr:.1%} are expected to be false",
+        f"Pairs whose influence is not 0: {len(found)} of {found.num_tests} tested, of which at most {fdr:.1%} are expected to be false.",
     )
 
 
@@ -139,6 +142,18 @@ def _with_targets(columns: dict[str, np.ndarray], runs: Ensemble) -> dict[str, n
                 known[f"{split}_target"] = targets[columns[split]]
     first = {name: columns[name] for name in ("train", "test")}
     return first | known | columns
+
+
+def _table(pairs: list[dict[str, Any]]) -> Table:
+    """Pairs as the terminal shows them, with the reasons why intervals are undefined below."""
+    shown = [name for name in _LABELS if name in pairs[0]]
+    reasons = sorted({pair["reason"] for pair in pairs if pair.get("reason")})
+    return Table(
+        "",
+        [_LABELS[name] for name in shown],
+        [[_format(pair[name]) for name in shown] for pair in pairs],
+        note=f"Why intervals are undefined: {'; '.join(reasons)}." if reasons else "",
+    )
 
 
 def _format(value: float) -> str:

@@ -20,7 +20,7 @@ class RunOptions:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directory, which `jaxinfl train --out` or train_ensemble(..., run_dir=...) made, whole or in parts."""
     score: str | None = None
-    """Score that is compared, such as correct, margin or loss; None takes "correct", or the first one where nothing is right or wrong."""
+    """Score that is compared, such as correct, margin or loss; None takes "correct", or the loss where nothing is right or wrong."""
 
 
 def open_run(path: Path) -> Ensemble:
@@ -34,13 +34,15 @@ def open_run(path: Path) -> Ensemble:
 
 
 def choose_score(runs: Ensemble, asked: str | None) -> str:
-    """The score that is asked for; by default whether a model is right, and the first score where nothing is right or wrong.
+    """The score that is asked for; by default whether a model is right, or the loss where nothing is right or wrong.
+
+    Models that were trained elsewhere may have neither, and then the first of their scores is taken.
 
     Raises:
       ValueError: the run has no such score.
     """
     if asked is None:
-        return "correct" if "correct" in runs.scores else runs.scores[0]
+        return next((name for name in ("correct", "loss") if name in runs.scores), runs.scores[0])
     if asked not in runs.scores:
         raise ValueError(f"--score is {asked!r}; this run has the scores {', '.join(runs.scores)}.")
     return asked
