@@ -62,6 +62,11 @@ def run(options: Options) -> Answer:
     if out is not None:
         arrays = {"told_apart": risk.told_apart, "low": risk.low, "high": risk.high, "distance": risk.distance}
         save_arrays(out, {"score": found.score, "member": found.member, **arrays})
+    return _summarize(found, score, number, out)
+
+
+def _summarize(found: Membership, score: str, number: int, out: Path | None) -> Answer:
+    risk = found.risk
     # NaN is sorted behind all numbers.
     highest = np.argsort(-risk.told_apart, kind="stable")[:number]
     riskiest = [
@@ -77,7 +82,7 @@ def run(options: Options) -> Answer:
     rates = _rates(found)
     rows = [[name, *map(format_number, (rate["value"], rate["low"], rate["high"]))] for name, rate in rates.items()]
     lines: list[str | Table] = [
-        f"models     {found.score.shape[0]}; training examples: {found.score.shape[1]}; score: {score}; attack: {options.method}",
+        f"models     {found.score.shape[0]}; training examples: {found.score.shape[1]}; score: {score}; attack: {found.method}",
         Table(
             f"Membership over all models and examples, with {found.confidence:.0%} intervals",
             ["", "value", "low", "high"],
@@ -97,7 +102,7 @@ def run(options: Options) -> Answer:
     values = {
         "models": found.score.shape[0],
         "score": score,
-        "method": options.method,
+        "method": found.method,
         "rates": rates,
         "riskiest": riskiest,
         "out": out,
