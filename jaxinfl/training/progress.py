@@ -1,6 +1,7 @@
 """A progress bar for a run, with models done, models per hour, test accuracy and time left."""
 
 import time
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
@@ -9,7 +10,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class TrainingProgress:
-    """A progress bar on standard error where that is a terminal; elsewhere nothing is shown, so that logs stay readable."""
+    """A progress bar on standard error where that is a terminal, or below the cell of a notebook that has ipywidgets.
+
+    Elsewhere nothing is shown, so that logs stay readable.
+    """
 
     def __init__(self, num_models: int, finished: int, *, shown: bool = True):
         console = Console(stderr=True)
@@ -21,7 +25,7 @@ class TrainingProgress:
             TimeRemainingColumn(),
             TextColumn("left"),
             console=console,
-            disable=not (shown and console.is_terminal),
+            disable=not (shown and (console.is_terminal or _is_notebook(console))),
         )
         self._task = self._bar.add_task("", total=num_models, completed=finished, rate="", accuracy="")
         self._begun = time.perf_counter()
@@ -49,3 +53,8 @@ class TrainingProgress:
         self._correct += correct
         self._scored += predictions
         self._bar.update(self._task, accuracy=f"test accuracy {self._correct / self._scored:.1%}")
+
+
+def _is_notebook(console: Console) -> bool:
+    """Whether the console is a notebook in which rich can draw again what it drew; without ipywidgets it would warn instead."""
+    return console.is_jupyter and find_spec("ipywidgets") is not None
