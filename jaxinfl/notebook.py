@@ -7,6 +7,7 @@ import base64
 import html
 import io
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,6 +68,20 @@ def shorten(text: str, most: int = 80) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def show_figures(figure: type) -> None:
+    """Let a notebook show figures of this class, matplotlib's, as images; `%matplotlib inline` does the same, and what it chose stays.
+
+    Outside of IPython nothing happens.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if shell is None or any(figure in each for each in shell.display_formatter.formatters.values()):
+        return
+    from IPython.core.pylabtools import select_figure_formats  # only IPython itself imports it otherwise
+
+    select_figure_formats(shell, {"png"})
+
+
 def _format_cell(cell: Cell) -> str:
     if cell is None:
         return ""
@@ -93,4 +108,4 @@ def _image(pixels: np.ndarray) -> str:
     )
 
 
-__all__ = ["Cell", "Thumbnail", "html_facts", "html_table", "shorten"]
+__all__ = ["Cell", "Thumbnail", "html_facts", "html_table", "shorten", "show_figures"]

@@ -3,6 +3,7 @@
 import base64
 import io
 import sys
+import types
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,7 +14,7 @@ from rich.console import Console
 
 import jaxinfl
 from jaxinfl import Dataset, Ensemble, plots
-from jaxinfl.notebook import Thumbnail, html_facts, html_table
+from jaxinfl.notebook import Thumbnail, html_facts, html_table, show_figures
 from jaxinfl.training import progress
 from tests.kinds_of_data import KINDS
 from tests.stored_runs import NAMES, STORED
@@ -167,3 +168,19 @@ def test_the_progress_bar_is_shown_on_terminals_and_in_notebooks(monkeypatch, te
     assert progress.TrainingProgress(3, 0)._bar.disable is not shown
     assert progress.TrainingProgress(3, 0, shown=False)._bar.disable
     assert "IPython" not in sys.modules
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_figures_are_shown_unless_the_user_chose_how(monkeypatch, chosen):
+    """IPython is no dependency, so a stand-in has the three things that are asked of it."""
+    formatters = {"image/png": {Figure: "svg, please"} if chosen else {}}
+    shell = types.SimpleNamespace(display_formatter=types.SimpleNamespace(formatters=formatters))
+    selected = []
+    tools = types.ModuleType("IPython.core.pylabtools")
+    tools.select_figure_formats = lambda given, formats: selected.append((given, formats))
+    show_figures(Figure)  # outside of IPython
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.core", types.ModuleType("IPython.core"))
+    monkeypatch.setitem(sys.modules, "IPython.core.pylabtools", tools)
+    show_figures(Figure)
+    assert selected == ([] if chosen else [(shell, {"png"})])
