@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from experiments.published_shapes import shapes_of, stand_in
-from jaxinfl import Dataset, Recipe
+from jaxinfl import Cluster, Dataset, Recipe
 from jaxinfl.arguments import expand_home
 from jaxinfl.cli.data_options import DataOptions, choose_examples, load_named
 from jaxinfl.datasets import is_prepared
@@ -51,6 +51,12 @@ class Options(DataOptions):
     """Print what the training would cost on this machine, and train nothing."""
     part: str | None = None
     """Part of the models to train, 1/4 for the first quarter, so that machines that share a folder share the work."""
+    cluster: Cluster = field(default_factory=Cluster)
+    """Processes that train the models."""
+    jobs: int = 8
+    """Number of processes that train at the same time on the cluster; a run that was begun keeps its number of parts."""
+    mixed_devices: bool = False
+    """Go on with a run on devices of another kind, which changes the last bits of the models; the run records the device of each."""
     preset: str = "digits"
     """Name of the preset that set the defaults of all other options."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 
 import jaxinfl
-from experiments.command_line import NothingMore, console, mistakes
+from experiments.command_line import Mistake, NothingMore, Options, console, mistakes
 from jaxinfl import Cost, Dataset, Ensemble, ModelKeys, Recipe
 from jaxinfl.cli.train import parse_part
 from jaxinfl.models import Variables
@@ -120,15 +120,21 @@ def print_costs(requests: Sequence[Request], data: Dataset, model: str, out: Pat
     )
 
 
-def carry_out(requests: Sequence[Request], data: Dataset, model: str, out: Path, *, part: str | None) -> Runs:
-    """Train the ensembles in their order, or read those that are finished. Of each only `part`, "1/4", if given.
+def carry_out(requests: Sequence[Request], data: Dataset, config: Options, out: Path) -> Runs:
+    """Train the ensembles in their order, or read those that are finished: by a cluster or only a part of each, if asked for.
 
     Raises:
       NothingMore: with `part`, when that part is trained; ensembles that follow from others wait until these have all parts.
       Mistake: what `train_ensemble` refuses.
     """
     with mistakes():
-        chosen = parse_part(part)
+        chosen = parse_part(config.part)
+    if chosen is not None and config.cluster.kind is not None:
+        raise Mistake(
+            "--part and --cluster are given, but a cluster divides the models by itself. Leave one of them out."
+        )
+    if config.jobs < 1:
+        raise Mistake(f"--jobs is {config.jobs}; it takes a whole number from 1 up.")
     runs = Runs(out)
     for asked in requests:
         if chosen is not None and asked.depends and not all(each.complete for each in runs.values()):
@@ -140,10 +146,10 @@ def carry_out(requests: Sequence[Request], data: Dataset, model: str, out: Path,
         with mistakes():
             request = asked.final(runs)
             console.print(f"\n[bold]{request.title}[/bold]")
-            runs[request.name] = _train(request, runs, data, model, chosen)
+            runs[request.name] = _train(request, runs, data, config, chosen)
     if chosen is not None:
         console.print(
-            f"\nPart {part} is trained. When every part is, the same command without --part shows the results.",
+            f"\nPart {config.part} is trained. When every part is, the same command without --part shows the results.",
             markup=False,
         )
         raise NothingMore
@@ -159,8 +165,12 @@ def _open_finished(run_dir: Path) -> Ensemble | None:
     return ensemble if ensemble.complete else None
 
 
-def _train(request: Request, runs: Runs, data: Dataset, model: str, part: tuple[int, int] | None) -> Ensemble:
+def _train(request: Request, runs: Runs, data: Dataset, config: Options, part: tuple[int, int] | None) -> Ensemble:
     """The ensemble with its diverged models, of which the experiments say themselves what they do with them."""
+    arguments = request.arguments(data, config.model)
+    initial = None if request.initial is None else request.initial(runs)
+    if config.cluster.kind is not None:
+        return _train_on_cluster(request, Job.make(**arguments), initial, config, runs.out / request.name)
     begun: list[tuple[Cost, float]] = []
 
     def announce(cost: Cost) -> None:
@@ -169,11 +179,12 @@ def _train(request: Request, runs: Runs, data: Dataset, model: str, part: tuple[
 
     with _diverged_models_are_no_news():
         ensemble = jaxinfl.train_ensemble(
-            **request.arguments(data, model),
+            **arguments,
             run_dir=runs.out / request.name,
-            initial=None if request.initial is None else request.initial(runs),
+            initial=initial,
             part=part,
             max_diverged=request.max_diverged,
+            mixed_devices=config.mixed_devices,
             on_cost=announce,
         ).with_diverged()
     if not begun:
@@ -182,6 +193,23 @@ def _train(request: Request, runs: Runs, data: Dataset, model: str, part: tuple[
         trained = sum(cost.num_models - cost.finished for cost, _ in begun)
         runs.seconds_per_model[request.name] = (time.perf_counter() - begun[0][1]) / trained
     return ensemble
+
+
+def _train_on_cluster(
+    request: Request, job: Job, initial: Variables | None, config: Options, run_dir: Path
+) -> Ensemble:
+    if initial is not None:
+        job = job.start_from(initial, "initial")
+    console.print(f"trained by {config.jobs} processes at most: {config.cluster.kind}", markup=False)
+    with _diverged_models_are_no_news():
+        return jaxinfl.train_on_cluster(
+            job,
+            run_dir,
+            jobs=config.jobs,
+            cluster=config.cluster,
+            max_diverged=request.max_diverged,
+            mixed_devices=config.mixed_devices,
+        ).with_diverged()
 
 
 def _say_read(request: Request, out: Path) -> None:

@@ -5,15 +5,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic
 
+import jax
+
 from experiments.command_line import Config, Mistake, NothingMore, console, load, parse
 from experiments.data_kinds import describe_data, standardized, takes_right_or_wrong
 from experiments.ensembles import Request, Runs, carry_out, print_costs
 from experiments.outcome import Outcome, publish
-from jaxinfl import Dataset, DatasetUnavailable, RunDirectoryError
+from jaxinfl import ClusterError, Dataset, DatasetUnavailable, RunDirectoryError
 from jaxinfl.compilation_cache import use_compilation_cache
 from jaxinfl.provenance import command
 from jaxinfl.training import OutOfMemory, TooManyDiverged
 from jaxinfl.training.interrupts import Interrupted
+
+_TOLD = (Mistake, ClusterError, DatasetUnavailable, RunDirectoryError, OutOfMemory, TooManyDiverged, OSError)
+"""Errors that the user can mend, which are shown without a traceback."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Experiment(Generic[Config]):
         if config.cost:
             print_costs(requests, data, config.model, out)
             raise NothingMore
-        runs = carry_out(requests, data, config.model, out, part=config.part)
+        runs = carry_out(requests, data, config, out)
         publish(self.analyse(config, runs, data), self.name, config, data, out, runs)
         return out
 
@@ -65,11 +70,14 @@ class Experiment(Generic[Config]):
         description = (about or "").split("\n\n")[0]
         config = parse(self.presets, program=f"experiments.{self.name}", description=description)
         use_compilation_cache()
+        if config.cluster.kind is not None:
+            # The memory of a card is for the processes that train; influence is computed on the processor anyway.
+            jax.config.update("jax_platforms", "cpu")
         try:
             self.main(config)
         except NothingMore:
             pass
-        except (Mistake, DatasetUnavailable, RunDirectoryError, OutOfMemory, TooManyDiverged, OSError) as error:
+        except _TOLD as error:
             console.print(f"error: {error}", style="bold red", markup=False)
             return 2
         except Interrupted:  # which has said how to go on

@@ -3,6 +3,11 @@ from .brittleness import (
     Brittleness as Brittleness,
     brittleness as brittleness,
 )
+from .cluster import (
+    Cluster as Cluster,
+    ClusterError as ClusterError,
+    train_on_cluster as train_on_cluster,
+)
 from .datasets import (
     Dataset as Dataset,
     DatasetUnavailable as DatasetUnavailable,
@@ -76,6 +81,7 @@ from . import tasks as tasks
 from .tasks import Task as Task
 from .training import (
     Cost as Cost,
+    Job as Job,
     ModelKeys as ModelKeys,
     OutOfMemory as OutOfMemory,
     Recipe as Recipe,

@@ -21,8 +21,18 @@ def versions() -> dict[str, str]:
     return found
 
 
+_WORKS_FOR: list[str] = []
+
+
+def work_for(command: str) -> None:
+    """Say that this process works for a command that the user started, which is then the one to type again."""
+    _WORKS_FOR[:] = [command]
+
+
 def command() -> str:
-    """The command line of this process, as it can be typed again in the same folder."""
+    """The command line of this process, or of the one that it works for, as it can be typed again in the same folder."""
+    if _WORKS_FOR:
+        return _WORKS_FOR[0]
     executable = Path(sys.executable)
     below = executable.is_relative_to(Path.cwd())
     name = str(executable.relative_to(Path.cwd())) if below else executable.name

@@ -85,6 +85,10 @@ class Task:
 class Classification(Task):
     """One of several classes an example. Margins are exact, and the other scores follow from them."""
 
+    def __reduce__(self) -> str:
+        # By name, because there is one such task, and it is told by identity.
+        return "CLASSIFICATION"
+
     smooths_labels = True
 
     def __init__(self) -> None:
@@ -151,6 +155,9 @@ class Regression(Task):
             scores |= {f"prediction_{column}": _predict_column(column) for column in range(num_targets)}
         super().__init__("regression" if huber is None else "huber", loss=self._loss, scores=scores)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Regression, (self.num_targets, self.huber)
+
     def _errors(self, outputs: Array, targets: Array) -> Array:
         return targets.reshape(len(targets), -1).astype(jnp.float32) - outputs.reshape(len(outputs), -1)
 
@@ -176,6 +183,9 @@ class Binary(Task):
     The loss is the sum over the labels. The scores are "correct" (all labels are right), "margin" (log odds of the true
     value, the smallest over the labels), "probability" (that all labels are right) and "loss".
     """
+
+    def __reduce__(self) -> str:
+        return "BINARY"
 
     def __init__(self) -> None:
         super().__init__(
@@ -207,6 +217,9 @@ class NextToken(Task):
     A negative target is padding and counts nowhere. The loss of a sequence is the mean over its tokens, and "accuracy" the share
     of them that is right; a sequence without a token has the loss 0 and the accuracy 1.
     """
+
+    def __reduce__(self) -> str:
+        return "NEXT_TOKEN"
 
     def __init__(self) -> None:
         super().__init__("next_token", loss=self._loss, scores={"accuracy": self._accuracy})

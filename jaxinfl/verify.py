@@ -26,6 +26,7 @@ from jaxinfl.store.elsewhere import is_trained_elsewhere
 from jaxinfl.store.parts import extension_path, extensions_in, open_rows, part_path, parts_in
 from jaxinfl.store.run import ABSENT, RunStore, is_run
 from jaxinfl.training import ModelKeys, recall_data, recall_model, recall_recipe, train_ensemble
+from jaxinfl.training.agreement import Disagreement
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Options:
     """Side in pixels to which the images were resized when the data set was loaded."""
     splits: str | None = None
     """TFDS splits with which the data set was loaded, such as train+validation:test."""
+    mixed_devices: bool = False
+    """Train damaged models again on devices of another kind than those of the run, which may give them other last bits."""
     background: Literal["white", "black"] | None = None
     """Colour onto which transparent images were put when the data set was loaded."""
 
@@ -133,7 +136,12 @@ def _train_again(path: Path, options: Options) -> None:
             overrides=overrides or None,
             part=None if part is None else (part[0], part[1]),
             max_diverged=1.0,
+            mixed_devices=options.mixed_devices,
         )
+    except Disagreement as error:
+        raise RunDirectoryError(
+            f"damaged models of {path} are absent now, but could not be trained: {error} Here that is --mixed-devices."
+        ) from error
     except (RunDirectoryError, ValueError) as error:
         raise RunDirectoryError(
             f"damaged models of {path} are absent now, but could not be trained: {error} {_NAME_IT} {command}"

@@ -22,6 +22,7 @@ ORDER = [
     "models",
     "store",
     "training",
+    "cluster",
     "verify",
     "influence",
     "statistics",

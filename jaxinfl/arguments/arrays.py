@@ -251,6 +251,21 @@ def _check_rows(array: np.ndarray, num_models: int, name: str, masks_name: str =
         )
 
 
+def check_rows(models: Any) -> np.ndarray:
+    """Return rows of an ensemble, or a bool mask of them; raise where they are neither.
+
+    A float index would lose its fraction, and a mask of another type would be taken for rows 0 and 1.
+    """
+    array = as_array(models, "models", "rows of the ensemble")
+    if array.size == 0:
+        return np.zeros(0, np.intp)
+    if array.dtype.kind not in "biu" or array.ndim > 1:
+        raise TypeError(
+            f"models has dtype {array.dtype} and shape {array.shape}; it takes rows of the ensemble, or a bool mask of them."
+        )
+    return array if array.dtype == np.bool_ else array.reshape(-1).astype(np.intp)
+
+
 __all__ = [
     "MOST_BYTES",
     "as_array",
@@ -264,6 +279,7 @@ __all__ = [
     "check_min_memorization",
     "check_numbers",
     "check_probabilities",
+    "check_rows",
     "check_score",
     "check_score_matrix",
     "check_thresholds",

@@ -1,6 +1,7 @@
 """Models as pairs of pure functions: the registered ones, and those that users pass to `train_ensemble(model=...)`."""
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -74,7 +75,8 @@ def build_model(
                 "models of your own are taken too, for example any callable `rngs -> flax.nnx.Module`."
             )
         return _build_registered(model, spec, outputs)
-    return _converter(model)(model, inputs=spec, outputs=outputs, allow=allow)
+    built = _converter(model)(model, inputs=spec, outputs=outputs, allow=allow)
+    return replace(built, rebuild=partial(build_model, model, inputs=spec, outputs=outputs, allow=tuple(allow)))
 
 
 def _converter(model: Any) -> Callable[..., Model]:
@@ -110,7 +112,7 @@ def _build_registered(name: str, inputs: InputSpec, outputs: tuple[int, ...] | i
     # Tests check these models as `model_from_nnx` checks a user's: reading Inception v3 takes seconds.
     built = assemble(factory, name, inputs)
     check_output(built.model.apply, built.variables, inputs, outputs, name)
-    return built.model
+    return replace(built.model, rebuild=partial(build_model, name, inputs=inputs, outputs=outputs))
 
 
 def _arguments(name: str, inputs: InputSpec, outputs: tuple[int, ...]) -> tuple[Any, Any]:

@@ -44,6 +44,7 @@ class Model:
         logits in training.
       num_params: number of trainable parameters.
       fingerprint: hash of the parameters' names and shapes and of the computation itself.
+      rebuild: function that builds this model again from what the user gave, in another process too; None where nothing says how.
     """
 
     name: str
@@ -51,6 +52,15 @@ class Model:
     apply: Apply
     num_params: int
     fingerprint: str = field(repr=False)
+    rebuild: "Callable[[], Model] | None" = field(repr=False, default=None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The functions close over what was traced, which no other process can read.
+        if self.rebuild is None:
+            raise TypeError(
+                f"model {self.name} cannot be sent to another process, because nothing says how to build it again."
+            )
+        return self.rebuild, ()
 
 
 def count_bytes(tree: PyTree[Any]) -> int:

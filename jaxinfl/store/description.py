@@ -2,12 +2,19 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from jaxinfl.store.elsewhere import is_trained_elsewhere
 from jaxinfl.store.parts import Parts, Rows
 
 
 def describe_ensemble(
-    store: Rows, finished: int, diverged: tuple[int, bool], rows: int | None, overrides: Iterable[str]
+    store: Rows,
+    finished: int,
+    diverged: tuple[int, bool],
+    rows: int | None,
+    device_kinds: np.ndarray,
+    overrides: Iterable[str],
 ) -> tuple[str, list[tuple[str, str]]]:
     """A title, and facts about a run: its models, data, recipe and origin, each with a name, which may be empty.
 
@@ -16,6 +23,7 @@ def describe_ensemble(
       finished: number of its finished models.
       diverged: number of models that diverged, and whether the ensemble has rows for them.
       rows: number of rows that were chosen; None where all were.
+      device_kinds: the kind of device that trained each row, text [models].
       overrides: names of what has a value a model.
     """
     about = store.attributes
@@ -27,6 +35,10 @@ def describe_ensemble(
         facts.append(("", f"{diverged[0]} models diverged, {'marked in .diverged' if diverged[1] else 'left out'}"))
     if rows is not None:
         facts.append(("", f"{rows} of them are rows here"))
+    kinds, numbers = np.unique(device_kinds, return_counts=True)
+    if len(kinds) > 1:
+        each = ", ".join(f"{number} models on {kind}" for kind, number in zip(kinds, numbers, strict=True))
+        facts.append(("", f"mixed devices, so that the same job may not give the same bits again: {each}"))
     if isinstance(store, Parts) and store.missing:
         missing = ", ".join(map(str, store.missing))
         facts.append(("missing", f"part {missing} of {store.num_parts}"))

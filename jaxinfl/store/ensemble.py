@@ -10,11 +10,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from jaxinfl.arguments import STREAMED, Source, as_array, as_path, check_switch, is_mapped, quote
+from jaxinfl.arguments import STREAMED, Source, as_path, check_rows, check_switch, is_mapped, quote
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Variables
 from jaxinfl.notebook import html_facts
 from jaxinfl.store.description import describe_ensemble, format_facts
+from jaxinfl.store.device_rows import DEVICE, read_kinds
 from jaxinfl.store.elsewhere import check_trained_here, is_trained_elsewhere, store_scores
 from jaxinfl.store.files_of_others import FilesOfOthers, as_slice
 from jaxinfl.store.layout import OVERRIDE
@@ -188,7 +189,7 @@ class Ensemble(NamedScores):
 
     def __getitem__(self, models: Sequence[int] | ArrayLike | slice) -> "Ensemble":
         """The ensemble of some rows: indices or a slice of them, or a bool mask [models]."""
-        rows = np.arange(len(self))[models if isinstance(models, slice) else _rows(models)]
+        rows = np.arange(len(self))[models if isinstance(models, slice) else check_rows(models)]
         return self._select(rows, np.arange(len(self)), renumbered=True)
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
@@ -224,6 +225,13 @@ class Ensemble(NamedScores):
             return "not known: the models were trained elsewhere"
         device: str = self.attributes["execution"]["device"]
         return device
+
+    @cached_property
+    def device_kinds(self) -> np.ndarray:
+        """The kind of device that trained each model, text [models]; more than one where `mixed_devices` allowed it."""
+        if DEVICE in self.attributes["row_arrays"]:
+            return read_kinds(self._store.read_rows(DEVICE, self.model_index))
+        return np.full(len(self), self.device)
 
     @property
     def order(self) -> str:
@@ -311,7 +319,7 @@ class Ensemble(NamedScores):
           RunDirectoryError: the run keeps no weights, or they are damaged or missing; the models were trained elsewhere.
         """
         check_trained_here(self.attributes, self._store.path, "Their weights are where they were trained.")
-        chosen = self.model_index if models is None else self.model_index[_rows(models)]
+        chosen = self.model_index if models is None else self.model_index[check_rows(models)]
         leaves = self._store.read_weights(chosen)
         return unflatten(leaves, self.attributes["weights"])
 
@@ -351,7 +359,7 @@ class Ensemble(NamedScores):
         check_trained_here(self.attributes, self._store.path, "What they say of other examples is another from_scores.")
         if _predict is None:
             raise RuntimeError("The code that runs the models is not loaded. Import jaxinfl first.")
-        rows = None if models is None else _rows(models)
+        rows = None if models is None else check_rows(models)
         return _predict(self, inputs, targets, rows, views, data, model)
 
     def __len__(self) -> int:
@@ -365,10 +373,10 @@ class Ensemble(NamedScores):
 
     def _describe(self) -> tuple[str, list[tuple[str, str]]]:
         diverged, rows = (self.num_diverged, self._kept_diverged), len(self) if self._is_part else None
-        return describe_ensemble(self._store, self._finished, diverged, rows, self.overrides)
+        return describe_ensemble(self._store, self._finished, diverged, rows, self.device_kinds, self.overrides)
 
 
-_OF_MODELS = ("_place", "diverged", "key_data", "model_index")
+_OF_MODELS = ("_place", "device_kinds", "diverged", "key_data", "model_index")
 """Attributes of `Ensemble` that have one row for each model."""
 
 _predict: Callable[..., Any] | None = None
@@ -378,18 +386,6 @@ def predict_by(function: Callable[..., Any]) -> None:
     """Set the function that `Ensemble.predict` calls, which the training stage provides."""
     global _predict
     _predict = function
-
-
-def _rows(models: Any) -> np.ndarray:
-    """Check rows or a mask of them: a float index would lose its fraction, and a mask would be taken for rows 0 and 1."""
-    array = as_array(models, "models", "rows of the ensemble")
-    if array.size == 0:
-        return np.zeros(0, np.intp)
-    if array.dtype.kind not in "biu" or array.ndim > 1:
-        raise TypeError(
-            f"models has dtype {array.dtype} and shape {array.shape}; it takes rows of the ensemble, or a bool mask of them."
-        )
-    return array if array.dtype == np.bool_ else array.reshape(-1).astype(np.intp)
 
 
 __all__ = ["Ensemble", "predict_by"]

@@ -19,12 +19,16 @@ The lock file stays: if it were removed, two processes could hold two locks of o
 """
 
 
+class BeingWritten(RunDirectoryError):
+    """Another process is writing the run directory."""
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Be the only process that writes into the run directory, which is made if it is not there.
 
     Raises:
-      RunDirectoryError: another process is writing; the message says its host and process id.
+      BeingWritten: another process is writing; the message says its host and process id.
       WriteFailed: nothing can be written there.
     """
     with write_failures(path):
@@ -33,7 +37,7 @@ def writing(path: Path) -> Iterator[None]:
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise RunDirectoryError(
+            raise BeingWritten(
                 f"{path} is being written by {_holder(path)}. Wait until it is done, or use another run_dir. To share the "
                 "work of a new run, give each process its part: part=(1, 2) and part=(2, 2)."
             ) from None
@@ -58,4 +62,4 @@ def _holder(path: Path) -> str:
         return "another process"  # which is just beginning or leaving
 
 
-__all__ = ["HOLDER", "LOCK", "writing"]
+__all__ = ["BeingWritten", "HOLDER", "LOCK", "writing"]

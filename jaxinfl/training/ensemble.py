@@ -17,6 +17,7 @@ from jaxinfl.store.elsewhere import check_trained_here
 from jaxinfl.store.kept import Keep, KeptOutputs
 from jaxinfl.store.parts import open_rows, parts_in
 from jaxinfl.store.run import check_zarr, is_run
+from jaxinfl.training.agreement import Agreement
 from jaxinfl.training.cost import Cost
 from jaxinfl.training.interrupts import StopRequest, standing_of
 from jaxinfl.training.job import Job
@@ -24,6 +25,7 @@ from jaxinfl.training.per_model import ModelKeys
 from jaxinfl.training.recipe import Recipe
 from jaxinfl.training.run import MAX_DIVERGED, Run, RunOptions, go_on_keeping
 from jaxinfl.training.tuning import MachineChoice
+from jaxinfl.training.workforce import ThisProcess
 from jaxinfl.undefined import nan_is_an_answer
 
 
@@ -48,6 +50,7 @@ def train_ensemble(
     allow: Collection[str] = (),
     checkpoint_every: float = 300.0,
     max_diverged: float = MAX_DIVERGED,
+    mixed_devices: bool = False,
     progress: bool = True,
     on_cost: Callable[[Cost], None] | None = None,
 ) -> Ensemble:
@@ -105,6 +108,9 @@ def train_ensemble(
         before it is finished.
       max_diverged: the share of models that may diverge (a loss or logit that is not finite); if more diverge, the run
         ends. Diverged models are left out of the ensemble, with a warning.
+      mixed_devices: go on with a run on devices of another kind than those that it was started on, or with another number of XLA's
+        threads, which changes the last bits of the models. `Ensemble.device_kinds` says which device trained which model.
+        By default such a process is refused.
       progress: show a bar, if standard error is a terminal.
       on_cost: function that is called with the run's `Cost` before training starts, unless nothing is left to train.
 
@@ -114,7 +120,7 @@ def train_ensemble(
     Raises:
       TypeError, ValueError: arguments do not fit; raised before anything is compiled.
       RunDirectoryError: `run_dir` is damaged, is no run, is being written by another process, or was made with other data,
-        masks, keys, model, recipe, overrides or initial weights. It is also raised where the run does not keep what
+        masks, keys, model, recipe, overrides or initial weights, or on other devices, or with other versions of jaxinfl or JAX. It is also raised where the run does not keep what
         `keep_weights`, `keep_outputs` or `keep_epochs` asks for, and as `WriteFailed` where the disk is full. Finished models stay.
       OutOfMemory: the data set does not fit on a device, or not even one model at a time does.
       TooManyDiverged: more than `max_diverged` of the models.
@@ -123,6 +129,7 @@ def train_ensemble(
     with nan_is_an_answer(), StopRequest(kept=run_dir is not None) as stop:
         check_zarr()
         check_switch(tune, "tune")
+        check_switch(mixed_devices, "mixed_devices")
         options = RunOptions(shard_size, checkpoint_every, max_diverged, progress, on_cost)
         keep: Keep = {"keep_weights": keep_weights, "keep_outputs": keep_outputs, "keep_epochs": keep_epochs}
         job = Job.make(masks, keys, data, model, recipe, overrides=overrides, allow=allow, **keep)
@@ -131,7 +138,8 @@ def train_ensemble(
         path = check_place(run_dir, part, len(job))
         if path is not None:
             stop.standing = partial(standing_of, path, part, len(job))
-        return Run(job, MachineChoice(width, kernels, tune), options, stop).ensemble(path, part)
+        workforce = ThisProcess(MachineChoice(width, kernels, tune, mixed_devices), stop.leave_if_asked)
+        return Run(job, workforce, options, stop).ensemble(path, part)
 
 
 def training_cost(
@@ -181,7 +189,8 @@ def cost_of_job(job: Job, run_dir: str | os.PathLike[str] | None = None) -> Cost
             check_same_run(own, job[: begun.attributes["num_models"]].identity, path)
             finished = int((begun.status() != ABSENT).sum())
             job = go_on_keeping(job, begun)
-        return MachineChoice(tune=False).machine(job, begun, len(job), finished)[1]
+        agreed = None if begun is None else Agreement.of_run(begun.attributes)
+        return MachineChoice(tune=False).machine(job, agreed, len(job), finished, path=path)[1]
 
 
 def check_place(run_dir: Any, part: tuple[int, int] | None, num_models: int) -> Path | None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which pre-empted machines get, stop a run between two calls, when its work is saved."""
+"""Ctrl-C, and the signals that pre-empted machines get, stop a run between two calls, when its work is saved."""
 
 import logging
 import os
@@ -23,18 +23,24 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Terminated(SystemExit):
-    """SIGTERM stopped the run, everything was saved, and the exit status is the one that shells give to SIGTERM."""
+    """SIGTERM or SIGUSR2 stopped the run, everything was saved, and the exit status is the one that shells give to the signal."""
 
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(128 + number)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class StopRequest:
     """Between the call of `train_ensemble` and its return, the two signals only ask to stop; a second one stops at once.
 
-    When the run stops, it says how far it has come and how it goes on. A run that is kept in memory has nothing to save,
-    and signals do there what they do elsewhere. Signals reach the main thread alone, so in another thread this context
-    changes nothing.
+    SIGUSR2 asks as well where somebody handles it: submitit, which then puts a job of a cluster back into its queue. When everything
+    is saved, its handler is called. Schedulers may send SIGTERM before it or after it, which makes neither a second request.
+
+    A process that was started to ignore a signal goes on ignoring it. When the run stops, it says how far it has come and how it
+    goes on. A run that is kept in memory has nothing to save, and signals do there what they do elsewhere. Signals reach the main
+    thread alone, so in another thread this context changes nothing.
     """
 
     def __init__(self, *, kept: bool) -> None:
@@ -47,9 +53,12 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         if self._kept and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _SIGNALS:
+                before = signal.getsignal(number)
                 # None: a handler that was not installed from Python, and could not be put back.
-                if signal.getsignal(number) is not None:
+                if before is None or before is signal.SIG_IGN:
+                    continue
+                if number != signal.SIGUSR2 or before is not signal.SIG_DFL:
                     self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -82,11 +91,13 @@ class StopRequest:
         self._restore()
         if asked and callable(handler) and handler is not signal.default_int_handler:
             signal.raise_signal(asked)
-        raise Terminated if asked == signal.SIGTERM else Interrupted
+        raise Interrupted if asked in (None, signal.SIGINT) else Terminated(asked)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked is None:
+        if self.asked is None or number == signal.SIGUSR2:
             self.asked = signal.Signals(number)
+            return
+        if self.asked == signal.SIGUSR2 and number == signal.SIGTERM:
             return
         self._restore()
         if number == signal.SIGINT:

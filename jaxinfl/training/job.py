@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Unpack
 
@@ -19,6 +19,7 @@ from jaxinfl.datasets.inputs import by_name
 from jaxinfl.models import AnyModel, ArraySpec, InputSpec, Model, build_model
 from jaxinfl.models.checks import couples_examples
 from jaxinfl.models.fingerprint import spell_out
+from jaxinfl.store.device_rows import DEVICE, DEVICE_ROWS
 from jaxinfl.store.kept import OUTPUT_DTYPE, OUTPUTS, Keep, Kept, name_at_epoch
 from jaxinfl.store.layout import RowArray, digest
 from jaxinfl.store.weights import describe, weights_digest
@@ -94,6 +95,10 @@ class Job:
     def __len__(self) -> int:
         return len(self.masks)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What follows from the fields is computed again in another process, so that a difference shows in the identity.
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
     def __getitem__(self, rows: slice | np.ndarray) -> "Job":
         given = jax.tree.map(lambda values: values[rows], self.given)
         return replace(self, masks=self.masks[rows], keys=self.keys[rows], given=given)
@@ -121,9 +126,9 @@ class Job:
 
     @cached_property
     def row_arrays(self) -> dict[str, RowArray]:
-        """The arrays with a row for each model that evaluation fills, by the names that they have in a run."""
+        """The arrays with a row for each model that training fills, by the names that they have in a run."""
         data = self.data
-        found: dict[str, RowArray] = {}
+        found = {DEVICE: DEVICE_ROWS}
         epochs = ["", *(name_at_epoch("", epoch) for epoch in self.kept.epochs)]
         for split, examples in (("train", data.num_train), ("test", data.num_test)):
             for name, dtype in self.recorded_types.items():

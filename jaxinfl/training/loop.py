@@ -106,6 +106,8 @@ class Work:
     machine: Machine
     seconds_per_step: float | None
     """Wall-clock seconds that one step of one model takes; None evaluates the models as they start and trains nothing."""
+    keeps_width: bool = False
+    """Whether running out of memory is an error, because other processes train models of the same run at the same width."""
 
     @cached_property
     def segments(self) -> Segments:
@@ -305,10 +307,10 @@ def finished_shards(
 ) -> Iterator[tuple[slice, Finished]]:
     """Train the models of each shard, and yield the rows of the shard with their scores and weights.
 
-    Where memory runs out, this shard and all later ones are trained with half as many models at once.
+    Where memory runs out, this shard and all later ones are trained with half as many models at once, unless the width is kept.
 
     Raises:
-      OutOfMemory: not even one model at a time fits.
+      OutOfMemory: not even one model at a time fits, or not the width that is kept.
       Interrupted, Terminated: a signal came; a checkpoint is written.
     """
     for shard in shards:
@@ -318,6 +320,8 @@ def finished_shards(
                 finished = ShardTraining(work, shard, bar, watch, checkpoint).train()
                 break
             except (jax.errors.JaxRuntimeError, MemoryError) as error:
+                if work.keeps_width:
+                    work.machine.give_up(work.job, error)
                 work = replace(work, machine=work.machine.halve(work.job, error))
                 bar.advance(done - bar.done)
         yield shard, finished

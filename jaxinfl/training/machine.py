@@ -112,6 +112,16 @@ class Machine:
         programs = build_programs(job.training, execution, devices, *(() if views == "one" else (views,)))
         return cls(execution, devices, programs, programs.place_data(job.data) if placed is None else placed)
 
+    def give_up(self, job: Job, error: Exception) -> None:
+        """Raise the `OutOfMemory` of a process that must keep its width, or any other `error` again."""
+        if not out_of_memory(error):
+            raise error
+        raise OutOfMemory(
+            f"{host.describe(self.devices)}: {self.execution.width} x {job.model.name} at once do not fit in memory with batches of "
+            f"{job.recipe.batch_size}: {str(error).splitlines()[0]}. Other processes train models of this run at this width, so it "
+            "stays. Train these models where there is more memory, or begin another run_dir with a smaller width."
+        ) from error
+
     def halve(self, job: Job, error: Exception) -> "Machine":
         """Make a machine for half as many models at once if memory ran out; raise any other `error` again.
 

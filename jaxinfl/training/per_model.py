@@ -45,6 +45,9 @@ class ModelKeys:
     def __getitem__(self, rows: slice | np.ndarray) -> "ModelKeys":
         return ModelKeys.of_data(self.data()[rows])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ModelKeys.of_data, (self.data(),)
+
     @classmethod
     def of_data(cls, data: np.ndarray) -> "ModelKeys":
         """Make keys from the numbers that `data()` returns."""

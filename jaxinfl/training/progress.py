@@ -22,12 +22,13 @@ class TrainingProgress:
             BarColumn(),
             TextColumn("{task.fields[rate]}"),
             TextColumn("{task.fields[accuracy]}"),
+            TextColumn("{task.fields[state]}"),
             TimeRemainingColumn(),
             TextColumn("left"),
             console=console,
             disable=not (shown and (console.is_terminal or _is_notebook(console))),
         )
-        self._task = self._bar.add_task("", total=num_models, completed=finished, rate="", accuracy="")
+        self._task = self._bar.add_task("", total=num_models, completed=finished, rate="", accuracy="", state="")
         self._begun = time.perf_counter()
         self.done = 0.0
         """Number of models that this process has trained, with fractions for those in training."""
@@ -53,6 +54,10 @@ class TrainingProgress:
         self._correct += correct
         self._scored += predictions
         self._bar.update(self._task, accuracy=f"test accuracy {self._correct / self._scored:.1%}")
+
+    def say(self, state: str) -> None:
+        """Show in words how things stand."""
+        self._bar.update(self._task, state=state)
 
 
 def _is_notebook(console: Console) -> bool:

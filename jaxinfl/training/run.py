@@ -12,7 +12,6 @@ from jaxtyping import UInt8
 
 from jaxinfl import provenance
 from jaxinfl.arguments import check_number, check_switch, check_whole, quote
-from jaxinfl.devices import own_devices
 from jaxinfl.store import (
     ABSENT,
     COMPLETE,
@@ -26,21 +25,22 @@ from jaxinfl.store import (
     check_same_run,
     writing,
 )
+from jaxinfl.store.device_rows import device_rows
 from jaxinfl.store.elsewhere import check_trained_here
 from jaxinfl.store.failures import free_bytes
 from jaxinfl.store.kept import OUTPUT_DTYPE, OUTPUTS, Kept
 from jaxinfl.store.layout import OVERRIDE, target_axes
 from jaxinfl.store.parts import Rows, extension_path, extensions_in, open_rows, part_models, part_path, parts_in
 from jaxinfl.store.run import MANIFEST, UNFINISHED, check_free, is_run
-from jaxinfl.store.weights import CHECKSUM, flatten
+from jaxinfl.store.weights import CHECKSUM
 from jaxinfl.tasks import BOUNDED, CLASSIFICATION
+from jaxinfl.training.agreement import Agreement, Devices, tidy_agreement
 from jaxinfl.training.cost import Cost
 from jaxinfl.training.interrupts import StopRequest, Watch
 from jaxinfl.training.job import Job
-from jaxinfl.training.loop import Work, as_rows, finished_shards
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.recipe import Recipe
-from jaxinfl.training.tuning import MachineChoice
+from jaxinfl.training.workforce import Assignment, Ready, Workforce
 from jaxinfl.units import format_bytes
 
 _log = logging.getLogger("jaxinfl")
@@ -116,13 +116,17 @@ class RunOptions:
         if self.on_cost is not None and not callable(self.on_cost):
             raise TypeError(f"on_cost is {quote(self.on_cost)}; it takes a function of a Cost, or None.")
 
+    def of_worker(self) -> "RunOptions":
+        """The options of a process that the user does not see."""
+        return replace(self, progress=False, on_cost=None)
+
 
 @dataclass(frozen=True)
 class Run:
-    """A job with the options by which it is run."""
+    """A job with those who train it and the options by which it is run."""
 
     job: Job
-    choice: MachineChoice
+    workforce: Workforce
     options: RunOptions
     stop: StopRequest
 
@@ -130,12 +134,16 @@ class Run:
         """Train the models that are missing, and return all of them."""
         if run_dir is None:
             return Ensemble(self.train(None, None))
+        self.complete(run_dir, part)
+        return Ensemble.open(run_dir)
+
+    def complete(self, run_dir: Path, part: tuple[int, int] | None) -> None:
+        """Train the models that are missing in a directory, or in a part of it."""
         for place in _places(run_dir, part, len(self.job)):
             rows = range(len(self.job))[place.rows]
             # The job itself is taken where the directory holds all of its models: its identity is known already.
             run = self if len(rows) == len(self.job) else replace(self, job=self.job[place.rows])
             run.train_in(place)
-        return Ensemble.open(run_dir)
 
     def train_in(self, place: _Place) -> None:
         """Train the models that are missing in a directory, as its only writer."""
@@ -160,24 +168,28 @@ class Run:
         job = self.job if begun is None else go_on_keeping(self.job, begun)
         own = range(*part_models(len(job), part or (1, 1)))
         finished = 0 if store is None else int((store.own_status() != ABSENT).sum())
-        machine, cost = self.choice.machine(job, begun, len(own), finished, look=self.stop.leave_if_asked)
+        agreed = None if begun is None else Agreement.of_run(begun.attributes)
+        assignment = Assignment(job, place.path if place else None, part, agreed, len(own), finished)
+        ready = self.workforce.ready(assignment)
         if self.options.on_cost is not None:
-            self.options.on_cost(cost)
+            self.options.on_cost(ready.cost)
         if place is not None:
-            check_disk(place.path, cost)
+            check_disk(place.path, ready.cost)
         if store is None:
-            description = describe_run(job, cost)
+            description = describe_run(job, ready.cost, ready.devices)
             if part is not None:
                 description |= {"part": part, "own_models": [own.start, own.stop]}
             if place is not None and place.extends is not None:
                 description |= {"rows": [place.rows.start, place.rows.stop]}
-            layout = layout_of(job, description, self.options.shard_size or _shard_size(cost))
+            layout = layout_of(job, description, self.options.shard_size or _shard_size(ready.cost))
             store = RunStore.create(place.path if place else None, layout)
-        self._fill(store, Work(job, machine, cost.seconds_per_step), cost)
+            if place is not None and part is not None:
+                tidy_agreement(place.path.parent, part[1])
+        self._fill(store, ready)
         return store
 
-    def _fill(self, store: RunStore, work: Work, cost: Cost) -> None:
-        """Train the models that the store lacks, and write each shard when it is finished.
+    def _fill(self, store: RunStore, ready: Ready) -> None:
+        """Have the models trained that the store lacks, and write each shard when it is finished.
 
         Raises:
           TooManyDiverged: more than the share `max_diverged` of the models diverged.
@@ -187,12 +199,12 @@ class Run:
         status, own = store.status(), slice(store.own_models.start, store.own_models.stop)
         absent = [shard for shard in store.shards() if (status[shard] == ABSENT).any()]
         watch = Watch(self.options.checkpoint_every, self.stop)
-        with TrainingProgress(cost.num_models, cost.finished, shown=self.options.progress) as bar:
-            for shard, (scores, weights) in finished_shards(work, absent, bar, watch, store.checkpoint):
-                rows, diverged = as_rows(scores, self.job.data.num_test)
+        with TrainingProgress(ready.cost.num_models, ready.cost.finished, shown=self.options.progress) as bar:
+            for shard, rows, diverged, weights, kind in ready.train(store, absent, bar, watch):
                 warn_of_large_outputs(rows, store)
+                rows |= device_rows(store, kind, len(diverged))
                 if weights is not None:
-                    rows[CHECKSUM] = store.write_weights(shard, flatten(weights))
+                    rows[CHECKSUM] = store.write_weights(shard, weights)
                 store.write(shard, rows, diverged)
                 if store.checkpoint:
                     store.checkpoint.clear()
@@ -229,8 +241,8 @@ def _shard_size(cost: Cost) -> int:
     return group * int(np.clip(calls, 1, max(1, 256 // group)))
 
 
-def describe_run(job: Job, cost: Cost) -> dict[str, Any]:
-    """Describe a run by JSON values, which its directory keeps as attributes."""
+def describe_run(job: Job, cost: Cost, devices: Devices) -> dict[str, Any]:
+    """Describe a run on these devices by JSON values, which its directory keeps as attributes."""
     return {
         # The source is not in the identity: the same content may be found under another path.
         "data_name": job.data.name,
@@ -240,7 +252,7 @@ def describe_run(job: Job, cost: Cost) -> dict[str, Any]:
         "identity": job.identity,
         "execution": {
             "device": cost.device,
-            "available_devices": len(own_devices()),
+            **devices.describe(),
             **dataclasses.asdict(cost.execution),
         },
         **({} if job.data.task is CLASSIFICATION else {"scores": _kinds_of_scores(job)}),

@@ -11,7 +11,6 @@ formula of `models/way.py` says what each way should cost, and the times so far 
 import dataclasses
 import hashlib
 import json
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ from jaxinfl.files import cache_folder, write_atomically
 from jaxinfl.models.layers import Kernels
 from jaxinfl.models.way import GOOD_ENOUGH, Way, choose_way
 from jaxinfl.store import RunDirectoryError
-from jaxinfl.store.parts import Rows
+from jaxinfl.training.agreement import Agreement, Devices
 from jaxinfl.training.cost import Cost, measure_cost, time_step
 from jaxinfl.training.job import Job
 from jaxinfl.training.machine import (
@@ -41,8 +40,6 @@ from jaxinfl.training.machine import (
     warn_of_idle_cores,
 )
 from jaxinfl.training.programs import Execution
-
-_log = logging.getLogger("jaxinfl")
 
 MAX_SECONDS, MAX_CARD_SECONDS, MAX_SHARE = 20.0, 600.0, 0.05
 """Longest time of the search with compilation: in seconds on CPUs and on other devices, and as a share of the estimated run.
@@ -298,67 +295,66 @@ class MachineChoice:
     width: int | None = None
     kernels: Kernels | None = None
     tune: bool = True
+    mixed_devices: bool = False
+    """Whether a run may go on on devices of another kind, which ends the promise of the same bits."""
 
     def machine(
         self,
         job: Job,
-        begun: Rows | None,
+        agreed: Agreement | None,
         models: int,
         finished: int,
         *,
+        path: Path | None = None,
         look: Callable[[], None] = lambda: None,
     ) -> tuple[Machine, Cost]:
         """Make the machine for a job, and estimate what `models` of it cost there, of which some are `finished`.
 
-        A run that is `begun` goes on as it was started: width and kernels decide the last bits. `look` is called between
-        the steps, which take seconds.
+        What was agreed on for the run in `path` is kept to. `look` is called between the steps, which take seconds.
 
         Raises:
           OutOfMemory: not even one model at a time fits.
+          RunDirectoryError: this process cannot keep to what was agreed on, or the user chose something else.
         """
         warn_of_idle_cores()
         width, kernels, num_devices = self.width, self.kernels, None
         choice = kernels is None and kernels_differ(job.model, job.inputs, jax.default_backend())
         freedom = Freedom(width is None, choice, devices=True, most=len(job))
-        if begun is not None:
-            recorded = begun.attributes["execution"]
-            width, kernels, num_devices = check_execution(recorded, begun.path, width=width, kernels=kernels)
+        if agreed is not None:
+            width, kernels, num_devices = self._keep_to(agreed, path)
         execution = choose_execution(
             job.model, job.recipe, job.data, width=width, kernels=kernels, num_devices=num_devices, steps=job.steps
         )
         machine = Machine.for_job(job, execution)
         machine, cost = measure_cost(job, machine, models, finished)
         look()
-        if self.tune and begun is None:
+        if self.tune and agreed is None:
             machine, cost = tune(job, machine, cost, freedom)
             look()
         return machine, cost
 
+    def _keep_to(self, agreed: Agreement, path: Path | None) -> tuple[int | None, Kernels | None, int | None]:
+        """Return the width, kernels and number of devices that were agreed on, as far as they can be had here.
 
-def check_execution(
-    recorded: Mapping[str, Any], path: Path | None, *, width: int | None, kernels: str | None
-) -> tuple[int, Kernels, int]:
-    """Return width, kernels and number of devices of a run that goes on: its own, as far as the devices are there."""
-    for name, given in (("width", width), ("kernels", kernels)):
-        if given is not None and given != recorded[name]:
-            raise RunDirectoryError(
-                f"{path} belongs to another run: it differs in {name}: {recorded[name]!r} there, {given!r} now, and the "
-                f"models would differ in their last bits. Leave {name} out, or use another run_dir."
-            )
-    here = len(own_devices())
-    available = recorded.get("available_devices", recorded["num_devices"])
-    if (jax.default_backend(), here) != (recorded["platform"], available):
-        _log.warning(
-            "%s was started on %s device(s) of %s and goes on with %s of %s: its models differ in the last bits from those "
-            "of a run that was not moved.",
-            path,
-            available,
-            recorded["platform"],
-            here,
-            jax.default_backend(),
-        )
-        return recorded["width"], recorded["kernels"], here
-    return recorded["width"], recorded["kernels"], recorded["num_devices"]
+        Raises:
+          RunDirectoryError: the user chose others.
+          Disagreement: the devices are of another kind, and may not be mixed.
+        """
+        for name, given in (("width", self.width), ("kernels", self.kernels)):
+            recorded = getattr(agreed, name)
+            if given is not None and given != recorded:
+                raise RunDirectoryError(
+                    f"{path} belongs to another run: it differs in {name}: {recorded!r} there, {given!r} now, and the "
+                    f"models would differ in their last bits. Leave {name} out, or use another run_dir."
+                )
+        here = Devices.here()
+        # Runs that are too old to record the device of each model cannot mix them.
+        if not self.mixed_devices or agreed.devices.kind is None:
+            agreed.devices.check(here, path)
+        elif agreed.devices.platform != here.platform:
+            # Width and kernels of a card are no choice for a processor.
+            return None, None, None
+        return agreed.width, agreed.kernels, agreed.num_devices if agreed.devices.available == here.available else None
 
 
 __all__ = ["MAX_SECONDS", "MAX_SHARE", "TRIAL_SECONDS", "Freedom", "MachineChoice", "Search", "SearchRecord", "tune"]

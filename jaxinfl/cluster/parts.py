@@ -1,0 +1,294 @@
+"""A run in parts, each of which is trained by a job of its own: started, watched, and started again where it did not finish.
+
+Every job writes its part of the run directory, as its only writer, and goes on from its part's checkpoint. What is finished is
+read from the run directory itself, so that the process that watches may die: the same call finds the jobs that are still there.
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from jaxinfl.cluster.errors import ClusterError, cannot_be_sent
+from jaxinfl.cluster.jobs import Job as ClusterJob
+from jaxinfl.cluster.jobs import Launcher, describe, make_launcher, read_end
+from jaxinfl.cluster.options import Cluster
+from jaxinfl.cluster.train_part import Outcome, TrainPart
+from jaxinfl.cluster.worker import Setting, digest_of, share_cores
+from jaxinfl.files import write_atomically
+from jaxinfl.store import ABSENT, RunDirectoryError, RunStore
+from jaxinfl.store.parts import part_models, part_path, parts_in
+from jaxinfl.store.run import is_run
+from jaxinfl.training.agreement import find_agreement
+from jaxinfl.training.interrupts import StopRequest
+from jaxinfl.training.job import Job
+from jaxinfl.training.progress import TrainingProgress
+from jaxinfl.training.run import RunOptions, TooManyDiverged
+from jaxinfl.training.tuning import MachineChoice
+
+FOLDER = "cluster"
+"""Name of the folder beside the parts that holds the job, and the logs and outcomes of the jobs."""
+_LOOK_EVERY = {"local": 0.3, "slurm": 5.0}
+"""Seconds between two looks at the jobs and at the run directory."""
+
+
+@dataclass
+class _Part:
+    """One part, as the watching process sees it."""
+
+    number: int
+    own: range
+    """Numbers of its models in the run."""
+    finished: int = 0
+    """Number of its finished models."""
+    job: ClusterJob | None = None
+    """The job that trains it, where there is one."""
+    place: int = 0
+    """Place of the job among those that run at the same time."""
+    failures: int = 0
+    """Number of jobs in a row that ended without any new finished model."""
+    finished_before: int = 0
+    """Number of its models that were finished when its job started."""
+    reached: tuple[str, ...] = ()
+    """Names of the checkpoint files that were there when its job started."""
+
+    @property
+    def complete(self) -> bool:
+        return self.finished == len(self.own)
+
+
+@dataclass
+class PartsOnCluster:
+    """The parts of a run and the jobs that train them."""
+
+    job: Job
+    run_dir: Path
+    cluster: Cluster
+    jobs: int
+    choice: MachineChoice
+    options: RunOptions
+    stop: StopRequest
+    _parts: list[_Part] = field(default_factory=list)
+
+    def complete(self) -> None:
+        """Have every part trained.
+
+        Raises:
+          ClusterError: jobs fail again and again, or cannot be started.
+          RunDirectoryError: the directory holds a run that is not in parts, or another run.
+          Interrupted, Terminated: a signal came; jobs go on or were ended, as the user asked.
+        """
+        division = self._division()
+        self._parts = [
+            _Part(number, range(*part_models(len(self.job), (number, division)))) for number in range(1, division + 1)
+        ]
+        self._look()
+        if all(part.complete for part in self._parts):
+            return
+        launcher = make_launcher(self.cluster, self.folder, self.jobs)
+        self._prepare()
+        self._find_jobs(launcher)
+        finished = sum(part.finished for part in self._parts)
+        with TrainingProgress(len(self.job), finished, shown=self.options.progress) as bar:
+            try:
+                self._watch(launcher, bar)
+            except BaseException:
+                self._part_with_jobs(bar)
+                raise
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the job, the logs and the outcomes."""
+        return self.run_dir / FOLDER
+
+    @property
+    def _places(self) -> int:
+        """Number of jobs that run at the same time."""
+        return min(self.jobs, len(self._parts))
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / "jobs.json"
+
+    def _division(self) -> int:
+        """Number of parts: that of the run where it was begun, else one for each job."""
+        if is_run(self.run_dir):
+            raise RunDirectoryError(
+                f"{self.run_dir} holds a run that is not in parts, which jobs cannot share. Go on without a cluster or with "
+                "cluster='ray', or use another run_dir."
+            )
+        there = parts_in(self.run_dir)
+        recorded = self._read_record().get("parts")
+        return there[0][1] if there else recorded or min(self.jobs, len(self.job))
+
+    def _read_record(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads(self._record.read_text())
+        except (OSError, ValueError):
+            return {}
+        if found.get("identity") != digest_of(self.job):
+            raise RunDirectoryError(
+                f"{self.run_dir} belongs to another run: jobs were started there for other masks, keys, data, model or recipe. Use "
+                "another run_dir, or delete this one to start anew."
+            )
+        return found
+
+    def _write_record(self) -> None:
+        jobs = {str(part.number): describe(part.job) for part in self._parts if part.job is not None}
+        content = {"identity": digest_of(self.job), "parts": len(self._parts), "jobs": jobs}
+        write_atomically(self._record, json.dumps(content, indent=1).encode())
+
+    def _prepare(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            content = cloudpickle.dumps(self.job)
+        except Exception as error:  # whatever a user's model or task holds
+            raise ClusterError(cannot_be_sent(error)) from error
+        write_atomically(self._job_file, content)
+
+    @property
+    def _job_file(self) -> Path:
+        return self.folder / f"job-{digest_of(self.job)[:16]}.pkl"
+
+    def _outcome_file(self, part: _Part) -> Path:
+        return self.folder / f"part-{part.number}.json"
+
+    def _find_jobs(self, launcher: Launcher) -> None:
+        """Take up the jobs of an earlier call that are still there."""
+        free = iter(range(self._places))
+        for number, record in self._read_record().get("jobs", {}).items():
+            part, job = self._parts[int(number) - 1], launcher.find(record)
+            if job is not None and not job.ended():
+                part.job, part.place = job, next(free, 0)
+                self._note_start(part)
+
+    def _watch(self, launcher: Launcher, bar: TrainingProgress) -> None:
+        while not all(part.complete and part.job is None for part in self._parts):
+            self._start_missing(launcher)
+            running = sum(part.job is not None for part in self._parts)
+            bar.say(f"{running} of {len(self._parts)} parts have a job")
+            self._wait()
+            before = sum(part.finished for part in self._parts)
+            self._look()
+            bar.advance(sum(part.finished for part in self._parts) - before)
+            for part in self._parts:
+                if part.job is not None and part.job.ended():
+                    self._look_at(part)
+                    self._judge(part)
+
+    def _start_missing(self, launcher: Launcher) -> None:
+        """Start a job for each part that needs one, as far as there are places."""
+        taken = {part.place for part in self._parts if part.job is not None}
+        free = [place for place in range(self._places) if place not in taken]
+        waiting = [part for part in self._parts if part.job is None and not part.complete]
+        # Slurm has a queue of its own, and its array says how many may run at once.
+        pairs = list(zip(waiting, free, strict=False)) if self.cluster.kind == "local" else [(p, 0) for p in waiting]
+        if not pairs:
+            return
+        for part, place in pairs:
+            part.place = place
+            self._outcome_file(part).unlink(missing_ok=True)
+            self._note_start(part)
+        started = launcher.start([(self._call(part), part.place) for part, _ in pairs])
+        for (part, _), job in zip(pairs, started, strict=True):
+            part.job = job
+        self._write_record()
+
+    def _note_start(self, part: _Part) -> None:
+        part.finished_before, part.reached = part.finished, self._checkpoints(part)
+
+    def _call(self, part: _Part) -> TrainPart:
+        agreed = find_agreement(self.run_dir)
+        cores = None
+        if self.cluster.kind == "local" and hasattr(os, "sched_getaffinity"):
+            own = sorted(os.sched_getaffinity(0))
+            shared = share_cores(own, self._places)
+            cores = shared[part.place][: self.cluster.cores]
+        return TrainPart(
+            job_file=self._job_file.absolute(),
+            run_dir=self.run_dir.absolute(),
+            part=(part.number, len(self._parts)),
+            setting=Setting.of_job(self.job, None if agreed is None else agreed.devices.threads, cores),
+            choice=self.choice,
+            options=self.options.of_worker(),
+            outcome_file=self._outcome_file(part).absolute(),
+        )
+
+    def _judge(self, part: _Part) -> None:
+        """Decide what follows from the end of a part's job.
+
+        Raises:
+          ClusterError: the part cannot be finished.
+        """
+        job, outcome = part.job, Outcome.read(self._outcome_file(part))
+        assert job is not None
+        part.job = None
+        if part.complete:
+            return
+        progressed = part.finished > part.finished_before or self._checkpoints(part) != part.reached
+        part.failures = 0 if progressed else part.failures + 1
+        hopeless = outcome is not None and outcome.how == "hopeless"
+        if not hopeless and part.failures <= self.cluster.retries:
+            if outcome is not None and outcome.how == "given back" and self.options.progress:
+                print(f"Part {part.number} was given back by {outcome.host}: {outcome.message}", file=sys.stderr)
+            return
+        how = "its job was killed, and left no word" if outcome is None else outcome.message
+        where = "" if outcome is None else f" on {outcome.host}"
+        again = "" if hopeless else f" {part.failures} times in a row"
+        message = (
+            f"Part {part.number} of {len(self._parts)} (models {part.own.start} to {part.own.stop - 1}) failed{again}{where}: {how}\n"
+            f"The end of its log, {job.log}:\n{read_end(job.log)}\n"
+            f"Finished models stay in {self.run_dir}, and the same call goes on with the others."
+        )
+        if outcome is not None and outcome.error == TooManyDiverged.__name__:
+            raise TooManyDiverged(message)
+        raise ClusterError(message)
+
+    def _look(self) -> None:
+        for part in self._parts:
+            if not part.complete:
+                self._look_at(part)
+
+    def _look_at(self, part: _Part) -> None:
+        """Count the finished models of a part."""
+        path = part_path(self.run_dir, (part.number, len(self._parts)))
+        if not is_run(path):
+            return
+        try:
+            part.finished = int((RunStore.open(path, writable=False).own_status() != ABSENT).sum())
+        except RunDirectoryError:
+            if part.job is None:
+                raise
+            # It is being written. What is damaged is told when its job has ended.
+
+    def _checkpoints(self, part: _Part) -> tuple[str, ...]:
+        folder = part_path(self.run_dir, (part.number, len(self._parts))) / "checkpoint"
+        return tuple(sorted(path.name for path in folder.glob("*.json")))
+
+    def _wait(self) -> None:
+        until = time.monotonic() + _LOOK_EVERY[str(self.cluster.kind)]
+        while time.monotonic() < until:
+            self.stop.leave_if_asked()
+            time.sleep(0.1)
+
+    def _part_with_jobs(self, bar: TrainingProgress) -> None:
+        """End the jobs or leave them, as the user asked."""
+        running = [part.job for part in self._parts if part.job is not None and not part.job.ended()]
+        if not running:
+            return
+        if self.cluster.leaves_jobs:
+            print(f"\n{len(running)} jobs go on; the same call finds them again.", file=sys.stderr)
+            return
+        bar.say(f"ending {len(running)} jobs, which save their work")
+        while running := [part.job for part in self._parts if part.job is not None and not part.job.ended()]:
+            for job in running:
+                job.cancel()
+            time.sleep(1.0)
+
+
+__all__ = ["FOLDER", "PartsOnCluster"]

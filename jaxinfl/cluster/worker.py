@@ -1,0 +1,113 @@
+"""What a process that trains some models of a run is told, and how it gets ready: threads, cores, versions, the job itself."""
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import jaxinfl
+from jaxinfl import devices, provenance
+from jaxinfl.compilation_cache import MIN_COMPILE_SECONDS, use_compilation_cache
+from jaxinfl.store.manifest import digests
+from jaxinfl.training.agreement import Disagreement, own_versions
+from jaxinfl.training.job import Job
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a worker is told besides its job, by the process that the user started."""
+
+    versions: dict[str, str]
+    """Versions of jaxinfl, jax and jaxlib, and a hash of jaxinfl's code, of the process that the user started."""
+    identity: str
+    """Hash of the job's identity."""
+    threads: int
+    """Number of XLA's threads on a processor."""
+    cores: tuple[int, ...] | int | None
+    """Numbers of the cores to run on, or their count; None takes those that the process may use."""
+    command: str
+    """Command that the user started, which the run records."""
+    cache: str | None
+    """Folder of compiled programs that the user chose; None takes jaxinfl's own on each machine."""
+
+    @classmethod
+    def of_job(cls, job: Job, threads: int | None, cores: tuple[int, ...] | int | None = None) -> "Setting":
+        """Tell what this process has; `threads` are those that were agreed on for the run, if it was begun."""
+        settings: Any = jax.config  # JAX 0.10 does not declare them
+        return cls(
+            versions=versions_with_code(),
+            identity=digest_of(job),
+            threads=threads or devices.num_threads(),
+            cores=cores,
+            command=provenance.command(),
+            cache=settings.jax_compilation_cache_dir,
+        )
+
+    def prepare(self) -> None:
+        """Set up this process, before JAX starts its backends.
+
+        Raises:
+          Disagreement: it has other versions.
+        """
+        here = versions_with_code()
+        for name, version in self.versions.items():
+            if here[name] != version:
+                raise Disagreement(
+                    f"the run is driven with {name} {version}, and this worker has {here[name]}, which may change the last bits of a "
+                    "model. Install the same versions for the workers and for the process that starts them."
+                )
+        if isinstance(self.cores, tuple) and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, self.cores)
+        provenance.work_for(self.command)
+        count = self.cores if isinstance(self.cores, int) else devices.num_cores()
+        devices.set_threads(self.threads, count)
+        if self.cache is not None:
+            jax.config.update("jax_compilation_cache_dir", self.cache)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
+        use_compilation_cache()
+
+    def check(self, job: Job) -> None:
+        """Raise unless the job that arrived is the one that was sent.
+
+        Raises:
+          Disagreement: it is another one.
+        """
+        if digest_of(job) != self.identity:
+            raise Disagreement(
+                "the job that arrived here is not the one that was sent: its data, model or recipe mean something else in this "
+                "process. A model must be the same function in every process: it may not depend on what changes, such as the time, "
+                "files or variables of the environment."
+            )
+
+
+def digest_of(job: Job) -> str:
+    """Hash of a job's identity. The name of a model may differ: a spawned process calls the main module by another name."""
+    identity = {**job.identity, "model": {**job.identity["model"], "name": None}}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def versions_with_code() -> dict[str, str]:
+    """Versions that decide the last bits of a model, and a hash of jaxinfl's own code: a checkout changes more often than its version."""
+    folder = Path(jaxinfl.__file__).parent
+    files = sorted(path for kind in ("py", "cpp", "h") for path in folder.rglob(f"*.{kind}"))
+    code = hashlib.sha256(json.dumps(digests(folder, files), sort_keys=True).encode()).hexdigest()
+    return {**own_versions(), "jaxinfl's code": code[:12]}
+
+
+def share_cores(cores: Sequence[int], workers: int) -> list[tuple[int, ...]]:
+    """Divide the cores of a machine between workers; where there are more workers than cores, some share one."""
+    if workers >= len(cores):
+        return [(cores[worker % len(cores)],) for worker in range(workers)]
+    bounds = [len(cores) * worker // workers for worker in range(workers + 1)]
+    return [tuple(cores[first:last]) for first, last in itertools.pairwise(bounds)]
+
+
+__all__ = ["Setting", "digest_of", "share_cores", "versions_with_code"]

@@ -1,0 +1,242 @@
+"""Runs that many processes train: options, errors, and the same bits from jobs on this machine."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import psutil
+import pytest
+from flax import nnx
+
+import jaxinfl
+from jaxinfl import Cluster, ClusterError, Ensemble, RunDirectoryError
+from jaxinfl.cluster.options import parse_memory, parse_minutes
+from jaxinfl.cluster.worker import Setting, share_cores
+from jaxinfl.store import ABSENT
+from jaxinfl.store.damage import find_damage
+from jaxinfl.store.parts import open_rows, part_path
+from jaxinfl.training.agreement import Disagreement
+from tests import fake_slurm
+from tests.cluster_child import MODELS, make_job, train
+
+ARRAYS = ("masks", "key_data", "train_prediction", "test_prediction", "train_margin", "test_margin")
+
+
+def assert_same(runs, reference):
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(runs, name), getattr(reference, name), err_msg=name)
+    for one, other in zip(jax.tree.leaves(runs.weights()), jax.tree.leaves(reference.weights()), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory):
+    """The models of the job that all tests of clusters train, from one process."""
+    job = make_job()
+    return jaxinfl.train_ensemble(
+        job.masks,
+        job.keys,
+        data=job.data,
+        model="small_mlp",
+        recipe=job.recipe,
+        run_dir=tmp_path_factory.mktemp("reference") / "run",
+        keep_weights=True,
+        tune=False,
+        progress=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [("90m", 90), ("4h", 240), ("2d", 2880), ("30s", 0.5), ("1.5h", 90), ("1-12:00:00", 2160), ("00:20:30", 20.5)],
+)
+def test_times(text, minutes):
+    assert parse_minutes(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "0h", "-1h", "4", "four hours", "4 weeks", "nan h", "1:2:3:4"])
+def test_what_is_no_time(text):
+    with pytest.raises(ValueError, match=r"cluster time is .* it takes a time above 0, such as 90m"):
+        Cluster("slurm", time=text)
+
+
+def test_memory():
+    assert [parse_memory(text) for text in ("32GB", "500 MB", "1T", None)] == [32, 0.5, 1000, None]
+    for text in ("32", "0GB", "much"):
+        with pytest.raises(ValueError, match="it takes a size above 0, such as 32GB"):
+            Cluster("slurm", memory=text)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "pbs"}, "cluster is 'pbs'; it takes one of 'local', 'slurm', 'ray'"),
+        ({"kind": "local", "partition": "gpu"}, "which does not belong to local; it belongs to slurm"),
+        ({"partition": "gpu"}, "which is given without a cluster"),
+        ({"kind": "ray", "on_interrupt": "leave"}, "which ray does not take: the driver writes"),
+        ({"kind": "local", "on_interrupt": "ask"}, "it takes one of 'cancel', 'leave'"),
+        ({"kind": "local", "retries": -1}, "cluster retries is -1"),
+        ({"kind": "slurm", "gpus": -1}, "cluster gpus is -1"),
+        ({"kind": "local", "cores": 0}, "cluster cores is 0"),
+        ({"kind": "slurm", "address": "here:1"}, "it belongs to ray"),
+    ],
+)
+def test_options_that_do_not_fit(options, message):
+    with pytest.raises(ValueError, match=message):
+        Cluster(**options)
+
+
+def test_arguments_are_checked_before_anything_is_started(tmp_path):
+    job = make_job()
+    for arguments, error, message in (
+        ({"job": "job"}, TypeError, r"it takes a jaxinfl\.Job"),
+        ({"jobs": 0}, ValueError, "jobs is 0"),
+        ({"cluster": 3}, TypeError, 'it takes "local", "slurm", "ray"'),
+        ({"cluster": Cluster()}, TypeError, 'it takes "local", "slurm", "ray"'),
+        ({"checkpoint_every": 0}, ValueError, "checkpoint_every"),
+        ({"run_dir": 3}, TypeError, "run_dir"),
+    ):
+        with pytest.raises(error, match=message):
+            jaxinfl.train_on_cluster(**{"job": job, "run_dir": tmp_path / "run"} | arguments)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "shares"),
+    [
+        (range(8), 2, [(0, 1, 2, 3), (4, 5, 6, 7)]),
+        (range(5), 2, [(0, 1), (2, 3, 4)]),
+        ((0, 3), 4, [(0,), (3,), (0,), (3,)]),
+        ((7,), 1, [(7,)]),
+    ],
+)
+def test_cores_are_shared(cores, workers, shares):
+    assert share_cores(list(cores), workers) == shares
+
+
+def test_workers_with_other_versions_or_another_job_are_refused():
+    setting = Setting.of_job(make_job(), None)
+    setting = dataclasses.replace(setting, versions=setting.versions | {"jax": "0.1"})
+    with pytest.raises(Disagreement, match=r"is driven with jax 0\.1, and this worker has"):
+        setting.prepare()
+    with pytest.raises(Disagreement, match="the job that arrived here is not the one that was sent"):
+        setting.check(make_job(epochs=3))
+
+
+def test_a_run_that_is_not_in_parts_is_not_divided(tmp_path, reference):
+    with pytest.raises(RunDirectoryError, match="holds a run that is not in parts, which jobs cannot share"):
+        train(reference._store.path, Cluster("local"))
+
+
+def test_a_machine_without_slurm_says_so(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ClusterError, match=r"this machine has no sbatch, .* or take cluster='local'"):
+        train(tmp_path / "run", Cluster("slurm"))
+
+
+def test_a_partition_that_is_not_there(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    for name, value in fake_slurm.install(tmp_path / "slurm").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ClusterError, match=r"no partition 'none' for these jobs; it has cpu, gpu\. It says: sbatch"):
+        train(tmp_path / "run", Cluster("slurm", partition="none"))
+
+
+def test_an_extra_that_is_missing_is_named(tmp_path, monkeypatch):
+    for package, kind, extra in (("submitit", "local", "slurm"), ("ray", "ray", "ray")):
+        monkeypatch.setitem(sys.modules, package, None)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(ClusterError, match=rf"needs {package}, .*pip install 'jaxinfl\[{extra}\]'"):
+            train(tmp_path / kind, Cluster(kind))
+
+
+class Unwilling(nnx.Module):
+    """A model that only the process which starts the jobs can build."""
+
+    def __init__(self, rngs):
+        if "SUBMITIT_EXECUTOR" in os.environ:
+            raise OSError("no licence for this machine")
+        self.layer = nnx.Linear(64, 10, rngs=rngs)
+
+    def __call__(self, images):
+        return self.layer(images.reshape(len(images), -1))
+
+
+def test_a_part_that_fails_is_told_with_its_models_and_its_log(tmp_path):
+    pytest.importorskip("submitit")
+    data = jaxinfl.load_dataset("digits")
+    masks, keys = jaxinfl.draw_subsets(4, data.num_train), jax.random.split(jax.random.key(0), 4)
+    job = jaxinfl.Job.make(masks, keys, data, Unwilling, jaxinfl.Recipe(epochs=1))
+    with pytest.raises(ClusterError) as caught:
+        jaxinfl.train_on_cluster(
+            job, tmp_path / "run", jobs=1, cluster=Cluster("local", retries=1), tune=False, progress=False
+        )
+    message = str(caught.value)
+    assert message.startswith("Part 1 of 1 (models 0 to 3) failed 2 times in a row on ")
+    told, log = message.split("The end of its log")
+    assert "no licence for this machine" in told and "OSError: no licence for this machine" in log
+
+
+def workers(run):
+    """The processes that train parts of a run."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or ())
+        if "submitit.core._submit" in command and str(run) in command:
+            found.append(process)
+    return found
+
+
+def finished(run):
+    """Number of finished models of a run that is being trained."""
+    try:
+        return int((open_rows(run).status() != ABSENT).sum())
+    except RunDirectoryError:
+        return 0
+
+
+def wait_until(condition, seconds=90.0):
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < seconds, "it takes too long"
+        time.sleep(0.05)
+
+
+def start_child(run, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.cluster_child", str(run), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+
+
+def test_jobs_of_this_machine_give_the_same_bits_after_kills_and_ctrl_c(tmp_path, reference):
+    """Ctrl-C in a terminal reaches the driving process and its jobs; jobs that are left go on, and the same call finds them."""
+    pytest.importorskip("submitit")
+    run = tmp_path / "run"
+    child = start_child(run, "local", "on_interrupt=leave")
+    wait_until(lambda: finished(run) > 0)
+    left = {process.pid for process in workers(run)}
+    os.killpg(child.pid, signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode != 0 and "jobs go on; the same call finds them again" in said
+    # A job dies: it is the one that the next call starts again.
+    for process in workers(run)[:1]:
+        process.kill()
+    runs = train(run, Cluster("local"))
+    assert left
+    assert_same(runs, reference)
+    assert set(runs.device_kinds) == set(reference.device_kinds)
+    assert all(not find_damage(part_path(run, (number, 3))) for number in (1, 2, 3))
+    # Finished: nothing is started again, so that nothing is needed for it either.
+    assert train(run, Cluster("local")).num_models == MODELS
+    assert isinstance(Ensemble.open(run), Ensemble)
