@@ -120,6 +120,7 @@ def test_the_entry_point_is_the_function():
         (["read", STORED / "regression", "--out", STORED / "binary"], "exists already"),
         (["train", "nothing_of_this_name.npz", "--out", "a"], "nothing_of_this_name.npz"),
         (["train", "digits", "--out", "a", "--part", "5/4"], "--part is '5/4'"),
+        (["train", "digits", "--out", "a", "--models", "2", "--part", "1/2", "--cluster", "local"], "Leave one out"),
         (["train", "digits", "--out", "a", "--seed", "-1"], "--seed is -1"),
         (["train", "digits", "--out", "a", "--models", "0"], "num_models is 0"),
         (["train", "digits", "--out", "a", "--model", "no_such"], "no_such"),

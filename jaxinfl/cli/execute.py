@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxinfl.cli.answer import Answer, print_answer
+from jaxinfl.cluster.errors import ClusterError
 from jaxinfl.compilation_cache import use_compilation_cache
 from jaxinfl.datasets import DatasetUnavailable
 from jaxinfl.provenance import command
@@ -40,6 +41,7 @@ def execute(run: Callable[[Any], Answer], options: Any) -> int:
         RunDirectoryError,
         OutOfMemory,
         TooManyDiverged,
+        ClusterError,
         MemoryError,
         OSError,
     ) as error:

@@ -14,10 +14,11 @@ from jaxinfl.arguments import expand_home
 from jaxinfl.cli.answer import Answer
 from jaxinfl.cli.data_options import DataOptions, choose_examples, load_named, standardize_floats
 from jaxinfl.cli.run_options import choose_score, describe_run
+from jaxinfl.cluster import Cluster, train_on_cluster
 from jaxinfl.datasets import Dataset
 from jaxinfl.store import Ensemble
 from jaxinfl.subsets import Design, draw_subsets
-from jaxinfl.training import Cost, Recipe, train_ensemble, training_cost
+from jaxinfl.training import Cost, Job, Recipe, train_ensemble, training_cost
 from jaxinfl.units import format_seconds
 
 
@@ -57,6 +58,12 @@ class Options(DataOptions):
     """Epochs, counted from 1, after which all scores are kept, too."""
     part: str | None = None
     """Part of the models to train, 1/4 for the first quarter, so that processes that share a folder share the work."""
+    cluster: Cluster = field(default_factory=Cluster)
+    """Processes that train the models."""
+    jobs: int = 8
+    """Number of processes that train at the same time on the cluster; a run that was begun keeps its number of parts."""
+    mixed_devices: bool = False
+    """Go on with a run on devices of another kind, which changes the last bits of the models; the run records the device of each."""
     max_diverged: float = 0.05
     """Share of the models that may diverge; if more do, the training ends."""
     cost: bool = False
@@ -91,8 +98,21 @@ def run(options: Options) -> Answer:
     if options.cost:
         return _tell_cost(training_cost(**arguments))
     begun = time.perf_counter()
-    runs = train_ensemble(**arguments, part=part, max_diverged=options.max_diverged, on_cost=_announce)
+    runs = _train(arguments, part, options)
     return _summarize(runs, data, out, time.perf_counter() - begun)
+
+
+def _train(arguments: dict[str, Any], part: tuple[int, int] | None, options: Options) -> Ensemble:
+    """Train in this process, or by a cluster."""
+    how: dict[str, Any] = {"max_diverged": options.max_diverged, "mixed_devices": options.mixed_devices}
+    if options.cluster.kind is None:
+        return train_ensemble(**arguments, **how, part=part, on_cost=_announce)
+    if part is not None:
+        raise ValueError("--part and --cluster are given, but a cluster divides the models by itself. Leave one out.")
+    # The memory of a card is for the processes that train.
+    jax.config.update("jax_platforms", "cpu")
+    run_dir = arguments.pop("run_dir")
+    return train_on_cluster(Job.make(**arguments), run_dir, jobs=options.jobs, cluster=options.cluster, **how)
 
 
 def parse_part(part: str | None) -> tuple[int, int] | None:
