@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import jaxinfl
-from jaxinfl import Ensemble
+from jaxinfl import Ensemble, provenance
 from jaxinfl.cli import execute as execution
 from jaxinfl.cli import train as training
 from jaxinfl.training.interrupts import Interrupted
@@ -83,6 +83,11 @@ def test_help_of_a_command_has_an_example_and_sentences(call, name):
     assert status == 0 and "For example:" in out and f"    jaxinfl {name} " in out
     assert "--json" in out and "--no-json" not in out
     assert COMMANDS[name].endswith(".") and COMMANDS[name][0].isupper()
+
+
+def test_the_page_on_the_command_line_lists_every_command():
+    page = (ROOT / "docs" / "command_line.md").read_text()
+    assert set(re.findall(r"^\| `([a-z]+) ", page, re.MULTILINE)) == set(COMMANDS)
 
 
 def test_completion_has_the_options_of_every_command(call):
@@ -295,6 +300,15 @@ def test_floats_are_scaled_unless_it_is_refused(monkeypatch, call):
         with pytest.raises(ZeroDivisionError):
             call("train", "breast_cancer", "--out", "a", "--models", "2", "--cost", *options)
     assert [recipe.standardize for recipe in asked] == [True, False]
+
+
+def test_a_run_records_the_command_as_it_was_typed(monkeypatch):
+    monkeypatch.setattr(
+        sys, "orig_argv", ["/venv/bin/python", "/venv/bin/jaxinfl", "train", "my data.npz", "--out", "a"]
+    )
+    assert provenance.command() == "jaxinfl train 'my data.npz' --out a"
+    monkeypatch.setattr(sys, "orig_argv", ["/venv/bin/python", "-m", "jaxinfl.verify", "a"])
+    assert provenance.command().endswith(" -m jaxinfl.verify a")
 
 
 def test_exit_statuses_are_the_documented_ones():
