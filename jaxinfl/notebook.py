@@ -45,9 +45,7 @@ def html_table(
       headed: whether the names of the columns are shown.
     """
     head = "".join(f'<th style="{_CELL}">{html.escape(name)}</th>' for name in columns)
-    body = "".join(
-        "<tr>" + "".join(f'<td style="{_CELL}">{_format_cell(cell)}</td>' for cell in row) + "</tr>" for row in rows
-    )
+    body = "".join(f"<tr>{_format_row(row)}</tr>" for row in rows)
     return (
         (f"<div><b>{html.escape(title)}</b></div>" if title else "")
         + "<table>"
@@ -80,6 +78,12 @@ def show_figures(figure: type) -> None:
     from IPython.core.pylabtools import select_figure_formats  # only IPython itself imports it otherwise
 
     select_figure_formats(shell, {"png"})
+
+
+def _format_row(row: Sequence[Cell]) -> str:
+    """The cells of a row, of which the first, a name or number, is not broken into lines."""
+    styles = [f"{_CELL} white-space: nowrap;", *[_CELL] * (len(row) - 1)]
+    return "".join(f'<td style="{style}">{_format_cell(cell)}</td>' for style, cell in zip(styles, row, strict=True))
 
 
 def _format_cell(cell: Cell) -> str:
