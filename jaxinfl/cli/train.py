@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 
 from jaxinfl.arguments import expand_home
-from jaxinfl.cli.answer import Answer
+from jaxinfl.cli.answer import Answer, format_number
 from jaxinfl.cli.data_options import DataOptions, choose_examples, load_named, standardize_floats
 from jaxinfl.cli.run_options import choose_score, describe_run
 from jaxinfl.cluster import Cluster, train_on_cluster
@@ -159,7 +159,7 @@ def _summarize(runs: Ensemble, data: Dataset, out: Path, seconds: float) -> Answ
     lines = [
         f"data       {data.name}: {data.num_train} train, {data.num_test} test",
         f"models     {len(runs)} are in {out}{diverged}; this took {format_seconds(seconds)}",
-        f"{score:<10} {mean:.3f} on the test examples, the mean over all models",
+        f"{score:<10} {format_number(mean)} on the test examples, the mean over all models",
     ]
     if runs.complete:
         lines.append(f"To go on, try: jaxinfl pairs {out}")
