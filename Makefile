@@ -59,7 +59,7 @@ $(BIN)/python:
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing jaxinfl and what it needs into $(VENV) (once; some minutes, about 1 GB) ..."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tfds]'
 	@touch $@
 
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
@@ -79,4 +79,4 @@ $(VENV)/installed-cuda: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-cuda .venv-python3.* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-cuda .venv-python3.* .venv-wheel build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -7,16 +7,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-import numpy as np
 import tyro
 
 from experiments.published_shapes import shapes_of, stand_in
-from experiments.terminal import Terminal
-from jaxinfl import Cluster, Dataset, Recipe, load_dataset
+from jaxinfl import Cluster, Dataset, Recipe
 from jaxinfl.arguments import expand_home
-from jaxinfl.datasets import is_prepared, stratified_mask
+from jaxinfl.cli.data_options import DataOptions, choose_examples, load_named
+from jaxinfl.cli.terminal import Terminal
+from jaxinfl.datasets import is_prepared
 
 Config = TypeVar("Config", bound="Options")
 Parsed = TypeVar("Parsed")
@@ -33,27 +33,10 @@ PRESET = tyro.conf.arg(
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(DataOptions):
     """Options that every experiment takes. By default it trains small networks on 8x8 digits."""
 
     data: str = "digits"
-    """Data set: "digits", "breast_cancer", "python_topics", a TFDS name such as cifar100, an .npz file, a folder of images, Parquet or CSV files, or CIFAR's own archive."""
-    task: Literal["classification", "regression", "binary", "next_token"] | None = None
-    """Meaning of the targets of .npz, Parquet and CSV files; None takes regression where they are fractions, else classification."""
-    targets: str | None = None
-    """Column of Parquet or CSV files that holds the targets; None takes the one called label, target or y."""
-    data_dir: str | None = None
-    """Folder in which TFDS keeps prepared data sets; None takes the one that TFDS takes."""
-    image_size: int | None = None
-    """Side in pixels to which images are resized; None leaves them, and brings images of varying size to 224."""
-    splits: str | None = None
-    """TFDS splits to train and to test on, as in "train+validation:test"; None takes train and test, dtd and oxford_flowers102 with validation."""
-    background: Literal["white", "black"] | None = None
-    """Colour that transparent images are put onto; None takes white."""
-    train_examples: int | None = None
-    """Number of training examples to use, of each class its share; None uses all."""
-    test_examples: int | None = None
-    """Number of test examples to use, of each class its share; None uses all."""
     model: str = "small_mlp"
     """Registered name of the network, such as small_mlp, small_cnn, transformer, small_inception or resnet18_cifar."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
@@ -128,8 +111,7 @@ def load(config: Options, experiment: str, preset: str) -> tuple[Dataset, Path]:
     if not 0 <= config.seed < 2**32:
         raise Mistake(f"--seed is {config.seed}; it takes a whole number from 0 to {2**32 - 1}.")
     with mistakes():
-        data = _load_or_stand_in(config)
-    data = _part(data, config.train_examples, config.test_examples)
+        data = choose_examples(_load_or_stand_in(config), config)
     # "digits" on digits is named once.
     folder = re.sub(r"[^\w.-]", "_", "-".join(dict.fromkeys([preset, data.name])))[:100]
     return data, results_folder(config.out) or Path("results") / experiment / folder
@@ -141,15 +123,7 @@ def _load_or_stand_in(config: Options) -> Dataset:
     if shapes is not None and not is_prepared(config.data, config.data_dir):
         console.print("The data set is not here; its shapes are taken from its publication.")
         return stand_in(config.data, shapes, config.image_size)
-    return load_dataset(
-        config.data,
-        config.data_dir,
-        image_size=config.image_size,
-        splits=config.splits,
-        background=config.background,
-        task=config.task,
-        targets=config.targets,
-    )
+    return load_named(config)
 
 
 def results_folder(out: Path | None) -> Path | None:
@@ -160,20 +134,3 @@ def results_folder(out: Path | None) -> Path | None:
     """
     with mistakes():
         return None if out is None else expand_home(out, "--out")
-
-
-def _part(data: Dataset, train_examples: int | None, test_examples: int | None) -> Dataset:
-    """The data set, or as many examples of it as are asked for; these are always the same ones."""
-    kept = {}
-    for split, number in (("train", train_examples), ("test", test_examples)):
-        labels = getattr(data, f"{split}_targets")
-        if number is None:
-            kept[split] = np.ones(len(labels), bool)
-        elif not 1 <= number <= len(labels):
-            raise Mistake(f"--{split}-examples is {number}; {data.name} has {len(labels)}.")
-        else:
-            classes = labels if data.num_classes else np.zeros(len(labels), np.int32)
-            kept[split] = stratified_mask(classes, number)
-    if all(mask.all() for mask in kept.values()):
-        return data
-    return data.select(kept["train"], kept["test"])

@@ -1,11 +1,10 @@
 """Data of every kind as the experiments see them: what is compared, what is required, and the words for data and examples."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from experiments.command_line import Mistake, console
 from jaxinfl import Dataset, Ensemble, Recipe
+from jaxinfl.cli.data_options import standardize_floats
 from jaxinfl.datasets import by_name
 from jaxinfl.tasks import LOWER_IS_BETTER, Regression
 
@@ -77,11 +76,7 @@ def standardized(recipe: Recipe, data: Dataset) -> Recipe:
     if inputs or targets:
         what = " and ".join(name for name, there in (("inputs", inputs), ("targets", targets)) if there)
         console.print(f"scaling    {what} by each model's own subset; --no-standardize leaves them as they are")
-    return replace(
-        recipe,
-        standardize=recipe.standardize or inputs,
-        standardize_targets=recipe.standardize_targets or targets,
-    )
+    return standardize_floats(recipe, data)
 
 
 def describe_data(data: Dataset) -> str:

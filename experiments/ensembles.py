@@ -15,6 +15,7 @@ from jaxtyping import Bool
 import jaxinfl
 from experiments.command_line import Mistake, NothingMore, Options, console, mistakes
 from jaxinfl import Cost, Dataset, Ensemble, ModelKeys, Recipe
+from jaxinfl.cli.train import parse_part
 from jaxinfl.models import Variables
 from jaxinfl.training import Job, cost_of_job
 from jaxinfl.units import format_bytes, format_seconds
@@ -126,7 +127,8 @@ def carry_out(requests: Sequence[Request], data: Dataset, config: Options, out: 
       NothingMore: with `part`, when that part is trained; ensembles that follow from others wait until these have all parts.
       Mistake: what `train_ensemble` refuses.
     """
-    chosen = _parse_part(config.part)
+    with mistakes():
+        chosen = parse_part(config.part)
     if chosen is not None and config.cluster.kind is not None:
         raise Mistake(
             "--part and --cluster are given, but a cluster divides the models by itself. Leave one of them out."
@@ -152,16 +154,6 @@ def carry_out(requests: Sequence[Request], data: Dataset, config: Options, out: 
         )
         raise NothingMore
     return runs
-
-
-def _parse_part(part: str | None) -> tuple[int, int] | None:
-    """(1, 4) of "1/4"."""
-    if part is None:
-        return None
-    number, slash, parts = part.partition("/")
-    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
-        raise Mistake(f"--part is {part!r}; it takes a number and a count, 1/4 for the first quarter of the models.")
-    return int(number), int(parts)
 
 
 def _open_finished(run_dir: Path) -> Ensemble | None:

@@ -33,6 +33,7 @@ Judge how far an estimate can be trusted, and how many models it takes:
 `docs/api.md` tells apart the five answers to "how many models" and the three ways to the difference of means.
 """
 
+from importlib import metadata
 from typing import Any
 
 import lazy_loader
@@ -48,6 +49,8 @@ _load, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # pyproject.toml says it
+        return metadata.version("jaxinfl")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return _load(name)

@@ -91,3 +91,5 @@ from .training import (
     train_ensemble as train_ensemble,
     training_cost as training_cost,
 )
+
+__version__: str

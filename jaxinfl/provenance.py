@@ -33,6 +33,8 @@ def command() -> str:
     """The command line of this process, or of the one that it works for, as it can be typed again in the same folder."""
     if _WORKS_FOR:
         return _WORKS_FOR[0]
+    if [Path(word).stem for word in sys.orig_argv[1:2]] == ["jaxinfl"]:  # the script that pip made for the command
+        return shlex.join(["jaxinfl", *sys.orig_argv[2:]])
     executable = Path(sys.executable)
     below = executable.is_relative_to(Path.cwd())
     name = str(executable.relative_to(Path.cwd())) if below else executable.name

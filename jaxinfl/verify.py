@@ -33,8 +33,8 @@ from jaxinfl.training.agreement import Disagreement
 class Options:
     """Options of `python -m jaxinfl.verify`."""
 
-    run_dir: Annotated[Path, tyro.conf.Positional]
-    """The run directory, which train_ensemble(..., run_dir=...) made, whole or in parts."""
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run directory, which train_ensemble(..., run_dir=...) made, whole or in parts."""
     repair: bool = False
     """Restore damaged files from their copies, train damaged models again, and move foreign files out of the run."""
     data: str | None = None
@@ -165,36 +165,62 @@ def _data(options: Options, recorded: Mapping[str, Any]) -> Dataset | None:
         raise RunDirectoryError(f"{options.data} cannot be loaded ({error}).") from error
 
 
+def find_or_repair(options: Options) -> list[tuple[Path, Damage]]:
+    """Find everything that is wrong in the run that the options name, and mend it where they say so.
+
+    Raises:
+      ValueError: the run directory is a URL or cannot be a folder.
+      RunDirectoryError: there is no run; what is damaged cannot be replaced.
+    """
+    options = dataclasses.replace(options, run_dir=as_path(options.run_dir, "run_dir", "the directory of a run"))
+    return repair(options) if options.repair else verify(options.run_dir)
+
+
+def describe(options: Options, found: Sequence[tuple[Path, Damage]]) -> list[str]:
+    """What `find_or_repair` found or mended, a line for each file, and what to do."""
+    lines = [f"{path / damage.file}: {damage.what}" + _format_range(damage) for path, damage in found]
+    again = count_damaged_models(found)
+    if not found:
+        lines.append(f"{options.run_dir}: every file is what was written.")
+    elif options.repair:
+        lines.append(f"Files repaired: {len(found)}. Models trained again: {again}.")
+    elif again and _is_trained_elsewhere(options.run_dir):
+        lines.append(
+            f"{len(found)} files are not what was written; {again} models are damaged. They were trained elsewhere, and cannot be "
+            "trained again here."
+        )
+    else:
+        lines.append(
+            f"{len(found)} files are not what was written; {again} models must be trained again. To repair them, run "
+            f"python -m jaxinfl.verify {options.run_dir} --repair"
+        )
+    if absent := count_absent_models(options.run_dir):
+        lines.append(f"{absent} models are not trained yet; the command that made the run trains them.")
+    return lines
+
+
+def count_damaged_models(found: Sequence[tuple[Path, Damage]]) -> int:
+    """Count the models of which some file is not what was written."""
+    return int(np.unique([model for _, damage in found for model in damage.models]).size)
+
+
+def count_absent_models(run_dir: Path) -> int:
+    """Count the models of a run, its parts and its extensions that are still to be trained."""
+    return sum(map(_count_absent, _runs(run_dir)))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     options = tyro.cli(
         Options, args=argv, prog="python -m jaxinfl.verify", description=(__doc__ or "").split("\n\n")[0]
     )
     try:
-        options = dataclasses.replace(options, run_dir=as_path(options.run_dir, "run_dir", "the directory of a run"))
-        found = repair(options) if options.repair else verify(options.run_dir)
+        found = find_or_repair(options)
+        lines = describe(options, found)
     except (RunDirectoryError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for path, damage in found:
-        print(f"{path / damage.file}: {damage.what}" + _format_range(damage))
-    again = np.unique([model for path, damage in found for model in damage.models]).size
-    if not found:
-        print(f"{options.run_dir}: every file is what was written.")
-    elif options.repair:
-        print(f"Files repaired: {len(found)}. Models trained again: {again}.")
-    elif again and _is_trained_elsewhere(options.run_dir):
-        print(
-            f"{len(found)} files are not what was written; {again} models are damaged. They were trained elsewhere, and cannot be "
-            "trained again here."
-        )
-    else:
-        print(
-            f"{len(found)} files are not what was written; {again} models must be trained again. To repair them, run "
-            f"python -m jaxinfl.verify {options.run_dir} --repair"
-        )
-    if absent := sum(map(_count_absent, _runs(options.run_dir))):
-        print(f"{absent} models are not trained yet; the command that made the run trains them.")
+    print(*lines, sep="\n")
     return 1 if found and not options.repair else 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.command_line import NothingMore
-from experiments.terminal import WIDTH
+from jaxinfl.cli.terminal import WIDTH
 from jaxinfl.report import Finding
 from jaxinfl.training import run
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import jaxinfl
 
-# The first seven know nothing of the stages. The store knows nothing of training, which writes into it.
+# The first eight know nothing of the stages. The store knows nothing of training, which writes into it.
 ORDER = [
     "arguments",
     "files",
     "undefined",
     "units",
+    "notebook",
     "provenance",
     "devices",
     "compilation_cache",
@@ -31,6 +32,7 @@ ORDER = [
     "plots",
 ]
 ORDER += ["report"]
+ORDER += ["cli"]
 ROOT = Path(jaxinfl.__file__).parent
 
 

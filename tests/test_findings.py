@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
-from experiments.terminal import WIDTH, Terminal, arrange_columns, wrap
+from jaxinfl.cli.terminal import WIDTH, Terminal, arrange_columns, wrap
 from jaxinfl.report import Finding, Table
 
 

@@ -146,7 +146,7 @@ def test_an_array_of_a_run_that_asks_for_unpickling(finished, tmp_path, canary, 
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/../../b", "~/x", "..", "C:\\x", "a\u2044b", ".", "x" * 300])
 def test_names_of_data_sets_stay_in_the_folder_of_results(tmp_path, name, monkeypatch):
     data = Dataset(**arrays(name=name))
-    monkeypatch.setattr("experiments.command_line.load_dataset", lambda *_, **__: data)
+    monkeypatch.setattr("jaxinfl.cli.data_options.load_dataset", lambda *_, **__: data)
     _, out = load(Options(), "figure", "tiny")
     assert out.parent == Path("results/figure") and out.name not in (".", "..")
     (tmp_path / out).mkdir(parents=True)

@@ -141,9 +141,7 @@ def test_tfds_data_prepared_in_another_format(tmp_path):
 
 def test_tfds_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(
-        DatasetUnavailable, match=r"'cifar10' is neither digits.*pip install tensorflow-datasets array-record"
-    ):
+    with pytest.raises(DatasetUnavailable, match=r"'cifar10' is neither digits.*pip install 'jaxinfl\[tfds\]'"):
         load_dataset("cifar10")
 
 

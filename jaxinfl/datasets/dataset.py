@@ -25,6 +25,7 @@ from jaxinfl.datasets.inputs import (
     looks_like_images,
 )
 from jaxinfl.datasets.labels import check_text, code_labels, label_rows
+from jaxinfl.datasets.preview import preview
 from jaxinfl.tasks import BINARY, CLASSIFICATION, NEXT_TOKEN, Regression, Task
 
 _HASHED_AT_ONCE = 64 * 2**20  # bytes; bounds the copies made of arrays that are not contiguous
@@ -272,6 +273,9 @@ class Dataset:
         shapes = {part: array.shape[1:] for part, array in by_name(self.train_inputs).items()}
         inputs = f"image_shape={self.image_shape}" if self.are_images else f"input_shape={shapes.get('', shapes)}"
         return f"Dataset(name={self.name!r}, num_train={self.num_train}, num_test={self.num_test}, {what}, {inputs})"
+
+    def _repr_html_(self) -> str:
+        return preview(self)
 
 
 def join_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:

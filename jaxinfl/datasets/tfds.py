@@ -166,7 +166,7 @@ def _import_tfds(name: str) -> ModuleType:
     except ImportError as error:
         raise DatasetUnavailable(
             f"{name!r} is neither digits, nor a file, nor a folder of data, and looking for it in TensorFlow "
-            f"Datasets failed: {error}. Install them: pip install tensorflow-datasets array-record importlib_resources."
+            f"Datasets failed: {error}. Install it by pip install 'jaxinfl[tfds]'."
         ) from error
     return tfds
 

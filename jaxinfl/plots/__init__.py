@@ -1,5 +1,8 @@
 """Figures from arrays: each function returns a matplotlib figure and touches no file."""
 
+from matplotlib.figure import Figure
+
+from jaxinfl.notebook import show_figures
 from jaxinfl.plots.agreement import agreement_figure
 from jaxinfl.plots.attribution import flips_figure, lds_figure
 from jaxinfl.plots.consistency import FEW_PAIRS, consistency_figure, scores_figure
@@ -14,6 +17,8 @@ from jaxinfl.plots.simulations import coverage_figure, simulations_figure
 from jaxinfl.plots.strips import strips_figure
 from jaxinfl.plots.style import COLOURS, STYLE
 from jaxinfl.plots.sweep import sweep_figure
+
+show_figures(Figure)
 
 __all__ = [
     "COLOURS",

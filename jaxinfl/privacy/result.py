@@ -12,12 +12,15 @@ from jaxtyping import Bool, Float
 from jaxinfl.arguments import check_choice, check_number, quote
 from jaxinfl.arguments.arrays import as_array, check_masks, check_score
 from jaxinfl.influence.outcomes import Runs
+from jaxinfl.notebook import html_facts, html_table
 from jaxinfl.privacy.curve import Curve, OperatingPoint, Rate
 from jaxinfl.privacy.lira import Lira, Scores
 from jaxinfl.privacy.risk import Risk, measure_risk
 from jaxinfl.privacy.rmia import Population, Rmia
 from jaxinfl.tasks import LOWER_IS_BETTER
 
+_SHOWN_SIZE = 4_000_000
+"""Pairs of a target and an example up to which a notebook shows rates: more would take seconds."""
 Method = Literal["lira", "lira_offline", "rmia", "rmia_offline", "threshold"]
 """The attacks: the likelihood ratio and the robust one, each with shadows that saw the example or without, and one threshold for all."""
 Attack = Method | Lira | Rmia
@@ -92,6 +95,18 @@ class Membership:
         behind non-members.
         """
         return measure_risk(self.own_score, self.member, self.confidence)
+
+    def _repr_html_(self) -> str:
+        targets, examples = self.score.shape
+        name = self.method if isinstance(self.method, str) else repr(self.method)
+        title = f"Membership by {name}: {targets} targets, {examples} examples"
+        if self.score.size > _SHOWN_SIZE:
+            return html_facts(title, {"rates": "are computed by .auc, .balanced_accuracy and .tpr(0.01)"})
+        rates = {"AUC": self.auc, "balanced accuracy": self.balanced_accuracy}
+        rates |= {f"members told at {fpr:.1%} false alarms": self.tpr(fpr).tpr for fpr in (0.001, 0.01)}
+        rows = [(name, *rate) for name, rate in rates.items()]
+        note = f"The confidence of the intervals is {self.confidence:.0%}; they are over targets."
+        return html_table(("", "value", "low", "high"), rows, title=title, note=note)
 
 
 def membership(

@@ -2,7 +2,15 @@
 
 from jaxinfl.report.finding import Finding
 from jaxinfl.report.page import write_page
-from jaxinfl.report.results import format_mean, format_range, read_results, save_figure, summarize, write_results
+from jaxinfl.report.results import (
+    format_json,
+    format_mean,
+    format_range,
+    read_results,
+    save_figure,
+    summarize,
+    write_results,
+)
 from jaxinfl.report.section import Illustration, Section, Table
 
 __all__ = [
@@ -10,6 +18,7 @@ __all__ = [
     "Illustration",
     "Section",
     "Table",
+    "format_json",
     "format_mean",
     "format_range",
     "read_results",

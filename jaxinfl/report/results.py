@@ -59,14 +59,16 @@ def format_range(values: Any, form: str = ".2f") -> str:
 
 
 def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
-    """Write `results.json`, in place of an older one as a whole.
-
-    NaN and infinity become null, arrays become lists and dataclasses objects.
-    """
+    """Write `results.json` as `format_json` has it, in place of an older one as a whole."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "results.json"
-    write_atomically(path, (json.dumps(_simplify(results), indent=1, allow_nan=False) + "\n").encode())
+    write_atomically(path, (format_json(results) + "\n").encode())
     return path
+
+
+def format_json(values: Mapping[str, Any]) -> str:
+    """A JSON document. NaN and infinity become null, arrays become lists and dataclasses objects."""
+    return json.dumps(_simplify(values), indent=1, allow_nan=False)
 
 
 def read_results(directory: Path) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from jaxinfl.arguments import check_choice, check_share
 from jaxinfl.influence.groups import warn_of_groups
 from jaxinfl.influence.outcomes import Models, Score, take_outcomes
+from jaxinfl.notebook import html_table
 from jaxinfl.statistics.clusters import find_clusters, share_of_complements
 from jaxinfl.statistics.exact_test import Alternative
 from jaxinfl.statistics.leaks import find_leaks, p_values_beyond
@@ -19,6 +20,8 @@ from jaxinfl.statistics.uncertainty import pair_uncertainty
 
 # Values of models x pairs that are held at once.
 _VALUES_AT_ONCE = 2**21
+_SHOWN = 10
+"""Number of pairs that a notebook shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,17 @@ class Discoveries:
 
     def __len__(self) -> int:
         return len(self.train_index)
+
+    def _repr_html_(self) -> str:
+        shown = (self.train_index, self.test_index, self.influence, self.low, self.high, self.q_value)
+        rows = zip(*(values[:_SHOWN].tolist() for values in shown), strict=True)
+        more = f"{len(self) - _SHOWN} more pairs are not shown here. " if len(self) > _SHOWN else ""
+        return html_table(
+            ("train", "test", "influence", "low", "high", "q-value"),
+            rows,
+            title=f"Pairs whose influence is not 0: {len(self)} of {self.num_tests} tested",
+            note=f"{more}The confidence of the intervals is {self.confidence:.3%}.",
+        )
 
 
 def discoveries(

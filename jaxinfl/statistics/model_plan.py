@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxinfl.notebook import html_table
+
 FEW_PAIRS = 5.0
 """Fewest influential pairs for a prediction: an IOU of fewer jumps from one value to the next."""
 _CAUTION = 0.25
@@ -64,6 +66,19 @@ class ModelPlan:
     """The influence at which it was asked for."""
     confidence: float
     """Confidence of the intervals."""
+
+    def _repr_html_(self) -> str:
+        steps = [int(np.abs(self.steps - size).argmin()) for size in self.num_models]
+        rows = [
+            (int(size), *(float(end[step]) for end in self.at_threshold))
+            for size, step in zip(self.num_models, steps, strict=True)
+        ]
+        return html_table(
+            ("models", "IOU", "low", "high"),
+            rows,
+            title=self.text,
+            note=f"Predicted IOU at influence {self.threshold:g} from {self.pilot_models} models, with {self.confidence:.0%} intervals.",
+        )
 
 
 class Answer(NamedTuple):

@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from jaxinfl.arguments import STREAMED, Source, as_path, check_rows, check_switch, is_mapped, quote
 from jaxinfl.datasets import Dataset
 from jaxinfl.models import Variables
-from jaxinfl.store.description import describe_ensemble
+from jaxinfl.notebook import html_facts
+from jaxinfl.store.description import describe_ensemble, format_facts
 from jaxinfl.store.device_rows import DEVICE, read_kinds
 from jaxinfl.store.elsewhere import check_trained_here, is_trained_elsewhere, store_scores
 from jaxinfl.store.files_of_others import FilesOfOthers, as_slice
@@ -233,12 +234,6 @@ class Ensemble(NamedScores):
         return np.full(len(self), self.device)
 
     @property
-    def layout(self) -> str | None:
-        """The layout of the files that `read_run` read the models from; None of other ensembles."""
-        layout: str | None = self.attributes.get("layout")
-        return layout
-
-    @property
     def order(self) -> str:
         """What is known of the order of the examples, in words: files of other programs may have another one than the data."""
         order: str = self.attributes.get("order", "that of the data")
@@ -371,17 +366,14 @@ class Ensemble(NamedScores):
         return self.num_models
 
     def __repr__(self) -> str:
-        about_rows = []
-        if self.num_diverged:
-            where = "marked in .diverged" if self._kept_diverged else "left out"
-            about_rows.append(f"  {self.num_diverged} models diverged, {where}")
-        if self._is_part:
-            about_rows.append(f"  {len(self)} of them are rows here")
-        kinds, numbers = np.unique(self.device_kinds, return_counts=True)
-        if len(kinds) > 1:
-            each = ", ".join(f"{number} models on {kind}" for kind, number in zip(kinds, numbers, strict=True))
-            about_rows.append(f"  mixed devices, so that the same job may not give the same bits again: {each}")
-        return describe_ensemble(self._store, self._finished, about_rows, self.overrides)
+        return format_facts(*self._describe())
+
+    def _repr_html_(self) -> str:
+        return html_facts(*self._describe())
+
+    def _describe(self) -> tuple[str, list[tuple[str, str]]]:
+        diverged, rows = (self.num_diverged, self._kept_diverged), len(self) if self._is_part else None
+        return describe_ensemble(self._store, self._finished, diverged, rows, self.device_kinds, self.overrides)
 
 
 _OF_MODELS = ("_place", "device_kinds", "diverged", "key_data", "model_index")

@@ -31,6 +31,12 @@ class NamedScores:
         return self._store.attributes
 
     @property
+    def layout(self) -> str | None:
+        """The layout of the files that `read_run` read the models from; None of other ensembles."""
+        layout: str | None = self.attributes.get("layout")
+        return layout
+
+    @property
     def scores(self) -> tuple[str, ...]:
         """Names of the scores, which `train_score`, `test_score` and every function that takes a score's name know."""
         return tuple(self._kinds)

@@ -1,6 +1,7 @@
 """A progress bar for a run, with models done, models per hour, test accuracy and time left."""
 
 import time
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
@@ -9,7 +10,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class TrainingProgress:
-    """A progress bar on standard error where that is a terminal; elsewhere nothing is shown, so that logs stay readable."""
+    """A progress bar on standard error where that is a terminal, or below the cell of a notebook that has ipywidgets.
+
+    Elsewhere nothing is shown, so that logs stay readable.
+    """
 
     def __init__(self, num_models: int, finished: int, *, shown: bool = True):
         console = Console(stderr=True)
@@ -22,7 +26,7 @@ class TrainingProgress:
             TimeRemainingColumn(),
             TextColumn("left"),
             console=console,
-            disable=not (shown and console.is_terminal),
+            disable=not (shown and (console.is_terminal or _is_notebook(console))),
         )
         self._task = self._bar.add_task("", total=num_models, completed=finished, rate="", accuracy="", state="")
         self._begun = time.perf_counter()
@@ -54,3 +58,8 @@ class TrainingProgress:
     def say(self, state: str) -> None:
         """Show in words how things stand."""
         self._bar.update(self._task, state=state)
+
+
+def _is_notebook(console: Console) -> bool:
+    """Whether the console is a notebook in which rich can draw again what it drew; without ipywidgets it would warn instead."""
+    return console.is_jupyter and find_spec("ipywidgets") is not None
