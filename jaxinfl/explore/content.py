@@ -1,0 +1,175 @@
+"""Everything that the page says, packed as JSON with arrays as base64 text."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxinfl.explore.examples import Score, TrainExamples, Votes
+from jaxinfl.explore.inputs import SHEET_SIDE, Shown
+from jaxinfl.explore.partners import FDR, AllPartners, Partners
+from jaxinfl.privacy import Risk
+
+_NORMAL_95 = 1.959964
+_STEPS = 32767
+_LONGEST_TARGET = 3
+"""Numbers of a target that are written; longer targets, such as sequences, are left out."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two sets of examples."""
+
+    count: int
+    """Number of examples."""
+    targets: np.ndarray | None
+    """Labels, or other targets; None where they are not known."""
+    votes: Votes | None
+    """What the models predict; None where nothing is right or wrong."""
+
+
+@dataclass(frozen=True)
+class Explored:
+    """Everything that was computed."""
+
+    name: str
+    """Name of the data."""
+    score: Score
+    num_models: int
+    """Number of models that did not diverge."""
+    num_diverged: int
+    classes: Sequence[str]
+    """Name of each class; empty where targets are no classes."""
+    train: Side
+    test: Side
+    num_in: Int[np.ndarray, " train"]
+    """Number of models that were trained on each training example."""
+    memorized: TrainExamples | None
+    """Memorization; None where the models have no score of training examples."""
+    test_mean: Float[np.ndarray, " test"] | None
+    """Mean score of all models on each test example; None where they have none."""
+    risk: Risk | None
+    partners: AllPartners | None
+    asked_partners: int
+    """Number of partners that was asked for."""
+
+
+def pack_content(explored: Explored, shown: Shown, notes: Sequence[str]) -> dict[str, Any]:
+    """Pack what the scripts of the page read, as JSON values; `notes` is what is left out, a sentence each."""
+    partners = explored.partners
+    classes = bool(explored.classes)
+    return {
+        "score": {"name": explored.score.name, "kind": explored.score.kind, "words": explored.score.words},
+        "models": explored.num_models,
+        "fdr": FDR,
+        "classes": list(explored.classes),
+        "train": _pack_side(explored.train, _train_values(explored), classes),
+        "test": _pack_side(explored.test, {"mean": explored.test_mean}, classes),
+        "bands": _bands(explored),
+        "confidence": None if partners is None else f"{100 * partners.confidence:.4g}%",
+        "discovered": None if partners is None else partners.num_discovered,
+        "partners": None
+        if partners is None
+        else {
+            "train": [_pack_partners(partners.helped_by_train), _pack_partners(partners.hurt_by_train)],
+            "test": [_pack_partners(partners.for_test), _pack_partners(partners.against_test)],
+        },
+        "texts": [[name, list(texts)] for name, texts in shown.texts],
+        "columns": [[name, _pack(np.asarray(values, "<f4"))] for name, values in shown.columns],
+        "sprites": None
+        if shown.sprites is None
+        else {
+            "width": shown.sprites.width,
+            "height": shown.sprites.height,
+            "side": SHEET_SIDE,
+            "mime": shown.sprites.mime,
+        },
+        "notes": list(notes),
+    }
+
+
+def _train_values(explored: Explored) -> dict[str, np.ndarray | None]:
+    values: dict[str, np.ndarray | None] = {"num_in": explored.num_in}
+    if explored.memorized is not None:
+        told = explored.memorized
+        values |= {"mean_out": told.mean_out, "memorization": told.memorization, "low": told.low, "high": told.high}
+        values["q"] = told.q_value
+    if explored.risk is not None:
+        values |= {"risk": explored.risk.told_apart, "risk_low": explored.risk.low, "risk_high": explored.risk.high}
+    return values
+
+
+def _pack_side(side: Side, values: Mapping[str, np.ndarray | None], classes: bool) -> dict[str, Any]:
+    told: dict[str, np.ndarray | None] = dict(values)
+    if side.votes is not None:
+        votes = side.votes
+        told |= {"right": votes.right, "right_low": votes.low, "right_high": votes.high}
+        told |= {"other": votes.other, "other_share": votes.other_share, "suspect": votes.suspect}
+    targets = None
+    if classes and side.targets is not None:
+        told["classes"] = side.targets
+    elif side.targets is not None and side.targets[:1].size <= _LONGEST_TARGET:
+        targets = [", ".join(f"{value:.4g}" for value in np.ravel(row).tolist()) for row in side.targets]
+    packed = {name: _pack(_as_number(array)) for name, array in told.items() if array is not None}
+    return {"count": side.count, "targets": targets, "values": packed}
+
+
+def _as_number(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array, "<f4" if array.dtype.kind == "f" else "<i4")
+
+
+def _pack(array: np.ndarray) -> dict[str, Any]:
+    kind = "float32" if array.dtype.kind == "f" else "int32"
+    return {"type": kind, "bytes": _as_text(array)}
+
+
+def _pack_steps(array: Float[np.ndarray, "examples partners"]) -> dict[str, Any]:
+    """Numbers in steps of 1/32767 of the largest: half of the bytes of floats, and finer than what is written."""
+    scale = float(np.max(np.abs(array), initial=0.0, where=np.isfinite(array))) / _STEPS or 1.0
+    steps = np.where(np.isfinite(array), np.rint(np.nan_to_num(array) / scale), -_STEPS - 1)
+    return {"type": "steps", "scale": scale, "bytes": _as_text(steps.astype("<i2"))}
+
+
+def _pack_partners(partners: Partners) -> dict[str, Any]:
+    return {
+        "width": partners.index.shape[1],
+        "index": _pack(np.asarray(partners.index, "<i4")),
+        "influence": _pack_steps(partners.influence),
+        "low": _pack_steps(partners.low),
+        "high": _pack_steps(partners.high),
+        "q": _pack_steps(partners.q_value),
+    }
+
+
+def _as_text(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _bands(explored: Explored) -> dict[str, list[dict[str, float]]]:
+    """Where 95% of the examples would be if nothing were memorized, by what the height of a point is.
+
+    For a typical number of models with an example: of 0-1 scores by the variance of a share, of risk by that of the rank-sum statistic.
+    """
+    bands: dict[str, list[dict[str, float]]] = {}
+    inside = float(np.median(explored.num_in))
+    outside = explored.num_models - inside
+    if explored.memorized is None or inside == 0 or outside == 0:
+        return bands
+    if explored.score.kind == "0-1":
+        share = np.linspace(0, 1, 81)
+        half = _NORMAL_95 * np.sqrt(share * (1 - share) * (1 / inside + 1 / outside))
+        bands["memorization"] = [
+            {"x": x, "low": -y, "high": y} for x, y in zip(share.tolist(), half.tolist(), strict=True)
+        ]
+    finite = explored.memorized.mean_out[np.isfinite(explored.memorized.mean_out)]
+    if explored.risk is not None and finite.size:
+        reach = _NORMAL_95 * float(np.sqrt((explored.num_models + 1) / (12 * inside * outside)))
+        ends = float(finite.min()), float(finite.max())
+        bands["risk"] = [{"x": x, "low": 0.5 - reach, "high": 0.5 + reach} for x in ends]
+    return bands
+
+
+__all__ = ["Explored", "Side", "pack_content"]
