@@ -52,6 +52,9 @@ class Explored:
     test_mean: Float[np.ndarray, " test"] | None
     """Mean score of all models on each test example; None where they have none."""
     risk: Risk | None
+    """Membership risk of each training example; None where it was not computed."""
+    risk_q: Float[np.ndarray, " train"] | None
+    """The smallest false discovery rate at which each example would be reported as one at risk."""
     partners: AllPartners | None
     asked_partners: int
     """Number of partners that was asked for."""
@@ -99,6 +102,7 @@ def _train_values(explored: Explored) -> dict[str, np.ndarray | None]:
         values["q"] = told.q_value
     if explored.risk is not None:
         values |= {"risk": explored.risk.told_apart, "risk_low": explored.risk.low, "risk_high": explored.risk.high}
+        values["risk_q"] = explored.risk_q
     return values
 
 

@@ -17,6 +17,7 @@ from jaxinfl.explore.page import write_page
 from jaxinfl.explore.partners import find_partners
 from jaxinfl.influence import pack
 from jaxinfl.privacy import Membership
+from jaxinfl.statistics.memorization_tests import memorization_q_values
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.training import recall_data
 
@@ -133,6 +134,8 @@ def _explore(
         memorized=None if score.train is None else measure_train(masks, score.train),
         test_mean=None if score.test is None else score.test.mean(axis=0, dtype=np.float64),
         risk=None if membership is None else membership.risk,
+        # The risk is the rank-sum statistic of the models' own scores, as a share.
+        risk_q=None if membership is None else memorization_q_values(membership.member, membership.own_score),
         partners=found,
         asked_partners=most,
     )

@@ -58,8 +58,9 @@ def _read(name: str) -> str:
 
 @functools.cache
 def _vega() -> str:
-    """Vega as a script that defines the global name `vega` and no other."""
-    bundle = vl_convert.javascript_bundle("window.vega = vega;", vl_version=_VEGA_LITE)
+    """Vega as a script that defines the global name `vegaEmbed` and no other."""
+    # Asked for `vega` without its wrapper Vega-Embed, release 1.9 of the package gives null.
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=_VEGA_LITE)
     # The names at the top of the bundle are letters, which would be names of all scripts.
     return "(() => {" + bundle.replace("</script", "<\\/script") + "\n})();"
 

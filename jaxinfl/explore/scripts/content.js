@@ -50,8 +50,8 @@ const isShare = content.score.kind !== "real";
 const integers = new Intl.NumberFormat("en");
 const count = (number) => integers.format(number);
 const percent = (share) => (Number.isFinite(share) ? `${(100 * share).toFixed(share > 0.995 && share < 1 ? 1 : 0)}%` : "unknown");
-const decimal = (value) => (Number.isFinite(value) ? (isShare ? value.toFixed(2) : String(+value.toPrecision(3))) : "unknown");
-const signed = (value) => (value > 0 ? "+" : "") + decimal(value).replace("-", "−");
+const decimal = (value) => (Number.isFinite(value) ? (isShare ? value.toFixed(2) : String(+value.toPrecision(3))).replace(/^-0\.00$/, "0.00").replace("-", "−") : "unknown");
+const signed = (value) => (value > 0 ? "+" : "") + decimal(value);
 const between = (low, high, write = decimal) =>
   Number.isFinite(low) && Number.isFinite(high) ? `${write(low)} to ${write(high)}` : "no interval";
 const qValue = (q) => (Number.isNaN(q) ? `q > ${content.fdr}` : q < 0.001 ? "q < 0.001" : `q ${q.toFixed(3)}`);

@@ -8,9 +8,9 @@ function svgElement(tag, attributes) {
 }
 
 function intervalBar(value, low, high, reach) {
-  const at = (number) => 100 + 96 * Math.max(-1, Math.min(1, number / reach));
-  const svg = svgElement("svg", { class: "interval", viewBox: "0 0 200 14", preserveAspectRatio: "none", "aria-hidden": "true" });
-  svg.append(svgElement("line", { class: "zero", x1: 100, x2: 100, y1: 0, y2: 14 }));
+  const at = (number) => `${50 + 47 * Math.max(-1, Math.min(1, number / reach))}%`;
+  const svg = svgElement("svg", { class: "interval", "aria-hidden": "true" });
+  svg.append(svgElement("line", { class: "zero", x1: "50%", x2: "50%", y1: 0, y2: 14 }));
   if (Number.isFinite(low)) svg.append(svgElement("line", { class: "range", x1: at(low), x2: at(high), y1: 7, y2: 7 }));
   svg.append(svgElement("circle", { cx: at(value), cy: 7, r: 4 }));
   return svg;

@@ -112,7 +112,7 @@ function choose(split, index) {
   else {
     markChosen();
     showDetail();
-    drawChosen();
+    placeChosen()?.runAsync();
     writeAddress();
   }
   // On a narrow screen the example is below the list.
@@ -159,14 +159,14 @@ async function refresh(typed = null) {
   const turn = ++waiting;
   const pane = document.getElementById("plot-pane");
   pane.hidden = !height() || view.split !== "train";
+  // What was drawn while it was hidden has no width.
+  if (!pane.hidden) dispatchEvent(new Event("resize"));
   if (!plot.view || pane.hidden) return;
   document.getElementById("plot-title").textContent = `${height().title} of ${count(sets.train.count)} training examples`;
   setScales();
-  await plot.view.resize().runAsync();
-  if (turn !== waiting) return;
-  await drawPoints(filtered(false));
-  await drawChosen();
-  await restoreBrush();
+  placePoints(view.brush ? filtered(false) : list.found);
+  await placeChosen().runAsync();
+  if (turn === waiting) await restoreBrush();
 }
 
 async function start() {
@@ -183,7 +183,8 @@ async function start() {
   setControls();
   showList();
   showDetail();
-  await new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)));
+  // The page is painted before the plot is made.
+  await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
   await makePlot();
   await refresh();
   document.documentElement.dataset.ready = "true";

@@ -1,6 +1,6 @@
 // The plot: Vega draws it, and these functions say what is in it.
 
-const plot = { view: null, element: document.getElementById("plot"), pending: false };
+const plot = { view: null, element: document.getElementById("plot"), pending: false, brushed: false };
 
 function extent(...arrays) {
   let [low, high] = [Infinity, -Infinity];
@@ -13,11 +13,9 @@ function extent(...arrays) {
 async function makePlot() {
   if (!height()) return;
   document.getElementById("plot-pane").hidden = false;
-  plot.view = new vega.View(vega.parse(content.plot), { renderer: "canvas", container: plot.element, hover: false });
-  await plot.view.runAsync();
+  ({ view: plot.view } = await vegaEmbed(plot.element, content.plot, { mode: "vega", renderer: "canvas", actions: false, tooltip: false, hover: false }));
   // Vega's own description of the drawing would be read twice.
   plot.element.querySelector("canvas").setAttribute("aria-hidden", "true");
-  setScales();
   plot.view.addSignalListener("brush_tuple", brushed);
   plot.element.addEventListener("click", (event) => choosePoint(event));
   plot.element.addEventListener("pointermove", (event) => describePoint(event));
@@ -31,8 +29,7 @@ function setScales() {
 const pointOf = (i) => ({ i, x: sets.train.values.mean_out[i], y: height().values[i], low: height().low[i], high: height().high[i] });
 
 // Sorts all training examples into the layers of the plot; `kept` are those that pass the filters.
-async function drawPoints(kept) {
-  if (!plot.view) return;
+function placePoints(kept) {
   const layers = { faded: [], noise: [], told: [], suspects: [] };
   const { told } = height();
   const passes = new Uint8Array(sets.train.count);
@@ -43,13 +40,12 @@ async function drawPoints(kept) {
   }
   for (const [name, points] of Object.entries(layers)) plot.view.data(name, points);
   plot.view.data("band", content.bands[view.y || "memorization"] || []);
-  await plot.view.runAsync();
 }
 
-async function drawChosen() {
-  if (!plot.view) return;
+function placeChosen() {
+  if (!plot.view) return null;
   const chosen = view.split === "train" && view.id !== "" ? [pointOf(Number(view.id))] : [];
-  await plot.view.data("chosen", chosen).runAsync();
+  return plot.view.data("chosen", chosen);
 }
 
 // The brush as the address keeps it, in the units of the axes; "" where there is none.
@@ -58,6 +54,7 @@ function brushed(_, tuple) {
   if (restoring) return;
   const ends = tuple && tuple.values ? tuple.values.flatMap((pair) => [Math.min(...pair), Math.max(...pair)]) : [];
   view.brush = ends.length === 4 ? ends.map((end) => +end.toPrecision(5)).join(",") : "";
+  plot.brushed = view.brush !== "";
   if (plot.pending) return;
   plot.pending = true;
   requestAnimationFrame(() => {
@@ -68,7 +65,8 @@ function brushed(_, tuple) {
 }
 
 async function restoreBrush() {
-  if (!plot.view) return;
+  if (!view.brush && !plot.brushed) return;
+  plot.brushed = view.brush !== "";
   restoring = true;
   const ends = view.brush && view.brush.split(",").map(Number);
   const [x, y] = ["x", "y"].map((name) => plot.view.scale(name));

@@ -19,12 +19,19 @@ function writeAddress() {
   history.replaceState(null, "", `#${new URLSearchParams(told)}`);
 }
 
-const falling = (values) => values && ((a, b) => fallback(values[b]) - fallback(values[a]) || a - b);
-const rising = (values) => values && ((a, b) => fallback(-values[a]) - fallback(-values[b]) < 0 ? 1 : fallback(-values[a]) - fallback(-values[b]) > 0 ? -1 : a - b);
-const fallback = (value) => (Number.isNaN(value) ? -Infinity : value);
+// By falling or rising values; equal ones by index, and what is undefined last.
+function ordered(values, sign) {
+  if (!values) return null;
+  const strength = Float64Array.from(values, (value) => (Number.isNaN(value) ? -Number.MAX_VALUE : sign * value));
+  return (a, b) => strength[b] - strength[a] || a - b;
+}
+const falling = (values) => ordered(values, 1);
+const rising = (values) => ordered(values, -1);
 
 // The orders of the list, by name: title, comparison, and what is said of each example.
-function orders(split) {
+const known = {};
+const orders = (split) => (known[split] ??= makeOrders(split));
+function makeOrders(split) {
   const { values } = sets[split];
   const train = split === "train";
   const mean = train ? values.mean_out : values.mean;
@@ -44,7 +51,7 @@ const heights = {};
 {
   const { values } = sets.train;
   if (values.memorization) heights.memorization = { title: "Memorization", values: values.memorization, low: values.low, high: values.high, told: (i) => values.q[i] <= content.fdr };
-  if (values.risk) heights.risk = { title: "Membership risk", values: values.risk, low: values.risk_low, high: values.risk_high, told: (i) => values.risk_low[i] > 0.5 };
+  if (values.risk) heights.risk = { title: "Membership risk", values: values.risk, low: values.risk_low, high: values.risk_high, told: (i) => values.risk_q[i] <= content.fdr };
 }
 const height = () => heights[view.y] || heights.memorization;
 
