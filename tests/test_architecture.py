@@ -28,7 +28,7 @@ ORDER = [
     "published",
     "plots",
 ]
-ORDER += ["report"]
+ORDER += ["report", "explore"]
 ROOT = Path(jaxinfl.__file__).parent
 
 

@@ -166,13 +166,13 @@ def _bands(explored: Explored) -> dict[str, list[dict[str, float]]]:
         share = np.linspace(0, 1, 81)
         half = _NORMAL_95 * np.sqrt(share * (1 - share) * (1 / inside + 1 / outside))
         bands["memorization"] = [
-            {"x": x, "low": -y, "high": y} for x, y in zip(share.tolist(), half.tolist(), strict=True)
+            {"across": x, "low": -y, "high": y} for x, y in zip(share.tolist(), half.tolist(), strict=True)
         ]
     finite = explored.memorized.mean_out[np.isfinite(explored.memorized.mean_out)]
     if explored.risk is not None and finite.size:
         reach = _NORMAL_95 * float(np.sqrt((explored.num_models + 1) / (12 * inside * outside)))
         ends = float(finite.min()), float(finite.max())
-        bands["risk"] = [{"x": x, "low": 0.5 - reach, "high": 0.5 + reach} for x in ends]
+        bands["risk"] = [{"across": x, "low": 0.5 - reach, "high": 0.5 + reach} for x in ends]
     return bands
 
 

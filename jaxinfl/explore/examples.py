@@ -121,9 +121,7 @@ def measure_train(masks: Bool[np.ndarray, "models train"], score: np.ndarray) ->
     num_in = masks.sum(axis=0)
     told = memorization_uncertainty(masks, score)
     mean_in, mean_out = (_mean(score, members) for members in (masks, ~masks))
-    return TrainExamples(
-        num_in, mean_out, mean_in - mean_out, told.low, told.high, memorization_q_values(masks, score)
-    )
+    return TrainExamples(num_in, mean_out, mean_in - mean_out, told.low, told.high, memorization_q_values(masks, score))
 
 
 def _mean(score: np.ndarray, members: Bool[np.ndarray, "models examples"]) -> Float[np.ndarray, " examples"]:

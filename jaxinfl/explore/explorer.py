@@ -66,7 +66,9 @@ def write_explorer(
     target = as_path(out, "out", "the HTML file to write")
     most = check_whole(partners, "partners", 1, _MOST_PARTNERS, "partners of each sign")
     if target.is_dir():
-        raise ValueError(f"out is {quote(str(target))}, a folder; it takes the HTML file to write, such as explorer.html.")
+        raise ValueError(
+            f"out is {quote(str(target))}, a folder; it takes the HTML file to write, such as explorer.html."
+        )
     healthy = runs.without_diverged()
     if not len(healthy):
         raise ValueError("runs has no finished model that did not diverge; it takes an ensemble of one model at least.")
@@ -84,7 +86,9 @@ def _find_data(runs: Ensemble, data: Dataset | None) -> tuple[Dataset | None, li
     """The run's data set, or None with the reason in words."""
     if data is None:
         if runs.attributes.get("data_source") is None:
-            return None, ["The data of this run were made from arrays and were not given, so examples are shown by their numbers."]
+            return None, [
+                "The data of this run were made from arrays and were not given, so examples are shown by their numbers."
+            ]
         try:
             return recall_data(runs.attributes), []
         except RunDirectoryError as error:
@@ -100,13 +104,13 @@ def _find_data(runs: Ensemble, data: Dataset | None) -> tuple[Dataset | None, li
             f"data has {data.num_test} test examples and the run {recorded['num_test']}. Give the run's data."
         )
     if recorded.get("fingerprint", data.fingerprint) != data.fingerprint:
-        raise ValueError(f"data is {data.name!r}, whose content differs from that of the run's data. Give the run's data.")
+        raise ValueError(
+            f"data is {data.name!r}, whose content differs from that of the run's data. Give the run's data."
+        )
     return data, []
 
 
-def _explore(
-    runs: Ensemble, score: Score, data: Dataset | None, membership: Membership | None, most: int
-) -> Explored:
+def _explore(runs: Ensemble, score: Score, data: Dataset | None, membership: Membership | None, most: int) -> Explored:
     """Compute everything that the page says."""
     masks = runs.masks
     num_test = int(runs.attributes["identity"]["data"].get("num_test", 0))

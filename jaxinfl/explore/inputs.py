@@ -104,23 +104,25 @@ def _spell(data: Dataset, name: str, *arrays: np.ndarray) -> list[str]:
 def _make_sprites(data: Dataset) -> Sprites:
     """Pack all images: without loss where they fit, else as WebP of falling quality and size."""
     images = data.images("train"), data.images("test")
-    height, width, channels = data.image_shape
+    height, width = data.image_shape[:2]
     scale = min(1.0, _LARGEST_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     scaled = "" if scale == 1 else f"Images of {width} x {height} pixels are shown at {size[0]} x {size[1]}."
     if _estimate(images, size, "PNG") <= _MOST_BYTES:
         return Sprites(*size, "image/png", _encode(images, size, "PNG"), scaled)
     for quality, shrink in _TRIALS:
-        smaller = tuple(max(min(_SMALLEST_SIDE, side), round(side * shrink)) for side in size)
-        small = smaller[0], smaller[1]
+        small = _shrink(size[0], shrink), _shrink(size[1], shrink)
         if _estimate(images, small, "WEBP", quality) <= _MOST_BYTES:
             break
-    return Sprites(
-        *small,
-        "image/webp",
-        _encode(images, small, "WEBP", quality),
-        f"Images of {width} x {height} pixels are shown at {small[0]} x {small[1]}, compressed with loss (WebP, quality {quality}).",
+    smaller = (
+        "" if small == (width, height) else f" of {width} x {height} pixels are shown at {small[0]} x {small[1]}, and"
     )
+    note = f"Images{smaller} are compressed with loss (WebP, quality {quality})."
+    return Sprites(*small, "image/webp", _encode(images, small, "WEBP", quality), note)
+
+
+def _shrink(side: int, scale: float) -> int:
+    return max(min(_SMALLEST_SIDE, side), round(side * scale))
 
 
 Images = Sequence[UInt8[np.ndarray, "examples height width channels"]]

@@ -20,6 +20,12 @@ from jaxinfl.files import write_atomically
 SCRIPTS = ("content", "view", "plot", "detail", "page")
 """Our own scripts, in the order in which they are read."""
 _VEGA_LITE = "6.4"
+_READING = (
+    "The memorization of a training example is the mean score of the models that were trained on it, minus that of the others.",
+    "Filled points are told from chance: at most 5% of them are expected to be false. Hollow grey points may be nothing but noise.",
+    "The influence of a training example on a test example is the same difference, of the scores on the test example.",
+    "Of each example the strongest influences of either sign are shown. Their intervals are wide because the strongest of many are overestimated.",
+)
 
 # Text is escaped wherever the template puts it: names of data and classes come from data sets.
 _TEMPLATES = Environment(
@@ -89,16 +95,15 @@ def _summary(explored: Explored) -> str:
 
 def _reading(explored: Explored) -> list[str]:
     """How the page is to be read, in whole sentences."""
-    words = [
-        "The memorization of a training example is the mean score of the models that were trained on it, minus that of the models that were "
-        "not. Filled points are told from chance: at most 5% of them are expected not to be memorized. Hollow grey points may be nothing but noise.",
-        "The influence of a training example on a test example is the same difference, of the scores on the test example. Of each example the "
-        "strongest influences of either sign are shown. The strongest of many are overestimated, which the wide intervals allow for.",
-    ]
+    words = [*_READING]
     partners = explored.partners
     if partners is not None:
         width = partners.helped_by_train.index.shape[1]
-        fewer = f" ({explored.asked_partners} were asked for, but the page has room for {width})" if width < explored.asked_partners else ""
+        fewer = (
+            f" ({explored.asked_partners} were asked for, but the page has room for {width})"
+            if width < explored.asked_partners
+            else ""
+        )
         words.append(f"At most {width} partners of each sign are kept of every example{fewer}.")
         if partners.num_discovered is None:
             words.append("Pairs are not tested, because the subsets of this run are each other's complements.")
@@ -114,7 +119,9 @@ def _reading(explored: Explored) -> list[str]:
             if explored.train.votes.other is not None
             else "the 95% interval puts fewer than half of the models on its label"
         )
-        words.append(f"The label of a training example may be wrong where it contradicts the models trained without it: {rule}.")
+        words.append(
+            f"The label of a training example may be wrong where it contradicts the models trained without it: {rule}."
+        )
     if explored.risk is not None:
         words.append(
             "The membership risk is the probability that a model that was trained on the example scores higher on it than one that was not."

@@ -18,7 +18,7 @@ FDR = 0.05
 class Places(NamedTuple):
     """Where the strongest influences of some examples are."""
 
-    index: Int[np.ndarray, "examples partners"]
+    partner: Int[np.ndarray, "examples partners"]
     """The partner of each pair, strongest first; -1 where an example has fewer partners of that sign."""
     influence: Float[np.ndarray, "examples partners"]
     """Influence of each pair, in the unit of the score; NaN where there is no pair."""
@@ -85,16 +85,19 @@ def find_partners(outcomes: Outcomes, number: int) -> AllPartners:
     partners = []
     for pairs, places in zip(flat, (*of_train, *of_test), strict=True):
         at = np.clip(np.searchsorted(shown, pairs), 0, max(len(shown) - 1, 0))
-        columns = [np.where(pairs >= 0, each[at], np.nan) if len(shown) else places.influence for each in (low, high, q_value)]
-        partners.append(Partners(places.index, places.influence, *columns))
-    return AllPartners(*partners, confidence, discovered)
+        columns = [
+            np.where(pairs >= 0, each[at], np.nan) if len(shown) else places.influence for each in (low, high, q_value)
+        ]
+        partners.append(Partners(places.partner, places.influence, *columns))
+    helped, hurt, supporting, opposing = partners
+    return AllPartners(helped, hurt, supporting, opposing, confidence, discovered)
 
 
 def _pairs(places: Places, num_test: int, *, transposed: bool) -> Int[np.ndarray, "examples partners"]:
     """Number of each pair in the matrix [train, test]; -1 where there is none."""
-    own = np.arange(len(places.index))[:, None]
-    pairs = places.index * num_test + own if transposed else own * num_test + places.index
-    return np.where(places.index >= 0, pairs, -1)
+    own = np.arange(len(places.partner))[:, None]
+    pairs = places.partner * num_test + own if transposed else own * num_test + places.partner
+    return np.where(places.partner >= 0, pairs, -1)
 
 
 def _strongest(outcomes: Outcomes, number: int) -> tuple[tuple[Places, Places], tuple[Places, Places]]:
@@ -110,7 +113,7 @@ def _strongest(outcomes: Outcomes, number: int) -> tuple[tuple[Places, Places], 
         rows = np.broadcast_to(np.arange(start, start + len(block)), block.T.shape)
         for side, sign in enumerate((1, -1)):
             of_train[side].append(_highest(block, columns, number, sign))
-            index = np.concatenate([of_test[side].index, rows], axis=1)
+            index = np.concatenate([of_test[side].partner, rows], axis=1)
             values = np.concatenate([of_test[side].influence, block.T], axis=1)
             of_test[side] = _highest(values, index, number, sign)
     joined = [Places(*(np.concatenate(column) for column in zip(*side, strict=True))) for side in of_train]

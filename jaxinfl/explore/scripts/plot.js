@@ -26,7 +26,7 @@ function setScales() {
   plot.view.signal("x0", x[0]).signal("x1", x[1]).signal("y0", y[0]).signal("y1", y[1]);
 }
 
-const pointOf = (i) => ({ i, x: sets.train.values.mean_out[i], y: height().values[i], low: height().low[i], high: height().high[i] });
+const pointOf = (i) => ({ across: sets.train.values.mean_out[i], up: height().values[i], low: height().low[i], high: height().high[i] });
 
 // Sorts all training examples into the layers of the plot; `kept` are those that pass the filters.
 function placePoints(kept) {
