@@ -62,23 +62,24 @@ class Explored:
 
 def pack_content(explored: Explored, shown: Shown, notes: Sequence[str]) -> dict[str, Any]:
     """Pack what the scripts of the page read, as JSON values; `notes` is what is left out, a sentence each."""
-    partners = explored.partners
+    partners, reasons = explored.partners, _reasons(explored)
     classes = bool(explored.classes)
     return {
         "score": {"name": explored.score.name, "kind": explored.score.kind, "words": explored.score.words},
         "models": explored.num_models,
         "fdr": FDR,
         "classes": list(explored.classes),
-        "train": _pack_side(explored.train, _train_values(explored), classes),
+        "train": _pack_side(explored.train, _train_values(explored, reasons), classes),
         "test": _pack_side(explored.test, {"mean": explored.test_mean}, classes),
         "bands": _bands(explored),
         "confidence": None if partners is None else f"{100 * partners.confidence:.4g}%",
         "discovered": None if partners is None else partners.num_discovered,
+        "reasons": reasons,
         "partners": None
         if partners is None
         else {
-            "train": [_pack_partners(partners.helped_by_train), _pack_partners(partners.hurt_by_train)],
-            "test": [_pack_partners(partners.for_test), _pack_partners(partners.against_test)],
+            "train": [_pack_partners(each, reasons) for each in (partners.helped_by_train, partners.hurt_by_train)],
+            "test": [_pack_partners(each, reasons) for each in (partners.for_test, partners.against_test)],
         },
         "texts": [[name, list(texts)] for name, texts in shown.texts],
         "columns": [[name, _pack(np.asarray(values, "<f4"))] for name, values in shown.columns],
@@ -94,12 +95,12 @@ def pack_content(explored: Explored, shown: Shown, notes: Sequence[str]) -> dict
     }
 
 
-def _train_values(explored: Explored) -> dict[str, np.ndarray | None]:
+def _train_values(explored: Explored, reasons: Sequence[str]) -> dict[str, np.ndarray | None]:
     values: dict[str, np.ndarray | None] = {"num_in": explored.num_in}
     if explored.memorized is not None:
         told = explored.memorized
         values |= {"mean_out": told.mean_out, "memorization": told.memorization, "low": told.low, "high": told.high}
-        values["q"] = told.q_value
+        values |= {"q": told.q_value, "reason": _numbers_of(told.reason, reasons)}
     if explored.risk is not None:
         values |= {"risk": explored.risk.told_apart, "risk_low": explored.risk.low, "risk_high": explored.risk.high}
         values["risk_q"] = explored.risk_q
@@ -137,7 +138,7 @@ def _pack_steps(array: Float[np.ndarray, "examples partners"]) -> dict[str, Any]
     return {"type": "steps", "scale": scale, "bytes": _as_text(steps.astype("<i2"))}
 
 
-def _pack_partners(partners: Partners) -> dict[str, Any]:
+def _pack_partners(partners: Partners, reasons: Sequence[str]) -> dict[str, Any]:
     return {
         "width": partners.index.shape[1],
         "index": _pack(np.asarray(partners.index, "<i4")),
@@ -145,7 +146,26 @@ def _pack_partners(partners: Partners) -> dict[str, Any]:
         "low": _pack_steps(partners.low),
         "high": _pack_steps(partners.high),
         "q": _pack_steps(partners.q_value),
+        "reason": {"type": "int8", "bytes": _as_text(_numbers_of(partners.reason, reasons).astype("<i1"))},
     }
+
+
+def _reasons(explored: Explored) -> list[str]:
+    """Why intervals are missing, each reason once; the first is that none is."""
+    partners = explored.partners
+    told = [] if explored.memorized is None else [explored.memorized.reason]
+    if partners is not None:
+        every = (partners.helped_by_train, partners.hurt_by_train, partners.for_test, partners.against_test)
+        told += [each.reason for each in every]
+    found = np.unique(np.concatenate([np.unique(each) for each in told])) if told else np.zeros(0, str)
+    return ["", *(str(each) for each in found if each)]
+
+
+def _numbers_of(reason: np.ndarray, reasons: Sequence[str]) -> np.ndarray:
+    """The place of each reason in the list."""
+    distinct, inverse = np.unique(reason, return_inverse=True)
+    places = np.array([reasons.index(str(each)) for each in distinct], np.int32)
+    return places[inverse.reshape(reason.shape)]
 
 
 def _as_text(array: np.ndarray) -> str:

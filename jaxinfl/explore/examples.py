@@ -61,6 +61,8 @@ class TrainExamples:
     """Upper end of that interval."""
     q_value: Float[np.ndarray, " train"]
     """The smallest false discovery rate at which the example would be reported as memorized."""
+    reason: np.ndarray
+    """[train] strings: why there is no interval; empty where there is one."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,9 @@ def measure_train(masks: Bool[np.ndarray, "models train"], score: np.ndarray) ->
     num_in = masks.sum(axis=0)
     told = memorization_uncertainty(masks, score)
     mean_in, mean_out = (_mean(score, members) for members in (masks, ~masks))
-    return TrainExamples(num_in, mean_out, mean_in - mean_out, told.low, told.high, memorization_q_values(masks, score))
+    return TrainExamples(
+        num_in, mean_out, mean_in - mean_out, told.low, told.high, memorization_q_values(masks, score), told.reason
+    )
 
 
 def _mean(score: np.ndarray, members: Bool[np.ndarray, "models examples"]) -> Float[np.ndarray, " examples"]:
@@ -131,12 +135,16 @@ def _mean(score: np.ndarray, members: Bool[np.ndarray, "models examples"]) -> Fl
 
 
 def count_votes(
-    runs: Ensemble, split: str, members: Bool[np.ndarray, "models examples"], num_classes: int
+    runs: Ensemble, split: str, members: Bool[np.ndarray, "models examples"], num_classes: int, score: Score
 ) -> Votes | None:
-    """What the models of `members` say of each example; None where no prediction is right or wrong."""
-    if "correct" not in runs.scores:
-        return None
-    right = _read(runs, split, "correct")
+    """What the models of `members` say of each example; None where no prediction is right or wrong.
+
+    Models trained elsewhere may call it something else than "correct": then it is the score itself, where that is 0-1.
+    """
+    if "correct" in runs.scores:
+        right = _read(runs, split, "correct")
+    else:
+        right = (score.train if split == "train" else score.test) if score.kind == "0-1" else None
     if right is None:
         return None
     number = members.sum(axis=0).astype(np.float64)

@@ -86,9 +86,7 @@ def _find_data(runs: Ensemble, data: Dataset | None) -> tuple[Dataset | None, li
     """The run's data set, or None with the reason in words."""
     if data is None:
         if runs.attributes.get("data_source") is None:
-            return None, [
-                "The data of this run were made from arrays and were not given, so examples are shown by their numbers."
-            ]
+            return None, ["The data of this run are not known here, so examples are shown by their numbers."]
         try:
             return recall_data(runs.attributes), []
         except RunDirectoryError as error:
@@ -132,8 +130,8 @@ def _explore(runs: Ensemble, score: Score, data: Dataset | None, membership: Mem
         num_models=len(masks),
         num_diverged=runs.num_diverged,
         classes=classes,
-        train=Side(masks.shape[1], targets["train"], count_votes(runs, "train", ~masks, number)),
-        test=Side(num_test, targets["test"], count_votes(runs, "test", every, number) if num_test else None),
+        train=Side(masks.shape[1], targets["train"], count_votes(runs, "train", ~masks, number, score)),
+        test=Side(num_test, targets["test"], count_votes(runs, "test", every, number, score) if num_test else None),
         num_in=masks.sum(axis=0),
         memorized=None if score.train is None else measure_train(masks, score.train),
         test_mean=None if score.test is None else score.test.mean(axis=0, dtype=np.float64),

@@ -87,9 +87,12 @@ def _summary(explored: Explored) -> str:
     number, fewest, most = explored.num_models, int(np.min(explored.num_in)), int(np.max(explored.num_in))
     subset = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
     diverged = f" {explored.num_diverged:,} models that diverged are left out." if explored.num_diverged else ""
+    accuracy = ""
+    if explored.test.votes is not None and explored.test.count:
+        accuracy = f" Models are right on {np.mean(explored.test.votes.right):.1%} of them."
     return (
         f"{number:,} models, each trained on a subset of {explored.train.count:,} training examples; every example was in {subset} of these "
-        f"subsets. {explored.test.count:,} test examples. The score is the {explored.score.words}.{diverged}"
+        f"subsets. {explored.test.count:,} test examples.{accuracy} The score is the {explored.score.words}.{diverged}"
     )
 
 
@@ -122,6 +125,7 @@ def _reading(explored: Explored) -> list[str]:
         words.append(
             f"The label of a training example may be wrong where it contradicts the models trained without it: {rule}."
         )
+        words.append("Models that are often wrong contradict many labels that are right.")
     if explored.risk is not None:
         words.append(
             "The membership risk is the probability that a model that was trained on the example scores higher on it than one that was not."

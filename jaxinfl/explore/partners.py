@@ -38,6 +38,8 @@ class Partners:
     """Upper end of that interval."""
     q_value: Float[np.ndarray, "examples partners"]
     """q-value among all pairs, where it is at most `FDR`; NaN where it is above."""
+    reason: np.ndarray
+    """[examples, partners] strings: why there is no interval; empty where there is one."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,13 @@ def find_partners(outcomes: Outcomes, number: int) -> AllPartners:
     train, test = np.divmod(shown, num_test)
     told = pair_uncertainty(outcomes, None, train, test, confidence=confidence)
     q_value, discovered = _q_values(outcomes, shown, num_test)
-    low, high = told.low, told.high
     partners = []
     for pairs, places in zip(flat, (*of_train, *of_test), strict=True):
-        at = np.clip(np.searchsorted(shown, pairs), 0, max(len(shown) - 1, 0))
-        columns = [
-            np.where(pairs >= 0, each[at], np.nan) if len(shown) else places.influence for each in (low, high, q_value)
-        ]
-        partners.append(Partners(places.partner, places.influence, *columns))
+        # Pairs that are none stand at the front, and get what an undefined pair has.
+        at = np.searchsorted(shown, pairs) + 1
+        at[pairs < 0] = 0
+        low, high, q = (np.append(np.nan, each)[at] for each in (told.low, told.high, q_value))
+        partners.append(Partners(places.partner, places.influence, low, high, q, np.append("", told.reason)[at]))
     helped, hurt, supporting, opposing = partners
     return AllPartners(helped, hurt, supporting, opposing, confidence, discovered)
 

@@ -17,6 +17,7 @@ function arrayOf(packed) {
   const { buffer } = bytesOf(packed.bytes);
   if (packed.type === "float32") return new Float32Array(buffer);
   if (packed.type === "int32") return new Int32Array(buffer);
+  if (packed.type === "int8") return new Int8Array(buffer);
   // Numbers in steps of a scale; the lowest step stands for NaN.
   return Float32Array.from(new Int16Array(buffer), (step) => (step === -32768 ? NaN : step * packed.scale));
 }
@@ -32,7 +33,7 @@ const sets = { train: decodeExamples(content.train), test: decodeExamples(conten
 function decodePartners(packed) {
   if (!packed) return null;
   const arrays = { width: packed.width };
-  for (const name of ["index", "influence", "low", "high", "q"]) arrays[name] = arrayOf(packed[name]);
+  for (const name of ["index", "influence", "low", "high", "q", "reason"]) arrays[name] = arrayOf(packed[name]);
   return arrays;
 }
 
@@ -52,8 +53,8 @@ const count = (number) => integers.format(number);
 const percent = (share) => (Number.isFinite(share) ? `${(100 * share).toFixed(share > 0.995 && share < 1 ? 1 : 0)}%` : "unknown");
 const decimal = (value) => (Number.isFinite(value) ? (isShare ? value.toFixed(2) : String(+value.toPrecision(3))).replace(/^-0\.00$/, "0.00").replace("-", "−") : "unknown");
 const signed = (value) => (value > 0 ? "+" : "") + decimal(value);
-const between = (low, high, write = decimal) =>
-  Number.isFinite(low) && Number.isFinite(high) ? `${write(low)} to ${write(high)}` : "no interval";
+const between = (low, high, reason = 0, write = decimal) =>
+  Number.isFinite(low) && Number.isFinite(high) ? `${write(low)} to ${write(high)}` : `no interval${reason ? `: ${content.reasons[reason]}` : ""}`;
 const qValue = (q) => (Number.isNaN(q) ? `q > ${content.fdr}` : q < 0.001 ? "q < 0.001" : `q ${q.toFixed(3)}`);
 const meanOf = (value) => (content.score.kind === "0-1" ? percent(value) : decimal(value));
 

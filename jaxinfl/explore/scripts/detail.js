@@ -21,21 +21,23 @@ function facts(split, index) {
   const found = [];
   const all = content.models;
   const without = split === "train" ? all - values.num_in[index] : all;
-  const models = split === "train" ? `of the ${count(without)} models trained without it` : `of all ${count(all)} models`;
+  const of = content.score.kind === "0-1" ? "of" : "over";
+  const models = split === "train" ? `the ${count(without)} models trained without it` : `all ${count(all)} models`;
+  if (split === "train" && !values.mean_out) found.push(["models", `${count(values.num_in[index])} trained with it, ${count(without)} without`]);
   if (values.mean_out) {
-    found.push([content.score.words, `${meanOf(values.mean_out[index])} ${models}`]);
-    found.push(["with it", `${meanOf(values.mean_out[index] + values.memorization[index])} of ${count(values.num_in[index])} models`]);
+    found.push([content.score.words, `${meanOf(values.mean_out[index])} ${of} ${models}`]);
+    found.push(["with it", `${meanOf(values.mean_out[index] + values.memorization[index])} ${of} ${count(values.num_in[index])} models`]);
     const told = values.q[index] <= content.fdr;
     const about = told ? qValue(values.q[index]) : `q > ${content.fdr}: not told from chance`;
-    found.push(["memorization", `${signed(values.memorization[index])}, 95% interval ${between(values.low[index], values.high[index])}, ${about}`]);
+    found.push(["memorization", `${signed(values.memorization[index])}, 95% interval: ${between(values.low[index], values.high[index], values.reason[index])}; ${about}`]);
   }
-  if (values.mean) found.push([content.score.words, `${meanOf(values.mean[index])} ${models}`]);
-  if (values.right && content.score.kind !== "0-1") found.push(["right", `${percent(values.right[index])} (${between(values.right_low[index], values.right_high[index], percent)}) ${models}`]);
+  if (values.mean) found.push([content.score.words, `${meanOf(values.mean[index])} ${of} ${models}`]);
+  if (values.right && content.score.kind !== "0-1") found.push(["right", `${percent(values.right[index])} (${between(values.right_low[index], values.right_high[index], 0, percent)}) of ${models}`]);
   if (values.other && values.other_share[index] > 0) {
     const said = `${percent(values.other_share[index])} say ${content.classes[values.other[index]]}`;
     found.push(["other answers", said]);
   }
-  if (values.risk) found.push(["membership risk", `${values.risk[index].toFixed(2)}, 95% interval ${between(values.risk_low[index], values.risk_high[index], (x) => x.toFixed(2))}; 0.5 is chance`]);
+  if (values.risk) found.push(["membership risk", `${values.risk[index].toFixed(2)}, 95% interval: ${between(values.risk_low[index], values.risk_high[index], 0, (x) => x.toFixed(2))}; 0.5 is chance`]);
   if (isSuspect(split, index)) found.push(["label", element("span", { class: "warning" }, "may be wrong: see the other answers")]);
   return element("dl", {}, ...found.flatMap(([name, said]) => [element("dt", {}, name), element("dd", {}, said)]));
 }
@@ -66,7 +68,7 @@ function partnerCard(own, other, pair, reach) {
   const words = [
     element("span", {}, nameOf(other.split, other.index)),
     intervalBar(pair.influence, pair.low, pair.high, reach),
-    element("span", { class: "value" }, `${signed(pair.influence)} (${between(pair.low, pair.high)})`),
+    element("span", { class: "value" }, `${signed(pair.influence)} (${between(pair.low, pair.high, pair.reason)})`),
     element("span", {}, `${noise && content.discovered !== null ? `${qValue(pair.q)}: not told from chance` : content.discovered === null ? "not tested" : qValue(pair.q)}; ${pairWords(train, test, pair.influence)}`),
   ];
   if (content.texts.length) words.push(sharedText(other.split, other.index, textOf(own.split, own.index)));
@@ -89,7 +91,7 @@ function partnerSection(own, title, partners, reach) {
   for (let k = 0; k < partners.width; k++) {
     const at = own.index * partners.width + k;
     if (partners.index[at] < 0) break;
-    pairs.push({ index: partners.index[at], influence: partners.influence[at], low: partners.low[at], high: partners.high[at], q: partners.q[at] });
+    pairs.push({ index: partners.index[at], influence: partners.influence[at], low: partners.low[at], high: partners.high[at], q: partners.q[at], reason: partners.reason[at] });
   }
   const split = own.split === "train" ? "test" : "train";
   const told = pairs.filter((pair) => !Number.isNaN(pair.q)).length;

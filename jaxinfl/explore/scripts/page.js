@@ -150,6 +150,14 @@ function takeKey(event) {
   }
 }
 
+function describePlot() {
+  document.getElementById("plot-title").textContent = `${height().title} of ${count(sets.train.count)} training examples: ${height().words}`;
+  const legend = [["told", `told from chance (q at most ${content.fdr})`], ["noise", "not told from chance"]];
+  if (sets.train.values.suspect) legend.push(["suspect", "label may be wrong"]);
+  if (content.bands[view.y || "memorization"]) legend.push(["band", "95% of what chance alone makes"]);
+  document.getElementById("legend").replaceChildren(...legend.map(([name, text]) => element("span", { class: name }, text)));
+}
+
 let waiting = 0;
 async function refresh(typed = null) {
   setControls(typed);
@@ -162,7 +170,7 @@ async function refresh(typed = null) {
   // What was drawn while it was hidden has no width.
   if (!pane.hidden) dispatchEvent(new Event("resize"));
   if (!plot.view || pane.hidden) return;
-  document.getElementById("plot-title").textContent = `${height().title} of ${count(sets.train.count)} training examples`;
+  describePlot();
   setScales();
   placePoints(view.brush ? filtered(false) : list.found);
   await placeChosen().runAsync();
@@ -173,10 +181,6 @@ async function start() {
   makeControls();
   readAddress();
   document.getElementById("x-title").textContent = `${content.score.words}, of the models trained without the example`;
-  const legend = [["told", `told from chance (q at most ${content.fdr})`], ["noise", "not told from chance"]];
-  if (sets.train.values.suspect) legend.push(["suspect", "label may be wrong"]);
-  if (Object.keys(content.bands).length) legend.push(["band", "95% of what chance alone makes"]);
-  document.getElementById("legend").append(...legend.map(([name, text]) => element("span", { class: name }, text)));
   document.getElementById("more").addEventListener("click", () => { list.shown += PAGE; fillList(); });
   addEventListener("keydown", takeKey);
   addEventListener("hashchange", () => { readAddress(); refresh(); });

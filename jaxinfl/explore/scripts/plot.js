@@ -2,12 +2,18 @@
 
 const plot = { view: null, element: document.getElementById("plot"), pending: false, brushed: false };
 
-function extent(...arrays) {
-  let [low, high] = [Infinity, -Infinity];
-  for (const array of arrays) for (const value of array) if (Number.isFinite(value)) [low, high] = [Math.min(low, value), Math.max(high, value)];
-  if (!(low <= high)) return [0, 1];
-  const margin = 0.03 * (high - low || 1);
+function extent(array, least = 0) {
+  const finite = array.filter(Number.isFinite);
+  if (!finite.length) return [0, 1];
+  const [low, high] = finite.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [finite[0], finite[0]]);
+  const margin = Math.max(least, 0.03 * (high - low || 1));
   return [low - margin, high + margin];
+}
+
+// Half of a typical interval, for which the plot has room above and below.
+function typicalReach({ low, high }) {
+  const widths = high.map((end, i) => end - low[i]).filter(Number.isFinite).sort();
+  return widths.length ? widths[widths.length >> 1] / 2 : 0;
 }
 
 async function makePlot() {
@@ -22,7 +28,7 @@ async function makePlot() {
 }
 
 function setScales() {
-  const [x, y] = [extent(sets.train.values.mean_out), extent(height().values)];
+  const [x, y] = [extent(sets.train.values.mean_out), extent(height().values, typicalReach(height()))];
   plot.view.signal("x0", x[0]).signal("x1", x[1]).signal("y0", y[0]).signal("y1", y[1]);
 }
 

@@ -50,8 +50,8 @@ const defaultOrder = () => (sets[view.split].values.memorization ? "memorization
 const heights = {};
 {
   const { values } = sets.train;
-  if (values.memorization) heights.memorization = { title: "Memorization", values: values.memorization, low: values.low, high: values.high, told: (i) => values.q[i] <= content.fdr };
-  if (values.risk) heights.risk = { title: "Membership risk", values: values.risk, low: values.risk_low, high: values.risk_high, told: (i) => values.risk_q[i] <= content.fdr };
+  if (values.memorization) heights.memorization = { title: "Memorization", words: `difference that the example makes to the ${content.score.words}`, values: values.memorization, low: values.low, high: values.high, told: (i) => values.q[i] <= content.fdr };
+  if (values.risk) heights.risk = { title: "Membership risk", words: "probability of telling a model with the example from one without it, 0.5 by chance", values: values.risk, low: values.risk_low, high: values.risk_high, told: (i) => values.risk_q[i] <= content.fdr };
 }
 const height = () => heights[view.y] || heights.memorization;
 
