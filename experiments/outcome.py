@@ -5,15 +5,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import rich.table
 import rich.text
 from matplotlib.figure import Figure
 
 from experiments.command_line import Options, console
-from jaxinfl import Dataset, Ensemble, provenance
+from jaxinfl import Dataset, Ensemble, membership, provenance, write_explorer
 from jaxinfl.report import Section, Table, save_figure, write_results
+
+EXPLORER = "explorer.html"
+"""Name of the page of all examples, beside the results."""
+_RANKED = 20_000_000
+"""Models times training examples up to which the membership risk is computed, which takes some arrays of this size."""
+
+
+class Exploration(NamedTuple):
+    """What the page of all examples is made of."""
+
+    runs: Ensemble
+    """The ensemble whose models tell of the examples."""
+    score: str
+    """Name of the score that memorization and influence are computed from."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,8 @@ class Outcome:
     """Every number of the tables and figures, with its n and spread."""
     figures: Mapping[str, Figure] = field(default_factory=dict)
     """Name of each figure's files -> the figure; the section has an illustration of each name."""
+    exploration: Exploration | None = None
+    """What the page of all examples is made of, which the section then names; None where there is none."""
 
 
 def publish(
@@ -55,10 +71,23 @@ def publish(
     ]
     for name, figure in outcome.figures.items():
         files += save_figure(figure, out, name)
+    if outcome.exploration is not None:
+        files.append(_write_explorer(outcome.exploration, data, out / EXPLORER))
     _print(outcome.section)
     console.print(f"\nResults in {out}:", *(path.name for path in files), markup=False)
     if ensembles:
         console.print("and the models in", ", ".join(f"{name}/" for name in ensembles), markup=False)
+    if outcome.exploration is not None:
+        console.print(
+            f"To explore every example, open {out / EXPLORER} in a browser; it needs no server.", markup=False
+        )
+
+
+def _write_explorer(exploration: Exploration, data: Dataset, path: Path) -> Path:
+    runs, score = exploration
+    ranked = "margin" in runs.scores and runs.masks.size <= _RANKED
+    risk = membership(runs, "margin", method="threshold") if ranked and len(runs) > 1 else None
+    return write_explorer(runs, data, path, score=score, membership=risk)
 
 
 def _print(section: Section) -> None:

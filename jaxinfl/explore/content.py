@@ -58,6 +58,8 @@ class Explored:
     partners: AllPartners | None
     asked_partners: int
     """Number of partners that was asked for."""
+    kept_partners: int
+    """Number of partners that the page has room for."""
 
 
 def pack_content(explored: Explored, shown: Shown, notes: Sequence[str]) -> dict[str, Any]:

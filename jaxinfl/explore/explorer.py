@@ -120,10 +120,8 @@ def _explore(runs: Ensemble, score: Score, data: Dataset | None, membership: Mem
     classes = _class_names(runs, data, targets)
     number = len(classes)
     every = np.broadcast_to(np.True_, (len(masks), num_test))
-    found = None
-    if score.test is not None:
-        width = int(np.clip(_PAIRS // (2 * (masks.shape[1] + num_test)), 2, most)) if most > 2 else most
-        found = find_partners(pack(masks, score.test), width)
+    kept = min(most, max(2, _PAIRS // (2 * (masks.shape[1] + num_test))))
+    found = None if score.test is None else find_partners(pack(masks, score.test), kept)
     return Explored(
         name=data.name if data is not None else runs.attributes.get("data_name") or "a run without data",
         score=score,
@@ -140,6 +138,7 @@ def _explore(runs: Ensemble, score: Score, data: Dataset | None, membership: Mem
         risk_q=None if membership is None else memorization_q_values(membership.member, membership.own_score),
         partners=found,
         asked_partners=most,
+        kept_partners=kept,
     )
 
 

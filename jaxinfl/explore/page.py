@@ -86,7 +86,7 @@ def _as_script_json(content: dict[str, Any]) -> str:
 def _summary(explored: Explored) -> str:
     number, fewest, most = explored.num_models, int(np.min(explored.num_in)), int(np.max(explored.num_in))
     subset = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
-    diverged = f" {explored.num_diverged:,} models that diverged are left out." if explored.num_diverged else ""
+    diverged = f" Models that diverged are left out: {explored.num_diverged:,}." if explored.num_diverged else ""
     accuracy = ""
     if explored.test.votes is not None and explored.test.count:
         accuracy = f" Models are right on {np.mean(explored.test.votes.right):.1%} of them."
@@ -101,12 +101,8 @@ def _reading(explored: Explored) -> list[str]:
     words = [*_READING]
     partners = explored.partners
     if partners is not None:
-        width = partners.helped_by_train.index.shape[1]
-        fewer = (
-            f" ({explored.asked_partners} were asked for, but the page has room for {width})"
-            if width < explored.asked_partners
-            else ""
-        )
+        width, asked = explored.kept_partners, explored.asked_partners
+        fewer = f" ({asked} were asked for, but the page has room for {width})" if width < asked else ""
         words.append(f"At most {width} partners of each sign are kept of every example{fewer}.")
         if partners.num_discovered is None:
             words.append("Pairs are not tested, because the subsets of this run are each other's complements.")

@@ -39,6 +39,8 @@ class Section:
     """Result of the paper, and how its scale differs from this run's."""
     tables: Sequence[Table] = ()
     illustrations: Sequence[Illustration] = field(default=())
+    explorer: str = ""
+    """Name of an HTML file beside results.json in which the examples can be explored; empty where there is none."""
 
 
 __all__ = ["Illustration", "Section", "Table"]

@@ -76,11 +76,11 @@ function partnerCard(own, other, pair, reach) {
   return element("li", {}, button);
 }
 
-function rowsTable(own, others) {
+function rowsTable(title, own, others) {
   const head = element("tr", {}, element("th", { scope: "col" }, "example"), ...content.columns.map(([name]) => element("th", { scope: "col" }, name)));
   const rows = [own, ...others].map(({ split, index }) =>
     element("tr", {}, element("th", { scope: "row" }, nameOf(split, index)), ...content.columns.map((_, k) => element("td", {}, String(+columnValues(k)[placeOf(split, index)].toPrecision(4))))));
-  return element("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Values of these examples" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows)));
+  return element("div", { class: "wide", tabindex: 0, role: "region", "aria-label": `Values, ${title}` }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows)));
 }
 
 const columns = [];
@@ -97,7 +97,7 @@ function partnerSection(own, title, partners, reach) {
   const told = pairs.filter((pair) => !Number.isNaN(pair.q)).length;
   const parts = [element("h3", {}, `${title}: ${pairs.length ? `the ${pairs.length} strongest, ${told} told from chance` : "none"}`)];
   if (pairs.length) parts.push(element("ol", { class: "partners" }, ...pairs.map((pair) => partnerCard(own, { split, index: pair.index }, pair, reach))));
-  if (pairs.length && content.columns.length) parts.push(rowsTable(own, pairs.map(({ index }) => ({ split, index }))));
+  if (pairs.length && content.columns.length) parts.push(rowsTable(title, own, pairs.map(({ index }) => ({ split, index }))));
   return parts;
 }
 
@@ -118,6 +118,6 @@ function showDetail() {
     const titles = own.split === "train" ? ["Test examples that it helps", "Test examples that it hurts"] : ["Training examples that speak for it", "Training examples that speak against it"];
     titles.forEach((title, side) => parts.push(...partnerSection(own, title, partners[side], reach)));
     parts.push(element("p", { class: "note" }, `Intervals have ${content.confidence} confidence: they allow for the search for the strongest of many pairs. Numbers are the difference that the training example makes: ${content.score.words} with it, minus without it.`));
-  } else if (content.columns.length) parts.push(rowsTable(own, []));
+  } else if (content.columns.length) parts.push(rowsTable("of this example", own, []));
   detail.replaceChildren(...parts);
 }
