@@ -54,8 +54,9 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
     for words in ("Finding:", "The paper:", str(out)):
         assert words in printed, printed
     drawn = {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
-    assert {path.name for path in out.iterdir()} == {"results.json"} | drawn | runs
     written = json.loads((out / "results.json").read_text())
+    explorer = {written["section"]["explorer"]} - {""}
+    assert {path.name for path in out.iterdir()} == {"results.json"} | drawn | runs | explorer
     assert written["config"]["preset"] == "tiny" and written["section"]["finding"]
 
     with monkeypatch.context() as patch:

@@ -1,6 +1,7 @@
 """Everything that the page says, packed as JSON with arrays as base64 text."""
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,9 @@ def pack_content(explored: Explored, shown: Shown, notes: Sequence[str]) -> dict
         "train": _pack_side(explored.train, _train_values(explored, reasons), classes),
         "test": _pack_side(explored.test, {"mean": explored.test_mean}, classes),
         "bands": _bands(explored),
-        "confidence": None if partners is None else f"{100 * partners.confidence:.4g}%",
+        "confidence": None
+        if partners is None
+        else {"train": _percent(partners.confidence_of_train), "test": _percent(partners.confidence_of_test)},
         "discovered": None if partners is None else partners.num_discovered,
         "reasons": reasons,
         "partners": None
@@ -95,6 +98,12 @@ def pack_content(explored: Explored, shown: Shown, notes: Sequence[str]) -> dict
         },
         "notes": list(notes),
     }
+
+
+def _percent(confidence: float) -> str:
+    """A confidence with as many digits as tell it from 100%."""
+    digits = max(1, 1 - math.floor(math.log10(max(100 * (1 - confidence), 1e-9))))
+    return f"{100 * confidence:.{digits}f}%"
 
 
 def _train_values(explored: Explored, reasons: Sequence[str]) -> dict[str, np.ndarray | None]:

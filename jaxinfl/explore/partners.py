@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from jaxinfl.influence.outcomes import Outcomes
 from jaxinfl.influence.tiles import one_ahead, tile_starts
-from jaxinfl.statistics import discoveries, pair_uncertainty
+from jaxinfl.statistics import Discoveries, discoveries, pair_uncertainty
 from jaxinfl.statistics.clusters import share_of_complements
 
 FDR = 0.05
@@ -54,8 +54,10 @@ class AllPartners:
     """Training examples with which models do better on a test example, [test, partners]."""
     against_test: Partners
     """Training examples with which models do worse on it."""
-    confidence: float
-    """Confidence of all intervals. A share of `FDR` of the shown ones is expected to miss its influence."""
+    confidence_of_train: float
+    """Confidence of the intervals of the partners of training examples, of which a share of `FDR` is expected to miss its influence."""
+    confidence_of_test: float
+    """The same for the partners of test examples."""
     num_discovered: int | None
     """Number of pairs, shown or not, that have an influence at a false discovery rate of `FDR`; None where that is not tested."""
 
@@ -64,34 +66,49 @@ def find_partners(outcomes: Outcomes, number: int) -> AllPartners:
     """Find at most `number` partners of each sign of every example.
 
     The strongest of many influences are overestimated, and 95% intervals of them would mostly miss 0 where there is nothing but noise.
-    So intervals have the confidence at which 5% of those that are shown are expected to miss.
+    So intervals have the confidence at which 5% of those that are shown of training examples are expected to miss, and of test examples.
 
     Memory: one tile of influences and what is returned. Time: some passes over all pairs.
 
     Source: Benjamini and Yekutieli (2005), "False discovery rate-adjusted multiple confidence intervals for selected parameters",
     Journal of the American Statistical Association 100.
     """
-    num_train, num_test = outcomes.masks.shape[1], outcomes.test_score.shape[1]
     of_train, of_test = _strongest(outcomes, number)
-    flat = [
-        *(_pairs(places, num_test, transposed=False) for places in of_train),
-        *(_pairs(places, num_test, transposed=True) for places in of_test),
-    ]
-    shown = np.unique(np.concatenate(flat))
+    found = _discover(outcomes)
+    (helped, hurt), confidence_of_train = _tell(outcomes, of_train, found, transposed=False)
+    (supporting, opposing), confidence_of_test = _tell(outcomes, of_test, found, transposed=True)
+    number_found = None if found is None else len(found)
+    return AllPartners(helped, hurt, supporting, opposing, confidence_of_train, confidence_of_test, number_found)
+
+
+def _discover(outcomes: Outcomes) -> Discoveries | None:
+    """The pairs that have an influence; None where the subsets are each other's complements, which `discoveries` refuses."""
+    return None if share_of_complements(outcomes.masks) > 0.5 else discoveries(outcomes, fdr=FDR)
+
+
+def _tell(
+    outcomes: Outcomes, sides: tuple[Places, Places], found: Discoveries | None, *, transposed: bool
+) -> tuple[list[Partners], float]:
+    """The partners of both signs with intervals and q-values, and the confidence of the intervals."""
+    num_test = outcomes.test_score.shape[1]
+    numbers = [_pairs(places, num_test, transposed=transposed) for places in sides]
+    shown = np.unique(np.concatenate([each.ravel() for each in numbers]))
     shown = shown[shown >= 0]
-    confidence = 1 - FDR * max(len(shown), 1) / (num_train * num_test)
-    train, test = np.divmod(shown, num_test)
-    told = pair_uncertainty(outcomes, None, train, test, confidence=confidence)
-    q_value, discovered = _q_values(outcomes, shown, num_test)
+    confidence = 1 - FDR * max(len(shown), 1) / (outcomes.masks.shape[1] * num_test)
+    told = pair_uncertainty(outcomes, None, *np.divmod(shown, num_test), confidence=confidence)
+    q_value = np.full(len(shown), np.nan)
+    if found is not None:
+        discovered = found.train_index * num_test + found.test_index
+        _, at, source = np.intersect1d(shown, discovered, assume_unique=True, return_indices=True)
+        q_value[at] = found.q_value[source]
     partners = []
-    for pairs, places in zip(flat, (*of_train, *of_test), strict=True):
+    for pairs, places in zip(numbers, sides, strict=True):
         # Pairs that are none stand at the front, and get what an undefined pair has.
         at = np.searchsorted(shown, pairs) + 1
         at[pairs < 0] = 0
         low, high, q = (np.append(np.nan, each)[at] for each in (told.low, told.high, q_value))
         partners.append(Partners(places.partner, places.influence, low, high, q, np.append("", told.reason)[at]))
-    helped, hurt, supporting, opposing = partners
-    return AllPartners(helped, hurt, supporting, opposing, confidence, discovered)
+    return partners, confidence
 
 
 def _pairs(places: Places, num_test: int, *, transposed: bool) -> Int[np.ndarray, "examples partners"]:
@@ -109,7 +126,7 @@ def _strongest(outcomes: Outcomes, number: int) -> tuple[tuple[Places, Places], 
     of_test = [Places(np.zeros((num_test, 0), np.intp), np.zeros((num_test, 0))) for _ in range(2)]
     starts = list(tile_starts(num_train, tiles.rows))
     for start, tile in zip(starts, one_ahead(tiles.tile(start, "float64") for start in starts), strict=True):
-        block = np.asarray(tile)
+        block = np.asarray(tile)[: num_train - start]  # without the padding of the last tile
         columns = np.broadcast_to(np.arange(num_test), block.shape)
         rows = np.broadcast_to(np.arange(start, start + len(block)), block.T.shape)
         for side, sign in enumerate((1, -1)):
@@ -134,19 +151,6 @@ def _highest(
     strength, index = np.take_along_axis(strength, order, 1), np.take_along_axis(index, order, 1)
     there = strength > 0
     return Places(np.where(there, index, -1), np.where(there, sign * strength, np.nan))
-
-
-def _q_values(
-    outcomes: Outcomes, shown: Int[np.ndarray, " pairs"], num_test: int
-) -> tuple[Float[np.ndarray, " pairs"], int | None]:
-    found = np.full(len(shown), np.nan)
-    if share_of_complements(outcomes.masks) > 0.5:
-        return found, None  # `discoveries` refuses such subsets
-    discovered = discoveries(outcomes, fdr=FDR)
-    pairs = discovered.train_index * num_test + discovered.test_index
-    _, at, source = np.intersect1d(shown, pairs, assume_unique=True, return_indices=True)
-    found[at] = discovered.q_value[source]
-    return found, len(discovered)
 
 
 __all__ = ["FDR", "AllPartners", "Partners", "find_partners"]

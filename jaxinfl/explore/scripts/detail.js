@@ -117,7 +117,7 @@ function showDetail() {
       .flatMap((at) => [each.influence[at], each.low[at], each.high[at]]).filter(Number.isFinite).map(Math.abs)));
     const titles = own.split === "train" ? ["Test examples that it helps", "Test examples that it hurts"] : ["Training examples that speak for it", "Training examples that speak against it"];
     titles.forEach((title, side) => parts.push(...partnerSection(own, title, partners[side], reach)));
-    parts.push(element("p", { class: "note" }, `Intervals have ${content.confidence} confidence: they allow for the search for the strongest of many pairs. Numbers are the difference that the training example makes: ${content.score.words} with it, minus without it.`));
+    parts.push(element("p", { class: "note" }, `Intervals have ${content.confidence[own.split]} confidence: they allow for the search for the strongest of many pairs. Numbers are the difference that the training example makes: ${content.score.words} with it, minus without it.`));
   } else if (content.columns.length) parts.push(rowsTable("of this example", own, []));
   detail.replaceChildren(...parts);
 }

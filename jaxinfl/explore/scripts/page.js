@@ -191,7 +191,7 @@ async function start() {
   await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
   await makePlot();
   await refresh();
-  document.documentElement.dataset.ready = "true";
+  document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }
 
 start();
