@@ -154,6 +154,7 @@ def test_predictions_vote(base):
         label = base.train_targets[i]
         assert votes.right[i] == counts[label] / without.size
         counts[label] = -1
+        assert votes.other_low[i] <= votes.other_share[i] <= votes.other_high[i]
         assert votes.other_share[i] == counts.max() / without.size and counts[votes.other[i]] == counts.max()
 
 

@@ -124,6 +124,7 @@ def _pack_side(side: Side, values: Mapping[str, np.ndarray | None], classes: boo
         votes = side.votes
         told |= {"right": votes.right, "right_low": votes.low, "right_high": votes.high}
         told |= {"other": votes.other, "other_share": votes.other_share, "suspect": votes.suspect}
+        told |= {"other_low": votes.other_low, "other_high": votes.other_high}
     targets = None
     if classes and side.targets is not None:
         told["classes"] = side.targets

@@ -81,6 +81,8 @@ class Votes:
     """Share of these models that predict it."""
     other_low: Float[np.ndarray, " examples"] | None
     """Lower end of the 95% interval of that share."""
+    other_high: Float[np.ndarray, " examples"] | None
+    """Upper end of that interval."""
 
     @property
     def suspect(self) -> Bool[np.ndarray, " examples"]:
@@ -151,14 +153,14 @@ def count_votes(
     share = _mean(right, members)
     interval = wilson_interval(share, number, _NORMAL_95)
     if f"{split}_prediction" not in runs.attributes["row_arrays"] or not num_classes:
-        return Votes(share, interval.low, interval.high, None, None, None)
+        return Votes(share, interval.low, interval.high, None, None, None, None)
     prediction, targets = ((runs.train_prediction, runs.train_targets), (runs.test_prediction, runs.test_targets))[
         split == "test"
     ]
     other, count = _most_voted(prediction, members, targets, num_classes)
     other_share = np.divide(count, number, where=number > 0, out=np.full(len(number), np.nan))
-    other_low = wilson_interval(other_share, number, _NORMAL_95).low
-    return Votes(share, interval.low, interval.high, other, other_share, other_low)
+    others = wilson_interval(other_share, number, _NORMAL_95)
+    return Votes(share, interval.low, interval.high, other, other_share, others.low, others.high)
 
 
 def _most_voted(

@@ -109,8 +109,8 @@ def _reading(explored: Explored) -> list[str]:
         else:
             words.append(
                 f"{partners.num_discovered:,} of {explored.train.count * explored.test.count:,} pairs have an influence at a false discovery "
-                "rate of 5%. The q-value of a pair is the smallest such rate at which it would still be reported. Dashed frames mark pairs "
-                "that are not told from chance."
+                "rate of 5%. The q-value of a pair is the smallest such rate at which it would still be reported. Dashed frames mark what "
+                "is not told from chance."
             )
     if explored.train.votes is not None:
         rule = (

@@ -22,20 +22,22 @@ function facts(split, index) {
   const all = content.models;
   const without = split === "train" ? all - values.num_in[index] : all;
   const of = content.score.kind === "0-1" ? "of" : "over";
+  // The interval of a share of right models, where the score is that share.
+  const within = values.right && content.score.kind === "0-1" ? ` (${between(values.right_low[index], values.right_high[index], 0, percent)})` : "";
   const models = split === "train" ? `the ${count(without)} models trained without it` : `all ${count(all)} models`;
   if (split === "train" && !values.mean_out) found.push(["models", `${count(values.num_in[index])} trained with it, ${count(without)} without`]);
   if (values.mean_out) {
-    found.push([content.score.words, `${meanOf(values.mean_out[index])} ${of} ${models}`]);
+    found.push([content.score.words, `${meanOf(values.mean_out[index])}${within} ${of} ${models}`]);
     found.push(["with it", `${meanOf(values.mean_out[index] + values.memorization[index])} ${of} ${count(values.num_in[index])} models`]);
     const told = values.q[index] <= content.fdr;
     const about = told ? qValue(values.q[index]) : `q > ${content.fdr}: not told from chance`;
     found.push(["memorization", `${signed(values.memorization[index])}, 95% interval: ${between(values.low[index], values.high[index], values.reason[index])}; ${about}`]);
   }
-  if (values.mean) found.push([content.score.words, `${meanOf(values.mean[index])} ${of} ${models}`]);
+  if (values.mean) found.push([content.score.words, `${meanOf(values.mean[index])}${within} ${of} ${models}`]);
   if (values.right && content.score.kind !== "0-1") found.push(["right", `${percent(values.right[index])} (${between(values.right_low[index], values.right_high[index], 0, percent)}) of ${models}`]);
   if (values.other && values.other_share[index] > 0) {
-    const said = `${percent(values.other_share[index])} say ${content.classes[values.other[index]]}`;
-    found.push(["other answers", said]);
+    const range = between(values.other_low[index], values.other_high[index], 0, percent);
+    found.push(["other answers", `${percent(values.other_share[index])} (${range}) say ${content.classes[values.other[index]]}`]);
   }
   if (values.risk) found.push(["membership risk", `${values.risk[index].toFixed(2)}, 95% interval: ${between(values.risk_low[index], values.risk_high[index], 0, (x) => x.toFixed(2))}; 0.5 is chance`]);
   if (isSuspect(split, index)) found.push(["label", element("span", { class: "warning" }, "may be wrong: see the other answers")]);

@@ -66,7 +66,7 @@ function listItem(index) {
   const [, , says] = orders(view.split)[view.sort || defaultOrder()];
   const current = String(index) === view.id;
   const text = content.sprites ? null : textOf(view.split, index).slice(0, 90);
-  const button = element("button", { type: "button", tabindex: -1, "data-index": index, "aria-current": current ? "true" : false, onclick: () => choose(view.split, index) },
+  const button = element("button", { type: "button", tabindex: -1, "data-index": index, class: view.split === "train" && height() && !height().told(index) ? "noise" : false, "aria-current": current ? "true" : false, onclick: () => choose(view.split, index) },
     picture(view.split, index, 56), element("span", {}, nameOf(view.split, index)), element("span", {}, says(index)), text ? element("span", { class: "text" }, text) : null);
   return element("li", {}, button);
 }
@@ -191,7 +191,10 @@ async function start() {
   await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
   await makePlot();
   await refresh();
+  // Milliseconds from the opening of the page until everything answers.
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
+  // Decoded now, the partners need not be when an example is first chosen.
+  (window.requestIdleCallback ?? setTimeout)(() => partnersOf("train"));
 }
 
 start();
