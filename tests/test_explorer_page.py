@@ -115,6 +115,9 @@ def test_a_click_shows_the_partners_and_a_partner_its_own(small, open_page):
     speaks_for = page.locator("#detail .partners").nth(0).locator("button").nth(0).inner_text()
     assert f"train {HELPER}: " in speaks_for and "speak for it" in page.inner_text("#detail")
     assert "of all 400 models" in page.inner_text("#detail dl")
+    page.go_back()
+    page.wait_for_function(f"document.querySelector('#detail h2').textContent.startsWith('train {HELPER}: ')")
+    assert page.input_value("input[name=q]") == f"#{HELPER}"
 
 
 def test_filters_and_search(small, open_page):

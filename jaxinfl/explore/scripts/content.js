@@ -50,11 +50,19 @@ function partnersOf(split) {
 const isShare = content.score.kind !== "real";
 const integers = new Intl.NumberFormat("en");
 const count = (number) => integers.format(number);
-const percent = (share) => (Number.isFinite(share) ? `${(100 * share).toFixed(share > 0.995 && share < 1 ? 1 : 0)}%` : "unknown");
-const decimal = (value) => (Number.isFinite(value) ? (isShare ? value.toFixed(2) : String(+value.toPrecision(3))).replace(/^-0\.00$/, "0.00").replace("-", "−") : "unknown");
+const percent = (share) =>
+  Number.isFinite(share)
+    ? `${(100 * share).toFixed((share > 0 && share < 0.005) || (share > 0.995 && share < 1) ? 1 : 0)}%`
+    : "unknown";
+const decimal = (value) =>
+  Number.isFinite(value)
+    ? (isShare ? value.toFixed(2) : String(+value.toPrecision(3))).replace(/^-0\.00$/, "0.00").replace("-", "−")
+    : "unknown";
 const signed = (value) => (value > 0 ? "+" : "") + decimal(value);
 const between = (low, high, reason = 0, write = decimal) =>
-  Number.isFinite(low) && Number.isFinite(high) ? `${write(low)} to ${write(high)}` : `no interval${reason ? `: ${content.reasons[reason]}` : ""}`;
+  Number.isFinite(low) && Number.isFinite(high)
+    ? `${write(low)} to ${write(high)}`
+    : `no interval${reason ? `: ${content.reasons[reason]}` : ""}`;
 const qValue = (q) => (Number.isNaN(q) ? `q > ${content.fdr}` : q < 0.001 ? "q < 0.001" : `q ${q.toFixed(3)}`);
 const meanOf = (value) => (content.score.kind === "0-1" ? percent(value) : decimal(value));
 
@@ -78,7 +86,8 @@ function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value === true ? "" : value);
+    else if (value !== false && value !== null && value !== undefined)
+      made.setAttribute(name, value === true ? "" : value);
   }
   // Strings become text: names of classes and texts come from data sets.
   made.append(...children.filter((child) => child !== null && child !== undefined));
@@ -111,7 +120,11 @@ function picture(split, index, size) {
   const scale = size / Math.max(width, height);
   const [wide, high] = [width * scale, height * scale];
   const at = placeOf(split, index) % (side * side);
-  const span = element("span", { class: "picture waiting", role: "img", "aria-label": `Image of ${nameOf(split, index)}` });
+  const span = element("span", {
+    class: "picture waiting",
+    role: "img",
+    "aria-label": `Image of ${nameOf(split, index)}`,
+  });
   span.dataset.place = placeOf(split, index);
   const rows = Math.ceil(Math.min(side * side, sets.train.count + sets.test.count - (span.dataset.place - at)) / side);
   Object.assign(span.style, {

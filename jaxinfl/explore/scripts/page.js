@@ -6,7 +6,11 @@ const controls = document.getElementById("controls");
 
 function control(name, title, input) {
   input.name = name;
-  return element("label", { class: input.type === "checkbox" ? "check" : false }, ...(input.type === "checkbox" ? [input, title] : [title, input]));
+  return element(
+    "label",
+    { class: input.type === "checkbox" ? "check" : false },
+    ...(input.type === "checkbox" ? [input, title] : [title, input]),
+  );
 }
 
 const options = (pairs) => element("select", {}, ...pairs.map(([value, text]) => element("option", { value }, text)));
@@ -14,15 +18,53 @@ const options = (pairs) => element("select", {}, ...pairs.map(([value, text]) =>
 function makeControls() {
   const { train, test } = sets;
   const made = [];
-  made.push(control("split", "Show", options([["train", `training examples (${count(train.count)})`], ["test", `test examples (${count(test.count)})`]])));
-  made.push(control("q", "Search by number, label or text", element("input", { type: "search", autocomplete: "off", spellcheck: "false" })));
-  if (content.classes.length) made.push(control("class", "Class", options([["", "all"], ...content.classes.map((name, k) => [String(k), name])])));
-  if (train.values.memorization) made.push(control("above", "Memorized above", element("input", { type: "number", step: "any" })));
-  if (train.values.right || test.values.right) made.push(control("wrong", "wrong more often than right", element("input", { type: "checkbox" })));
-  if (train.values.suspect || test.values.suspect) made.push(control("suspects", "label may be wrong", element("input", { type: "checkbox" })));
+  made.push(
+    control(
+      "split",
+      "Show",
+      options([
+        ["train", `training examples (${count(train.count)})`],
+        ["test", `test examples (${count(test.count)})`],
+      ]),
+    ),
+  );
+  made.push(
+    control(
+      "q",
+      "Search by number, label or text",
+      element("input", { type: "search", autocomplete: "off", spellcheck: "false" }),
+    ),
+  );
+  if (content.classes.length)
+    made.push(
+      control("class", "Class", options([["", "all"], ...content.classes.map((name, k) => [String(k), name])])),
+    );
+  if (train.values.memorization)
+    made.push(control("above", "Memorized above", element("input", { type: "number", step: "any" })));
+  if (train.values.right || test.values.right)
+    made.push(control("wrong", "wrong more often than right", element("input", { type: "checkbox" })));
+  if (train.values.suspect || test.values.suspect)
+    made.push(control("suspects", "label may be wrong", element("input", { type: "checkbox" })));
   made.push(control("sort", "Order", options([])));
-  if (Object.keys(heights).length > 1) made.push(control("y", "Height of a point", options(Object.entries(heights).map(([name, { title }]) => [name, title.toLowerCase()]))));
-  const clear = element("button", { type: "button", onclick: () => { view = { ...empty, split: view.split, id: view.id }; refresh(); } }, "Clear filters");
+  if (Object.keys(heights).length > 1)
+    made.push(
+      control(
+        "y",
+        "Height of a point",
+        options(Object.entries(heights).map(([name, { title }]) => [name, title.toLowerCase()])),
+      ),
+    );
+  const clear = element(
+    "button",
+    {
+      type: "button",
+      onclick: () => {
+        view = { ...empty, split: view.split, id: view.id };
+        refresh();
+      },
+    },
+    "Clear filters",
+  );
   const copy = element("button", { type: "button", onclick: copyLink }, "Copy link");
   controls.replaceChildren(...made, clear, copy);
   controls.addEventListener("input", takeControls);
@@ -40,11 +82,19 @@ function takeControls(event) {
 // Shows in the controls what the view says; a field that is typed into stays as it is.
 function setControls(typed) {
   const named = orders(view.split);
-  controls.elements.sort.replaceChildren(...Object.entries(named).map(([name, [title]]) => element("option", { value: name }, title)));
+  controls.elements.sort.replaceChildren(
+    ...Object.entries(named).map(([name, [title]]) => element("option", { value: name }, title)),
+  );
   for (const field of controls.elements) {
     if (!field.name || field.name === typed) continue;
     if (field.type === "checkbox") field.checked = view[field.name] !== "";
-    else field.value = field.name === "sort" ? view.sort || defaultOrder() : field.name === "y" ? view.y || "memorization" : view[field.name];
+    else
+      field.value =
+        field.name === "sort"
+          ? view.sort || defaultOrder()
+          : field.name === "y"
+            ? view.y || "memorization"
+            : view[field.name];
   }
   if (controls.elements.above) controls.elements.above.disabled = view.split === "test";
 }
@@ -66,8 +116,21 @@ function listItem(index) {
   const [, , says] = orders(view.split)[view.sort || defaultOrder()];
   const current = String(index) === view.id;
   const text = content.sprites ? null : textOf(view.split, index).slice(0, 90);
-  const button = element("button", { type: "button", tabindex: -1, "data-index": index, class: view.split === "train" && height() && !height().told(index) ? "noise" : false, "aria-current": current ? "true" : false, onclick: () => choose(view.split, index) },
-    picture(view.split, index, 56), element("span", {}, nameOf(view.split, index)), element("span", {}, says(index)), text ? element("span", { class: "text" }, text) : null);
+  const button = element(
+    "button",
+    {
+      type: "button",
+      tabindex: -1,
+      "data-index": index,
+      class: view.split === "train" && height() && !height().told(index) ? "noise" : false,
+      "aria-current": current ? "true" : false,
+      onclick: () => choose(view.split, index),
+    },
+    picture(view.split, index, 56),
+    element("span", {}, nameOf(view.split, index)),
+    element("span", {}, says(index)),
+    text ? element("span", { class: "text" }, text) : null,
+  );
   return element("li", {}, button);
 }
 
@@ -80,7 +143,8 @@ function showList() {
   fillList();
   const words = view.split === "train" ? "training" : "test";
   const brush = view.brush && view.split === "train" ? ", in the rectangle" : "";
-  document.getElementById("status").textContent = `${count(list.found.length)} of ${count(sets[view.split].count)} ${words} examples${brush}, by ${orders(view.split)[view.sort || defaultOrder()][0]}`;
+  document.getElementById("status").textContent =
+    `${count(list.found.length)} of ${count(sets[view.split].count)} ${words} examples${brush}, by ${orders(view.split)[view.sort || defaultOrder()][0]}`;
 }
 
 function fillList() {
@@ -108,12 +172,12 @@ function choose(split, index) {
   const moved = split !== view.split;
   if (moved) view = { ...empty, split };
   view.id = String(index);
+  writeAddress(true);
   if (moved) refresh();
   else {
     markChosen();
     showDetail();
     placeChosen()?.runAsync();
-    writeAddress();
   }
   // On a narrow screen the example is below the list.
   const detail = document.getElementById("detail");
@@ -151,11 +215,17 @@ function takeKey(event) {
 }
 
 function describePlot() {
-  document.getElementById("plot-title").textContent = `${height().title} of ${count(sets.train.count)} training examples: ${height().words}`;
-  const legend = [["told", `told from chance (q at most ${content.fdr})`], ["noise", "not told from chance"]];
+  document.getElementById("plot-title").textContent =
+    `${height().title} of ${count(sets.train.count)} training examples: ${height().words}`;
+  const legend = [
+    ["told", `told from chance (q at most ${content.fdr})`],
+    ["noise", "not told from chance"],
+  ];
   if (sets.train.values.suspect) legend.push(["suspect", "label may be wrong"]);
   if (content.bands[view.y || "memorization"]) legend.push(["band", "95% of what chance alone makes"]);
-  document.getElementById("legend").replaceChildren(...legend.map(([name, text]) => element("span", { class: name }, text)));
+  document
+    .getElementById("legend")
+    .replaceChildren(...legend.map(([name, text]) => element("span", { class: name }, text)));
 }
 
 let waiting = 0;
@@ -181,9 +251,15 @@ async function start() {
   makeControls();
   readAddress();
   document.getElementById("x-title").textContent = `${content.score.words}, of the models trained without the example`;
-  document.getElementById("more").addEventListener("click", () => { list.shown += PAGE; fillList(); });
+  document.getElementById("more").addEventListener("click", () => {
+    list.shown += PAGE;
+    fillList();
+  });
   addEventListener("keydown", takeKey);
-  addEventListener("hashchange", () => { readAddress(); refresh(); });
+  addEventListener("hashchange", () => {
+    readAddress();
+    refresh();
+  });
   setControls();
   showList();
   showDetail();

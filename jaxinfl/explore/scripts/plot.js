@@ -5,21 +5,33 @@ const plot = { view: null, element: document.getElementById("plot"), pending: fa
 function extent(array, least = 0) {
   const finite = array.filter(Number.isFinite);
   if (!finite.length) return [0, 1];
-  const [low, high] = finite.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [finite[0], finite[0]]);
+  const [low, high] = finite.reduce(
+    ([low, high], value) => [Math.min(low, value), Math.max(high, value)],
+    [finite[0], finite[0]],
+  );
   const margin = Math.max(least, 0.03 * (high - low || 1));
   return [low - margin, high + margin];
 }
 
 // Half of a typical interval, for which the plot has room above and below.
 function typicalReach({ low, high }) {
-  const widths = high.map((end, i) => end - low[i]).filter(Number.isFinite).sort();
+  const widths = high
+    .map((end, i) => end - low[i])
+    .filter(Number.isFinite)
+    .sort();
   return widths.length ? widths[widths.length >> 1] / 2 : 0;
 }
 
 async function makePlot() {
   if (!height()) return;
   document.getElementById("plot-pane").hidden = false;
-  ({ view: plot.view } = await vegaEmbed(plot.element, content.plot, { mode: "vega", renderer: "canvas", actions: false, tooltip: false, hover: false }));
+  ({ view: plot.view } = await vegaEmbed(plot.element, content.plot, {
+    mode: "vega",
+    renderer: "canvas",
+    actions: false,
+    tooltip: false,
+    hover: false,
+  }));
   // Vega's own description of the drawing would be read twice.
   plot.element.querySelector("canvas").setAttribute("aria-hidden", "true");
   plot.view.addSignalListener("brush_tuple", brushed);
@@ -32,7 +44,12 @@ function setScales() {
   plot.view.signal("x0", x[0]).signal("x1", x[1]).signal("y0", y[0]).signal("y1", y[1]);
 }
 
-const pointOf = (i) => ({ across: sets.train.values.mean_out[i], up: height().values[i], low: height().low[i], high: height().high[i] });
+const pointOf = (i) => ({
+  across: sets.train.values.mean_out[i],
+  up: height().values[i],
+  low: height().low[i],
+  high: height().high[i],
+});
 
 // Sorts all training examples into the layers of the plot; `kept` are those that pass the filters.
 function placePoints(kept) {
@@ -111,5 +128,8 @@ function choosePoint(event) {
 function describePoint(event) {
   const found = event.buttons ? -1 : nearest(event);
   const hover = document.getElementById("hover");
-  hover.textContent = found < 0 ? "" : `${nameOf("train", found)}, ${height().title.toLowerCase()} ${decimal(height().values[found])} (${between(height().low[found], height().high[found])})`;
+  hover.textContent =
+    found < 0
+      ? ""
+      : `${nameOf("train", found)}, ${height().title.toLowerCase()} ${decimal(height().values[found])} (${between(height().low[found], height().high[found])})`;
 }

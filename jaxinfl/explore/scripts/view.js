@@ -1,6 +1,17 @@
 // What is looked at: the chosen example and the filters, which the address of the page keeps.
 
-const empty = { split: "train", id: "", q: "", class: "", above: "", wrong: "", suspects: "", sort: "", y: "", brush: "" };
+const empty = {
+  split: "train",
+  id: "",
+  q: "",
+  class: "",
+  above: "",
+  wrong: "",
+  suspects: "",
+  sort: "",
+  y: "",
+  brush: "",
+};
 let view = { ...empty };
 
 function readAddress() {
@@ -14,9 +25,12 @@ function readAddress() {
   if (!(view.y in heights)) view.y = "";
 }
 
-function writeAddress() {
+// A chosen example is an entry of the browser's history, to which its button goes back; filters are none.
+function writeAddress(entry = false) {
   const told = Object.entries(view).filter(([name, value]) => value !== "" && value !== empty[name]);
-  history.replaceState(null, "", `#${new URLSearchParams(told)}`);
+  const address = `#${new URLSearchParams(told)}`;
+  if (entry && address !== location.hash) history.pushState(null, "", address);
+  else history.replaceState(null, "", address);
 }
 
 // By falling or rising values; equal ones by index, and what is undefined last.
@@ -36,10 +50,22 @@ function makeOrders(split) {
   const train = split === "train";
   const mean = train ? values.mean_out : values.mean;
   const all = {
-    memorization: ["memorization", falling(values.memorization), (i) => `memorization ${decimal(values.memorization[i])}`],
+    memorization: [
+      "memorization",
+      falling(values.memorization),
+      (i) => `memorization ${decimal(values.memorization[i])}`,
+    ],
     risk: ["membership risk", falling(values.risk), (i) => `risk ${values.risk[i].toFixed(2)}`],
-    suspicion: ["votes for another class", falling(values.other_share), (i) => `${percent(values.other_share[i])} say ${content.classes[values.other[i]]}`],
-    mean: [content.score.kind === "0-1" ? "least often right" : "lowest score", rising(mean), (i) => `${meanOf(mean[i])}${train ? " without it" : ""}`],
+    suspicion: [
+      "votes for another class",
+      falling(values.other_share),
+      (i) => `${percent(values.other_share[i])} say ${content.classes[values.other[i]]}`,
+    ],
+    mean: [
+      content.score.kind === "0-1" ? "least often right" : "lowest score",
+      rising(mean),
+      (i) => `${meanOf(mean[i])}${train ? " without it" : ""}`,
+    ],
     index: ["index", (a, b) => a - b, mean ? (i) => `${meanOf(mean[i])}${train ? " without it" : ""}` : () => ""],
   };
   return Object.fromEntries(Object.entries(all).filter(([, [, compare]]) => compare));
@@ -50,8 +76,24 @@ const defaultOrder = () => (sets[view.split].values.memorization ? "memorization
 const heights = {};
 {
   const { values } = sets.train;
-  if (values.memorization) heights.memorization = { title: "Memorization", words: `difference that the example makes to the ${content.score.words}`, values: values.memorization, low: values.low, high: values.high, told: (i) => values.q[i] <= content.fdr };
-  if (values.risk) heights.risk = { title: "Membership risk", words: "probability of telling a model with the example from one without it, 0.5 by chance", values: values.risk, low: values.risk_low, high: values.risk_high, told: (i) => values.risk_q[i] <= content.fdr };
+  if (values.memorization)
+    heights.memorization = {
+      title: "Memorization",
+      words: `difference that the example makes to the ${content.score.words}`,
+      values: values.memorization,
+      low: values.low,
+      high: values.high,
+      told: (i) => values.q[i] <= content.fdr,
+    };
+  if (values.risk)
+    heights.risk = {
+      title: "Membership risk",
+      words: "probability of telling a model with the example from one without it, 0.5 by chance",
+      values: values.risk,
+      low: values.risk_low,
+      high: values.risk_high,
+      told: (i) => values.risk_q[i] <= content.fdr,
+    };
 }
 const height = () => heights[view.y] || heights.memorization;
 
