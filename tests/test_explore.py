@@ -93,6 +93,27 @@ def test_intervals_of_noise_contain_0():
         assert ((low < influence) & (influence < high)).all()
 
 
+@pytest.mark.parametrize(("models", "right"), [(200, 0.95), (50, 0.6), (400, 0.8)])
+def test_the_band_holds_95_percent_of_noise(tmp_path, models, right):
+    rng = np.random.default_rng(2)
+    own = rng.random((models, 3000)) < 0.5
+    runs = Ensemble.from_scores(own, {"correct": rng.random(own.shape) < right})
+    risk = membership(own, rng.normal(size=own.shape), method="threshold")
+    content = content_of(write_explorer(runs, out=tmp_path / "page.html", membership=risk))
+    values = {name: decode(array) for name, array in content["train"]["values"].items()}
+    for height in ("memorization", "risk"):
+        across, low, high = (
+            np.array([point[name] for point in content["bands"][height]]) for name in ("across", "low", "high")
+        )
+        up = values[height]
+        within = (up >= np.interp(values["mean_out"], across, low)) & (
+            up <= np.interp(values["mean_out"], across, high)
+        )
+        assert 0.92 < within.mean() < 0.98
+    # Colour is for what is told from chance: of noise that is next to nothing.
+    assert np.mean(values["q"] <= 0.05) < 0.001 and np.mean(values["risk_q"] <= 0.05) < 0.001
+
+
 def test_few_partners_undefined_pairs_and_complements():
     own = masks.copy()
     own[:, 0], own[:, 1] = True, False

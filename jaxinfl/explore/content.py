@@ -13,9 +13,12 @@ from jaxinfl.explore.examples import Score, TrainExamples, Votes
 from jaxinfl.explore.inputs import SHEET_SIDE, Shown
 from jaxinfl.explore.partners import FDR, AllPartners, Partners
 from jaxinfl.privacy import Risk
+from jaxinfl.statistics import newcombe_interval
 
 _NORMAL_95 = 1.959964
 _STEPS = 32767
+_SHARES = 1001
+"""Shares that are tried to find the ends of a band."""
 _LONGEST_TARGET = 3
 """Numbers of a target that are written; longer targets, such as sequences, are left out."""
 
@@ -187,7 +190,8 @@ def _as_text(array: np.ndarray) -> str:
 def _bands(explored: Explored) -> dict[str, list[dict[str, float]]]:
     """Where 95% of the examples would be if nothing were memorized, by what the height of a point is.
 
-    For a typical number of models with an example: of 0-1 scores by the variance of a share, of risk by that of the rank-sum statistic.
+    For a typical number of models with an example: of 0-1 scores where the 95% interval of the memorization contains 0, of risk by the
+    variance of the rank-sum statistic.
     """
     bands: dict[str, list[dict[str, float]]] = {}
     inside = float(np.median(explored.num_in))
@@ -195,17 +199,27 @@ def _bands(explored: Explored) -> dict[str, list[dict[str, float]]]:
     if explored.memorized is None or inside == 0 or outside == 0:
         return bands
     if explored.score.kind == "0-1":
-        share = np.linspace(0, 1, 81)
-        half = _NORMAL_95 * np.sqrt(share * (1 - share) * (1 / inside + 1 / outside))
-        bands["memorization"] = [
-            {"across": x, "low": -y, "high": y} for x, y in zip(share.tolist(), half.tolist(), strict=True)
-        ]
+        bands["memorization"] = _band_of_shares(inside, outside)
     finite = explored.memorized.mean_out[np.isfinite(explored.memorized.mean_out)]
     if explored.risk is not None and finite.size:
         reach = _NORMAL_95 * float(np.sqrt((explored.num_models + 1) / (12 * inside * outside)))
         ends = float(finite.min()), float(finite.max())
         bands["risk"] = [{"across": x, "low": 0.5 - reach, "high": 0.5 + reach} for x in ends]
     return bands
+
+
+def _band_of_shares(num_in: float, num_out: float) -> list[dict[str, float]]:
+    """The differences of two shares whose interval contains 0, over the share of the models without the example.
+
+    The variance of the one share that is known would not do: where all of few models are right, it is 0.
+    """
+    share_out = np.linspace(0, 1, 81)
+    every_in, every_out = (each.ravel() for each in np.meshgrid(np.linspace(0, 1, _SHARES), share_out))
+    interval = newcombe_interval(every_in, num_in, every_out, num_out)
+    contains = (interval.low <= 0) & (interval.high >= 0)
+    difference = np.where(contains, every_in - every_out, 0).reshape(len(share_out), _SHARES)
+    columns = (share_out.tolist(), difference.min(axis=1).tolist(), difference.max(axis=1).tolist())
+    return [{"across": x, "low": one, "high": other} for x, one, other in zip(*columns, strict=True)]
 
 
 __all__ = ["Explored", "Side", "pack_content"]

@@ -222,7 +222,7 @@ function describePlot() {
     ["noise", "not told from chance"],
   ];
   if (sets.train.values.suspect) legend.push(["suspect", "label may be wrong"]);
-  if (content.bands[view.y || "memorization"]) legend.push(["band", "95% of what chance alone makes"]);
+  if (content.bands[view.y || "memorization"]) legend.push(["band", "about 95% of what chance alone makes"]);
   document
     .getElementById("legend")
     .replaceChildren(...legend.map(([name, text]) => element("span", { class: name }, text)));
