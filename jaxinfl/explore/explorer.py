@@ -52,7 +52,7 @@ def write_explorer(
       partners: number of partners of each sign of each example, from 1 to 50. Of large data fewer are shown, about 250,000 pairs in all.
 
     Returns:
-      The path. The file of 1,797 digits has 1.4 MB and that of 12,000 colour images of 32 x 32 about 15 MB.
+      The path. The file of 1,797 digits has 1.7 MB and that of 12,000 colour images of 32 x 32 about 13 MB.
 
     Raises:
       TypeError, ValueError: arguments that do not fit the run, an ensemble without models, data that are not the run's.
