@@ -38,7 +38,9 @@ def section(**changes):
 
 
 def test_a_page_shows_everything(tmp_path):
-    path = write_page(tmp_path / "index.html", "All", "Intro", {tmp_path / "nine": section(explorer="explorer.html")}, "2026")
+    path = write_page(
+        tmp_path / "index.html", "All", "Intro", {tmp_path / "nine": section(explorer="explorer.html")}, "2026"
+    )
     page = Reader(path.read_text())
     text = " ".join(page.words)
     for words in (
