@@ -1,4 +1,4 @@
-# make demo: influence scores of real images in a few minutes.
+# make demo: influence scores of real images in a few minutes, and a page to explore them in a browser.
 # make test: lint, types and the tests of what a change usually breaks; about 4 minutes on two quiet cores.
 # make test-all: lint, types and every test, and lint and types under the other Python that is promised, where it is installed.
 # make paper: every figure and table of the paper on real digits, in one page, in under 20 minutes.

@@ -20,6 +20,7 @@ COMMANDS = {
     "pairs": "List the most influential pairs of a training and a test example, with intervals.",
     "plan": "Predict from a small run how many models a trustworthy estimate takes.",
     "verify": "Check that a run directory holds what was written, and repair it.",
+    "explore": "Write one HTML file in which the examples of a run are explored.",
     "membership": "Tell which training examples the models give away as their members.",
     "read": "Read the models of another program, and keep them as a run directory.",
 }

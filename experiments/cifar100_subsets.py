@@ -13,14 +13,15 @@ estimate of all models.
     python -m experiments.cifar100_subsets --preset paper        CIFAR-100, 2,000 small Inceptions: a GPU
 
 Figures: figure1 (left: different subsets; right: same subsets, different seeds), figures5_6 (0-1 scores beside
-probabilities) and gallery (the most influential pairs), as PNG and SVG. `--score probability` draws Figure 1 from
+probabilities) and gallery (the most influential pairs), as PNG and SVG; and explorer.html, in which every example can be
+explored in a browser. `--score probability` draws Figure 1 from
 probabilities. Expected on digits at influence 0.2: IOU near 0.1 for 50 models, 0.5 for 400, 0.75 for 1600; the subset
 decides 30% of the variance of a prediction, training randomness the rest, which is why the same subsets help so little.
 """
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import jax
@@ -33,7 +34,7 @@ from experiments.command_line import PRESET, Mistake, Options, console, mistakes
 from experiments.data_kinds import choose_score, describe_score, read_scores, takes_anything
 from experiments.ensembles import Request, Runs
 from experiments.experiment import Experiment
-from experiments.outcome import Outcome
+from experiments.outcome import EXPLORER, Exploration, Outcome
 from experiments.presets import BREAST_CANCER, COLOUR, PAPER_CIFAR100, TEXT
 from jaxinfl import Dataset, Ensemble, Recipe
 from jaxinfl.influence import IOUCurve, Outcomes, count_pairs
@@ -177,7 +178,12 @@ def analyse(config: Config, runs: Runs, data: Dataset) -> Outcome:
     """How far estimates from different models agree, from both scores, and how much the subsets decide."""
     console.print("\nComparing estimates ...")
     name = choose_score(config.score, data)
-    return outcome(compare(config, runs["models"], runs["repeated"], name), data, config.model)
+    found = outcome(compare(config, runs["models"], runs["repeated"], name), data, config.model)
+    return replace(
+        found,
+        section=replace(found.section, explorer=EXPLORER),
+        exploration=Exploration(runs["models"].without_diverged(), name),
+    )
 
 
 def compare(config: Config, first: Ensemble, again: Ensemble, name: str) -> Findings:

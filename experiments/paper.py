@@ -92,7 +92,8 @@ def read_section(values: dict[str, Any]) -> Section:
     """The section whose fields results.json holds as plain values."""
     tables = [Table(**table) for table in values["tables"]]
     illustrations = [Illustration(**illustration) for illustration in values["illustrations"]]
-    plain = {field.name: values[field.name] for field in dataclasses.fields(Section)}
+    # Results that were written before a field with a default was added do not have it.
+    plain = {field.name: values[field.name] for field in dataclasses.fields(Section) if field.name in values}
     finding = Finding(**values["finding"])
     return Section(**plain | {"finding": finding, "tables": tables, "illustrations": illustrations})
 

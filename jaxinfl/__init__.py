@@ -27,6 +27,7 @@ Judge how far an estimate can be trusted, and how many models it takes:
   the privacy loss that this proves: `epsilon_of_canary`, `epsilon_of_run`, `models_for_epsilon`
 - runs of others: `read_run`, `write_run`; published pairs and scores (`PublishedPairs`, `PublishedScores`): `read_pairs`,
   `compare_pairs` (a `PairsComparison`), `compare_scores`
+- a page to explore all of it in a browser: `write_explorer`
 - how many models: `plan` (a `ModelPlan`), `models_for_influence`, `models_needed`, `models_needed_for_good`,
   `models_needed_sequentially`
 

@@ -14,6 +14,9 @@ from .datasets import (
     channel_statistics as channel_statistics,
     load_dataset as load_dataset,
 )
+from .explore import (
+    write_explorer as write_explorer,
+)
 from .influence import (
     Outcomes as Outcomes,
     influence as influence,

@@ -12,14 +12,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
 from jaxinfl.arguments import as_path
-from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
-from jaxinfl.datasets.kinds import COLUMN_OPTIONS
+from jaxinfl.datasets import Dataset, DatasetUnavailable
+from jaxinfl.datasets.options import ReloadOptions
 from jaxinfl.store import RunDirectoryError, writing
 from jaxinfl.store.damage import Damage, find_damage, mend
 from jaxinfl.store.elsewhere import is_trained_elsewhere
@@ -30,25 +30,15 @@ from jaxinfl.training.agreement import Disagreement
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ReloadOptions):
     """Options of `python -m jaxinfl.verify`."""
 
     run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directory, which train_ensemble(..., run_dir=...) made, whole or in parts."""
     repair: bool = False
     """Restore damaged files from their copies, train damaged models again, and move foreign files out of the run."""
-    data: str | None = None
-    """The data set, as a file, a folder or a name, where the name that the run records does not lead to it."""
-    data_dir: str | None = None
-    """Folder in which TFDS keeps prepared data sets."""
-    image_size: int | None = None
-    """Side in pixels to which the images were resized when the data set was loaded."""
-    splits: str | None = None
-    """TFDS splits with which the data set was loaded, such as train+validation:test."""
     mixed_devices: bool = False
     """Train damaged models again on devices of another kind than those of the run, which may give them other last bits."""
-    background: Literal["white", "black"] | None = None
-    """Colour onto which transparent images were put when the data set was loaded."""
 
 
 _NAME_IT = "Name the data set by --data, with --image-size, --splits and --background, or do without this command."
@@ -149,18 +139,9 @@ def _train_again(path: Path, options: Options) -> None:
 
 
 def _data(options: Options, recorded: Mapping[str, Any]) -> Dataset | None:
-    """Load the data set that the user names, with the recorded columns; None where the run's own record is to be used."""
-    if options.data is None:
-        return None
+    """Load the data set that the user names; None where the run's own record is to be used."""
     try:
-        return load_dataset(
-            options.data,
-            options.data_dir,
-            image_size=options.image_size,
-            splits=options.splits,
-            background=options.background,
-            **{name: recorded[name] for name in COLUMN_OPTIONS if name in recorded},
-        )
+        return options.load(recorded)
     except (DatasetUnavailable, ValueError, OSError) as error:
         raise RunDirectoryError(f"{options.data} cannot be loaded ({error}).") from error
 

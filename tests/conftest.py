@@ -42,6 +42,7 @@ LONGEST = (
     "test_experiments",
     "test_ensemble",
     "test_any_data",
+    "test_explorer_page",
     "test_from_scores",
     "test_devices",
     "test_planner",

@@ -80,13 +80,14 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
     printed = capsys.readouterr().out
     check_width(printed)
     drawn = {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
-    assert {path.name for path in out.iterdir()} == {"results.json"} | drawn | runs
     written = json.loads((out / "results.json").read_text())
     assert written["config"]["preset"] == "tiny"
     check_section(written["section"])
     finding, said = written["section"]["finding"], " ".join(printed.split())
     assert f"Finding {finding['answer']}" in said and str(out) in said
     assert all(f"- {each}" in said for each in finding["evidence"]) and finding["paper"] in said
+    explorer = {written["section"]["explorer"]} - {""}
+    assert {path.name for path in out.iterdir()} == {"results.json"} | drawn | runs | explorer
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "finished_shards", _no_training)

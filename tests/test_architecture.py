@@ -31,8 +31,7 @@ ORDER = [
     "published",
     "plots",
 ]
-ORDER += ["report"]
-ORDER += ["cli"]
+ORDER += ["report", "explore", "cli"]
 ROOT = Path(jaxinfl.__file__).parent
 
 

@@ -94,6 +94,7 @@ def test_figure_1_end_to_end_and_again(demo, monkeypatch, capsys):
         assert words in first, first
     assert {path.name for path in out.iterdir()} == {
         "results.json", "figure1.png", "figure1.svg", "figures5_6.png", "figures5_6.svg", "gallery.png", "gallery.svg", "models", "repeated",
+        "explorer.html",
     }  # fmt: skip
     assert (out / "figure1.png").read_bytes().startswith(b"\x89PNG")
     results = json.loads((out / "results.json").read_text())

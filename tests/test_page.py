@@ -37,7 +37,9 @@ def section(**changes):
 
 
 def test_a_page_shows_everything(tmp_path):
-    path = write_page(tmp_path / "index.html", "All", "Intro", {tmp_path / "nine": section()}, "2026")
+    path = write_page(
+        tmp_path / "index.html", "All", "Intro", {tmp_path / "nine": section(explorer="explorer.html")}, "2026"
+    )
     page = Reader(path.read_text())
     text = " ".join(page.words)
     for words in (
@@ -54,6 +56,7 @@ def test_a_page_shows_everything(tmp_path):
     ):
         assert words in text
     assert ("src", "nine/figure9.png") in page.attributes and ("href", "nine/figure9.svg") in page.attributes
+    assert ("href", "nine/explorer.html") in page.attributes
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
     # The answer comes first, then the evidence as a list, then the paper; rows and columns have headings.
     assert text.index("They do.") < text.index("At 25 models") < text.index("They did.") < text.index("They agree.")

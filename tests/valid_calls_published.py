@@ -1,4 +1,4 @@
-"""A small valid call of every public function of `jaxinfl.published`, with the kind of each argument."""
+"""A small valid call of every public function of `jaxinfl.published` and `jaxinfl.explore`, with the kind of each argument."""
 
 import atexit
 import shutil
@@ -70,6 +70,26 @@ PUBLISHED = [
             "path": PATH.but(none=constant(None)),
             "layout": CHOICE,
             "score": CHOICE.but("none"),
+        },
+        runs=False,
+    ),
+    Call(
+        jaxinfl.write_explorer,
+        {
+            "runs": _runs,
+            "data": None,
+            "out": str(_FOLDER / "explorer.html"),
+            "score": "right",
+            "membership": None,
+            "partners": 3,
+        },
+        {
+            "runs": NOTHING_ELSE,
+            "data": NOTHING_ELSE.but("none"),
+            "out": PATH.but(none=constant(None)),
+            "score": CHOICE.but("none"),
+            "membership": NOTHING_ELSE.but("none"),
+            "partners": whole(1),
         },
         runs=False,
     ),

@@ -40,6 +40,8 @@ class Section:
     """Result of this run in words, beside that of the paper."""
     tables: Sequence[Table] = ()
     illustrations: Sequence[Illustration] = field(default=())
+    explorer: str = ""
+    """Name of an HTML file beside results.json in which the examples can be explored; empty where there is none."""
 
 
 __all__ = ["Illustration", "Section", "Table"]
