@@ -75,7 +75,7 @@ def test_memory():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "pbs"}, "cluster is 'pbs'; it takes one of 'local', 'slurm', 'ray'"),
+        ({"kind": "pbs"}, "cluster kind is 'pbs'; it takes one of 'local', 'slurm', 'ray'"),
         ({"kind": "local", "partition": "gpu"}, "which does not belong to local; it belongs to slurm"),
         ({"partition": "gpu"}, "which is given without a cluster"),
         ({"kind": "ray", "on_interrupt": "leave"}, "which ray does not take: the driver writes"),
