@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-REASONS = ("it needs a GPU", "it needs Slurm", "it needs Ray", "it downloads a data set", "it trains for hours")
+REASONS = ("it needs a GPU", "it needs Slurm", "it needs PyTorch", "it needs Ray", "it downloads a data set", "it trains for hours")
 """What a page may say of a program that no test runs, in a line above it: *Not run by a test: it needs a GPU.*"""
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
@@ -56,7 +56,8 @@ def _find_shown(after: str) -> str:
 
 
 def _keep_first(text: str) -> str:
-    return _WHOLE_LIST.sub(lambda found: f"[{found[1]}]", text)
+    # NumPy aligns the numbers of a list by spaces.
+    return re.sub(r"(?<=[\[(]) +| +(?=[\])])", "", _WHOLE_LIST.sub(lambda found: f"[{found[1]}]", text))
 
 
 def differs(shown: str, printed: str) -> str:

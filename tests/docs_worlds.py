@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 import jaxinfl
@@ -26,7 +27,7 @@ def _readme(names: dict[str, Any]) -> None:
 def _api(names: dict[str, Any]) -> None:
     """A table of which several rows belong to one patient each."""
     data = jaxinfl.load_dataset("breast_cancer")
-    names |= {"jaxinfl": jaxinfl, "data": data, "patient": np.arange(data.num_train) // 3}
+    names |= {"jaxinfl": jaxinfl, "jax": jax, "data": data, "patient": np.arange(data.num_train) // 3}
 
 
 def _data(names: dict[str, Any]) -> None:
@@ -44,7 +45,13 @@ def _published_runs(names: dict[str, Any]) -> None:
     write_datamodels_data(twin, Path("datamodels-data"))
     write_lira(make_twin(models=32), Path("exp/cifar10"))
     write_pairs(Path())
-    write_archive(Path("cifar-10-binary.tar.gz"), cifar10())
+    files, _, labels = cifar10()
+    write_archive(Path("cifar-10-binary.tar.gz"), files)
+    held_out = np.random.default_rng(0).random(len(labels))
+    np.savez("cifar10-cscores-orig-order.npz", labels=labels, scores=held_out)
+    masks = jaxinfl.draw_subsets(20, len(labels))
+    right = np.random.default_rng(1).random(masks.shape) < held_out
+    names["cifar10_runs"] = jaxinfl.Ensemble.from_scores(masks, {"correct": right})
     folder = Path("runs/bergson")
     folder.mkdir(parents=True)
     (folder / "subsets.json").write_text(json.dumps([[k, k + 1] for k in range(10)]))
