@@ -1,11 +1,15 @@
 """What the pages of the documentation say can be typed: their programs run, and print what they show."""
 
 import contextlib
+import dataclasses
+import importlib
+import importlib.util
 import io
 import re
 import shlex
 import time
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import pytest
@@ -83,31 +87,37 @@ def commands(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", EVERY, ids=lambda page: page.stem)
 def test_commands_parse(page):
-    """Options and sub-commands that a page names exist; values that it leaves to the reader are not tried."""
-    from jaxinfl_command import COMMANDS
-
+    """Options, sub-commands and modules that a page names exist."""
     for command in commands(page):
-        options = {word.split("=")[0] for word in command if word.startswith("--")}
-        if command[0] == "jaxinfl":
-            assert command[1] in (*COMMANDS, "COMMAND") or command[1].startswith("--"), command
-            known = options_of(ROOT / "jaxinfl" / "cli", command[1])
-        else:
-            place = ROOT / command[2].replace(".", "/")
-            source = place.with_suffix(".py") if place.with_suffix(".py").is_file() else place / "__main__.py"
-            assert source.is_file(), command
-            known = options_of(source.parent, source.stem)
-        unknown = {option for option in options if option.removeprefix("--").split(".")[0] not in known}
-        assert not unknown, f"{page.name}: {' '.join(command)} has {unknown}"
+        if command[:2] == ["jaxinfl", "COMMAND"] or command[1].startswith("--"):
+            continue
+        name = f"jaxinfl.cli.{command[1]}" if command[0] == "jaxinfl" else command[2]
+        known = {"help", *options_of(find_module(name))}
+        options = {word.partition("=")[0].removeprefix("--") for word in command if word.startswith("--")}
+        assert options <= known, f"{page.name}: {shlex.join(command)} has {options - known}"
 
 
-def options_of(folder: Path, stem: str) -> set[str]:
-    """Names of the options of a module's command line: fields in the folder's files, with hyphens."""
-    names = {"help", "version", "json", "tyro-print-completion"}
-    for path in [*folder.glob("*.py"), *(ROOT / "jaxinfl").glob("*.py")]:
-        text = path.read_text()
-        names |= {name.replace("_", "-") for name in re.findall(r"^    (\w+): ", text, re.MULTILINE)}
-        names |= set(re.findall(r"\"--([\w-]+)\"", text))
-    return names
+def find_module(name: str) -> ModuleType:
+    if importlib.util.find_spec(f"{name}.__main__" if (ROOT / name.replace(".", "/")).is_dir() else name) is None:
+        raise AssertionError(f"there is no module {name}")
+    return importlib.import_module(f"{name}.__main__" if (ROOT / name.replace(".", "/")).is_dir() else name)
+
+
+def options_of(module: ModuleType) -> set[str]:
+    """Names of the options of a module's command line: the fields of its dataclass of options, and of those in it."""
+    for owner in ("Options", "Config"):
+        if dataclasses.is_dataclass(getattr(module, owner, None)):
+            return set(fields_of(getattr(module, owner)))
+    return set(re.findall(r"[\"']--([\w-]+)", Path(module.__file__).read_text()))
+
+
+def fields_of(kind: type, before: str = "") -> list[str]:
+    found = []
+    for field in dataclasses.fields(kind):
+        name = before + field.name.replace("_", "-")
+        # A nested dataclass may also be chosen as a whole: `--cluster slurm`.
+        found += [name, *(fields_of(field.type, f"{name}.") if dataclasses.is_dataclass(field.type) else [])]
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
