@@ -15,7 +15,8 @@ project, author, copyright = "jaxinfl", "the authors of jaxinfl", "the authors o
 version = release = metadata.version("jaxinfl")
 root_doc = "docs/index"
 include_patterns = ["docs/**.md", "benchmarks/README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
-exclude_patterns = [".*", ".*/**", "build", "results", "tests", "jaxinfl", "experiments", "notebooks", "**/node_modules"]
+# Folders that hold no page, so that they need not be searched. A pattern that begins with a dot alone would leave out the style sheet.
+exclude_patterns = [".git", ".venv*", ".hypothesis", ".*_cache", "build", "results", "tests", "jaxinfl", "experiments"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "docstrings", "formulas", "one_host", "front_page"]
 myst_enable_extensions = ["dollarmath", "deflist"]
