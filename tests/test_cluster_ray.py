@@ -10,7 +10,6 @@ import threading
 import time
 
 import jax
-import numpy as np
 import psutil
 import pytest
 from flax import nnx
@@ -19,7 +18,7 @@ import jaxinfl
 from jaxinfl import Cluster, ClusterError, Ensemble
 from jaxinfl.cluster import ray_local
 from jaxinfl.store.damage import find_damage
-from tests.cluster_child import MODELS, make_job, train
+from tests.cluster_child import MODELS, train
 from tests.ray_nodes import RayNodes
 from tests.test_cluster import assert_same, finished, reference, start_child, wait_until
 
@@ -93,43 +92,33 @@ def test_killed_workers_nodes_and_drivers_change_no_bit(nodes, tmp_path, referen
     assert not find_damage(run)
 
 
-def test_a_long_shard_goes_on_from_its_checkpoint_on_another_worker(nodes, tmp_path):
-    """Its worker is killed, and then the driving process too."""
+def test_a_long_shard_goes_on_from_its_checkpoint_on_another_worker(nodes, tmp_path, reference):
+    """All models are one shard. Its worker is killed, and then the driving process too."""
     nodes.add()
     run, saved = tmp_path / "run", tmp_path / "run" / "checkpoint" / "shard-000000"
-    command = "import sys, tests.test_cluster_ray as tests; tests.train_long(*sys.argv[1:])"
+    command = "import sys, tests.test_cluster_ray as tests; tests.train_as_one_shard(*sys.argv[1:])"
     start = [sys.executable, "-c", command, str(run), nodes.address]
 
     def newest():
         return max((path.name for path in saved.glob("*.json")), default="")
 
     child = subprocess.Popen(start, stderr=subprocess.PIPE, text=True)
-    wait_until(newest)
+    wait_until(lambda: newest() or child.poll() is not None)
+    assert child.poll() is None, child.communicate()
     for process in workers():
         process.kill()
     before = newest()
-    wait_until(lambda: newest() > before)
+    wait_until(lambda: newest() > before or child.poll() is not None)
     child.kill()
     child.communicate()
     wait_until(lambda: not workers(), 20)
     subprocess.run(start, check=True, timeout=120)
-    job = make_job(LONG)[:2]
-    alone = jaxinfl.train_ensemble(
-        job.masks, job.keys, data=job.data, model="small_mlp", recipe=job.recipe, tune=False, progress=False
-    )
-    np.testing.assert_array_equal(Ensemble.open(run).test_margin, alone.test_margin)
+    assert_same(Ensemble.open(run), reference)
     assert not saved.exists() and not find_damage(run)
 
 
-LONG = 6000
-"""Number of epochs of models that take so long that a shard of them has checkpoints."""
-
-
-def train_long(run, address):
-    cluster = Cluster("ray", address=address)
-    return jaxinfl.train_on_cluster(
-        make_job(LONG)[:2], run, cluster=cluster, shard_size=2, tune=False, checkpoint_every=0.5
-    )
+def train_as_one_shard(run, address):
+    train(run, Cluster("ray", address=address), shard_size=MODELS, checkpoint_every=0.1)
 
 
 def test_a_pool_of_this_machine_is_started_without_a_fork_and_ended(tmp_path, reference):

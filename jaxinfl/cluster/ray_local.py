@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from jaxinfl.cluster.errors import ClusterError, need_extra
@@ -64,13 +65,19 @@ def _password() -> Iterator[None]:
     if _MODE in os.environ:
         yield
         return
-    os.environ |= {_MODE: "token", _TOKEN: secrets.token_hex(32)}
+    os.environ |= {_MODE: "token", _TOKEN: _choose_password()}
     _read_environment()
     try:
         yield
     finally:
         del os.environ[_MODE], os.environ[_TOKEN]
         _read_environment()
+
+
+@cache
+def _choose_password() -> str:
+    # One for all pools of this process, because Ray remembers the first.
+    return secrets.token_hex(32)
 
 
 def _read_environment() -> None:

@@ -149,6 +149,8 @@ class RayPool:
                 member.call = None
                 if isinstance(result, TrainedShard):
                     member.shard, self._failures = None, 0
+                    # Before the results are written, so that the worker does not wait for that.
+                    self._employ(member, work)
                     bar.advance(len(result.diverged))
                     yield result
                     work.checkpoint(result.shard).remove()
