@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-project, author, copyright = "jaxinfl", "the authors of jaxinfl", "the authors of jaxinfl, Apache-2.0"  # noqa: A001
+project, author, copyright = "jaxinfl", "the authors of jaxinfl", "the authors of jaxinfl, Apache-2.0"
 version = release = metadata.version("jaxinfl")
 root_doc = "docs/index"
 include_patterns = ["docs/**.md", "benchmarks/README.md", "CONTRIBUTING.md", "CHANGELOG.md"]

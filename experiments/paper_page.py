@@ -31,18 +31,22 @@ class Config:
 
 def main(config: Config) -> int:
     """Write the page and copy its figures; returns 0, or 2 where an experiment has no results."""
-    parts = []
+    results: dict[str, dict[str, Any]] = {}
     for name in EXPERIMENTS:
         found = read_results(config.results / name)
         if found is None:
-            print(f"{config.results / name} holds no results. Run `python -m experiments.paper` first.", file=sys.stderr)
+            print(
+                f"{config.results / name} holds no results. Run `python -m experiments.paper` first.", file=sys.stderr
+            )
             return 2
-        section = read_section(found["section"])
-        parts.append(write_section(name, section))
+        results[name] = found
+    sections = {name: read_section(found["section"]) for name, found in results.items()}
+    for name, section in sections.items():
         for illustration in section.illustrations:
             source = config.results / name / f"{illustration.name}.png"
             shutil.copyfile(source, config.docs / figure_name(name, illustration.name))
-    (config.docs / "paper.md").write_text("\n".join([write_head(found), *parts]))
+    text = [write_head(results[EXPERIMENTS[0]]), *(write_section(name, section) for name, section in sections.items())]
+    (config.docs / "paper.md").write_text("\n".join(text))
     return 0
 
 
@@ -97,4 +101,6 @@ def write_table(table: Table) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, prog="python -m experiments.paper_page", description=(__doc__ or "").split("\n\n")[0])))
+    sys.exit(
+        main(tyro.cli(Config, prog="python -m experiments.paper_page", description=(__doc__ or "").split("\n\n")[0]))
+    )

@@ -6,7 +6,14 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-REASONS = ("it needs a GPU", "it needs Slurm", "it needs PyTorch", "it needs Ray", "it downloads a data set", "it trains for hours")
+REASONS = (
+    "it needs a GPU",
+    "it needs Slurm",
+    "it needs PyTorch",
+    "it needs Ray",
+    "it downloads a data set",
+    "it trains for hours",
+)
 """What a page may say of a program that no test runs, in a line above it: *Not run by a test: it needs a GPU.*"""
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)

@@ -81,7 +81,9 @@ def test_programs_that_no_test_runs_say_why(page):
 def commands(page: Path) -> list[list[str]]:
     """The commands of a page that are ours, in words: those of indented lines, of blocks of shell, and of code in lines."""
     text = re.sub(r"^```python\n.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    found = re.findall(r"(?:`|^ {4}|\$ |&& )((?:python -m (?:experiments|benchmarks|jaxinfl)\.|jaxinfl )[^`\n#&]*)", text, re.MULTILINE)
+    found = re.findall(
+        r"(?:`|^ {4}|\$ |&& )((?:python -m (?:experiments|benchmarks|jaxinfl)\.|jaxinfl )[^`\n#&]*)", text, re.MULTILINE
+    )
     return [shlex.split(re.split(r" {2,}|[|>]", command.strip())[0]) for command in found]
 
 
@@ -127,7 +129,9 @@ def test_every_figure_has_the_command_that_makes_it(page):
     for number, line in enumerate(lines):
         if line.startswith("!["):
             below = "\n".join(lines[number : number + 14]).partition("\n#")[0]
-            assert re.search(r"`(python -m [\w.]+|make \w+)|^ {4}python -m ", below, re.MULTILINE), f"{page.name}: {line}"
+            assert re.search(r"`(python -m [\w.]+|make \w+)|^ {4}python -m ", below, re.MULTILINE), (
+                f"{page.name}: {line}"
+            )
             assert (page.parent / re.search(r"\]\(([^)]+)\)", line)[1]).is_file(), f"{page.name}: {line}"
             assert len(re.search(r"!\[([^\]]*)\]", line)[1]) > 20, f"{page.name}: {line} has no description"
 

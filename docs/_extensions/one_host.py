@@ -11,12 +11,18 @@ _LOG = logging.getLogger(__name__)
 _ELSEWHERE = r"(?:https?:)?//[^\s\"')>]+"
 _PATTERNS = (
     # What an element loads by itself. A link (`a`) loads nothing, and neither does the address of a page among its own metadata.
-    re.compile(rf"<(?:img|script|iframe|source|video|audio|embed|track|input)\b[^>]*?\b(?:src|srcset)\s*=\s*[\"']?({_ELSEWHERE})", re.I),
-    re.compile(rf"<object\b[^>]*?\bdata\s*=\s*[\"']?({_ELSEWHERE})", re.I),
-    re.compile(rf"<link\b(?![^>]*\brel\s*=\s*[\"']?(?:canonical|author|license))[^>]*?\bhref\s*=\s*[\"']?({_ELSEWHERE})", re.I),
-    re.compile(rf"url\(\s*[\"']?({_ELSEWHERE})", re.I),
-    re.compile(rf"@import\s+[\"']({_ELSEWHERE})", re.I),
-    re.compile(rf"\b(?:fetch|import|importScripts)\(\s*[\"'`]({_ELSEWHERE})", re.I),
+    re.compile(
+        rf"<(?:img|script|iframe|source|video|audio|embed|track|input)\b[^>]*?\b(?:src|srcset)\s*=\s*[\"']?({_ELSEWHERE})",
+        re.IGNORECASE,
+    ),
+    re.compile(rf"<object\b[^>]*?\bdata\s*=\s*[\"']?({_ELSEWHERE})", re.IGNORECASE),
+    re.compile(
+        rf"<link\b(?![^>]*\brel\s*=\s*[\"']?(?:canonical|author|license))[^>]*?\bhref\s*=\s*[\"']?({_ELSEWHERE})",
+        re.IGNORECASE,
+    ),
+    re.compile(rf"url\(\s*[\"']?({_ELSEWHERE})", re.IGNORECASE),
+    re.compile(rf"@import\s+[\"']({_ELSEWHERE})", re.IGNORECASE),
+    re.compile(rf"\b(?:fetch|import|importScripts)\(\s*[\"'`]({_ELSEWHERE})", re.IGNORECASE),
 )
 
 
