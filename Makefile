@@ -1,6 +1,7 @@
 # make demo: influence scores of real images in a few minutes, and a page to explore them in a browser.
 # make test: lint, types and the tests of what a change usually breaks; about 4 minutes on two quiet cores.
 # make test-all: lint, types and every test, and lint and types under the other Python that is promised, where it is installed.
+# make docs: the documentation as a site in build/site, with warnings as errors; half a minute.
 # make paper: every figure and table of the paper on real digits, in one page, in under 20 minutes.
 # make gpu-program: what XLA compiles for an H100 and an A100, without either; an environment of 6 GB.
 # Needs nothing but Python 3.11 or newer with venv; choose another interpreter by `make clean demo PYTHON=python3.13`.
@@ -8,13 +9,18 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo paper gpu-program test test-all lint lint-other clean
+.PHONY: demo docs paper gpu-program test test-all lint lint-other clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.cifar100_subsets --preset digits
 
 paper: $(VENV)/installed
 	$(BIN)/python -m experiments.paper --preset digits
+
+# Everything is read anew: an old page must not survive a change of what it was made from.
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet -c docs -d build/doctrees . build/site
+	@echo "The site begins at build/site/index.html."
 
 # Programs that are recorded are compiled again by `make gpu-program ARGS=--again` alone.
 CUDA := .venv-cuda
@@ -29,7 +35,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 test: $(VENV)/installed-test lint
 	$(PYTEST) -m "not slow"
 
-test-all: $(VENV)/installed-all lint
+test-all: $(VENV)/installed-all lint docs
 	$(PYTEST)
 	@$(MAKE) --no-print-directory lint-other
 
@@ -69,9 +75,14 @@ $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
 
 # Ray takes 240 MB, which only the slow tests of pools need.
 $(VENV)/installed-all: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing jaxinfl, its test tools and Ray into $(VENV) (once; some minutes, about 1.3 GB) ..."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray,test]'
-	@touch $@ $(VENV)/installed $(VENV)/installed-test
+	@echo "Installing jaxinfl, its test tools, Sphinx and Ray into $(VENV) (once; some minutes, about 1.4 GB) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs,ray,test]'
+	@touch $@ $(VENV)/installed $(VENV)/installed-docs $(VENV)/installed-test
+
+$(VENV)/installed-docs: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing jaxinfl and Sphinx into $(VENV) (once; some minutes, about 1.1 GB) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-cuda: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing jaxinfl with XLA's compiler for NVIDIA's cards into $(VENV) (once; some minutes, about 6 GB) ..."
