@@ -256,6 +256,8 @@ def _figure(by_workers: dict[int, Spent], by_shard: dict[int, Spent]) -> Figure:
                 )
                 axes.bar([str(size) for size in runs], heights, bottom=bottom, color=colour, label=name, width=0.7)
                 bottom += heights
+            axes.set_axisbelow(True)
+            axes.grid(False, axis="x")
             axes.axhline(100 * TARGET, color="#333333", linestyle=":", linewidth=1.1)
             axes.set_xlabel(label)
         first = figure.axes[0]

@@ -7,9 +7,12 @@ checkpoint, on the next worker that is free.
 
 import heapq
 import itertools
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from jaxinfl.cluster.ray_pool import CHECKPOINT_SHARE
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,73 @@ class Spent:
         return 1 - self.trained / total
 
 
+@dataclass
+class _Pool:
+    """The state of a simulated pool."""
+
+    study: Study
+    costs: Costs
+    workers: int
+    draw: np.random.Generator
+    free: list[tuple[float, int, float, float]] = field(default_factory=list)
+    """Workers that wait: since when, a number that orders equal times, when they are pre-empted, and their speed."""
+    busy: list[tuple[float, int, tuple[int, float], float, float, float]] = field(default_factory=list)
+    """Workers that train: until when, a number, the shard, when they are pre-empted, their speed, and when they began."""
+    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("trained", "lost", "ready", "waiting"), 0.0))
+    writer_free: float = 0.0
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def interval(self, models: int) -> float:
+        """Seconds between two checkpoints of a shard; the writer spends a bounded share of its time on them."""
+        each = self.workers * models * self.costs.checkpoint_bytes / self.costs.bandwidth
+        return max(self.study.checkpoint_every, each / CHECKPOINT_SHARE)
+
+    def start(self, at: float) -> None:
+        """Start a worker, and another one where it is pre-empted before it is ready."""
+        gone = at + self.draw.exponential(self.study.preempted_every)
+        ready = at + self.costs.ready
+        self.spent["ready"] += min(ready, gone) - at
+        if gone < ready:
+            self.start(gone)
+            return
+        speed = float(np.exp(self.draw.normal(0.0, self.study.spread)))
+        heapq.heappush(self.free, (ready, next(self.numbers), gone, speed))
+
+    def employ(self, waiting: list[tuple[int, float]]) -> None:
+        """Give the worker that waits longest a shard: models, and seconds of them that are done."""
+        now, _, gone, speed = heapq.heappop(self.free)
+        if gone <= now:
+            self.start(now)
+            return
+        models, done = waiting.pop()
+        end = now + (models * self.study.model_seconds - done) * speed
+        heapq.heappush(self.busy, (min(end, gone), next(self.numbers), (models, done), gone, speed, now))
+
+    def finish(self, waiting: list[tuple[int, float]]) -> int:
+        """Let the next worker end, with its shard or because it is pre-empted; returns the number of finished models."""
+        now, _, (models, done), gone, speed, begun = heapq.heappop(self.busy)
+        whole, reached = models * self.study.model_seconds, done + (now - begun) / speed
+        if reached < whole - 1e-9:
+            every = self.interval(models)
+            kept = max(reached // every * every, done)
+            self.spent["lost"] += (reached - kept) * speed
+            self.spent["trained"] += (kept - done) * speed
+            waiting.append((models, kept))
+            self.start(now)
+            return 0
+        self.spent["trained"] += now - begun
+        # The writer takes results one after another, and checkpoints between them.
+        checkpoints = max(whole / self.interval(models) - 1, 0)
+        work = models * (self.costs.write_model + checkpoints * self.costs.checkpoint_bytes / self.costs.bandwidth)
+        begins = max(self.writer_free, now)
+        self.writer_free = begins + work
+        # The worker gets its next shard before the results of this one are written.
+        back = begins + self.costs.hand_over
+        self.spent["waiting"] += back - now
+        heapq.heappush(self.free, (back, next(self.numbers), gone, speed))
+        return models
+
+
 def simulate(study: Study, costs: Costs, workers: int, shard_size: int, seed: int) -> Spent:
     """Simulate one run.
 
@@ -77,61 +147,19 @@ def simulate(study: Study, costs: Costs, workers: int, shard_size: int, seed: in
       shard_size: models of a shard.
       seed: seed of the pre-emptions and of the workers' speeds.
     """
-    draw = np.random.default_rng(seed)
-    bounds = range(0, study.models, shard_size)
-    waiting = [(first, min(shard_size, study.models - first), 0.0) for first in reversed(bounds)]
-    spent = dict.fromkeys(("trained", "lost", "ready", "waiting"), 0.0)
-    writer_free, left, wall = 0.0, study.models, 0.0
-    order = itertools.count()
-    # Each worker: when it is free, when it is pre-empted, and its speed.
-    free: list[tuple[float, int, float, float]] = []
-
-    def start(at: float) -> None:
-        gone = at + draw.exponential(study.preempted_every)
-        ready = at + costs.ready
-        spent["ready"] += min(ready, gone) - at
-        if gone < ready:
-            start(gone)
-            return
-        heapq.heappush(free, (ready, next(order), gone, float(np.exp(draw.normal(0.0, study.spread)))))
-
+    pool = _Pool(study, costs, workers, np.random.default_rng(seed))
+    waiting = [(min(shard_size, study.models - first), 0.0) for first in range(0, study.models, shard_size)]
     for _ in range(workers):
-        start(0.0)
-    busy: list[tuple[float, int, tuple[int, int, float], float, float, float]] = []
+        pool.start(0.0)
+    left = study.models
     while left:
-        # The next event: a worker that is free takes a shard, or a shard ends.
-        if waiting and free and (not busy or free[0][0] <= busy[0][0]):
-            now, _, gone, speed = heapq.heappop(free)
-            if gone <= now:
-                start(now)
-                continue
-            shard = waiting.pop()
-            need = (shard[1] * study.model_seconds - shard[2]) * speed
-            heapq.heappush(busy, (min(now + need, gone), next(order), shard, gone, speed, now))
-            continue
-        now, _, shard, gone, speed, begun = heapq.heappop(busy)
-        worked = (now - begun) / speed
-        first, models, done = shard
-        if done + worked < models * study.model_seconds - 1e-9:
-            kept = (done + worked) // study.checkpoint_every * study.checkpoint_every
-            kept = max(kept, done)
-            spent["lost"] += (done + worked - kept) * speed
-            spent["trained"] += (kept - done) * speed
-            waiting.append((first, models, kept))
-            start(now)
-            continue
-        spent["trained"] += worked * speed
-        left -= models
-        # The writer takes results one after another, and checkpoints between them.
-        checkpoints = models * study.model_seconds / study.checkpoint_every - 1
-        work = models * costs.write_model + max(checkpoints, 0) * models * costs.checkpoint_bytes / costs.bandwidth
-        writer_free = max(writer_free, now) + work
-        wall = max(wall, writer_free)
-        back = max(writer_free - work, now) + costs.hand_over
-        spent["waiting"] += back - now
-        heapq.heappush(free, (back, next(order), gone, speed))
-    idle = max(workers * wall - sum(spent.values()), 0.0)
-    return Spent(wall=wall, idle=idle, **spent)
+        if waiting and pool.free and (not pool.busy or pool.free[0][0] <= pool.busy[0][0]):
+            pool.employ(waiting)
+        else:
+            left -= pool.finish(waiting)
+    wall = pool.writer_free
+    idle = max(workers * wall - sum(pool.spent.values()), 0.0)
+    return Spent(wall=wall, idle=idle, **pool.spent)
 
 
 def average(study: Study, costs: Costs, workers: int, shard_size: int, repeats: int = 20) -> Spent:

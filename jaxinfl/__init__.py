@@ -3,6 +3,7 @@
 Train many models and read them again:
 
 - data: `load_dataset`, `Dataset`, `channel_statistics`, `DatasetUnavailable`; what targets mean: `Task`, `tasks`
+- many machines: `train_on_cluster` of a `Job`, `Cluster`, `ClusterError`
 - subsets: `draw_subsets`, `leave_one_out`, `check_coverage`, `group_masks`
 - models: `train_ensemble` with a `Recipe` (`recipes` has the paper's) and `ModelKeys`, which gives an `Ensemble`; `predict`;
   `training_cost`, a `Cost`

@@ -20,7 +20,7 @@ def make_job(epochs: int = RECIPE.epochs) -> Job:
     return Job.make(masks, keys, data, "small_mlp", recipe, keep_weights=True)
 
 
-def train(run_dir: object, cluster: jaxinfl.Cluster, jobs: int = 3, **options: object) -> jaxinfl.Ensemble:
+def train(run_dir: object, cluster: jaxinfl.Cluster, jobs: int = 4, **options: object) -> jaxinfl.Ensemble:
     """Train it on a cluster, in small shards and with frequent checkpoints."""
     options = {"shard_size": 2, "checkpoint_every": 0.5, "tune": False, "progress": False} | options
     return jaxinfl.train_on_cluster(make_job(), run_dir, jobs=jobs, cluster=cluster, **options)

@@ -12,7 +12,7 @@ import pytest
 from experiments.command_line import NothingMore
 from jaxinfl.cli.terminal import WIDTH
 from jaxinfl.report import Finding
-from jaxinfl.training import run
+from jaxinfl.training import workforce
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,7 +69,7 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
     out = folder / "results"
     config = dataclasses.replace(config, out=out)
     with monkeypatch.context() as patch:
-        patch.setattr(run, "finished_shards", _no_training)
+        patch.setattr(workforce, "finished_shards", _no_training)
         with pytest.raises(NothingMore):
             main(dataclasses.replace(config, cost=True))
     printed = capsys.readouterr().out
@@ -90,7 +90,7 @@ def check_end_to_end(main, config, folder: Path, monkeypatch, capsys, *, figures
     assert {path.name for path in out.iterdir()} == {"results.json"} | drawn | runs | explorer
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "finished_shards", _no_training)
+        patch.setattr(workforce, "finished_shards", _no_training)
         # Figures are drawn once: each takes seconds to lay out and save.
         patch.setattr("experiments.outcome.save_figure", _no_figure)
         main(config)

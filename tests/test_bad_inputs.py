@@ -16,10 +16,11 @@ from tests import valid_calls
 from tests.bad_inputs import Call, forbid_compilation
 from tests.valid_calls_any_data import ANY_DATA
 from tests.valid_calls_attribution import ATTRIBUTION
+from tests.valid_calls_cluster import CLUSTER
 from tests.valid_calls_privacy import PRIVACY
 from tests.valid_calls_published import PUBLISHED
 
-CALLS = valid_calls.CALLS + PRIVACY + PUBLISHED + ATTRIBUTION + ANY_DATA
+CALLS = valid_calls.CALLS + PRIVACY + PUBLISHED + ATTRIBUTION + CLUSTER + ANY_DATA
 INPUTS, INPUTS_OF_ANY_DATA = 3000, 1000
 OF_ONE_SIZE = {"one more row", "one row less", "no columns", "fewer", "other length", "other pixels"}
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -112,7 +113,7 @@ def changed(call: Call, rewrite: bool, changes: dict[str, str], seed: int) -> di
         (INPUTS, 0, {"refused": 2000, "the same": 101}),
         (
             INPUTS_OF_ANY_DATA,
-            len(valid_calls.CALLS + PRIVACY + PUBLISHED + ATTRIBUTION),
+            len(valid_calls.CALLS + PRIVACY + PUBLISHED + ATTRIBUTION + CLUSTER),
             {"refused": 600, "the same": 0},
         ),
     ],
@@ -169,10 +170,12 @@ def test_every_mistake_alone(call, results, compilations):
 def test_what_is_public_is_tried():
     classes_and_modules = {
         "Brittleness",
+        "ClusterError",
         "DatasetUnavailable",
         "Discoveries",
         "Ensemble",
         "Estimate",
+        "Job",
         "LdsPlan",
         "Membership",
         "ModelPlan",

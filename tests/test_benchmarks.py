@@ -1,13 +1,15 @@
 """The benchmarks that need no opponent: they run, they write what they say, and what they count is right."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import influence_kernel, membership, roofline, scaling, startup
+from benchmarks import cluster, influence_kernel, membership, roofline, scaling, startup
+from benchmarks.cluster_simulation import Costs, Study, simulate
 from benchmarks.compare import report, run_in_turns
 from benchmarks.costs import Cost, evaluation_cost, product_bytes, step_cost
 from benchmarks.roofline import GPU, SHARES, limit
@@ -127,6 +129,36 @@ def test_scaling_runs(tmp_path):
             assert len(series) == (1 if axis == "devices" else 2)
             assert all(len(values) == 1 and values[0] > 0 for values in series.values())
     assert set(record["exponents"]["kernels"]["influence"]) == set(scaling.AXES)
+
+
+def test_the_simulated_pool_accounts_for_all_time():
+    """A pool without pre-emption, spread or cost loses what its last round leaves idle, and each cost shows where it belongs."""
+    free = Costs(ready=0.0, hand_over=0.0, write_model=0.0, checkpoint_bytes=0.0, bandwidth=1.0)
+    calm = Study(models=100, model_seconds=10.0, preempted_every=1e12, spread=0.0)
+    spent = simulate(calm, free, 8, 1, 0)
+    assert spent.wall == pytest.approx(130) and spent.trained == pytest.approx(1000) and spent.lost == 0
+    assert spent.idle == pytest.approx(8 * 130 - 1000) and spent.share_lost == pytest.approx(40 / 1040)
+    assert simulate(calm, replace(free, ready=5.0), 8, 1, 0).ready == pytest.approx(40)
+    # The writer takes 3 s for each model, and 100 of them are more than what is trained meanwhile.
+    assert simulate(calm, replace(free, write_model=3.0), 8, 1, 0).wall == pytest.approx(10 + 300, rel=0.05)
+    # A worker that is pre-empted loses half of a shard without checkpoints, and half of an interval with them.
+    often = replace(calm, models=4000, preempted_every=500.0, checkpoint_every=1e9)
+    lost = [simulate(each, free, 4, 1, 0).lost for each in (often, replace(often, checkpoint_every=2.0))]
+    assert lost[0] / 40_000 == pytest.approx(5 / 500, rel=0.25) and lost[1] / lost[0] == pytest.approx(0.2, rel=0.25)
+
+
+def test_the_study_of_the_issue_stays_below_its_target(tmp_path):
+    record = check_files(cluster.main(cluster.Config(simulate=True, quick=True, out=tmp_path)), "cluster")
+    spent = record["workers"][str(cluster.AT)]
+    lost = 1 - spent["trained"] / sum(value for name, value in spent.items() if name != "wall")
+    assert lost <= cluster.TARGET and record["recommended_shard"] == 1
+
+
+@pytest.mark.slow
+def test_the_costs_of_a_pool_are_measured(tmp_path):
+    pytest.importorskip("ray")
+    measured = check_files(cluster.main(cluster.Config(quick=True, out=tmp_path)), "cluster")["measured"]
+    assert all(value >= 0 for value in measured.values()) and measured["ready"] < 120
 
 
 def test_exponent_of_a_power():

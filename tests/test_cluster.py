@@ -75,7 +75,7 @@ def test_memory():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "pbs"}, "cluster is 'pbs'; it takes one of 'local', 'slurm', 'ray'"),
+        ({"kind": "pbs"}, "cluster kind is 'pbs'; it takes one of 'local', 'slurm', 'ray'"),
         ({"kind": "local", "partition": "gpu"}, "which does not belong to local; it belongs to slurm"),
         ({"partition": "gpu"}, "which is given without a cluster"),
         ({"kind": "ray", "on_interrupt": "leave"}, "which ray does not take: the driver writes"),
@@ -154,6 +154,31 @@ def test_an_extra_that_is_missing_is_named(tmp_path, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(ClusterError, match=rf"needs {package}, .*pip install 'jaxinfl\[{extra}\]'"):
             train(tmp_path / kind, Cluster(kind))
+
+
+def test_jobs_of_slurm_give_the_same_bits(tmp_path, reference, monkeypatch):
+    """Four parts are one array; one of its tasks dies and is submitted again."""
+    pytest.importorskip("submitit")
+    for name, value in fake_slurm.install(tmp_path / "slurm").items():
+        monkeypatch.setenv(name, value)
+    run, state = tmp_path / "run", tmp_path / "slurm" / "state"
+    child = start_child(run, "slurm", "partition=gpu", "time=1h", "memory=2GB")
+    wait_until(lambda: fake_slurm.trainers(state))
+    next(iter(fake_slurm.trainers(state).values())).kill()
+    said = child.communicate(timeout=120)
+    assert child.returncode == 0, said
+    assert_same(Ensemble.open(run), reference)
+    script = (state / "1000.job").read_text()
+    for line in (
+        "array=0-3%4",
+        "partition=gpu",
+        "time=60",
+        "mem=2000MB",
+        "signal=USR2@90",
+        "requeue",
+        "gpus-per-node=1",
+    ):
+        assert f"#SBATCH --{line}\n" in script, script
 
 
 class Unwilling(nnx.Module):
@@ -236,7 +261,7 @@ def test_jobs_of_this_machine_give_the_same_bits_after_kills_and_ctrl_c(tmp_path
     assert left
     assert_same(runs, reference)
     assert set(runs.device_kinds) == set(reference.device_kinds)
-    assert all(not find_damage(part_path(run, (number, 3))) for number in (1, 2, 3))
+    assert all(not find_damage(part_path(run, (number, 4))) for number in (1, 2, 3, 4))
     # Finished: nothing is started again, so that nothing is needed for it either.
     assert train(run, Cluster("local")).num_models == MODELS
     assert isinstance(Ensemble.open(run), Ensemble)

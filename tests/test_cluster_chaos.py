@@ -21,7 +21,7 @@ __all__ = ["reference"]
 
 def check(run, reference):
     assert_same(Ensemble.open(run), reference)
-    assert all(not find_damage(part_path(run, (number, 3))) for number in (1, 2, 3))
+    assert all(not find_damage(part_path(run, (number, 4))) for number in (1, 2, 3, 4))
 
 
 def test_ten_kills_of_jobs_and_drivers_change_no_bit(tmp_path, reference):

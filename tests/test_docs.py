@@ -20,6 +20,7 @@ from tests.docs_worlds import prepare
 SLOW = (
     "README",
     "api",
+    "cluster",
     "ground_truth",
     "label_errors",
     "models_trained_elsewhere",

@@ -18,7 +18,7 @@ from experiments.experiment import Experiment
 from experiments.published_shapes import shapes_of, stand_in
 from jaxinfl.datasets import is_prepared, load_dataset
 from jaxinfl.report import read_results, write_results
-from jaxinfl.training import run
+from jaxinfl.training import workforce
 from tests.small_experiments import ROOT
 from tests.tfds_builders import tfds
 
@@ -76,7 +76,7 @@ def test_a_cost_at_paper_scale_needs_no_data_set(name, tmp_path, monkeypatch, ca
 
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
     monkeypatch.setattr(ensembles, "cost_of_job", note)
-    monkeypatch.setattr(run, "finished_shards", None)
+    monkeypatch.setattr(workforce, "finished_shards", None)
     module = importlib.import_module(f"experiments.{name}")
     config = dataclasses.replace(
         module.PRESETS["paper"], cost=True, out=tmp_path / "out", data_dir=str(tmp_path / "none")

@@ -56,7 +56,12 @@ def test_every_extra_is_listed_in_the_readme():
 
 def test_the_default_paths_import_every_dependency():
     """Every dependency that is no extra is imported by the package itself."""
-    modules = {"scikit-learn": "sklearn", "pillow": "PIL", "lazy-loader": "lazy_loader"}
+    modules = {
+        "scikit-learn": "sklearn",
+        "pillow": "PIL",
+        "lazy-loader": "lazy_loader",
+        "vl-convert-python": "vl_convert",
+    }
     sources = "\n".join(path.read_text() for path in [*(ROOT / "jaxinfl").rglob("*.py"), ROOT / "jaxinfl_command.py"])
     for requirement in PROJECT["dependencies"]:
         name = requirement.split(">")[0]

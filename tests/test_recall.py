@@ -116,7 +116,7 @@ def test_repair_finds_data_and_model_by_itself(saved, tmp_path, capsys):
 
 
 def test_the_cost_is_told_without_training(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxinfl.training.run.finished_shards", None)
+    monkeypatch.setattr("jaxinfl.training.workforce.finished_shards", None)
     options = {"data": saved[1], "model": "small_mlp", "recipe": RECIPE}
     cost = jaxinfl.training_cost(subsets(), keys_of(6), **options, run_dir=tmp_path / "run", keep_weights=True)
     assert cost.num_models == 6 and cost.finished == 0 and cost.seconds > 0 and cost.memory_bytes > 0

@@ -30,6 +30,8 @@ def print_answer(answer: Answer, *, as_json: bool) -> None:
     for line in answer.lines:
         if isinstance(line, Table):
             terminal.print_table(line)
+        elif line.startswith("    "):  # a command, which is to be copied in one piece
+            terminal.print(line, markup=False, soft_wrap=True)
         else:
             terminal.print(line, markup=False)
 

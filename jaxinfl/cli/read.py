@@ -67,7 +67,7 @@ def run(options: Options) -> Answer:
     lines = [repr(found)]
     if out is not None:
         found.save(out)
-        lines.append(f"The models are in {out} now. To go on, try: jaxinfl pairs {shlex.quote(str(out))}")
+        lines += [f"The models are in {out} now. To go on, try:", f"    jaxinfl pairs {shlex.quote(str(out))}"]
     return Answer(lines, {"path": path, **describe_run(found), "out": out})
 
 

@@ -1,5 +1,6 @@
 """`jaxinfl train`: many models, each on its own random subset, into a run directory."""
 
+import shlex
 import sys
 import time
 from dataclasses import dataclass, field
@@ -162,7 +163,7 @@ def _summarize(runs: Ensemble, data: Dataset, out: Path, seconds: float) -> Answ
         f"{score:<10} {format_number(mean)} on the test examples, the mean over all models",
     ]
     if runs.complete:
-        lines.append(f"To go on, try: jaxinfl pairs {out}")
+        lines += ["To go on, try:", f"    jaxinfl pairs {shlex.quote(str(out))}"]
     else:
         lines.append("The run is not complete: the same command trains what is missing.")
     return Answer(lines, values)

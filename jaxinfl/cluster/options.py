@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, fields
+from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
 import tyro
@@ -65,7 +66,14 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if self.kind is not None:
-            check_choice(self.kind, "cluster", get_args(Kind))
+            check_choice(self.kind, "cluster kind", get_args(Kind))
+        for name in ("partition", "time", "memory", "account", "qos", "constraint", "address"):
+            if not isinstance(getattr(self, name), (str, NoneType)):
+                raise TypeError(f"cluster {name} is {quote(getattr(self, name))}; it takes a string, or None.")
+        if not isinstance(self.setup, tuple) or not all(isinstance(line, str) for line in self.setup):
+            raise TypeError(
+                f"cluster setup is {quote(self.setup)}; it takes a tuple of strings, one for each line of shell."
+            )
         for field in fields(self):
             takes = _ONLY.get(field.name, get_args(Kind))
             if field.name != "kind" and self.kind not in takes and getattr(self, field.name) != field.default:

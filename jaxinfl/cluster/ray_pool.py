@@ -36,6 +36,8 @@ from jaxinfl.training.workforce import Assignment, Ready, TrainedShard
 
 _LOOK_EVERY = 0.5
 """Seconds between two looks at the signals that ask this process to stop."""
+CHECKPOINT_SHARE = 0.2
+"""Largest share of this process's time that goes into checkpoints of others; where they are large there are fewer."""
 _GIVEN_BACK = (Disagreement, OutOfMemory, MemoryError)
 """Errors after which another node may train the shard, but not this one."""
 
@@ -90,6 +92,9 @@ class RayPool:
     _members: list[_Member] = field(default_factory=list)
     _failures: int = 0
     """Number of failures in a row, without any finished shard between them."""
+    _begun: float = field(default_factory=time.monotonic)
+    _checkpointing: float = 0.0
+    """Seconds that went into checkpoints since `_begun`."""
     _exit: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -178,11 +183,13 @@ class RayPool:
 
     def _keep_checkpoints(self, work: _Shards) -> None:
         """Ask workers for the checkpoints of their shards from time to time, and write those that arrived."""
+        begun = time.monotonic()
         for member in self._members:
             if member.shard is None:
                 continue
             if member.asked is None:
-                if time.monotonic() - member.asked_at > self.options.checkpoint_every:
+                busy = self._checkpointing > CHECKPOINT_SHARE * (begun - self._begun)
+                if not busy and time.monotonic() - member.asked_at > self.options.checkpoint_every:
                     member.asked, member.asked_at = member.actor.latest.remote(member.saved), time.monotonic()
                 continue
             if not self._ray.wait([member.asked], timeout=0)[0]:
@@ -195,6 +202,7 @@ class RayPool:
             if isinstance(saved, Saved):
                 member.saved = saved.number
                 work.checkpoint(member.shard).write(saved.about, saved.leaves)
+        self._checkpointing += time.monotonic() - begun
 
     def _hire(self, begin: tuple[Any, ...], wanted: int, bar: TrainingProgress) -> None:
         """Ask for workers until there are as many as wanted, or as the nodes have devices for."""
@@ -266,4 +274,4 @@ def _models(shard: slice | None) -> str:
     return "its models" if shard is None else f"models {shard.start} to {shard.stop - 1}"
 
 
-__all__ = ["RayPool"]
+__all__ = ["CHECKPOINT_SHARE", "RayPool"]
