@@ -17,7 +17,7 @@ import jaxinfl
 from jaxinfl import Cluster, ClusterError, Ensemble, RunDirectoryError
 from jaxinfl.cluster.options import parse_memory, parse_minutes
 from jaxinfl.cluster.worker import Setting, pack_job, share_cores
-from jaxinfl.store import ABSENT
+from jaxinfl.store import ABSENT, RunStore
 from jaxinfl.store.damage import find_damage
 from jaxinfl.store.parts import open_rows, part_path
 from jaxinfl.training.agreement import Disagreement
@@ -128,9 +128,28 @@ def test_workers_with_other_versions_or_another_job_are_refused():
         setting.unpack_job(pack_job(make_job(epochs=3)))
 
 
-def test_a_run_that_is_not_in_parts_is_not_divided(tmp_path, reference):
+def test_a_run_that_is_not_in_parts_is_not_divided(tmp_path, reference, monkeypatch):
+    """One that is finished is what was asked for, and needs no jobs."""
+    assert_same(train(reference._store.path, Cluster("local")), reference)
+    monkeypatch.setattr(RunStore, "status", lambda self: np.zeros(MODELS, np.uint8))
     with pytest.raises(RunDirectoryError, match="holds a run that is not in parts, which jobs cannot share"):
         train(reference._store.path, Cluster("local"))
+
+
+@pytest.mark.parametrize("kind", ["local", "ray"])
+def test_another_run_is_not_taken_for_this_one(kind, tmp_path, reference):
+    """Finished or in parts: the job is compared with what is there before anything is started."""
+    pytest.importorskip("submitit" if kind == "local" else "ray")
+    job = make_job(epochs=3)
+    for path in (reference._store.path, tmp_path / "parts"):
+        if path.name == "parts":
+            other = make_job(epochs=1)
+            jaxinfl.train_ensemble(
+                other.masks, other.keys, data=other.data, model="small_mlp", recipe=other.recipe, run_dir=path,
+                part=(1, 2), tune=False, progress=False, keep_weights=True,
+            )  # fmt: skip
+        with pytest.raises(RunDirectoryError, match=r"belongs to another run: it differs in recipe \(epochs\)"):
+            jaxinfl.train_on_cluster(job, path, cluster=kind, progress=False)
 
 
 def test_a_machine_without_slurm_says_so(tmp_path, monkeypatch):

@@ -43,19 +43,21 @@ class Nodes:
         return int(any(node["Resources"].get("GPU", 0) >= 1 for node in self._ray.nodes() if node["Alive"]))
 
     def look(self) -> list[Node]:
-        """The nodes that may train, those with the most devices first.
-
-        Raises:
-          ClusterError: every node that is there gave its models back.
-        """
+        """The nodes that may train, those with the most devices first."""
         if time.monotonic() - self._looked >= _LOOK_EVERY:
             self._looked = time.monotonic()
             self._found = sorted(filter(None, map(self._as_node, self._ray.nodes())), key=lambda node: -node.places)
-        usable = [node for node in self._found if node.id not in self._excluded]
-        if self._found and not usable:
+        return [node for node in self._found if node.id not in self._excluded]
+
+    def check_hope(self) -> None:
+        """Raise where there are nodes, and each of them gave its models back.
+
+        Raises:
+          ClusterError: none can train; the message has the reason of each.
+        """
+        if self._found and all(node.id in self._excluded for node in self._found):
             reasons = "\n".join(f"{node.name}: {self._excluded[node.id]}" for node in self._found)
             raise ClusterError(f"No node of the pool can train these models:\n{reasons}")
-        return usable
 
     def _as_node(self, node: dict[str, Any]) -> Node | None:
         """A node that is alive and has a device; None of others."""

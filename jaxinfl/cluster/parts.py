@@ -19,8 +19,10 @@ from jaxinfl.cluster.options import Cluster
 from jaxinfl.cluster.train_part import Outcome, TrainPart
 from jaxinfl.cluster.worker import Setting, digest_of, pack_job, share_cores
 from jaxinfl.files import write_atomically
-from jaxinfl.store import ABSENT, RunDirectoryError, RunStore
-from jaxinfl.store.parts import part_models, part_path, parts_in
+from jaxinfl.store import ABSENT, RunDirectoryError, RunStore, check_same_run
+from jaxinfl.store.elsewhere import check_trained_here
+from jaxinfl.store.kept import Kept
+from jaxinfl.store.parts import open_rows, part_models, part_path, parts_in
 from jaxinfl.store.run import is_run
 from jaxinfl.training.agreement import find_agreement
 from jaxinfl.training.interrupts import StopRequest
@@ -81,6 +83,8 @@ class PartsOnCluster:
           RunDirectoryError: the directory holds a run that is not in parts, or another run.
           Interrupted, Terminated: a signal came; jobs go on or were ended, as the user asked.
         """
+        if self._is_finished_whole():
+            return
         division = self._division()
         self._parts = [
             _Part(number, range(*part_models(len(self.job), (number, division)))) for number in range(1, division + 1)
@@ -98,6 +102,7 @@ class PartsOnCluster:
             except BaseException:
                 self._part_with_jobs(bar)
                 raise
+        self._job_file.unlink(missing_ok=True)  # it holds the data set
 
     @property
     def folder(self) -> Path:
@@ -113,13 +118,29 @@ class PartsOnCluster:
     def _record(self) -> Path:
         return self.folder / "jobs.json"
 
-    def _division(self) -> int:
-        """Number of parts: that of the run where it was begun, else one for each job."""
-        if is_run(self.run_dir):
+    def _is_finished_whole(self) -> bool:
+        """Whether one process has trained this very run already.
+
+        Raises:
+          RunDirectoryError: the directory holds another run, or one that is not finished and that jobs cannot share.
+        """
+        if not is_run(self.run_dir) and not parts_in(self.run_dir):
+            return False
+        rows = open_rows(self.run_dir)
+        check_trained_here(rows.attributes, self.run_dir, "A cluster adds no models to them. Use another run_dir.")
+        check_same_run(rows.attributes["identity"], self.job.identity, self.run_dir)
+        Kept.of_run(rows.attributes).check_asked(self.job.kept, self.run_dir)
+        if not is_run(self.run_dir):
+            return False
+        if (rows.status() == ABSENT).any():
             raise RunDirectoryError(
                 f"{self.run_dir} holds a run that is not in parts, which jobs cannot share. Go on without a cluster or with "
                 "cluster='ray', or use another run_dir."
             )
+        return True
+
+    def _division(self) -> int:
+        """Number of parts: that of the run where it was begun, else one for each job."""
         there = parts_in(self.run_dir)
         recorded = self._read_record().get("parts")
         return there[0][1] if there else recorded or min(self.jobs, len(self.job))

@@ -214,6 +214,8 @@ class RayPool:
                     break
                 actor = self._nodes.start(ShardWorker, node)
                 self._members.append(_Member(actor, node, actor.begin.remote(*begin)))
+        if not self._members:
+            self._nodes.check_hope()
         self._nodes.ask_for(wanted)
         at_work = sum(member.shard is not None for member in self._members)
         bar.say(
