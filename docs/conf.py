@@ -18,7 +18,15 @@ include_patterns = ["docs/**.md", "benchmarks/README.md", "CONTRIBUTING.md", "CH
 # Folders that hold no page, so that they need not be searched. A pattern that begins with a dot alone would leave out the style sheet.
 exclude_patterns = [".git", ".venv*", ".hypothesis", ".*_cache", "build", "results", "tests", "jaxinfl", "experiments"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "docstrings", "formulas", "one_host", "front_page"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "docstrings",
+    "command_options",
+    "formulas",
+    "one_host",
+    "front_page",
+]
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 4
 # Pages that are written elsewhere take their place in the navigation as soon as they are there.

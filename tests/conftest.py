@@ -35,6 +35,7 @@ hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
 LONGEST = (
+    "test_docs",
     "test_packaging",
     "test_models_per_hour",
     "test_large_models",

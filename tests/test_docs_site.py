@@ -3,6 +3,7 @@
 The tests of the extensions are slow because they take the extra `docs`, which `make test` does not install.
 """
 
+import importlib
 import re
 import sys
 from collections import Counter
@@ -13,6 +14,7 @@ import yaml
 import jaxinfl
 from experiments import paper_page
 from jaxinfl.report import Finding, Illustration, Section, Table
+from jaxinfl_command import COMMANDS, main
 from tests.docs_pages import PAGES, ROOT
 
 INDEX = (ROOT / "docs" / "index.md").read_text()
@@ -23,7 +25,7 @@ def extensions(monkeypatch):
     """Sphinx finds the extensions in this folder."""
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "_extensions"))
     yield
-    for name in ("docstrings", "formulas", "one_host", "front_page"):
+    for name in ("docstrings", "formulas", "one_host", "front_page", "command_options"):
         sys.modules.pop(name, None)
 
 
@@ -155,9 +157,23 @@ def test_signatures_are_those_of_the_source(extensions):
     assert write_signature(jaxinfl.Ensemble.open) == ("(run_dir: str | os.PathLike[str])", "Ensemble")
     assert write_signature(jaxinfl.Recipe) == ("", "") and write_signature(jaxinfl.OutOfMemory) is None
     assert write_type(jaxinfl.Recipe, "epochs") == "int = 20"
-    assert write_type(jaxinfl.Cluster, "kind") == "Kind | None = None"
+    assert write_type(jaxinfl.Cluster, "kind") == "Literal['local', 'slurm', 'ray'] | None = None"
+    assert write_type(jaxinfl.Recipe, "optimizer") == "Literal['sgd', 'adamw'] = 'sgd'"
     assert write_type(jaxinfl.Discoveries, "low") == "Float[np.ndarray, 'pairs']"
     assert write_type(jaxinfl.Recipe, "unknown") == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_options_are_those_that_help_names(command, extensions, capsys):
+    from command_options import describe_options
+
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    named = set(re.findall(r"^. +(?:-h, )?(--[a-z][\w.-]*)", capsys.readouterr().out, re.MULTILINE)) - {"--help"}
+    lines = describe_options(importlib.import_module(f"jaxinfl.cli.{command}").Options)
+    assert {name for name in re.findall(r"^``(\S+)``", "\n".join(lines), re.MULTILINE) if name[0] == "-"} == named
+    assert all(line.strip() for line in lines[1::3])  # each has its docstring
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import functools
 import inspect
 import re
 import textwrap
-from typing import Any
+from typing import Any, Literal, get_origin
 
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config, GoogleDocstring
@@ -43,6 +43,7 @@ def write_signature(value: Any) -> tuple[str, str] | None:
         return None
     if not isinstance(tree, ast.FunctionDef):
         return None
+    tree = _SpellChoices(inspect.getmodule(inspect.unwrap(getattr(value, "__func__", value)))).visit(tree)
     arguments = tree.args
     for names in (arguments.posonlyargs, arguments.args):
         names[:] = [name for name in names if name.arg not in ("self", "cls")]
@@ -50,6 +51,17 @@ def write_signature(value: Any) -> tuple[str, str] | None:
     if result == "None":
         result = ""
     return _tidy(f"({ast.unparse(arguments)})"), _tidy(result.strip("'\""))
+
+
+class _SpellChoices(ast.NodeTransformer):
+    """Replaces the name of a choice between words, such as `Optimizer`, by the words."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        meant = getattr(self.module, node.id, None)
+        return ast.parse(repr(meant).replace("typing.", ""), mode="eval").body if get_origin(meant) is Literal else node
 
 
 def _tidy(written: str) -> str:
@@ -66,7 +78,7 @@ def write_type(owner: type, name: str) -> str:
             continue
         for line in getattr(tree, "body", ()):
             if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.target.id == name:
-                kind = ast.unparse(_plain(line.annotation))
+                kind = ast.unparse(_SpellChoices(inspect.getmodule(base)).visit(_plain(line.annotation)))
                 default = "" if line.value is None else f" = {ast.unparse(line.value)}"
                 return _tidy(f"{kind}{default}")
     return ""
