@@ -113,7 +113,7 @@ def measure(config: Config) -> Measured:
     here, between, ups, readies = [], [], [], []
     with tempfile.TemporaryDirectory(prefix="jaxinfl-cluster-") as folder:
         names = (Path(folder, str(number)) for number in range(10**6))
-        short, long = _job(config.shards, epochs=1), _job(config.shards // 2, epochs=40)
+        short, long = _job(config.shards, epochs=1), _job(config.shards // 2, epochs=600)
         for _ in range(config.rounds):
             here.append(_seconds_here(short, next(names)) / config.shards)
             ready, seconds = _seconds_in_pool(short, next(names), 1)
