@@ -239,15 +239,19 @@ def _measure(
 ) -> IOUCurve:
     """The IOU of estimates from 25, 50, 100, ... models, from half of all, and from `more` as far as there are models for two."""
     half = len(outcomes) // 2
-    doubled = {25 * 2**k for k in range(20)}
     return jaxinfl.iou_curve(
         outcomes,
-        num_models=sorted({size for size in doubled | more if size <= half} | {half}),
+        num_models=sorted({*_double_up_to(half), *(size for size in more if size <= half)}),
         thresholds=thresholds,
         repeats=config.repeats,
         seed=config.seed,
         min_memorization=setting.min_memorization,
     )
+
+
+def _double_up_to(most: int) -> tuple[int, ...]:
+    """The numbers 25, 50, 100, ... below `most`, and `most`."""
+    return (*(size for size in (25 * 2**power for power in range(20)) if size < most), most)
 
 
 def models_for_one_pair(
@@ -283,7 +287,7 @@ def judge_estimators(
     references = References(own[PUBLISHED], own, config.thresholds[0], examples, {"reference": half})
     if references.num_pairs == 0:
         return None
-    sizes = tuple(size for size in (25 * 2**k for k in range(20)) if size < half // 2) + (half // 2,)
+    sizes = _double_up_to(half // 2)
     judged = comparison.judge(known, ensembles, references, sizes, config.repeats, 1, config.seed)
     accuracy = scores.correct.mean(axis=1)
     return Judged(sizes, judged, references, config.target_iou, min_memorization, accuracy)
