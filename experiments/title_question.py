@@ -1,15 +1,15 @@
 """How many models do I need? One answer for each kind of data: digits, colour images, a table, a regression and a text.
 
 Claim (the paper's title question, asked of other data than CIFAR-100): how many models make two influence estimates agree differs
-between data sets by more than a factor of ten; a pilot of 200 models tells it for some of them and says for the others that it
-cannot; margins need fewer models than 0-1 scores do.
+between data sets; a pilot of 200 or 800 models tells it for some of them and says for the others that it cannot; estimates of being
+right that are told from margins need fewer models.
 
     python -m experiments.title_question                                without colour images: 15 minutes, 2 cores
     python -m experiments.title_question --colour cifar10.npz           with 12x12 colour images: 20 minutes, 2 cores
     python -m experiments.title_question --preset tiny                  tries whether it runs: a minute, 2 cores
 
-Every data set has three rows of tables. The first says what `jaxinfl.plan` answers from the first 200 models, and what all models
-then measured. The second is the same question about real scores, margins or absolute residuals, for which there is no plan. The third
+Every data set has a row in three tables. The first says what `jaxinfl.plan` answers from the first 200 and 800 models, and what all
+models then measured. The second is the same question about real scores, margins or absolute residuals, for which there is no plan. The third
 says which share of the models other estimators need. Models are kept in a folder for each data set, and the same command reads them.
 
 In a regression no prediction is right or wrong. Here it counts as right where it is off by less than half a standard deviation of the
@@ -36,10 +36,11 @@ from experiments.estimators_report import Findings as Judged
 from experiments.outcome import write_section
 from experiments.presets import BREAST_CANCER, TEXT
 from experiments.title_question_report import ESTIMATORS, Row, describe_section, draw_figures, numbers
-from jaxinfl import Dataset, DatasetUnavailable, Ensemble, Recipe, RunDirectoryError
+from jaxinfl import Dataset, DatasetUnavailable, Ensemble, ModelPlan, Recipe, RunDirectoryError
 from jaxinfl.cli.data_options import choose_examples, load_named
 from jaxinfl.compilation_cache import use_compilation_cache
 from jaxinfl.influence import IOUCurve, Outcomes, count_pairs
+from jaxinfl.statistics.planner import FEWEST_MODELS
 from jaxinfl.tasks import Regression
 from jaxinfl.training.interrupts import Interrupted
 
@@ -82,8 +83,8 @@ class Config:
     """Data sets that are asked about: digits, breast_cancer (a table), diabetes (a regression), text, and colour if `--colour` names images."""
     colour: str = ""
     """File or folder of colour images for the kind colour, such as an .npz file of CIFAR-10; without it that kind is left out."""
-    pilot: int = 200
-    """Number of models of each pilot."""
+    pilots: tuple[int, ...] = (200, 800)
+    """Numbers of models of the pilots, rising; each pilot is the first so many models."""
     num_models: int | None = None
     """Number of models for each data set; None takes 8,000, and 2,400 for the text."""
     target_iou: float = 0.7
@@ -104,7 +105,7 @@ class Config:
 
 PRESETS = {
     "tiny": Config(
-        "tiny", ("digits", "diabetes"), pilot=50, num_models=112, thresholds=(0.1,), strongest=10, repeats=2
+        "tiny", ("digits", "diabetes"), pilots=(50,), num_models=112, thresholds=(0.1,), strongest=10, repeats=2
     ),
     "digits": Config(),
 }
@@ -114,12 +115,14 @@ def check(config: Config) -> None:
     """Raise `Mistake` for what would only be found after the training."""
     if not config.kinds:
         raise Mistake(f"--kinds is empty; it takes some of {', '.join(KINDS)}.")
-    if config.num_models is not None and config.num_models < 2 * config.pilot:
+    if not config.pilots or list(config.pilots) != sorted(set(config.pilots)) or config.pilots[0] < FEWEST_MODELS:
+        raise Mistake(f"--pilots is {config.pilots}; it takes rising numbers of models, {FEWEST_MODELS} or more.")
+    least = config.num_models or min(SETTINGS[kind].num_models for kind in config.kinds)
+    if least < 2 * config.pilots[-1]:
         raise Mistake(
-            f"--num-models is {config.num_models}; to compare two estimates takes twice the pilot, {2 * config.pilot} or more."
+            f"{least} models are trained; to compare two estimates takes twice the largest pilot, {2 * config.pilots[-1]} or more. "
+            "Raise --num-models or lower --pilots."
         )
-    if config.pilot < 50:
-        raise Mistake(f"--pilot is {config.pilot}; it takes 50 models or more.")
     shares = config.thresholds
     if not shares or list(shares) != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
         raise Mistake(f"--thresholds is {shares}; it takes rising numbers between 0 and 1.")
@@ -186,23 +189,14 @@ def answer(config: Config, kind: str, setting: Setting, runs: Ensemble, data: Da
     console.print("\nComparing estimates ...")
     scores = read_scores(runs, data)
     right = jaxinfl.pack(scores.masks, scores.correct, scores.train_correct)
-    pilot = scores.part(np.arange(config.pilot))
     with mistakes():
-        plans = [
-            jaxinfl.plan(
-                (pilot.masks, pilot.train_correct, pilot.correct),
-                config.target_iou,
-                threshold,
-                min_memorization=setting.min_memorization,
-            )
-            for threshold in config.thresholds
-        ]
-        planned = {plan.models_needed for plan in plans if plan.models_needed is not None}
+        plans = [[_plan(config, setting, scores, pilot, at) for pilot in config.pilots] for at in config.thresholds]
+        planned = {plan.models_needed for each in plans for plan in each if plan.models_needed is not None}
         curve = _measure(config, setting, right, np.array(config.thresholds), planned)
         margins = right.with_score(scores.margin)
         examples = right.examples_above(setting.min_memorization)
         found = jaxinfl.top_pairs(margins, k=config.strongest, min_memorization=setting.min_memorization)
-        real = _measure(config, setting, margins, found.influence[-1:], {config.pilot // 2})
+        real = _measure(config, setting, margins, found.influence[-1:], {config.pilots[0] // 2})
     return Row(
         kind=kind,
         data=data.name,
@@ -232,6 +226,17 @@ def read_scores(runs: Ensemble, data: Dataset) -> Scores:
         tolerance - np.abs(residual) for residual in (healthy.train_score("residual"), healthy.test_score("residual"))
     )
     return Scores(healthy.masks, train > 0, test > 0, np.full_like(test, np.nan), test)
+
+
+def _plan(config: Config, setting: Setting, scores: Scores, pilot: int, threshold: float) -> ModelPlan:
+    """What the first models say."""
+    first = scores.part(np.arange(pilot))
+    return jaxinfl.plan(
+        (first.masks, first.train_correct, first.correct),
+        config.target_iou,
+        threshold,
+        min_memorization=setting.min_memorization,
+    )
 
 
 def _measure(

@@ -39,8 +39,8 @@ class Row:
     """Share of the test examples on which each model is right."""
     examples: int
     """Number of training examples that are compared."""
-    plans: Sequence[ModelPlan]
-    """What the pilot answers, one plan an influence."""
+    plans: Sequence[Sequence[ModelPlan]]
+    """Answers of the pilots: for each influence one plan a pilot."""
     curve: IOUCurve
     """IOU by 0-1 scores, at the influences of the plans."""
     num_pairs: Int[np.ndarray, " thresholds"]
@@ -69,7 +69,7 @@ def numbers(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _numbers_of(row: Row) -> dict[str, Any]:
-    target = row.plans[0].target_iou
+    target = row.plans[0][0].target_iou
     return {
         "data": row.data,
         "model": row.model,
@@ -77,17 +77,14 @@ def _numbers_of(row: Row) -> dict[str, Any]:
         "right": summarize(row.score),
         "examples": row.examples,
         "influences": {
-            f"{plan.threshold:g}": {
-                "verdict": plan.verdict,
-                "text": plan.text,
-                "models_needed": plan.models_needed,
-                "interval": plan.interval,
+            f"{plans[0].threshold:g}": {
+                "pilots": {str(plan.pilot_models): _plan_numbers(plan) for plan in plans},
                 "pairs": int(row.num_pairs[column]),
                 "one_pair": float(row.one_pair[column]),
                 "measured_models_needed": needed(row.curve, column, target).tolist(),
                 "measured": _curve_numbers(row.curve, column),
             }
-            for column, plan in enumerate(row.plans)
+            for column, plans in enumerate(row.plans)
         },
         "margins": {
             "influence": float(row.real.thresholds[0]),
@@ -96,6 +93,15 @@ def _numbers_of(row: Row) -> dict[str, Any]:
         },
         "shares": {} if row.judged is None else {name: float(share) for name, share in shares(row.judged).items()},
         "pairs_of_shares": 0 if row.judged is None else row.judged.references.num_pairs,
+    }
+
+
+def _plan_numbers(plan: ModelPlan) -> dict[str, Any]:
+    return {
+        "verdict": plan.verdict,
+        "text": plan.text,
+        "models_needed": plan.models_needed,
+        "interval": plan.interval,
     }
 
 
@@ -111,12 +117,16 @@ def shares(judged: Judged) -> dict[str, float]:
     return {each.estimator.name: float(judged.share_for_the_same(each, "own")[-1]) for each in judged.judged}
 
 
+def _pilots(rows: Sequence[Row]) -> str:
+    return " and ".join(str(plan.pilot_models) for plan in rows[0].plans[0])
+
+
 def describe_section(rows: Sequence[Row], target: float, strongest: int) -> Section:
     """The section of the page: one table for 0-1 scores, one for real scores and one for other estimators."""
     return Section(
         title="How many models do I need? An answer for every kind of data",
         claim="How many models make two influence estimates agree differs between data sets; a pilot tells it for some of them.",
-        setting=f"{len(rows)} data sets; a pilot of {rows[0].plans[0].pilot_models} models each; estimates from up to half of all models are compared.",
+        setting=f"{', '.join(row.data for row in rows)}; pilots of {_pilots(rows)} models; estimates from up to half of all models are compared.",
         finding=find_answer(rows, target),
         tables=[_answers(rows, target), _real_scores(rows, target, strongest), _estimators(rows)],
         illustrations=[
@@ -134,7 +144,7 @@ def find_answer(rows: Sequence[Row], target: float) -> Finding:
     """How far apart the data sets are, what came of the pilots' answers, and what margins save. It is not in the paper."""
     first = {row.kind: needed(row.curve, 0, target)[1] for row in rows}
     reached = {kind: number for kind, number in first.items() if np.isfinite(number)}
-    influence = f"IOU {target:g} at influence {rows[0].plans[0].threshold:g}"
+    influence = f"IOU {target:g} at influence {rows[0].plans[0][0].threshold:g}"
     if reached:
         fewest, most = min(reached, key=lambda kind: reached[kind]), max(reached, key=lambda kind: reached[kind])
         answer = f"For {influence} the number of models is {reached[fewest]:.0f} on {fewest} and {reached[most]:.0f} on {most}."
@@ -142,46 +152,53 @@ def find_answer(rows: Sequence[Row], target: float) -> Finding:
             answer = f"For {influence} the number of models is {reached[fewest]:.0f} on {fewest}."
     else:
         answer = f"No data set reaches {influence} with as many models as were trained."
-    plans = [(row, column, plan) for row in rows for column, plan in enumerate(row.plans)]
-    inside = [_holds(plan, needed(row.curve, column, target)[1]) for row, column, plan in plans]
-    told = [each for each in inside if each is not None]
-    pilots = f"Of {len(plans)} questions, pilots of {rows[0].plans[0].pilot_models} models answer {len(told)}"
+    plans = [
+        (plan, needed(row.curve, column, target)[1])
+        for row in rows
+        for column, each in enumerate(row.plans)
+        for plan in each
+    ]
+    answered = sum(plan.verdict in ("answered", "more models") for plan, _ in plans)
+    held = [
+        _holds(plan, number) for plan, number in plans if plan.interval[0] is not None or plan.verdict == "more models"
+    ]
+    pilots = f"Pilots of {_pilots(rows)} models answer {answered} of {len(plans)} questions"
     evidence = [
-        f"{pilots}, and {sum(told)} of their intervals hold the measured number.",
+        f"{pilots}; {sum(held)} of their {len(held)} intervals hold the measured number.",
         f"The target is reached on {len(reached)} of {len(rows)} data sets by estimates from half of the models that were trained.",
     ]
     return Finding(answer, evidence, "On CIFAR-100 it takes 200 to 400 models (Section 3).")
 
 
-def _holds(plan: ModelPlan, number: float) -> bool | None:
-    """Whether the interval of a pilot holds the measured number of models; None where the pilot has no answer."""
-    if plan.verdict not in ("answered", "more models"):
-        return None
-    last = float(plan.steps[-1])
+def _holds(plan: ModelPlan, number: float) -> bool:
+    """Whether the interval of a pilot holds the measured number of models; an end is open where the plan has none."""
     fewest, most = plan.interval
-    low = last if plan.verdict == "more models" else float(fewest or 0)
+    low = float(plan.steps[-1]) if plan.verdict == "more models" else float(fewest or 0)
     if low <= plan.steps[0]:  # which stands for anything below
-        low = 0
+        low = 0.0
     return bool(low <= number <= (np.inf if most is None else most))
 
 
 def _answers(rows: Sequence[Row], target: float) -> Table:
     cells = []
     for row in rows:
-        for column, plan in enumerate(row.plans):
+        for column, plans in enumerate(row.plans):
+            values = row.curve.values[-1, :, column]
             cells.append(
                 [
                     row.kind,
                     f"{100 * row.score.mean():.1f}%",
-                    f"{plan.threshold:g}",
+                    f"{plans[0].threshold:g}",
                     str(row.num_pairs[column]),
-                    _said(plan),
-                    _came_out(row.curve, column, plan),
+                    *(_said(plan, row.curve, column) for plan in plans),
+                    f"{format_mean(values, 2)} with {row.curve.num_models[-1]}"
+                    if np.isfinite(values).any()
+                    else "no pair counts",
                     _number(needed(row.curve, column, target)),
                     _models(row.one_pair[column]),
                 ]
             )
-    pilot = rows[0].plans[0].pilot_models
+    first = rows[0].plans[0]
     return Table(
         f"Models for IOU {target:g} of two estimates by 0-1 scores",
         [
@@ -189,19 +206,20 @@ def _answers(rows: Sequence[Row], target: float) -> Table:
             "right",
             "influence",
             "pairs",
-            f"a pilot of {pilot} says",
-            "it came out",
+            *(f"a pilot of {plan.pilot_models} says" for plan in first),
+            "IOU with the most",
             "measured number",
             "for one pair",
         ],
         cells,
-        f"Intervals of the plans are at {rows[0].plans[0].confidence:.0%}. 'It came out' is the IOU at the planned number, or at the largest number "
-        f"that was compared, mean ± standard deviation over {rows[0].curve.values.shape[1]} splits. The measured number is the median, with its "
-        "range, over the same splits. 'For one pair' are the models in all that show one pair of that influence, chosen beforehand.",
+        f"Intervals of the pilots are at {first[0].confidence:.0%}, and behind an answer stands the IOU that so many models measured. IOUs are means ± "
+        f"standard deviations over {rows[0].curve.values.shape[1]} splits. The measured number is the median, with its range, over the same splits. "
+        "'For one pair' are the models in all that show one pair of that influence, chosen beforehand.",
     )
 
 
-def _said(plan: ModelPlan) -> str:
+def _said(plan: ModelPlan, curve: IOUCurve, column: int) -> str:
+    """What a pilot says, and the IOU that so many models measured."""
     fewest, most = plan.interval
     if plan.verdict == "more models":
         return f"more than {plan.steps[-1]:.0f}"
@@ -209,14 +227,11 @@ def _said(plan: ModelPlan) -> str:
     if plan.models_needed is None:
         interval = "" if fewest is None else f" ({fewest} to {high})"
         return f"cannot tell: {REASONS[plan.verdict]}{interval}"
-    return f"{plan.models_needed} ({fewest} to {high})"
-
-
-def _came_out(curve: IOUCurve, column: int, plan: ModelPlan) -> str:
     sizes = list(curve.num_models)
-    size = plan.models_needed if plan.models_needed in sizes else sizes[-1]
-    values = curve.values[sizes.index(size), :, column]
-    return f"{format_mean(values, 2)} with {size}" if np.isfinite(values).any() else "no pair counts"
+    if plan.models_needed not in sizes:
+        return f"{plan.models_needed} ({fewest} to {high}), more than were compared"
+    measured = format_mean(curve.values[sizes.index(plan.models_needed), :, column], 2)
+    return f"{plan.models_needed} ({fewest} to {high}): {measured}"
 
 
 def _number(found: Float[np.ndarray, "3"]) -> str:
@@ -239,7 +254,7 @@ def _real_scores(rows: Sequence[Row], target: float, strongest: int) -> Table:
     cells = []
     for row in rows:
         sizes, values = list(row.real.num_models), row.real.values[:, :, 0]
-        pilot = sizes.index(row.plans[0].pilot_models // 2)
+        pilot = sizes.index(row.plans[0][0].pilot_models // 2)
         cells.append(
             [
                 row.kind,
@@ -249,7 +264,7 @@ def _real_scores(rows: Sequence[Row], target: float, strongest: int) -> Table:
                 _number(needed(row.real, 0, target)),
             ]
         )
-    half = rows[0].plans[0].pilot_models // 2
+    half = rows[0].plans[0][0].pilot_models // 2
     return Table(
         f"The same question about margins: the {strongest} strongest pairs",
         ["data", "influence", f"IOU from {half} models", "IOU from the most", f"measured number for {target:g}"],
@@ -286,10 +301,10 @@ def _share(share: float | None) -> str:
 def draw_figures(rows: Sequence[Row], target: float) -> Mapping[str, Figure]:
     """The figure of the section: measured IOU over the number of models, a line for each data set."""
     panels: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {
-        f"influence {plan.threshold:g}": {
+        f"influence {plans[0].threshold:g}": {
             row.kind: (row.curve.num_models.astype(np.float64), row.curve.values[:, :, column]) for row in rows
         }
-        for column, plan in enumerate(rows[0].plans)
+        for column, plans in enumerate(rows[0].plans)
     }
     panels["strongest pairs by margins"] = {
         row.kind: (row.real.num_models.astype(np.float64), row.real.values[:, :, 0]) for row in rows
