@@ -94,7 +94,7 @@ def test_what_is_stored_names_no_machine_and_stays_small(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
 def test_a_cell_has_one_idea_and_ends_in_something_to_see(path):
     for source in sources(path, "code"):
-        assert source.count("\n") < 20, source
+        assert source.count("\n") < 18, source
         ast.parse(source)
     cells = read(path).cells
     assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
