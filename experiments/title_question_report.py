@@ -59,8 +59,8 @@ def needed(curve: IOUCurve, column: int, target: float) -> Float[np.ndarray, "3"
     Infinite where it is not reached, the fewest that were compared where it is reached from there on, NaN where no pair counts.
     """
     found = models_to_reach(curve.num_models.astype(np.float64), curve.values[:, :, column], target)
-    found = np.sort(found[~np.isnan(found)])
-    return np.array([found[0], found[found.size // 2], found[-1]]) if found.size else np.full(3, np.nan)
+    found = found[~np.isnan(found)]
+    return np.array([found.min(), np.median(found), found.max()]) if found.size else np.full(3, np.nan)
 
 
 def numbers(rows: Sequence[Row]) -> dict[str, Any]:
