@@ -4,13 +4,14 @@ Claim (the paper's title question, asked of other data than CIFAR-100): how many
 between data sets; a pilot of 200 or 800 models tells it for some of them and says for the others that it cannot; estimates of being
 right that are told from margins need fewer models.
 
-    python -m experiments.title_question                                without colour images: 15 minutes, 2 cores
-    python -m experiments.title_question --colour cifar10.npz           with 12x12 colour images: 20 minutes, 2 cores
+    python -m experiments.title_question                                without colour images: 20 minutes, 2 cores
+    python -m experiments.title_question --colour cifar10.npz           with 12x12 colour images: 25 minutes, 2 cores
     python -m experiments.title_question --preset tiny                  tries whether it runs: a minute, 2 cores
 
 Every data set has a row in three tables. The first says what `jaxinfl.plan` answers from the first 200 and 800 models, and what all
 models then measured. The second is the same question about real scores, margins or absolute residuals, for which there is no plan. The third
 says which share of the models other estimators need. Models are kept in a folder for each data set, and the same command reads them.
+Beside results.json and the figure, tables.md has the tables for docs/how_many_models.md.
 
 In a regression no prediction is right or wrong. Here it counts as right where it is off by less than half a standard deviation of the
 training targets, and its margin is that distance less the absolute residual.
@@ -35,10 +36,11 @@ from experiments.estimator_comparison import PUBLISHED, References, Scores
 from experiments.estimators_report import Findings as Judged
 from experiments.outcome import write_section
 from experiments.presets import BREAST_CANCER, TEXT
-from experiments.title_question_report import ESTIMATORS, Row, describe_section, draw_figures, numbers
+from experiments.title_question_report import ESTIMATORS, Row, describe_section, draw_figures, format_markdown, numbers
 from jaxinfl import Dataset, DatasetUnavailable, Ensemble, ModelPlan, Recipe, RunDirectoryError
 from jaxinfl.cli.data_options import choose_examples, load_named
 from jaxinfl.compilation_cache import use_compilation_cache
+from jaxinfl.files import write_atomically
 from jaxinfl.influence import IOUCurve, Outcomes, count_pairs
 from jaxinfl.statistics.planner import FEWEST_MODELS
 from jaxinfl.tasks import Regression
@@ -169,10 +171,10 @@ def run(config: Config) -> Mapping[str, Any]:
     if not rows:
         return {}
     results = numbers(rows)
+    section = describe_section(rows, config.target_iou, config.strongest)
     record = {"experiment": "title_question", "config": config, "trained": trained, "results": results}
-    write_section(
-        describe_section(rows, config.target_iou, config.strongest), draw_figures(rows, config.target_iou), record, out
-    )
+    write_section(section, draw_figures(rows, config.target_iou), record, out)
+    write_atomically(out / "tables.md", format_markdown(section.tables).encode())
     return results
 
 

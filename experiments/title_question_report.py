@@ -225,8 +225,7 @@ def _said(plan: ModelPlan, curve: IOUCurve, column: int) -> str:
         return f"more than {plan.steps[-1]:.0f}"
     high = f"more than {plan.steps[-1]:.0f}" if most is None else f"{most}"
     if plan.models_needed is None:
-        interval = "" if fewest is None else f" ({fewest} to {high})"
-        return f"cannot tell: {REASONS[plan.verdict]}{interval}"
+        return f"cannot tell: {REASONS[plan.verdict] if fewest is None else f'{fewest} to {high}'}"
     sizes = list(curve.num_models)
     if plan.models_needed not in sizes:
         return f"{plan.models_needed} ({fewest} to {high}), more than were compared"
@@ -296,6 +295,15 @@ def _share(share: float | None) -> str:
     if share is None:
         return "no such score"
     return f"{share:.2f}" if np.isfinite(share) else "more than 1"
+
+
+def format_markdown(tables: Sequence[Table]) -> str:
+    """The tables as Markdown, each with its title above and its note below, as documentation takes them."""
+    parts = []
+    for table in tables:
+        lines = [table.columns, ["---"] * len(table.columns), *table.rows]
+        parts += [f"**{table.title}**", "\n".join(f"| {' | '.join(cells)} |" for cells in lines), table.note]
+    return "\n\n".join(parts) + "\n"
 
 
 def draw_figures(rows: Sequence[Row], target: float) -> Mapping[str, Figure]:
