@@ -30,9 +30,14 @@ def work_for(command: str) -> None:
 
 
 def command() -> str:
-    """The command line of this process, or of the one that it works for, as it can be typed again in the same folder."""
+    """The command line of this process, or of the one that it works for, as it can be typed again in the same folder.
+
+    In a notebook there is none, and the kernel's own would only tell where Jupyter keeps its files.
+    """
     if _WORKS_FOR:
         return _WORKS_FOR[0]
+    if any(Path(word).stem.endswith("kernel_launcher") for word in sys.orig_argv):
+        return "a cell of a notebook"
     if [Path(word).stem for word in sys.orig_argv[1:2]] == ["jaxinfl"]:  # the script that pip made for the command
         return shlex.join(["jaxinfl", *sys.orig_argv[2:]])
     executable = Path(sys.executable)

@@ -309,6 +309,8 @@ def test_a_run_records_the_command_as_it_was_typed(monkeypatch):
     assert provenance.command() == "jaxinfl train 'my data.npz' --out a"
     monkeypatch.setattr(sys, "orig_argv", ["/venv/bin/python", "-m", "jaxinfl.verify", "a"])
     assert provenance.command().endswith(" -m jaxinfl.verify a")
+    monkeypatch.setattr(sys, "orig_argv", ["/venv/bin/python", "-m", "ipykernel_launcher", "-f", "/run/kernel-1.json"])
+    assert provenance.command() == "a cell of a notebook"
 
 
 def test_exit_statuses_are_the_documented_ones():

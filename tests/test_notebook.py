@@ -163,6 +163,8 @@ def test_the_progress_bar_is_shown_on_terminals_and_in_notebooks(monkeypatch, te
             super().__init__(file=io.StringIO(), force_terminal=terminal)
             self.is_jupyter = notebook
 
+    # Flax imports IPython where it is installed; the bar must not.
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
     monkeypatch.setattr(progress, "Console", Place)
     monkeypatch.setattr(progress, "find_spec", {"ipywidgets": widgets or None}.get)
     assert progress.TrainingProgress(3, 0)._bar.disable is not shown
