@@ -30,7 +30,7 @@ def test_end_to_end(tmp_path, capsys):
     assert {path.name for path in out.glob("curves.*")} == {"curves.png", "curves.svg"}
     assert len(written["section"]["tables"]) == 3 and "no such score" in printed
     tables = (out / "tables.md").read_text()
-    assert tables.count("| --- |") == 3 and "| diabetes | " in tables
+    assert tables.count("\n| --- |") == 3 and "| diabetes | " in tables
     for row in found.values():
         asked = row["influences"]["0.1"]
         assert set(asked["pilots"]) == {"50"} and asked["pairs"] > 0 and row["num_models"] == 112
