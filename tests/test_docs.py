@@ -108,7 +108,7 @@ def find_module(name: str) -> ModuleType:
 
 def options_of(module: ModuleType) -> set[str]:
     """Names of the options of a module's command line: the fields of its dataclass of options, and of those in it."""
-    for owner in ("Options", "Config"):
+    for owner in ("Config", "Options"):
         if dataclasses.is_dataclass(getattr(module, owner, None)):
             return set(fields_of(getattr(module, owner)))
     return set(re.findall(r"[\"']--([\w-]+)", Path(module.__file__).read_text()))
