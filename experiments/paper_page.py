@@ -72,7 +72,7 @@ Two commands made this page, its numbers and its figures, in 4 minutes on 2 core
 
     {_TAIL}
 
-[What the numbers mean](ideas_influence.md) explains the terms, and [how many models do I need?](pilot.md) answers the title's question for data
+[What the numbers mean](ideas_influence.md) explains the terms, and [how many models do I need?](how_many_models.md) answers the title's question for data
 of your own.
 """
 
