@@ -176,8 +176,9 @@ def test_warnings_take_one_line(call):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "train"])
-def test_every_command_on_every_run(call, command, name):
+def test_every_command_on_every_run(call, command, name, tmp_path, monkeypatch):
     """It is done, or says in one line why it cannot be; and both forms of the answer are there."""
+    monkeypatch.chdir(tmp_path)  # a command may write into the current folder
     status, out, err = call(command, STORED / name)
     if status:
         assert status == 2 and err.startswith("error: ") and err.count("\n") == 1 and not out
@@ -187,6 +188,19 @@ def test_every_command_on_every_run(call, command, name):
     assert out.strip() and "Traceback" not in err
     status, out, _ = call(command, STORED / name, "--json")
     assert status == 0 and isinstance(json.loads(out), dict) and "NaN" not in out
+
+
+def test_explore_writes_one_page_and_opens_it_where_asked(call, tmp_path, monkeypatch):
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or False)
+    out = tmp_path / "page.html"
+    status, text, _ = call("explore", STORED / "classification_images", "--out", out, "--json")
+    answer = json.loads(text)
+    assert status == 0 and answer["file"] == str(out) and answer["bytes"] == out.stat().st_size and not opened
+    status, text, _ = call("explore", STORED / "classification_images", "--out", out, "--open")
+    assert status == 0 and opened == [out.as_uri()] and "No browser could be started here" in text
+    status, _, err = call("explore", tmp_path / "nowhere")
+    assert status == 2 and err.startswith("error: ") and err.count("\n") == 1
 
 
 def test_influence_writes_what_the_function_gives(call, tmp_path):
