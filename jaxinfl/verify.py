@@ -26,7 +26,7 @@ from jaxinfl.store.elsewhere import is_trained_elsewhere
 from jaxinfl.store.parts import extension_path, extensions_in, open_rows, part_path, parts_in
 from jaxinfl.store.run import ABSENT, RunStore, is_run
 from jaxinfl.training import ModelKeys, recall_data, recall_model, recall_recipe, train_ensemble
-from jaxinfl.training.agreement import Disagreement
+from jaxinfl.training.agreement import Agreement, Devices, Disagreement
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def repair(options: Options) -> list[tuple[Path, Damage]]:
     for path in _runs(options.run_dir):
         with writing(path):
             unfinished = _count_absent(path)
+            if not options.mixed_devices:
+                _check_devices(path)
             mended = mend(path)
             found += [(path, damage) for damage in mended]
         if unfinished and any(damage.models for damage in mended):
@@ -78,6 +80,30 @@ def repair(options: Options) -> list[tuple[Path, Damage]]:
         if _count_absent(path):
             _train_again(path, options)
     return found
+
+
+def _check_devices(path: Path) -> None:
+    """Raise, before anything is changed, where damaged models cannot be given their bits again by the devices of this process.
+
+    Raises:
+      RunDirectoryError: the run was made on other devices; the message says what to do.
+    """
+    try:
+        attributes = RunStore.open(path, writable=False).attributes
+    except RunDirectoryError:
+        return  # its description is mended first
+    if is_trained_elsewhere(attributes):
+        return
+    devices, here = Agreement.of_run(attributes).devices, Devices.here()
+    try:
+        devices.check_kind(here, path)
+        difference = devices.other_threads(here, path)
+    except Disagreement as error:
+        difference = error
+    if difference is not None and any(damage.models for damage in find_damage(path)):
+        raise RunDirectoryError(
+            f"damaged models cannot be trained again here: {difference} For this command that is --mixed-devices."
+        )
 
 
 def _runs(run_dir: Path) -> list[Path]:
@@ -128,10 +154,6 @@ def _train_again(path: Path, options: Options) -> None:
             max_diverged=1.0,
             mixed_devices=options.mixed_devices,
         )
-    except Disagreement as error:
-        raise RunDirectoryError(
-            f"damaged models of {path} are absent now, but could not be trained: {error} Here that is --mixed-devices."
-        ) from error
     except (RunDirectoryError, ValueError) as error:
         raise RunDirectoryError(
             f"damaged models of {path} are absent now, but could not be trained: {error} {_NAME_IT} {command}"

@@ -1,7 +1,9 @@
 """What decides the last bits of a run is decided once, and whoever cannot keep to it is refused."""
 
+import dataclasses
 import logging
 import pickle
+import re
 
 import cloudpickle
 import jax
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxinfl
-from jaxinfl import Ensemble, OutOfMemory, RunDirectoryError
+from jaxinfl import Ensemble, OutOfMemory, RunDirectoryError, verify
 from jaxinfl.training import agreement, loop, workforce
 from jaxinfl.training.agreement import FILE, Agreement, Devices, Disagreement, agree, find_agreement
 from jaxinfl.training.job import Job
@@ -85,13 +87,19 @@ def test_devices_of_another_kind_are_refused_or_recorded(toy, begun, monkeypatch
     assert f"3 models on {here}, 6 models on Other Card" in repr(runs)
 
 
-def test_another_number_of_threads_is_refused_with_what_to_set(toy, begun, monkeypatch):
+def test_another_number_of_threads_is_told_of_a_run_and_refused_of_a_part(toy, begun, tmp_path, monkeypatch, caplog):
     threads = agreement.num_threads()
+    train(toy, tmp_path / "parts", part=(1, 2))
     monkeypatch.setenv("NPROC", "77")
-    with pytest.raises(Disagreement, match=rf"has 77, .*Set the environment variable NPROC={threads} before"):
-        train(toy, begun, shard_size=3)
+    said = rf"has 77, .*Set the environment variable NPROC={threads} before"
+    with pytest.raises(Disagreement, match=said):
+        train(toy, tmp_path / "parts", part=(2, 2))
+    with caplog.at_level(logging.WARNING, "jaxinfl"):
+        assert_same(train(toy, begun, shard_size=3), train(toy))  # this process has its threads already
+    assert re.search(said, caplog.text)
+    assert train(toy, tmp_path / "parts", part=(2, 2), mixed_devices=True).complete
     monkeypatch.setenv("NPROC", str(threads))
-    assert_same(train(toy, begun, shard_size=3), train(toy))
+    assert_same(train(toy, tmp_path / "parts"), train(toy))
 
 
 def test_other_versions_are_told_of_a_run_and_refused_of_a_part(toy, begun, tmp_path, monkeypatch, caplog):
@@ -106,9 +114,11 @@ def test_other_versions_are_told_of_a_run_and_refused_of_a_part(toy, begun, tmp_
 
 def test_a_run_from_before_devices_were_recorded_takes_no_others(toy):
     old = Devices("cpu", None, None, 2)
-    old.check(Devices("cpu", "any", 2, 2), None)
+    old.check_kind(Devices("cpu", "any", 2, 2), None)
+    assert old.other_threads(Devices("cpu", "any", 8, 2), None) is None
+    assert "JAX_NUM_CPU_DEVICES=2" in str(old.other_threads(Devices("cpu", "any", 1, 1), None))
     with pytest.raises(Disagreement, match="too old to record the device of each model"):
-        old.check(Devices("cpu", "any", 1, 1), None)
+        old.check_kind(Devices("gpu", "H100", None, 2), None)
 
 
 def test_a_part_keeps_its_width_where_memory_runs_out(toy, tmp_path, monkeypatch):
@@ -137,3 +147,23 @@ def test_the_device_of_every_model_is_kept(toy, tmp_path):
     assert set(runs.device_kinds) == {agreement.device_kind()}
     runs.save(tmp_path / "saved")
     np.testing.assert_array_equal(jaxinfl.Ensemble.open(tmp_path / "saved").device_kinds, runs.device_kinds)
+
+
+def test_a_repair_keeps_to_what_was_agreed_on(tmp_path, monkeypatch):
+    """On another device or with other threads it repairs nothing by training, unless it is told to."""
+    data = jaxinfl.load_dataset("digits")
+    masks, keys = jaxinfl.draw_subsets(4, data.num_train), jax.random.split(jax.random.key(0), 4)
+    run = tmp_path / "run"
+    arguments = {"data": data, "model": "small_mlp", "recipe": jaxinfl.Recipe(epochs=1), "tune": False}
+    whole = jaxinfl.train_ensemble(masks, keys, **arguments, run_dir=run, shard_size=2, progress=False)
+    margins = whole.test_margin
+    next(path for path in (run / "test_margin" / "c" / "0").iterdir()).unlink()
+    options = verify.Options(run_dir=run, repair=True)
+    with monkeypatch.context() as patch, pytest.raises(RunDirectoryError, match=r"has 77, .* --mixed-devices"):
+        patch.setenv("NPROC", "77")
+        verify.repair(options)
+    monkeypatch.setattr(agreement, "device_kind", lambda: "Other Card")
+    with pytest.raises(RunDirectoryError, match=r"this process has Other Card .* --mixed-devices"):
+        verify.repair(dataclasses.replace(options))
+    verify.repair(dataclasses.replace(options, mixed_devices=True))
+    np.testing.assert_array_equal(Ensemble.open(run).test_margin, margins)

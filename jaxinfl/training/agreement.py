@@ -29,6 +29,11 @@ VERSIONS = ("jaxinfl", "jax", "jaxlib")
 """Packages whose versions decide the last bits of a model."""
 
 
+_MIXING = (
+    "pass mixed_devices=True, by which the run records the device of each model and no longer promises the same bits"
+)
+
+
 class Disagreement(RunDirectoryError):
     """This process cannot train the models of a run so that they have the bits that other processes give them."""
 
@@ -63,30 +68,39 @@ class Devices:
         """What a run's execution records of them, as JSON values."""
         return {"device_kind": self.kind, "threads": self.threads, "available_devices": self.available}
 
-    def check(self, here: "Devices", path: Path | None) -> None:
-        """Raise unless the devices of a process give a model the same bits as these.
+    def check_kind(self, here: "Devices", path: Path | None) -> None:
+        """Raise unless the devices of a process are of the kind of these.
 
         Raises:
-          Disagreement: they may not; the message says what to do.
+          Disagreement: they are not; the message says what to do.
         """
-        mixing = "pass mixed_devices=True, by which the run records the device of each model and no longer promises the same bits"
-        if self.kind is None:
-            if (self.platform, self.available) != (here.platform, here.available):
-                raise Disagreement(
-                    f"{path} was started on {self.available} devices of {self.platform}, and this process has {here.available} of "
-                    f"{here.platform}, which may change the last bits of a model. Go on where it was started, or begin another run_dir: "
-                    "this one is too old to record the device of each model."
-                )
-        elif (self.platform, self.kind) != (here.platform, here.kind):
-            raise Disagreement(
-                f"{path} was started on {self.kind} ({self.platform}), and this process has {here.kind} ({here.platform}), which "
-                f"changes the last bits of a model. Go on where it was started, or {mixing}."
-            )
-        elif self.threads != here.threads:
-            raise Disagreement(
-                f"{path} was started with {self.threads} threads of XLA, and this process has {here.threads}, which may change the "
-                f"last bits of a model. Set the environment variable NPROC={self.threads} before Python starts, or {mixing}."
-            )
+        kind = here.kind if self.kind is None else self.kind
+        if (self.platform, kind) == (here.platform, here.kind):
+            return
+        mixing = (
+            f"or {_MIXING}"
+            if self.kind
+            else "or begin another run_dir: this one is too old to record the device of each model"
+        )
+        raise Disagreement(
+            f"{path} was started on {self.kind or 'devices'} ({self.platform}), and this process has {here.kind} ({here.platform}), "
+            f"which changes the last bits of a model. Go on where it was started, {mixing}."
+        )
+
+    def other_threads(self, here: "Devices", path: Path | None) -> "Disagreement | None":
+        """Return the error that says that a process has another number of XLA's threads; None where it has as many."""
+        if self.threads == here.threads or (self.threads is None and self.available == here.available):
+            return None
+        if self.threads is None:
+            what, was, now = "JAX_NUM_CPU_DEVICES", f"on {self.available} devices", f"{here.available}"
+            setting = self.available
+        else:
+            what, was, now = "NPROC", f"with {self.threads} threads of XLA", f"{here.threads}"
+            setting = self.threads
+        return Disagreement(
+            f"{path} was started {was}, and this process has {now}, which may change the last bits of a model. Set the environment variable "
+            f"{what}={setting} before Python starts, or {_MIXING}."
+        )
 
 
 @dataclass(frozen=True)

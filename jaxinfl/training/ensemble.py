@@ -108,9 +108,9 @@ def train_ensemble(
         before it is finished.
       max_diverged: the share of models that may diverge (a loss or logit that is not finite); if more diverge, the run
         ends. Diverged models are left out of the ensemble, with a warning.
-      mixed_devices: go on with a run on devices of another kind than those that it was started on, or with another number of XLA's
-        threads, which changes the last bits of the models. `Ensemble.device_kinds` says which device trained which model.
-        By default such a process is refused.
+      mixed_devices: go on with a run on devices of another kind than those that it was started on, which changes the last bits of the
+        models. `Ensemble.device_kinds` says which device trained which model. By default such a process is refused, and a part also
+        where it has another number of XLA's threads; a whole run goes on then, with a warning of the logger "jaxinfl".
       progress: show a bar, if standard error is a terminal.
       on_cost: function that is called with the run's `Cost` before training starts, unless nothing is left to train.
 

@@ -350,7 +350,7 @@ class MachineChoice:
         here = Devices.here()
         # Runs that are too old to record the device of each model cannot mix them.
         if not self.mixed_devices or agreed.devices.kind is None:
-            agreed.devices.check(here, path)
+            agreed.devices.check_kind(here, path)
         elif agreed.devices.platform != here.platform:
             # Width and kernels of a card are no choice for a processor.
             return None, None, None

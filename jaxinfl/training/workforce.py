@@ -126,10 +126,13 @@ class ThisProcess:
                 agreed = agree(path.parent, proposed)
                 if agreed == proposed:
                     return machine, cost
-        if (difference := agreed.other_version(path)) is not None:
-            if part is not None:
+        threads = None if self.choice.mixed_devices else agreed.devices.other_threads(Devices.here(), path)
+        for difference in (agreed.other_version(path), threads):
+            # Nobody watches the parts of a run, and its other parts keep to what was agreed on.
+            if difference is not None and part is not None:
                 raise difference
-            _log.warning("%s", difference)
+            if difference is not None:
+                _log.warning("%s", difference)
         return make(agreed=agreed)
 
 
