@@ -86,22 +86,22 @@ class SlurmJob:
             self._cancelled = True
 
 
-Job = LocalJob | SlurmJob
+ClusterJob = LocalJob | SlurmJob
 
 
 class Launcher(Protocol):
     """Starts jobs of one kind of cluster."""
 
-    def start(self, parts: Sequence[tuple[TrainPart, int]]) -> list[Job]:
+    def start(self, parts: Sequence[tuple[TrainPart, int]]) -> list[ClusterJob]:
         """Start a job for each part, on one of the places 0, 1, ... of those that run at the same time."""
         ...
 
-    def find(self, record: dict[str, Any]) -> Job | None:
+    def find(self, record: dict[str, Any]) -> ClusterJob | None:
         """Find a job that an earlier call started, by what `describe` gave; None where this machine cannot know of it."""
         ...
 
 
-def describe(job: Job) -> dict[str, Any]:
+def describe(job: ClusterJob) -> dict[str, Any]:
     """What is needed to find a job again, as JSON values."""
     if isinstance(job, LocalJob):
         return {"kind": "local", "name": job.name, "created": job.created, "host": socket.gethostname()}
@@ -115,10 +115,10 @@ class LocalLauncher:
     cluster: Cluster
     folder: Path
 
-    def start(self, parts: Sequence[tuple[TrainPart, int]]) -> list[Job]:
+    def start(self, parts: Sequence[tuple[TrainPart, int]]) -> list[ClusterJob]:
         """Do what `Launcher.start` documents."""
         submitit = need_extra("submitit", "slurm", "local")
-        found: list[Job] = []
+        found: list[ClusterJob] = []
         for part, place in parts:
             executor = submitit.LocalExecutor(self.folder, max_num_timeout=_REQUEUES)
             minutes, gpus = parse_minutes(self.cluster.time) or _WITHOUT_LIMIT, self.cluster.gpus or 0
@@ -137,7 +137,7 @@ class LocalLauncher:
             found.append(LocalJob(submitted.job_id, created, submitted.paths.stderr, submitted))
         return found
 
-    def find(self, record: dict[str, Any]) -> Job | None:
+    def find(self, record: dict[str, Any]) -> ClusterJob | None:
         """Do what `Launcher.find` documents."""
         if record["kind"] != "local" or record["host"] != socket.gethostname():
             return None
@@ -153,7 +153,7 @@ class SlurmLauncher:
     most: int
     """Number of jobs that Slurm may run at the same time."""
 
-    def start(self, parts: Sequence[tuple[TrainPart, int]]) -> list[Job]:
+    def start(self, parts: Sequence[tuple[TrainPart, int]]) -> list[ClusterJob]:
         """Do what `Launcher.start` documents.
 
         Raises:
@@ -169,7 +169,7 @@ class SlurmLauncher:
             raise ClusterError(self._explain(error)) from error
         return [SlurmJob(each.job_id, each.paths.stderr, each) for each in submitted]
 
-    def find(self, record: dict[str, Any]) -> Job | None:
+    def find(self, record: dict[str, Any]) -> ClusterJob | None:
         """Do what `Launcher.find` documents."""
         submitit = need_extra("submitit", "slurm", "slurm")
         if record["kind"] != "slurm":
@@ -262,4 +262,4 @@ def _not_interrupted_with_us() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-__all__ = ["Job", "Launcher", "describe", "make_launcher", "read_end"]
+__all__ = ["ClusterJob", "Launcher", "describe", "make_launcher", "read_end"]

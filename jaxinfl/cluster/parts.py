@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxinfl.cluster.errors import ClusterError
-from jaxinfl.cluster.jobs import Job as ClusterJob
-from jaxinfl.cluster.jobs import Launcher, describe, make_launcher, read_end
+from jaxinfl.cluster.jobs import ClusterJob, Launcher, describe, make_launcher, read_end
 from jaxinfl.cluster.options import Cluster
 from jaxinfl.cluster.train_part import Outcome, TrainPart
 from jaxinfl.cluster.worker import Setting, digest_of, pack_job, share_cores
