@@ -147,6 +147,11 @@ def test_the_device_of_every_model_is_kept(toy, tmp_path):
     assert set(runs.device_kinds) == {agreement.device_kind()}
     runs.save(tmp_path / "saved")
     np.testing.assert_array_equal(jaxinfl.Ensemble.open(tmp_path / "saved").device_kinds, runs.device_kinds)
+    next(path for path in (tmp_path / "saved" / "device_kind" / "c" / "0").iterdir()).unlink()
+    damaged = jaxinfl.Ensemble.open(tmp_path / "saved")
+    assert f"Ensemble of {MODELS}" in repr(damaged)
+    with pytest.raises(RunDirectoryError, match=r"device_kind in .* is damaged or missing"):
+        _ = damaged.device_kinds
 
 
 def test_a_repair_keeps_to_what_was_agreed_on(tmp_path, monkeypatch):

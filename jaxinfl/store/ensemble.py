@@ -17,6 +17,7 @@ from jaxinfl.notebook import html_facts
 from jaxinfl.store.description import describe_ensemble, format_facts
 from jaxinfl.store.device_rows import DEVICE, read_kinds
 from jaxinfl.store.elsewhere import check_trained_here, is_trained_elsewhere, store_scores
+from jaxinfl.store.errors import RunDirectoryError
 from jaxinfl.store.files_of_others import FilesOfOthers, as_slice
 from jaxinfl.store.layout import OVERRIDE
 from jaxinfl.store.parts import Rows, open_rows
@@ -373,7 +374,11 @@ class Ensemble(NamedScores):
 
     def _describe(self) -> tuple[str, list[tuple[str, str]]]:
         diverged, rows = (self.num_diverged, self._kept_diverged), len(self) if self._is_part else None
-        return describe_ensemble(self._store, self._finished, diverged, rows, self.device_kinds, self.overrides)
+        try:
+            kinds = self.device_kinds
+        except RunDirectoryError:  # whoever reads the models is told of damage
+            kinds = np.zeros(0, np.str_)
+        return describe_ensemble(self._store, self._finished, diverged, rows, kinds, self.overrides)
 
 
 _OF_MODELS = ("_place", "device_kinds", "diverged", "key_data", "model_index")
