@@ -112,11 +112,11 @@ def _highest(given: Outcomes, number: int, options: Options) -> tuple[dict[str, 
         if options.min_memorization is None
         else f" of training examples memorized above {options.min_memorization:g}"
     )
-    return (
-        columns,
+    about = (
         f"Pairs of highest influence{above}, each with its own {options.confidence:.0%} interval. They were picked because they are high, "
-        "which some are by chance: --fdr 0.05 lists those that are not.",
+        "which some are by chance: --fdr 0.05 lists those that are not."
     )
+    return columns, about
 
 
 def _discovered(given: Outcomes, fdr: float) -> tuple[dict[str, np.ndarray], str]:
