@@ -1,5 +1,6 @@
 """A process that drives a run on a cluster, for tests that kill it: `python -m tests.cluster_child RUN_DIR KIND [OPTION=VALUE ...]`."""
 
+import os
 import sys
 
 import jax
@@ -11,8 +12,9 @@ MODELS = 12
 RECIPE = jaxinfl.Recipe(epochs=120, batch_size=16, momentum=0.9)
 
 
-def make_job(epochs: int = RECIPE.epochs) -> Job:
-    """A job of `MODELS` small perceptrons on digits, each of which takes about a second."""
+def make_job(epochs: int | None = None) -> Job:
+    """A job of `MODELS` small perceptrons on digits, each of which takes a fraction of a second, or as many epochs as EPOCHS says."""
+    epochs = epochs or int(os.environ.get("EPOCHS", RECIPE.epochs))
     data = jaxinfl.load_dataset("digits")
     masks = jaxinfl.draw_subsets(MODELS, data.num_train, seed=0)
     keys = jax.random.split(jax.random.key(0), MODELS)

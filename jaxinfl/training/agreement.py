@@ -83,7 +83,7 @@ class Devices:
             else "or begin another run_dir: this one is too old to record the device of each model"
         )
         raise Disagreement(
-            f"{path} was started on {self.kind or 'devices'} ({self.platform}), and this process has {here.kind} ({here.platform}), "
+            f"{path or 'the run'} was started on {self.kind or 'devices'} ({self.platform}), and this process has {here.kind} ({here.platform}), "
             f"which changes the last bits of a model. Go on where it was started, {mixing}."
         )
 
@@ -98,7 +98,7 @@ class Devices:
             what, was, now = "NPROC", f"with {self.threads} threads of XLA", f"{here.threads}"
             setting = self.threads
         return Disagreement(
-            f"{path} was started {was}, and this process has {now}, which may change the last bits of a model. Set the environment variable "
+            f"{path or 'the run'} was started {was}, and this process has {now}, which may change the last bits of a model. Set the environment variable "
             f"{what}={setting} before Python starts, or {_MIXING}."
         )
 
@@ -151,7 +151,7 @@ class Agreement:
         for name, version in self.versions.items():
             if here[name] != version:
                 return Disagreement(
-                    f"{path} was started with {name} {version}, and this process has {here[name]}, which may change the last bits of "
+                    f"{path or 'the run'} was started with {name} {version}, and this process has {here[name]}, which may change the last bits of "
                     f"a model. Install {name}=={version} here, or begin another run_dir."
                 )
         return None

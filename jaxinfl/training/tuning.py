@@ -344,7 +344,7 @@ class MachineChoice:
             recorded = getattr(agreed, name)
             if given is not None and given != recorded:
                 raise RunDirectoryError(
-                    f"{path} belongs to another run: it differs in {name}: {recorded!r} there, {given!r} now, and the "
+                    f"{path or 'the run'} belongs to another run: it differs in {name}: {recorded!r} there, {given!r} now, and the "
                     f"models would differ in their last bits. Leave {name} out, or use another run_dir."
                 )
         here = Devices.here()
