@@ -20,7 +20,7 @@ class Costs:
     """What the engine costs, in seconds unless said otherwise."""
 
     ready: float
-    """From the start of a worker until it can train: imports and compilation."""
+    """Seconds from the start of a worker until it can train, for imports and compilation."""
     hand_over: float
     """Time of a worker between two shards."""
     write_model: float

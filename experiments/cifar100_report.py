@@ -264,7 +264,7 @@ def find_answer(findings: Findings) -> Finding:
 
 
 def answer_for_curve(curve: IOUCurve, at: int, threshold: str) -> str:
-    """From how many models on two estimates agree at one threshold of a curve, in a sentence; `threshold` names it."""
+    """A sentence that says from how many models on two estimates agree at one threshold of a curve; `threshold` names it."""
     means, sizes = curve.mean[:, at], [int(size) for size in curve.num_models]
     lasting = [row for row in range(len(sizes)) if np.all(means[row:] >= AGREED)]
     if not np.isfinite(means[-1]):
@@ -282,7 +282,7 @@ def answer_for_curve(curve: IOUCurve, at: int, threshold: str) -> str:
 
 
 def discovery_evidence(findings: Findings) -> str:
-    """On how many pairs the answer rests, and how many influences above 0 are discovered."""
+    """A sentence that says on how many pairs the answer rests, and how many influences above 0 are discovered."""
     number, reached = findings.discovered, int(findings.num_pairs[findings.headline])
     few = f" (fewer than {ENOUGH_DISCOVERIES} are little for a curve)" if number < ENOUGH_DISCOVERIES else ""
     return (

@@ -128,11 +128,7 @@ def carry_out(requests: Sequence[Request], data: Dataset, config: Options, out: 
       Mistake: what `train_ensemble` refuses.
     """
     with mistakes():
-        chosen = parse_part(config.part)
-    if chosen is not None and config.cluster.kind is not None:
-        raise Mistake(
-            "--part and --cluster are given, but a cluster divides the models by itself. Leave one of them out."
-        )
+        chosen = parse_part(config.part, config.cluster)
     if config.jobs < 1:
         raise Mistake(f"--jobs is {config.jobs}; it takes a whole number from 1 up.")
     runs = Runs(out)

@@ -301,7 +301,7 @@ def answer_for(findings: Findings, measure: str) -> str:
 
 
 def halves_evidence(findings: Findings) -> str:
-    """For how many estimators half of the published one's models are enough."""
+    """A sentence that says for how many estimators half of the published one's models are enough."""
     own, published = (
         sum(share <= 0.5 for share, _ in _shares_reached(findings, measure)) for measure in ("own", "published")
     )

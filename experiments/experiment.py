@@ -11,14 +11,28 @@ from experiments.command_line import Config, Mistake, NothingMore, console, load
 from experiments.data_kinds import describe_data, standardized, takes_right_or_wrong
 from experiments.ensembles import Request, Runs, carry_out, print_costs
 from experiments.outcome import Outcome, publish
-from jaxinfl import ClusterError, Dataset, DatasetUnavailable, RunDirectoryError
+from jaxinfl import Dataset
+from jaxinfl.cli.execute import INTERRUPTED, MENDABLE, MENDABLE_ERRORS
 from jaxinfl.compilation_cache import use_compilation_cache
 from jaxinfl.provenance import command
-from jaxinfl.training import OutOfMemory, TooManyDiverged
 from jaxinfl.training.interrupts import Interrupted
 
-_TOLD = (Mistake, ClusterError, DatasetUnavailable, RunDirectoryError, OutOfMemory, TooManyDiverged, OSError)
-"""Errors that the user can mend, which are shown without a traceback."""
+
+def tell(run: Callable[[], object]) -> int:
+    """Call a function, and return the exit status: 0 when it is done, 2 for what the user can mend, 130 after an interrupt."""
+    try:
+        run()
+    except NothingMore:
+        pass
+    except (Mistake, *MENDABLE_ERRORS) as error:
+        console.print(f"error: {error}", style="bold red", markup=False)
+        return MENDABLE
+    except Interrupted:  # which has said how to go on
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        console.print(f"\nTo go on: {command()}", markup=False, soft_wrap=True)  # to be copied
+        return INTERRUPTED
+    return 0
 
 
 @dataclass(frozen=True)
@@ -73,16 +87,4 @@ class Experiment(Generic[Config]):
         if config.cluster.kind is not None:
             # The memory of a card is for the processes that train; influence is computed on the processor anyway.
             jax.config.update("jax_platforms", "cpu")
-        try:
-            self.main(config)
-        except NothingMore:
-            pass
-        except _TOLD as error:
-            console.print(f"error: {error}", style="bold red", markup=False)
-            return 2
-        except Interrupted:  # which has said how to go on
-            return 130
-        except KeyboardInterrupt:
-            console.print(f"\nTo go on: {command()}", markup=False, soft_wrap=True)  # to be copied
-            return 130
-        return 0
+        return tell(lambda: self.main(config))

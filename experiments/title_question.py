@@ -34,17 +34,17 @@ from experiments.data_kinds import describe_data, standardized
 from experiments.ensembles import Request, carry_out, print_costs
 from experiments.estimator_comparison import PUBLISHED, References, Scores
 from experiments.estimators_report import Findings as Judged
+from experiments.experiment import tell
 from experiments.outcome import write_section
 from experiments.presets import BREAST_CANCER, TEXT
 from experiments.title_question_report import ESTIMATORS, Row, describe_section, draw_figures, format_markdown, numbers
-from jaxinfl import Dataset, DatasetUnavailable, Ensemble, ModelPlan, Recipe, RunDirectoryError
+from jaxinfl import Dataset, Ensemble, ModelPlan, Recipe
 from jaxinfl.cli.data_options import choose_examples, load_named
 from jaxinfl.compilation_cache import use_compilation_cache
 from jaxinfl.files import write_atomically
 from jaxinfl.influence import IOUCurve, Outcomes, count_pairs
 from jaxinfl.statistics.planner import FEWEST_MODELS
 from jaxinfl.tasks import Regression
-from jaxinfl.training.interrupts import Interrupted
 
 Kind = Literal["digits", "breast_cancer", "diabetes", "text", "colour"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -303,14 +303,8 @@ def judge_estimators(
 def main() -> int:
     """Do what the command line asks for; returns the exit status, 2 for what the user can mend and 130 after an interrupt."""
     use_compilation_cache()
-    try:
-        run(parse(PRESETS, program="experiments.title_question", description=(__doc__ or "").split("\n\n")[0]))
-    except (Mistake, DatasetUnavailable, RunDirectoryError, OSError) as error:
-        console.print(f"error: {error}", style="bold red", markup=False)
-        return 2
-    except Interrupted:  # which has said how to go on
-        return 130
-    return 0
+    config = parse(PRESETS, program="experiments.title_question", description=(__doc__ or "").split("\n\n")[0])
+    return tell(lambda: run(config))
 
 
 if __name__ == "__main__":

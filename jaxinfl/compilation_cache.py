@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from jaxinfl.devices import read_processor
 from jaxinfl.files import cache_folder
 
 MIN_COMPILE_SECONDS = 0.0
@@ -31,8 +32,7 @@ def use_compilation_cache() -> Path:
 
 def _processor() -> str:
     """Names the processor: a home directory may be shared by machines that do not run each other's code."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else [platform.processor()]
+    lines = read_processor() or (platform.processor(),)
     features = sorted(
         {line for line in lines if line.startswith(("model name", "flags", "Features"))} or set(lines[:1])
     )

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ def set_threads(threads: int, cpu_devices: int) -> None:
     jax.config.update("jax_num_cpu_devices", cpu_devices)
 
 
+@cache
+def read_processor() -> tuple[str, ...]:
+    """The lines of Linux's description of the processors; none on other systems."""
+    file = Path("/proc/cpuinfo")
+    return tuple(file.read_text().splitlines()) if file.is_file() else ()
+
+
+@cache
 def device_kind() -> str:
     """Kind of the devices of this process, on which the last bits depend: the model of the card, or that of the processor.
 
@@ -72,9 +81,8 @@ def device_kind() -> str:
     device = own_devices()[0]
     if device.platform != "cpu":
         return str(device.device_kind)
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    about = {name.strip(): value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon}
+    fields = (line.partition(":") for line in read_processor())
+    about = {name.strip(): value.strip() for name, colon, value in fields if colon}
     flags = set(about.get("flags", about.get("Features", "")).split())
     vectors = next((name for name in _VECTORS if name in flags), "")
     model = about.get("model name") or platform.processor() or platform.machine()

@@ -251,6 +251,11 @@ LOWER_IS_BETTER = frozenset({"loss", "residual_norm"})
 """Scores that are smaller where a model does better, and where it was trained on the example."""
 
 
+def is_lower_better(score: str) -> bool:
+    """Whether good models make the score small, in the end or after an earlier epoch, as in "loss@5"."""
+    return score.partition("@")[0] in LOWER_IS_BETTER
+
+
 def huber(delta: float = 1.0, num_targets: int = 1) -> Task:
     """Regression by Huber's loss: squared up to an error of `delta`, linear from there.
 
@@ -274,5 +279,6 @@ __all__ = [
     "Task",
     "TaskName",
     "huber",
+    "is_lower_better",
     "margin",
 ]

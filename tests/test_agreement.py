@@ -12,7 +12,7 @@ import pytest
 
 import jaxinfl
 from jaxinfl import Ensemble, OutOfMemory, RunDirectoryError, verify
-from jaxinfl.training import agreement, loop, workforce
+from jaxinfl.training import agreement, cost, loop, workforce
 from jaxinfl.training.agreement import FILE, Agreement, Devices, Disagreement, agree, find_agreement
 from jaxinfl.training.job import Job
 from tests.kinds_of_data import KINDS
@@ -130,6 +130,22 @@ def test_a_part_keeps_its_width_where_memory_runs_out(toy, tmp_path, monkeypatch
         train(toy, tmp_path / "run", part=(1, 2))
 
 
+def test_a_part_whose_width_does_not_fit_from_the_start_is_given_up(toy, tmp_path, monkeypatch):
+    """Timing its programs runs out of memory at the width that was agreed on, and half of it would change bits."""
+    train(toy, tmp_path / "run", part=(1, 2))
+    cost_of = cost.cost_of
+
+    def run_out(job, machine, models, finished):
+        if machine.execution.width == 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return cost_of(job, machine, models, finished)
+
+    monkeypatch.setattr(cost, "cost_of", run_out)
+    with pytest.raises(OutOfMemory, match=r"at once do not fit .* so it stays"):
+        train(toy, tmp_path / "run", part=(2, 2))
+    assert train(toy, tmp_path / "whole").attributes["execution"]["width"] == 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_job_is_the_same_job_in_another_process(kind):
     data, model, recipe, _ = KINDS[kind]
@@ -155,7 +171,7 @@ def test_the_device_of_every_model_is_kept(toy, tmp_path):
 
 
 def test_a_repair_keeps_to_what_was_agreed_on(tmp_path, monkeypatch):
-    """On another device or with other threads it repairs nothing by training, unless it is told to."""
+    """A repair trains nothing on another device or with other threads, unless it is told to."""
     data = jaxinfl.load_dataset("digits")
     masks, keys = jaxinfl.draw_subsets(4, data.num_train), jax.random.split(jax.random.key(0), 4)
     run = tmp_path / "run"

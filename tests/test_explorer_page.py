@@ -267,7 +267,7 @@ def fastest(measure, limit, tries=4):
 
 
 def milliseconds_to(page, event):
-    """From the start of the navigation to the first paint, or to when everything answers."""
+    """Milliseconds from the start of the navigation to the first paint, or to when everything answers."""
     paint = "performance.getEntriesByType('paint')[0].startTime"
     ready = "Number(document.documentElement.dataset.ready)"
     return page.evaluate(paint if event == "paint" else ready)

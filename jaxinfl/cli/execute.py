@@ -17,6 +17,8 @@ from jaxinfl.training.interrupts import Interrupted
 
 MENDABLE = 2
 """Exit status after a mistake that the user can mend."""
+MENDABLE_ERRORS = (ClusterError, DatasetUnavailable, RunDirectoryError, OutOfMemory, TooManyDiverged, OSError)
+"""Errors of data, run directories and machines that the user can mend, which are told without a traceback."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -34,17 +36,7 @@ def execute(run: Callable[[Any], Answer], options: Any) -> int:
         print_answer(answer, as_json=options.json)
     except BrokenPipeError:
         raise  # which is no mistake
-    except (
-        ValueError,
-        TypeError,
-        DatasetUnavailable,
-        RunDirectoryError,
-        OutOfMemory,
-        TooManyDiverged,
-        ClusterError,
-        MemoryError,
-        OSError,
-    ) as error:
+    except (*MENDABLE_ERRORS, ValueError, TypeError, MemoryError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return MENDABLE
     except Interrupted:  # which has said how to go on
@@ -72,4 +64,4 @@ def _one_line_warnings() -> Iterator[None]:
         yield
 
 
-__all__ = ["INTERRUPTED", "MENDABLE", "execute"]
+__all__ = ["INTERRUPTED", "MENDABLE", "MENDABLE_ERRORS", "execute"]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from jaxinfl.arguments import expand_home
 from jaxinfl.cli.answer import Answer
 from jaxinfl.explore import __main__ as explorer
-from jaxinfl.units import format_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +33,8 @@ def run(options: Options) -> Answer:
         options, run_dir=expand_home(options.run_dir, "RUN"), out=expand_home(options.out, "--out")
     )
     path = explorer.explore(options)
-    size = path.stat().st_size
-    lines = [f"{path} ({format_bytes(size)}) is written. Open it in a browser; it needs no server and no network."]
-    if options.open and not explorer.open_in_browser(path):
-        lines.append("No browser could be started here; copy the file to a machine that has one.")
-    return Answer(lines, {"run_dir": options.run_dir, "file": path, "bytes": size})
+    values = {"run_dir": options.run_dir, "file": path, "bytes": path.stat().st_size}
+    return Answer(explorer.describe(options, path), values)
 
 
 __all__ = ["Options", "run"]

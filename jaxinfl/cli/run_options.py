@@ -10,7 +10,7 @@ import tyro
 from jaxinfl.arguments import expand_home
 from jaxinfl.influence import Outcomes, pack
 from jaxinfl.store import Ensemble
-from jaxinfl.tasks import LOWER_IS_BETTER
+from jaxinfl.tasks import is_lower_better
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +48,9 @@ def choose_score(runs: Ensemble, asked: str | None) -> str:
     return asked
 
 
-def is_negated(score: str) -> bool:
-    """Whether the score is one that good models make small, at an earlier epoch or in the end, so that its negative is compared."""
-    return score.partition("@")[0] in LOWER_IS_BETTER
-
-
 def describe_score(score: str) -> str:
     """The score that is compared, for people."""
-    return f"the negative of {score}, so that a positive influence helps" if is_negated(score) else score
+    return f"the negative of {score}, so that a positive influence helps" if is_lower_better(score) else score
 
 
 def pack_scores(runs: Ensemble, score: str) -> Outcomes:
@@ -67,7 +62,7 @@ def pack_scores(runs: Ensemble, score: str) -> Outcomes:
       ValueError: the run has no test scores of that name, or no healthy model.
     """
     packed = pack(runs, score)
-    if not is_negated(score):
+    if not is_lower_better(score):
         return packed
     train = packed.train_score if has_train_score(runs, score) else None
     return pack(packed.masks, -packed.test_score, None if train is None else -train)
@@ -104,7 +99,6 @@ __all__ = [
     "describe_run",
     "describe_score",
     "has_train_score",
-    "is_negated",
     "open_run",
     "pack_scores",
 ]

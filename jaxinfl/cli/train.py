@@ -82,7 +82,7 @@ def run(options: Options) -> Answer:
     """
     if not 0 <= options.seed < 2**32:
         raise ValueError(f"--seed is {options.seed}; it takes a whole number from 0 to {2**32 - 1}.")
-    part, out = parse_part(options.part), expand_home(options.out, "--out")
+    part, out = parse_part(options.part, options.cluster), expand_home(options.out, "--out")
     data = choose_examples(load_named(options), options)
     recipe = standardize_floats(options.recipe, data) if options.standardize else options.recipe
     arguments: dict[str, Any] = {
@@ -108,25 +108,25 @@ def _train(arguments: dict[str, Any], part: tuple[int, int] | None, options: Opt
     how: dict[str, Any] = {"max_diverged": options.max_diverged, "mixed_devices": options.mixed_devices}
     if options.cluster.kind is None:
         return train_ensemble(**arguments, **how, part=part, on_cost=_announce)
-    if part is not None:
-        raise ValueError("--part and --cluster are given, but a cluster divides the models by itself. Leave one out.")
     # The memory of a card is for the processes that train.
     jax.config.update("jax_platforms", "cpu")
     run_dir = arguments.pop("run_dir")
     return train_on_cluster(Job.make(**arguments), run_dir, jobs=options.jobs, cluster=options.cluster, **how)
 
 
-def parse_part(part: str | None) -> tuple[int, int] | None:
+def parse_part(part: str | None, cluster: Cluster) -> tuple[int, int] | None:
     """(1, 4) of "1/4".
 
     Raises:
-      ValueError: it is no number and count.
+      ValueError: it is no number and count, or a cluster divides the models.
     """
     if part is None:
         return None
     number, slash, parts = part.partition("/")
     if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
         raise ValueError(f"--part is {part!r}; it takes a number and a count, 1/4 for the first quarter of the models.")
+    if cluster.kind is not None:
+        raise ValueError("--part and --cluster are given, but a cluster divides the models by itself. Leave one out.")
     return int(number), int(parts)
 
 

@@ -8,14 +8,14 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from jaxinfl.cluster.errors import ClusterError
 from jaxinfl.cluster.jobs import ClusterJob, Launcher, describe, make_launcher, read_end
 from jaxinfl.cluster.options import Cluster
-from jaxinfl.cluster.train_part import Outcome, TrainPart
+from jaxinfl.cluster.train_part import Ending, TrainPart
 from jaxinfl.cluster.worker import Setting, digest_of, pack_job, share_cores
 from jaxinfl.files import write_atomically
 from jaxinfl.store import ABSENT, RunDirectoryError, RunStore, check_same_run
@@ -208,7 +208,10 @@ class PartsOnCluster:
             part.place = place
             self._outcome_file(part).unlink(missing_ok=True)
             self._note_start(part)
-        started = launcher.start([(self._call(part), part.place) for part, _ in pairs])
+        # Both read files, of every part and of jaxinfl.
+        agreed = find_agreement(self.run_dir)
+        setting = Setting.of_job(self.job, None if agreed is None else agreed.devices.threads)
+        started = launcher.start([(self._call(part, setting), part.place) for part, _ in pairs])
         for (part, _), job in zip(pairs, started, strict=True):
             part.job = job
         self._write_record()
@@ -216,8 +219,7 @@ class PartsOnCluster:
     def _note_start(self, part: _Part) -> None:
         part.finished_before, part.reached = part.finished, self._checkpoints(part)
 
-    def _call(self, part: _Part) -> TrainPart:
-        agreed = find_agreement(self.run_dir)
+    def _call(self, part: _Part, setting: Setting) -> TrainPart:
         cores = None
         if self.cluster.kind == "local" and hasattr(os, "sched_getaffinity"):
             own = sorted(os.sched_getaffinity(0))
@@ -227,7 +229,7 @@ class PartsOnCluster:
             job_file=self._job_file.absolute(),
             run_dir=self.run_dir.absolute(),
             part=(part.number, len(self._parts)),
-            setting=Setting.of_job(self.job, None if agreed is None else agreed.devices.threads, cores),
+            setting=replace(setting, cores=cores),
             choice=self.choice,
             options=self.options.of_worker(),
             outcome_file=self._outcome_file(part).absolute(),
@@ -239,7 +241,7 @@ class PartsOnCluster:
         Raises:
           ClusterError: the part cannot be finished.
         """
-        job, outcome = part.job, Outcome.read(self._outcome_file(part))
+        job, outcome = part.job, Ending.read(self._outcome_file(part))
         assert job is not None
         part.job = None
         if part.complete:

@@ -22,13 +22,12 @@ from jaxinfl.cluster.errors import ClusterError
 from jaxinfl.cluster.nodes import Node, Nodes
 from jaxinfl.cluster.options import Cluster
 from jaxinfl.cluster.ray_local import connected
-from jaxinfl.cluster.ray_worker import Begun, Saved, ShardWorker
-from jaxinfl.cluster.worker import Setting, pack_job
+from jaxinfl.cluster.ray_worker import Prepared, Saved, ShardWorker
+from jaxinfl.cluster.worker import CANNOT_HERE, Setting, pack_job
 from jaxinfl.store import RunStore
 from jaxinfl.store.checkpoint import CheckpointFile
-from jaxinfl.training.agreement import Agreement, Disagreement
+from jaxinfl.training.agreement import Agreement
 from jaxinfl.training.interrupts import StopRequest, Watch
-from jaxinfl.training.machine import OutOfMemory
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.run import RunOptions
 from jaxinfl.training.tuning import MachineChoice
@@ -38,8 +37,6 @@ _LOOK_EVERY = 0.5
 """Seconds between two looks at the signals that ask this process to stop."""
 CHECKPOINT_SHARE = 0.2
 """Largest share of this process's time that goes into checkpoints of others; where they are large there are fewer."""
-_GIVEN_BACK = (Disagreement, OutOfMemory, MemoryError)
-"""Errors after which another node may train the shard, but not this one."""
 
 
 @dataclass
@@ -50,7 +47,7 @@ class _Member:
     node: Node
     call: Any
     """Reference to the result of the call that it is busy with; None while it waits for a shard."""
-    begun: Begun | None = None
+    begun: Prepared | None = None
     """What it said when it was ready."""
     shard: slice | None = None
     """The shard that it trains; None while it gets ready or waits."""
@@ -129,12 +126,12 @@ class RayPool:
 
         return Ready(first.cost, first.devices, train)
 
-    def _first(self, begin: tuple[Any, ...], bar: TrainingProgress) -> Begun:
+    def _first(self, begin: tuple[Any, ...], bar: TrainingProgress) -> Prepared:
         """Wait for the first worker that is ready. All get ready at the same time: on like devices they decide alike."""
         while True:
             self._hire(begin, self.most, bar)
             for member, result in self._results():
-                if isinstance(result, Begun):
+                if isinstance(result, Prepared):
                     member.call, member.begun = None, result
                 else:
                     self._lose(member, result)
@@ -159,7 +156,7 @@ class RayPool:
                     bar.advance(len(result.diverged))
                     yield result
                     work.checkpoint(result.shard).remove()
-                elif isinstance(result, Begun):
+                elif isinstance(result, Prepared):
                     member.begun = result
                 else:
                     if member.shard is not None:
@@ -248,7 +245,7 @@ class RayPool:
         self._ray.kill(member.actor)
         exceptions = self._ray.exceptions
         died = isinstance(error, (exceptions.RayActorError, exceptions.NodeDiedError))
-        if isinstance(error, (*_GIVEN_BACK, exceptions.OutOfMemoryError, exceptions.OutOfDiskError, OSError)):
+        if isinstance(error, (*CANNOT_HERE, exceptions.OutOfMemoryError, exceptions.OutOfDiskError, OSError)):
             self._nodes.exclude(member.node, str(error) or type(error).__name__)
             what = _models(member.shard)
             print(f"{member.node.name} gave {what} back, and gets no others: {error}", file=sys.stderr)

@@ -19,7 +19,7 @@ from jaxinfl.training.workforce import TrainedShard
 from jaxinfl.undefined import nan_is_an_answer
 
 
-class Begun(NamedTuple):
+class Prepared(NamedTuple):
     """What a worker says when it is ready to train."""
 
     agreement: Agreement
@@ -72,7 +72,7 @@ class ShardWorker:
         agreed: Agreement | None,
         models: int,
         finished: int,
-    ) -> Begun:
+    ) -> Prepared:
         """Compile the programs; keep to what was agreed on, or decide it.
 
         Args:
@@ -93,13 +93,11 @@ class ShardWorker:
             self._job = setting.unpack_job(ray.get(sent[0]))
         job = self._job
         with nan_is_an_answer():
-            machine, cost = choice.machine(job, agreed, models, finished)
-        if agreed is not None and not choice.mixed_devices and machine.execution.width != agreed.width:
-            machine.give_up(job, MemoryError(f"width {agreed.width} does not fit"))
+            machine, cost = choice.machine(job, agreed, models, finished, keeps_width=True)
         self._work = Work(job, machine, cost.seconds_per_step, keeps_width=True)
         # The function that counts the bytes holds the job, which need not be sent back.
         cost = dataclasses.replace(cost, estimate_memory=partial(int, cost.memory_bytes))
-        return Begun(Agreement.on(machine.execution), cost, Devices.here(), platform.node())
+        return Prepared(Agreement.on(machine.execution), cost, Devices.here(), platform.node())
 
     def train(
         self, start: int, stop: int, earlier: tuple[dict[str, Any], Leaves] | None, checkpoint_every: float
@@ -118,4 +116,4 @@ class ShardWorker:
         return saved if saved is not None and saved.number > after else None
 
 
-__all__ = ["Begun", "Saved", "ShardWorker"]
+__all__ = ["Prepared", "Saved", "ShardWorker"]

@@ -8,26 +8,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxinfl.cluster.worker import Setting
+from jaxinfl.cluster.worker import CANNOT_HERE, Setting
 from jaxinfl.files import write_atomically
 from jaxinfl.store import RunDirectoryError, WriteFailed
 from jaxinfl.store.lock import BeingWritten
-from jaxinfl.training.agreement import Disagreement
 from jaxinfl.training.interrupts import StopRequest, standing_of
-from jaxinfl.training.machine import OutOfMemory
 from jaxinfl.training.run import Run, RunOptions, TooManyDiverged
 from jaxinfl.training.tuning import MachineChoice
 from jaxinfl.training.workforce import ThisProcess
 from jaxinfl.undefined import nan_is_an_answer
 
-GIVEN_BACK = (Disagreement, OutOfMemory, WriteFailed, BeingWritten, MemoryError)
+GIVEN_BACK = (*CANNOT_HERE, WriteFailed, BeingWritten)
 """Errors after which another machine, or the same one later, may train the part."""
 FINAL = (TooManyDiverged, RunDirectoryError, TypeError, ValueError)
 """Errors that come again wherever the part is trained."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Ending:
     """How a job that trains a part has ended."""
 
     how: Literal["finished", "given back", "failed", "hopeless"]
@@ -45,7 +43,7 @@ class Outcome:
         write_atomically(path, json.dumps(self.__dict__).encode())
 
     @classmethod
-    def read(cls, path: Path) -> "Outcome | None":
+    def read(cls, path: Path) -> "Ending | None":
         """Read it; None where the job has left none, because it was killed or is still running."""
         try:
             return cls(**json.loads(path.read_text()))
@@ -77,13 +75,13 @@ class TrainPart:
         host = platform.node()
         try:
             self._train()
-            outcome = Outcome("finished", "", "", host)
+            outcome = Ending("finished", "", "", host)
         except GIVEN_BACK as error:
-            outcome = Outcome("given back", str(error) or type(error).__name__, type(error).__name__, host)
+            outcome = Ending("given back", str(error) or type(error).__name__, type(error).__name__, host)
         except Exception as error:  # noqa: BLE001 - whatever a user's model raises
             traceback.print_exc()
             how: Literal["hopeless", "failed"] = "hopeless" if isinstance(error, FINAL) else "failed"
-            outcome = Outcome(how, str(error) or type(error).__name__, type(error).__name__, host)
+            outcome = Ending(how, str(error) or type(error).__name__, type(error).__name__, host)
         outcome.write(self.outcome_file)
 
     def checkpoint(self) -> Any:
@@ -102,4 +100,4 @@ class TrainPart:
             )
 
 
-__all__ = ["Outcome", "TrainPart"]
+__all__ = ["Ending", "TrainPart"]

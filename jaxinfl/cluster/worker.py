@@ -21,6 +21,10 @@ from jaxinfl.compilation_cache import MIN_COMPILE_SECONDS, use_compilation_cache
 from jaxinfl.store.manifest import digests
 from jaxinfl.training.agreement import Disagreement, own_versions
 from jaxinfl.training.job import Job
+from jaxinfl.training.machine import OutOfMemory
+
+CANNOT_HERE = (Disagreement, OutOfMemory, MemoryError)
+"""Errors after which another machine may train the models, but not this one."""
 
 
 @dataclass(frozen=True)
@@ -132,4 +136,4 @@ def share_cores(cores: Sequence[int], workers: int) -> list[tuple[int, ...]]:
     return [tuple(cores[first:last]) for first, last in itertools.pairwise(bounds)]
 
 
-__all__ = ["Setting", "digest_of", "pack_job", "share_cores", "versions_with_code"]
+__all__ = ["CANNOT_HERE", "Setting", "digest_of", "pack_job", "share_cores", "versions_with_code"]

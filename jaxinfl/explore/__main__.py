@@ -55,9 +55,13 @@ def explore(options: Options) -> Path:
     return write_explorer(runs, data, options.out, score=options.score, membership=risk, partners=options.partners)
 
 
-def open_in_browser(path: Path) -> bool:
-    """Open a file in the user's browser; False where there is none."""
-    return webbrowser.open(path.absolute().as_uri())
+def describe(options: Options, path: Path) -> list[str]:
+    """Lines about the file that was written, which is opened in the browser where the options say so."""
+    size = format_bytes(path.stat().st_size)
+    lines = [f"{path} ({size}) is written. Open it in a browser; it needs no server and no network."]
+    if options.open and not webbrowser.open(path.absolute().as_uri()):
+        lines.append("No browser could be started here; copy the file to a machine that has one.")
+    return lines
 
 
 def _measure_risk(runs: Ensemble) -> Membership:
@@ -84,11 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
-    print(
-        f"{path} ({format_bytes(path.stat().st_size)}) is written. Open it in a browser; it needs no server and no network."
-    )
-    if options.open and not open_in_browser(path):
-        print("No browser could be started here; copy the file to a machine that has one.", file=sys.stderr)
+    written, *missing = describe(options, path)
+    print(written)
+    for line in missing:
+        print(line, file=sys.stderr)
     return 0
 
 

@@ -11,7 +11,7 @@ from jaxinfl.statistics.memorization_tests import memorization_q_values
 from jaxinfl.statistics.proportions import wilson_interval
 from jaxinfl.statistics.uncertainty import memorization_uncertainty
 from jaxinfl.store import Ensemble
-from jaxinfl.tasks import LOWER_IS_BETTER
+from jaxinfl.tasks import is_lower_better
 
 # Values of models x examples of which votes are counted at once.
 _VALUES_AT_ONCE = 2**22
@@ -107,9 +107,9 @@ def read_score(runs: Ensemble, name: str | None) -> Score:
         preferred = ("correct", "accuracy", "probability", "margin", "loss")
         name = next((each for each in preferred if each in runs.scores), runs.scores[0])
     kind = runs.score_kind(name)
-    sign = name.partition("@")[0] in LOWER_IS_BETTER
+    negated = is_lower_better(name)
     train, test = (_read(runs, split, name) for split in ("train", "test"))
-    found = [None if values is None else -values if sign else values for values in (train, test)]
+    found = [None if values is None else -values if negated else values for values in (train, test)]
     return Score(name, kind, *found)
 
 

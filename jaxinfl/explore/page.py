@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import vl_convert
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from jaxinfl.explore.content import Explored
 from jaxinfl.explore.inputs import Shown
 from jaxinfl.files import write_atomically
+from jaxinfl.report.page import html_templates
 
 SCRIPTS = ("content", "view", "plot", "detail", "page")
 """Our own scripts, in the order in which they are read."""
@@ -27,15 +27,7 @@ _READING = (
     "Of each example the strongest influences of either sign are shown. Their intervals are wide because the strongest of many are overestimated.",
 )
 
-# Text is escaped wherever the template puts it: names of data and classes come from data sets.
-_TEMPLATES = Environment(
-    loader=PackageLoader("jaxinfl.explore"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+_TEMPLATES = html_templates("jaxinfl.explore")
 
 
 def write_page(path: Path, content: dict[str, Any], explored: Explored, shown: Shown) -> None:

@@ -24,7 +24,7 @@ class Finding:
     answer: str
     """One sentence that answers the question and is understood by somebody who has read nothing else."""
     evidence: Sequence[str] = ()
-    """At most three sentences, each with a number, its unit and what it is compared with."""
+    """Sentences that support the answer, at most three, each with a number, its unit and what it is compared with."""
     paper: str = ""
     """What the paper found, in one sentence with its section; empty where the paper says nothing of it."""
 

@@ -10,15 +10,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jaxinfl.files import write_atomically
 from jaxinfl.report.section import Section
 
-# Text is escaped wherever the template puts it: names of classes come from data sets. What a template misspells is an error.
-_TEMPLATES = Environment(
-    loader=PackageLoader("jaxinfl.report"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+
+def html_templates(package: str) -> Environment:
+    """The templates of a package, which lie in its folder `templates`.
+
+    Text is escaped wherever a template puts it: names of data and classes come from data sets. What a template misspells is an error.
+    """
+    return Environment(
+        loader=PackageLoader(package),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+_TEMPLATES = html_templates("jaxinfl.report")
 _TEMPLATES.filters["quote"] = quote
 
 
@@ -44,4 +52,4 @@ def write_page(path: Path, title: str, introduction: str, sections: Mapping[Path
     return path
 
 
-__all__ = ["write_page"]
+__all__ = ["html_templates", "write_page"]

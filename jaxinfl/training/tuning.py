@@ -306,14 +306,16 @@ class MachineChoice:
         finished: int,
         *,
         path: Path | None = None,
+        keeps_width: bool = False,
         look: Callable[[], None] = lambda: None,
     ) -> tuple[Machine, Cost]:
         """Make the machine for a job, and estimate what `models` of it cost there, of which some are `finished`.
 
-        What was agreed on for the run in `path` is kept to. `look` is called between the steps, which take seconds.
+        What was agreed on for the run in `path` is kept to. With `keeps_width` too little memory for the width is an error, because
+        other processes train models of the same run at this width. `look` is called between the steps, which take seconds.
 
         Raises:
-          OutOfMemory: not even one model at a time fits.
+          OutOfMemory: not even one model at a time fits, or not the width that is kept.
           RunDirectoryError: this process cannot keep to what was agreed on, or the user chose something else.
         """
         warn_of_idle_cores()
@@ -327,6 +329,8 @@ class MachineChoice:
         )
         machine = Machine.for_job(job, execution)
         machine, cost = measure_cost(job, machine, models, finished)
+        if keeps_width and agreed is not None and not self.mixed_devices and machine.execution.width != agreed.width:
+            machine.give_up(job, MemoryError(f"width {agreed.width} does not fit"))
         look()
         if self.tune and agreed is None:
             machine, cost = tune(job, machine, cost, freedom)

@@ -114,7 +114,15 @@ class ThisProcess:
 
     def _machine(self, assignment: Assignment) -> tuple[Machine, Cost]:
         job, path, part, agreed, models, finished = assignment
-        make = partial(self.choice.machine, job, models=models, finished=finished, path=path, look=self.look)
+        make = partial(
+            self.choice.machine,
+            job,
+            models=models,
+            finished=finished,
+            path=path,
+            keeps_width=part is not None,
+            look=self.look,
+        )
         if path is None or (part is None and agreed is None):
             return make(agreed=None)
         if agreed is None:
