@@ -6,7 +6,7 @@ from experiments.command_line import Mistake, console
 from jaxinfl import Dataset, Ensemble, Recipe
 from jaxinfl.cli.data_options import standardize_floats
 from jaxinfl.datasets import by_name
-from jaxinfl.tasks import LOWER_IS_BETTER, Regression
+from jaxinfl.tasks import Regression, is_lower_better
 
 _WORDS = {
     "correct": "0-1 scores",
@@ -45,7 +45,7 @@ def read_scores(runs: Ensemble, name: str) -> tuple[np.ndarray, np.ndarray]:
     Of a score that good models make small they are the negatives, so that a positive influence helps.
     """
     train, test = runs.train_score(name), runs.test_score(name)
-    return (-train, -test) if name in LOWER_IS_BETTER else (train, test)
+    return (-train, -test) if is_lower_better(name) else (train, test)
 
 
 def takes_anything(data: Dataset) -> None:

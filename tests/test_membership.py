@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -288,3 +289,16 @@ def test_the_population_of_targets_trained_elsewhere():
     compared = population[:2] / population.mean(axis=0)
     expected = (ratio[:, :, None] / compared[:, None, :] > 1).mean(axis=2)
     np.testing.assert_allclose(told, expected, atol=1e-12)
+
+
+def test_the_loss_after_an_epoch_has_the_sign_of_the_loss():
+    """Members have a lower loss, at the end and after any epoch: the last one is the end."""
+    data = jaxinfl.load_dataset("digits")
+    masks, keys = jaxinfl.draw_subsets(6, data.num_train, 0.5), jax.random.split(jax.random.key(0), 6)
+    recipe = jaxinfl.Recipe(epochs=2)
+    runs = jaxinfl.train_ensemble(
+        masks, keys, data=data, model="small_mlp", recipe=recipe, keep_epochs=(2,), tune=False, progress=False
+    )
+    told, again = (jaxinfl.membership(runs, name, method="threshold") for name in ("loss", "loss@2"))
+    np.testing.assert_array_equal(told.score, again.score)
+    assert told.auc.value == again.auc.value > 0.5

@@ -17,7 +17,7 @@ from jaxinfl.privacy.curve import Curve, OperatingPoint, Rate
 from jaxinfl.privacy.lira import Lira, Scores
 from jaxinfl.privacy.risk import Risk, measure_risk
 from jaxinfl.privacy.rmia import Population, Rmia
-from jaxinfl.tasks import LOWER_IS_BETTER
+from jaxinfl.tasks import is_lower_better
 
 _SHOWN_SIZE = 4_000_000
 """Pairs of a target and an example up to which a notebook shows rates: more would take seconds."""
@@ -234,7 +234,7 @@ def _take(
         if not isinstance(name, str):
             raise TypeError(f"score is {quote(name)}; for an Ensemble it takes the name of a score, such as 'margin'.")
         runs = masks.without_diverged()
-        sign = -1 if name in LOWER_IS_BETTER else 1
+        sign = -1 if is_lower_better(name) else 1
         given: Any = sign * np.asarray(runs.train_score(name), np.float32)
         if robust and population is None:
             population = runs.test_score(name)
