@@ -1,7 +1,8 @@
 """A stand-in for Slurm's commands on one machine, for tests: sbatch, srun, sacct, scancel, scontrol requeue and sinfo.
 
-It does what submitit relies on: arrays, a limit on how many tasks run at once, USR2 before the time limit, and requeueing. Every
-task has a file with its state in the folder that SLURM_STAND_IN names.
+It does what submitit relies on: arrays, a limit on how many tasks run at once, and requeueing. Every task has a file with its
+state in the folder that SLURM_STAND_IN names. It knows no time: tests send the signal by which Slurm says that a limit is near,
+when a task has come as far as they need, so that they do not depend on how fast a machine is.
 """
 
 import os
@@ -81,9 +82,6 @@ def sbatch(file: str) -> int:
 def serve(number: str, most: str, *names: str) -> int:
     """Run the tasks of a job, at most so many at once, until all have ended."""
     script = _state() / f"{number}.job"
-    options = dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", script.read_text(), re.MULTILINE))
-    limit = float(os.environ.get("SLURM_STAND_IN_SECONDS", 60 * float(options["time"])))
-    notice = min(float(options["signal"].partition("@")[2]), limit / 2)
     waiting, running = list(names), {}
     while waiting or running:
         for name in [each for each in waiting if (_state() / f"{each}.cancel").exists()]:
@@ -91,8 +89,8 @@ def serve(number: str, most: str, *names: str) -> int:
             _set(name, "CANCELLED")
         while waiting and len(running) < int(most):
             name = waiting.pop(0)
-            running[name] = (_run(script, name), time.monotonic(), False)
-        for name, (process, begun, warned) in list(running.items()):
+            running[name] = _run(script, name)
+        for name, process in list(running.items()):
             if process.poll() is not None:
                 del running[name]
                 again = _state() / f"{name}.requeue"
@@ -105,10 +103,6 @@ def serve(number: str, most: str, *names: str) -> int:
                 else:
                     _set(name, "COMPLETED" if process.returncode == 0 else "FAILED")
                 continue
-            passed = time.monotonic() - begun
-            if passed > limit - notice and not warned and name in trainers(_state()):
-                trainers(_state())[name].send_signal(signal.SIGUSR2)
-                running[name] = (process, begun, True)
             if (_state() / f"{name}.cancel").exists() and name in trainers(_state()):
                 trainers(_state())[name].send_signal(signal.SIGTERM)
         time.sleep(0.2)

@@ -22,7 +22,7 @@ from jaxinfl.store.damage import find_damage
 from jaxinfl.store.parts import open_rows, part_path
 from jaxinfl.training.agreement import Disagreement
 from tests import fake_slurm
-from tests.cluster_child import MODELS, make_job, train
+from tests.cluster_child import LONG, MODELS, make_job, train, train_alone
 
 ARRAYS = ("masks", "key_data", "train_prediction", "test_prediction", "train_margin", "test_margin")
 
@@ -36,19 +36,14 @@ def assert_same(runs, reference):
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory):
-    """The models of the job that all tests of clusters train, from one process."""
-    job = make_job()
-    return jaxinfl.train_ensemble(
-        job.masks,
-        job.keys,
-        data=job.data,
-        model="small_mlp",
-        recipe=job.recipe,
-        run_dir=tmp_path_factory.mktemp("reference") / "run",
-        keep_weights=True,
-        tune=False,
-        progress=False,
-    )
+    """The models of the job that tests of clusters train, from one process."""
+    return train_alone(run_dir=tmp_path_factory.mktemp("reference") / "run")
+
+
+@pytest.fixture(scope="session")
+def long_reference():
+    """The models of the job that tests disturb, from one process."""
+    return train_alone(LONG)
 
 
 @pytest.mark.parametrize(
@@ -268,8 +263,8 @@ def test_jobs_of_this_machine_give_the_same_bits_after_kills_and_ctrl_c(tmp_path
     pytest.importorskip("submitit")
     run = tmp_path / "run"
     child = start_child(run, "local", "on_interrupt=leave")
-    wait_until(lambda: finished(run) > 0)
-    left = {process.pid for process in workers(run)}
+    # All jobs are there, and have not yet read what they train: however fast the machine is, they are at work when Ctrl-C comes.
+    wait_until(lambda: len(workers(run)) == 4)
     os.killpg(child.pid, signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert child.returncode != 0 and "jobs go on; the same call finds them again" in said
@@ -277,7 +272,6 @@ def test_jobs_of_this_machine_give_the_same_bits_after_kills_and_ctrl_c(tmp_path
     for process in workers(run)[:1]:
         process.kill()
     runs = train(run, Cluster("local"))
-    assert left
     assert_same(runs, reference)
     assert set(runs.device_kinds) == set(reference.device_kinds)
     assert all(not find_damage(part_path(run, (number, 4))) for number in (1, 2, 3, 4))

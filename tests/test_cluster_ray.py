@@ -18,13 +18,13 @@ import jaxinfl
 from jaxinfl import Cluster, ClusterError, Ensemble
 from jaxinfl.cluster import ray_local
 from jaxinfl.store.damage import find_damage
-from tests.cluster_child import MODELS, make_job, train
+from tests.cluster_child import LONG, MODELS, make_job, train
 from tests.ray_nodes import RayNodes
-from tests.test_cluster import assert_same, finished, reference, start_child, wait_until
+from tests.test_cluster import assert_same, finished, long_reference, reference, start_child, wait_until
 
 pytestmark = pytest.mark.slow
 ray = pytest.importorskip("ray")
-__all__ = ["reference"]
+__all__ = ["long_reference", "reference"]
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def workers():
     return found
 
 
-def child_on(nodes, run):
-    return start_child(run, "ray", f"address={nodes.address}")
+def child_on(nodes, run, **environment):
+    return start_child(run, "ray", f"address={nodes.address}", **environment)
 
 
 def end(child):
@@ -64,11 +64,11 @@ def test_the_same_bits_on_any_number_of_nodes(number, nodes, tmp_path, reference
     assert_same(Ensemble.open(tmp_path / "run"), reference)
 
 
-def test_killed_workers_nodes_and_drivers_change_no_bit(nodes, tmp_path, reference):
+def test_killed_workers_nodes_and_drivers_change_no_bit(nodes, tmp_path, long_reference):
     """Ten kills: six workers, two nodes and two driving processes."""
     moments, run = random.Random(0), tmp_path / "run"
     there = [nodes.add() for _ in range(3)]
-    child = child_on(nodes, run)
+    child = child_on(nodes, run, EPOCHS=str(LONG))
     for kill in ("worker", "worker", "node", "driver", "worker", "worker", "node", "worker", "driver", "worker"):
         wait_until(lambda child=child: workers() or child.poll() is not None)
         time.sleep(moments.uniform(0, 3))
@@ -84,15 +84,15 @@ def test_killed_workers_nodes_and_drivers_change_no_bit(nodes, tmp_path, referen
         if child.poll() is not None or kill == "driver":
             child.communicate()
             if finished(run) == MODELS:
-                assert_same(Ensemble.open(run), reference)
+                assert_same(Ensemble.open(run), long_reference)
                 run = tmp_path / f"after-{kill}-{time.monotonic_ns()}"
-            child = child_on(nodes, run)
+            child = child_on(nodes, run, EPOCHS=str(LONG))
     end(child)
-    assert_same(Ensemble.open(run), reference)
+    assert_same(Ensemble.open(run), long_reference)
     assert not find_damage(run)
 
 
-def test_a_long_shard_goes_on_from_its_checkpoint_on_another_worker(nodes, tmp_path):
+def test_a_long_shard_goes_on_from_its_checkpoint_on_another_worker(nodes, tmp_path, long_reference):
     """All models are one shard. Its worker is killed, and then the driving process too."""
     nodes.add()
     run, saved = tmp_path / "run", tmp_path / "run" / "checkpoint" / "shard-000000"
@@ -113,16 +113,8 @@ def test_a_long_shard_goes_on_from_its_checkpoint_on_another_worker(nodes, tmp_p
     child.communicate()
     wait_until(lambda: not workers(), 20)
     subprocess.run(start, check=True, timeout=120)
-    job = make_job(LONG)
-    alone = jaxinfl.train_ensemble(
-        job.masks, job.keys, data=job.data, model="small_mlp", recipe=job.recipe, keep_weights=True, tune=False, progress=False
-    )  # fmt: skip
-    assert_same(Ensemble.open(run), alone)
+    assert_same(Ensemble.open(run), long_reference)
     assert not saved.exists() and not find_damage(run)
-
-
-LONG = 600
-"""Number of epochs of models that take so long that a shard of them has checkpoints on any machine."""
 
 
 def train_as_one_shard(run, address):
@@ -137,17 +129,17 @@ def test_a_pool_of_this_machine_is_started_without_a_fork_and_ended(tmp_path, re
     wait_until(lambda: not workers(), 20)
 
 
-def test_ctrl_c_ends_the_workers_and_the_same_call_goes_on(nodes, tmp_path, reference):
+def test_ctrl_c_ends_the_workers_and_the_same_call_goes_on(nodes, tmp_path, long_reference):
     nodes.add()
     run = tmp_path / "run"
-    child = child_on(nodes, run)
+    child = child_on(nodes, run, EPOCHS=str(LONG))
     wait_until(lambda: finished(run) > 0)
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=30)
     assert child.returncode == 1 and "models are finished and kept in" in said and "The same call goes on" in said
     wait_until(lambda: not workers(), 20)
-    end(child_on(nodes, run))
-    assert_same(Ensemble.open(run), reference)
+    end(child_on(nodes, run, EPOCHS=str(LONG)))
+    assert_same(Ensemble.open(run), long_reference)
 
 
 def test_an_address_that_does_not_answer(tmp_path, monkeypatch):
@@ -235,7 +227,6 @@ def test_a_node_without_memory_or_disk_gives_its_models_back(reason, tmp_path, m
 
 def test_a_node_of_another_kind_gives_its_models_back_or_is_recorded(nodes, tmp_path, monkeypatch):
     """A node says that it has another processor."""
-    monkeypatch.setenv("EPOCHS", str(LONG))  # so that models are left when the first node is gone
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "sitecustomize.py").write_text(
         "import pathlib\n"
@@ -247,7 +238,7 @@ def test_a_node_of_another_kind_gives_its_models_back_or_is_recorded(nodes, tmp_
     )
     first = nodes.add()
     run = tmp_path / "run"
-    child = child_on(nodes, run)
+    child = child_on(nodes, run, EPOCHS=str(LONG))  # so that models are left when the first node is gone
     wait_until(lambda: finished(run) > 0)
     nodes.add(str(tmp_path / "other"))
     nodes.remove(first)
@@ -256,7 +247,7 @@ def test_a_node_of_another_kind_gives_its_models_back_or_is_recorded(nodes, tmp_
     assert "this process has Other" in said and "mixed_devices=True" in said
     before = finished(run)
     assert 0 < before < MODELS
-    command = "import sys; from tests.cluster_child import *; train(sys.argv[1], jaxinfl.Cluster('ray', address=sys.argv[2]), mixed_devices=True)"
+    command = "import sys; from tests.cluster_child import *; train(sys.argv[1], jaxinfl.Cluster('ray', address=sys.argv[2]), job=make_job(LONG), mixed_devices=True)"
     subprocess.run([sys.executable, "-c", command, str(run), nodes.address], check=True, timeout=120)
     kinds = Ensemble.open(run).device_kinds
     assert sum(kind.startswith("Other ") for kind in kinds) == MODELS - before
