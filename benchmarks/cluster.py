@@ -227,9 +227,8 @@ def _print_simulated(study: Study, by_workers: dict[int, Spent], by_shard: dict[
         for heading in (name, "hours", "lost", "done again", "getting ready", "waiting", "idle at the end"):
             table.add_column(heading, justify="right")
         for size, spent in runs.items():
-            whole = spent.trained / (1 - spent.share_lost)
             parts = (spent.lost, spent.ready, spent.waiting, spent.idle)
-            shares = [f"{part / whole:.1%}" for part in parts]
+            shares = [f"{part / spent.total:.1%}" for part in parts]
             table.add_row(str(size), f"{spent.wall / 3600:.2f}", f"{spent.share_lost:.1%}", *shares)
         console.print(table)
     lost = by_workers[AT].share_lost
@@ -250,10 +249,7 @@ def _figure(by_workers: dict[int, Spent], by_shard: dict[int, Spent]) -> Figure:
         ):
             bottom = np.zeros(len(runs))
             for (field, name), colour in zip(names.items(), COLOURS, strict=False):
-                wholes = [spent.trained / (1 - spent.share_lost) for spent in runs.values()]
-                heights = np.array(
-                    [100 * getattr(spent, field) / whole for spent, whole in zip(runs.values(), wholes, strict=True)]
-                )
+                heights = np.array([100 * getattr(spent, field) / spent.total for spent in runs.values()])
                 axes.bar([str(size) for size in runs], heights, bottom=bottom, color=colour, label=name, width=0.7)
                 bottom += heights
             axes.set_axisbelow(True)

@@ -64,10 +64,14 @@ class Spent:
     """Workers for which nothing was left to do, until the end."""
 
     @property
+    def total(self) -> float:
+        """The whole time of all workers."""
+        return self.trained + self.lost + self.ready + self.waiting + self.idle
+
+    @property
     def share_lost(self) -> float:
         """Share of the workers' time that is not training which counts."""
-        total = self.trained + self.lost + self.ready + self.waiting + self.idle
-        return 1 - self.trained / total
+        return 1 - self.trained / self.total
 
 
 @dataclass

@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Bool
 
 import jaxinfl
-from experiments.command_line import Mistake, NothingMore, Options, console, mistakes
+from experiments.command_line import NothingMore, Options, console, mistakes
 from jaxinfl import Cost, Dataset, Ensemble, ModelKeys, Recipe
+from jaxinfl.arguments import check_whole
 from jaxinfl.cli.train import parse_part
 from jaxinfl.models import Variables
 from jaxinfl.training import Job, cost_of_job
@@ -129,8 +130,7 @@ def carry_out(requests: Sequence[Request], data: Dataset, config: Options, out: 
     """
     with mistakes():
         chosen = parse_part(config.part, config.cluster)
-    if config.jobs < 1:
-        raise Mistake(f"--jobs is {config.jobs}; it takes a whole number from 1 up.")
+        check_whole(config.jobs, "--jobs")
     runs = Runs(out)
     for asked in requests:
         if chosen is not None and asked.depends and not all(each.complete for each in runs.values()):

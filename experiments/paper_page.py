@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 
 from experiments.paper import EXPERIMENTS, read_section
-from jaxinfl.report import Section, Table, read_results
+from jaxinfl.report import Section, read_results
 
 _TAIL = "python -m experiments.paper && python -m experiments.paper_page"
 
@@ -89,15 +89,8 @@ def write_section(name: str, section: Section) -> str:
         lines += [f"![{what}]({figure_name(name, illustration.name)})", "", illustration.caption, ""]
         lines += [f"`python -m experiments.{name} --preset digits` makes this figure.", ""]
     for table in section.tables:
-        lines += [*write_table(table), ""]
+        lines += [table.markdown(), ""]
     return "\n".join(lines)
-
-
-def write_table(table: Table) -> list[str]:
-    """A table in Markdown, with its title above and its note below."""
-    rows = [table.columns, ["---"] * len(table.columns), *table.rows]
-    text = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
-    return [f"**{table.title}**", "", *text, *(["", table.note] if table.note else [])]
 
 
 if __name__ == "__main__":

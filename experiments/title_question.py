@@ -37,7 +37,7 @@ from experiments.estimators_report import Findings as Judged
 from experiments.experiment import tell
 from experiments.outcome import write_section
 from experiments.presets import BREAST_CANCER, TEXT
-from experiments.title_question_report import ESTIMATORS, Row, describe_section, draw_figures, format_markdown, numbers
+from experiments.title_question_report import ESTIMATORS, Row, describe_section, draw_figures, numbers
 from jaxinfl import Dataset, Ensemble, ModelPlan, Recipe
 from jaxinfl.cli.data_options import choose_examples, load_named
 from jaxinfl.compilation_cache import use_compilation_cache
@@ -174,7 +174,8 @@ def run(config: Config) -> Mapping[str, Any]:
     section = describe_section(rows, config.target_iou, config.strongest)
     record = {"experiment": "title_question", "config": config, "trained": trained, "results": results}
     write_section(section, draw_figures(rows, config.target_iou), record, out)
-    write_atomically(out / "tables.md", format_markdown(section.tables).encode())
+    tables = "\n\n".join(table.markdown() for table in section.tables)
+    write_atomically(out / "tables.md", f"{tables}\n".encode())
     return results
 
 

@@ -297,15 +297,6 @@ def _share(share: float | None) -> str:
     return f"{share:.2f}" if np.isfinite(share) else "more than 1"
 
 
-def format_markdown(tables: Sequence[Table]) -> str:
-    """The tables as Markdown, each with its title above and its note below, as documentation takes them."""
-    parts = []
-    for table in tables:
-        lines = [table.columns, ["---"] * len(table.columns), *table.rows]
-        parts += [f"**{table.title}**", "\n".join(f"| {' | '.join(cells)} |" for cells in lines), table.note]
-    return "\n\n".join(parts) + "\n"
-
-
 def draw_figures(rows: Sequence[Row], target: float) -> Mapping[str, Figure]:
     """The figure of the section: measured IOU over the number of models, a line for each data set."""
     panels: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {

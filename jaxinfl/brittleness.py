@@ -14,11 +14,10 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
-from scipy.special import ndtri
 
 from jaxinfl.arguments import check_attribution, check_indices, check_seed, check_share, check_whole, quote
 from jaxinfl.datasets import Dataset
-from jaxinfl.statistics.proportions import wilson_interval
+from jaxinfl.statistics.proportions import normal_quantile, wilson_interval
 from jaxinfl.store import Ensemble
 from jaxinfl.training import train_ensemble
 
@@ -73,7 +72,7 @@ class Brittleness:
         known = np.isfinite(self._of(name)) & self.counted[:, None]
         number = known.sum(axis=0).astype(float)
         share = np.divide(self.flipped(name).sum(axis=0), number, out=np.full(number.size, np.nan), where=number > 0)
-        low, high = wilson_interval(share, number, float(ndtri((1 + self.confidence) / 2)))
+        low, high = wilson_interval(share, number, normal_quantile(self.confidence))
         return np.stack([share, low, high], axis=1)
 
     def smallest(self, name: str) -> Float[np.ndarray, " tests"]:

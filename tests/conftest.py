@@ -3,8 +3,12 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
+# A shell that starts the tests in the background has them ignore Ctrl-C, and they would start processes that ignore it, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 if "JAXINFL_TESTS_FOLDER" not in os.environ:
     # All processes of a test run share one folder, which is removed at its end: the workers of xdist and the commands that

@@ -66,10 +66,10 @@ def test_partners_are_the_strongest_of_each_sign(rows, monkeypatch):
     ):
         expected = np.sort(matrix, axis=1)[:, ::-1][:, :4]
         np.testing.assert_allclose(np.abs(partners.influence), expected, atol=1e-12)
-        np.testing.assert_allclose(np.take_along_axis(matrix, partners.index, 1), expected, atol=1e-12)
+        np.testing.assert_allclose(np.take_along_axis(matrix, partners.partner, 1), expected, atol=1e-12)
     discovered = jaxinfl.discoveries(masks, test)
     assert found.num_discovered == len(discovered)
-    assert found.helped_by_train.index[HELPER, 0] == HELPED and found.against_test.index[HURT, 0] == HURTER
+    assert found.helped_by_train.partner[HELPER, 0] == HELPED and found.against_test.partner[HURT, 0] == HURTER
     (place,) = np.flatnonzero((discovered.train_index == HELPER) & (discovered.test_index == HELPED))
     assert found.helped_by_train.q_value[HELPER, 0] == discovered.q_value[place] < 1e-6
     told = np.count_nonzero(~np.isnan(found.helped_by_train.q_value)) + np.count_nonzero(
@@ -119,9 +119,9 @@ def test_few_partners_undefined_pairs_and_complements():
     own[:, 0], own[:, 1] = True, False
     found = find_partners(jaxinfl.pack(own, test[:, :3]), 8)
     for partners in (found.helped_by_train, found.hurt_by_train):
-        assert partners.index.shape == (TRAIN, 3) and (partners.index[:2] == -1).all()
-        assert np.isnan(partners.influence[:2]).all() and np.isnan(partners.low[partners.index < 0]).all()
-        assert np.isfinite(partners.low[partners.index >= 0]).all()
+        assert partners.partner.shape == (TRAIN, 3) and (partners.partner[:2] == -1).all()
+        assert np.isnan(partners.influence[:2]).all() and np.isnan(partners.low[partners.partner < 0]).all()
+        assert np.isfinite(partners.low[partners.partner >= 0]).all()
     both = np.concatenate([masks[:200], ~masks[:200]])
     assert find_partners(jaxinfl.pack(both, test), 2).num_discovered is None
 

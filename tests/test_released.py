@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 import jaxinfl
 from jaxinfl import RunDirectoryError, compare_pairs, read_pairs, read_run
 from jaxinfl.published import released
+from jaxinfl.statistics.means import mean_over_models
 from tests import twins
 
 
@@ -119,7 +120,7 @@ def test_a_truncated_matrix_is_told(twin, tmp_path):
 
 
 def test_cscores(twin, runs, tmp_path):
-    held_out = jaxinfl.published.comparison.held_out_mean(twin.masks, twin.correct())
+    held_out = mean_over_models(twin.correct(), ~twin.masks)
     np.savez(tmp_path / "cifar10-cscores-orig-order.npz", labels=twin.labels, scores=held_out)
     scores = read_run(tmp_path / "cifar10-cscores-orig-order.npz", data=twin.data(jaxinfl))
     np.testing.assert_array_equal(scores.values, held_out)

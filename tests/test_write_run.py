@@ -11,6 +11,7 @@ import pytest
 import jaxinfl
 from jaxinfl import RunDirectoryError, read_run, write_run
 from jaxinfl.published import dattri
+from jaxinfl.statistics.means import mean_over_models
 from tests import twins
 from tests.small_ensembles import LINEAR, keys_of
 
@@ -108,7 +109,7 @@ def test_cleanlab_gets_probabilities_out_of_sample(tmp_path):
     np.testing.assert_allclose(likely.sum(axis=1), 1)
     # cleanlab's self-confidence is the probability of the given label.
     own = likely[np.arange(40), labels]
-    expected = jaxinfl.published.comparison.held_out_mean(runs.masks, runs.train_probability)
+    expected = mean_over_models(runs.train_probability, ~runs.masks)
     np.testing.assert_allclose(own, expected, atol=2e-3)
     with pytest.raises(ValueError, match="are in every subset"):
         write_run(runs[:1], tmp_path / "few", "cleanlab")

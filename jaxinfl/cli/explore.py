@@ -34,7 +34,7 @@ def run(options: Options) -> Answer:
     )
     path = explorer.explore(options)
     values = {"run_dir": options.run_dir, "file": path, "bytes": path.stat().st_size}
-    return Answer(explorer.describe(options, path), values)
+    return Answer(explorer.show(options, path), values)
 
 
 __all__ = ["Options", "run"]

@@ -10,9 +10,10 @@ import numpy as np
 import jaxinfl
 from jaxinfl.cli.answer import Answer, format_number
 from jaxinfl.cli.files import check_out, save_arrays
-from jaxinfl.cli.run_options import RunOptions, choose_score, describe_score, has_train_score, open_run, pack_scores
+from jaxinfl.cli.run_options import RunOptions, choose_score, describe_score, open_run, pack_scores
 from jaxinfl.influence import Outcomes
 from jaxinfl.report import Table
+from jaxinfl.store.scores import has_score
 
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
@@ -46,7 +47,7 @@ def run(options: Options) -> Answer:
     score = choose_score(runs, options.score)
     given = pack_scores(runs, score)
     arrays = _estimate(given, options.method)
-    if has_train_score(runs, score):
+    if has_score(runs, "train", score):
         arrays["memorization"] = jaxinfl.memorization(given)
     if out is not None:
         save_arrays(out, arrays)

@@ -14,9 +14,6 @@ from jaxinfl.privacy import Membership
 from jaxinfl.privacy.result import Method
 from jaxinfl.report import Table
 
-_FALSE_ALARMS = (0.001, 0.01, 0.1)
-"""Rates of false alarms at which the share of members told is reported."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options(RunOptions):
@@ -79,8 +76,8 @@ def _summarize(found: Membership, score: str, number: int, out: Path | None) -> 
         for example in highest
         if not np.isnan(risk.told_apart[example])
     ]
-    rates = _rates(found)
-    rows = [[name, *map(format_number, (rate["value"], rate["low"], rate["high"]))] for name, rate in rates.items()]
+    rates = found.rates()
+    rows = [[name, *map(format_number, rate)] for name, rate in rates.items()]
     lines: list[str | Table] = [
         f"models     {found.score.shape[0]}; training examples: {found.score.shape[1]}; score: {score}; attack: {found.method}",
         Table(
@@ -103,15 +100,8 @@ def _summarize(found: Membership, score: str, number: int, out: Path | None) -> 
         "models": found.score.shape[0],
         "score": score,
         "method": found.method,
-        "rates": rates,
+        "rates": {name: rate._asdict() for name, rate in rates.items()},
         "riskiest": riskiest,
         "out": out,
     }
     return Answer(lines, values)
-
-
-def _rates(found: Membership) -> dict[str, dict[str, float]]:
-    """How well membership is told, each rate with its interval."""
-    rates = {"AUC": found.auc, "balanced accuracy": found.balanced_accuracy}
-    rates |= {f"members told at {fpr:.1%} false alarms": found.tpr(fpr).tpr for fpr in _FALSE_ALARMS}
-    return {name: rate._asdict() for name, rate in rates.items()}

@@ -10,10 +10,11 @@ import jaxinfl
 from jaxinfl.arguments import check_whole
 from jaxinfl.cli.answer import Answer, format_number
 from jaxinfl.cli.files import check_out, save_csv
-from jaxinfl.cli.run_options import RunOptions, choose_score, describe_score, has_train_score, open_run, pack_scores
+from jaxinfl.cli.run_options import RunOptions, choose_score, describe_score, open_run, pack_scores
 from jaxinfl.influence import Outcomes
 from jaxinfl.report import Table
 from jaxinfl.store import Ensemble
+from jaxinfl.store.scores import has_score, known_targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ def run(options: Options) -> Answer:
     score = choose_score(runs, options.score)
     given = pack_scores(runs, score)
     if options.fdr is None:
-        if not has_train_score(runs, score):
+        if not has_score(runs, "train", score):
             raise ValueError(
                 f"this run has {score!r} of the test examples only, and memorization takes that of the training examples. Pass "
                 "--fdr 0.05, which needs none."
@@ -140,10 +141,9 @@ def _with_targets(columns: dict[str, np.ndarray], runs: Ensemble) -> dict[str, n
     """The columns with the target of each example, where the run knows targets and each is one number."""
     known = {}
     for split in ("train", "test"):
-        if f"{split}_targets" in runs.attributes["inputs"]:
-            targets = getattr(runs, f"{split}_targets")
-            if targets.ndim == 1:
-                known[f"{split}_target"] = targets[columns[split]]
+        targets = known_targets(runs, split)
+        if targets is not None and targets.ndim == 1:
+            known[f"{split}_target"] = targets[columns[split]]
     first = {name: columns[name] for name in ("train", "test")}
     return first | known | columns
 

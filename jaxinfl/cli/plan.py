@@ -54,12 +54,7 @@ def run(options: Options) -> Answer:
         doublings=options.doublings,
         confidence=options.confidence,
     )
-    chosen = [int(abs(found.steps - size).argmin()) for size in found.num_models]
-    curve = found.at_threshold
-    rows = [
-        [str(size), *(format_number(values[step]) for values in (curve.iou, curve.low, curve.high))]
-        for size, step in zip(found.num_models.tolist(), chosen, strict=True)
-    ]
+    rows = [[str(size), *map(format_number, values)] for size, *values in found.rows()]
     title = f"Predicted IOU at influence {found.threshold:g}, with {found.confidence:.0%} intervals"
     values = {"answer": found.text, "score": score, **vars(found)}
     return Answer([found.text, Table(title, ["models", "IOU", "low", "high"], rows)], values)

@@ -10,6 +10,7 @@ import tyro
 from jaxinfl.arguments import expand_home
 from jaxinfl.influence import Outcomes, pack
 from jaxinfl.store import Ensemble
+from jaxinfl.store.scores import has_score
 from jaxinfl.tasks import is_lower_better
 
 
@@ -64,17 +65,8 @@ def pack_scores(runs: Ensemble, score: str) -> Outcomes:
     packed = pack(runs, score)
     if not is_lower_better(score):
         return packed
-    train = packed.train_score if has_train_score(runs, score) else None
+    train = packed.train_score if has_score(runs, "train", score) else None
     return pack(packed.masks, -packed.test_score, None if train is None else -train)
-
-
-def has_train_score(runs: Ensemble, score: str) -> bool:
-    """Whether the run has a score of the training examples, which memorization takes."""
-    try:
-        runs.train_score(score)
-    except ValueError:
-        return False
-    return True
 
 
 def describe_run(runs: Ensemble) -> Mapping[str, Any]:
@@ -98,7 +90,6 @@ __all__ = [
     "choose_score",
     "describe_run",
     "describe_score",
-    "has_train_score",
     "open_run",
     "pack_scores",
 ]

@@ -55,8 +55,8 @@ def explore(options: Options) -> Path:
     return write_explorer(runs, data, options.out, score=options.score, membership=risk, partners=options.partners)
 
 
-def describe(options: Options, path: Path) -> list[str]:
-    """Lines about the file that was written, which is opened in the browser where the options say so."""
+def show(options: Options, path: Path) -> list[str]:
+    """Open the file that was written in the browser, where the options say so, and return lines about it."""
     size = format_bytes(path.stat().st_size)
     lines = [f"{path} ({size}) is written. Open it in a browser; it needs no server and no network."]
     if options.open and not webbrowser.open(path.absolute().as_uri()):
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
-    written, *missing = describe(options, path)
+    written, *missing = show(options, path)
     print(written)
     for line in missing:
         print(line, file=sys.stderr)

@@ -14,8 +14,8 @@ from jaxinfl.explore.inputs import SHEET_SIDE, Shown
 from jaxinfl.explore.partners import FDR, AllPartners, Partners
 from jaxinfl.privacy import Risk
 from jaxinfl.statistics import newcombe_interval
+from jaxinfl.statistics.proportions import normal_quantile
 
-_NORMAL_95 = 1.959964
 _STEPS = 32767
 _SHARES = 1001
 """Shares that are tried to find the ends of a band."""
@@ -155,8 +155,8 @@ def _pack_steps(array: Float[np.ndarray, "examples partners"]) -> dict[str, Any]
 
 def _pack_partners(partners: Partners, reasons: Sequence[str]) -> dict[str, Any]:
     return {
-        "width": partners.index.shape[1],
-        "index": _pack(np.asarray(partners.index, "<i4")),
+        "width": partners.partner.shape[1],
+        "index": _pack(np.asarray(partners.partner, "<i4")),
         "influence": _pack_steps(partners.influence),
         "low": _pack_steps(partners.low),
         "high": _pack_steps(partners.high),
@@ -202,7 +202,7 @@ def _bands(explored: Explored) -> dict[str, list[dict[str, float]]]:
         bands["memorization"] = _band_of_shares(inside, outside)
     finite = explored.memorized.mean_out[np.isfinite(explored.memorized.mean_out)]
     if explored.risk is not None and finite.size:
-        reach = _NORMAL_95 * float(np.sqrt((explored.num_models + 1) / (12 * inside * outside)))
+        reach = normal_quantile(0.95) * float(np.sqrt((explored.num_models + 1) / (12 * inside * outside)))
         ends = float(finite.min()), float(finite.max())
         bands["risk"] = [{"across": x, "low": 0.5 - reach, "high": 0.5 + reach} for x in ends]
     return bands

@@ -7,15 +7,16 @@ from jaxtyping import Bool, Float, Int
 
 from jaxinfl.arguments import ScoreKind
 from jaxinfl.privacy import Membership
+from jaxinfl.statistics.means import mean_over_models
 from jaxinfl.statistics.memorization_tests import memorization_q_values
-from jaxinfl.statistics.proportions import wilson_interval
+from jaxinfl.statistics.proportions import normal_quantile, wilson_interval
 from jaxinfl.statistics.uncertainty import memorization_uncertainty
 from jaxinfl.store import Ensemble
+from jaxinfl.store.scores import has_score
 from jaxinfl.tasks import is_lower_better
 
 # Values of models x examples of which votes are counted at once.
 _VALUES_AT_ONCE = 2**22
-_NORMAL_95 = 1.959964
 
 NAMES = {
     "correct": "share of models that are right",
@@ -114,8 +115,7 @@ def read_score(runs: Ensemble, name: str | None) -> Score:
 
 
 def _read(runs: Ensemble, split: str, name: str) -> np.ndarray | None:
-    # A run that names no scores has those of classes, of both sets.
-    if "scores" in runs.attributes and f"{split}_{name}" not in runs.attributes["row_arrays"]:
+    if not has_score(runs, split, name):
         return None
     return runs.train_score(name) if split == "train" else runs.test_score(name)
 
@@ -124,16 +124,10 @@ def measure_train(masks: Bool[np.ndarray, "models train"], score: np.ndarray) ->
     """Memorization of every training example, with its uncertainty."""
     num_in = masks.sum(axis=0)
     told = memorization_uncertainty(masks, score)
-    mean_in, mean_out = (_mean(score, members) for members in (masks, ~masks))
+    mean_in, mean_out = (mean_over_models(score, members) for members in (masks, ~masks))
     return TrainExamples(
         num_in, mean_out, mean_in - mean_out, told.low, told.high, memorization_q_values(masks, score), told.reason
     )
-
-
-def _mean(score: np.ndarray, members: Bool[np.ndarray, "models examples"]) -> Float[np.ndarray, " examples"]:
-    number = members.sum(axis=0)
-    total = np.sum(score, axis=0, where=members, dtype=np.float64)
-    return np.divide(total, number, where=number > 0, out=np.full(len(number), np.nan))
 
 
 def count_votes(
@@ -150,16 +144,14 @@ def count_votes(
     if right is None:
         return None
     number = members.sum(axis=0).astype(np.float64)
-    share = _mean(right, members)
-    interval = wilson_interval(share, number, _NORMAL_95)
+    share = mean_over_models(right, members)
+    interval = wilson_interval(share, number, normal_quantile(0.95))
     if f"{split}_prediction" not in runs.attributes["row_arrays"] or not num_classes:
         return Votes(share, interval.low, interval.high, None, None, None, None)
-    prediction, targets = ((runs.train_prediction, runs.train_targets), (runs.test_prediction, runs.test_targets))[
-        split == "test"
-    ]
+    prediction, targets = (getattr(runs, f"{split}_{name}") for name in ("prediction", "targets"))
     other, count = _most_voted(prediction, members, targets, num_classes)
     other_share = np.divide(count, number, where=number > 0, out=np.full(len(number), np.nan))
-    others = wilson_interval(other_share, number, _NORMAL_95)
+    others = wilson_interval(other_share, number, normal_quantile(0.95))
     return Votes(share, interval.low, interval.high, other, other_share, others.low, others.high)
 
 

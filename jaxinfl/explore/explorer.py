@@ -19,6 +19,7 @@ from jaxinfl.influence import pack
 from jaxinfl.privacy import Membership
 from jaxinfl.statistics.memorization_tests import memorization_q_values
 from jaxinfl.store import Ensemble, RunDirectoryError
+from jaxinfl.store.scores import known_targets
 from jaxinfl.training import recall_data
 
 _MOST_PARTNERS = 50
@@ -146,7 +147,7 @@ def _targets(runs: Ensemble, data: Dataset | None, split: str) -> np.ndarray | N
     if data is not None:
         targets: np.ndarray = getattr(data, f"{split}_targets")
         return targets
-    return getattr(runs, f"{split}_targets") if f"{split}_targets" in runs.attributes["inputs"] else None
+    return known_targets(runs, split)
 
 
 def _class_names(runs: Ensemble, data: Dataset | None, targets: Mapping[str, Any]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ class Places(NamedTuple):
 class Partners:
     """The strongest partners of one sign, of every training example or of every test example."""
 
-    index: Int[np.ndarray, "examples partners"]
+    partner: Int[np.ndarray, "examples partners"]
     """The partner of each pair, strongest first; -1 where an example has fewer."""
     influence: Float[np.ndarray, "examples partners"]
     """Influence, in the unit of the score."""

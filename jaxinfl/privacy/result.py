@@ -87,6 +87,15 @@ class Membership:
             raise ValueError("fpr is 0; it takes a number above 0, at most 1.")
         return self._curve.at(float(fpr))
 
+    def rates(self, false_alarms: Sequence[float] = (0.001, 0.01, 0.1)) -> dict[str, Rate]:
+        """How well membership is told, each rate by its name, with the share of members told at each of these rates of false alarms.
+
+        Raises:
+          TypeError, ValueError: one of `false_alarms` is no number above 0 and at most 1.
+        """
+        told = {f"members told at {fpr:.1%} false alarms": self.tpr(fpr).tpr for fpr in false_alarms}
+        return {"AUC": self.auc, "balanced accuracy": self.balanced_accuracy} | told
+
     @cached_property
     def risk(self) -> Risk:
         """The risk of each example over the targets, by what they themselves say of it.
@@ -102,9 +111,7 @@ class Membership:
         title = f"Membership by {name}: {targets} targets, {examples} examples"
         if self.score.size > _SHOWN_SIZE:
             return html_facts(title, {"rates": "are computed by .auc, .balanced_accuracy and .tpr(0.01)"})
-        rates = {"AUC": self.auc, "balanced accuracy": self.balanced_accuracy}
-        rates |= {f"members told at {fpr:.1%} false alarms": self.tpr(fpr).tpr for fpr in (0.001, 0.01)}
-        rows = [(name, *rate) for name, rate in rates.items()]
+        rows = [(name, *rate) for name, rate in self.rates((0.001, 0.01)).items()]
         note = f"The confidence of the intervals is {self.confidence:.0%}; they are over targets."
         return html_table(("", "value", "low", "high"), rows, title=title, note=note)
 

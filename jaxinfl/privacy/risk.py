@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.special import ndtri
 from scipy.stats import rankdata
+
+from jaxinfl.statistics.proportions import normal_quantile
 
 _HALVINGS = 60
 """Number of times that the interval in which a limit is looked for is halved."""
@@ -59,7 +60,7 @@ def _limits(
     Source: Newcombe (2006), "Confidence intervals for an effect size measure based on the Mann-Whitney statistic. Part 2", Statistics
     in Medicine 25, method 5.
     """
-    quantile = float(ndtri((1 + confidence) / 2))
+    quantile = normal_quantile(confidence)
     total = num_in + num_out
 
     def error(probability: np.ndarray) -> np.ndarray:

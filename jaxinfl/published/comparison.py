@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float32, Int
 
 from jaxinfl.arguments import as_array, check_number, quote
 from jaxinfl.influence.outcomes import Models, Score, take_outcomes
@@ -12,7 +12,9 @@ from jaxinfl.influence.tiles import tile_starts
 from jaxinfl.published.order import tell_order
 from jaxinfl.published.released import PublishedPairs, PublishedScores
 from jaxinfl.statistics.correlation import correlate
+from jaxinfl.statistics.means import mean_over_models
 from jaxinfl.store import Ensemble, RunDirectoryError
+from jaxinfl.store.scores import known_labels
 
 
 class PairsComparison(NamedTuple):
@@ -122,14 +124,7 @@ def compare_scores(published: PublishedScores, masks: Models, train_score: Score
     own = _labels_of(masks, "train")
     if own is not None and not np.array_equal(own, published.labels):
         raise ValueError(_OTHER_ORDER.format(split="training"))
-    return _rank_correlation(published.values, held_out_mean(given.masks, given.train_score))
-
-
-def held_out_mean(masks: Bool[np.ndarray, "models train"], score: np.ndarray) -> Float[np.ndarray, " train"]:
-    """Mean score on each example of the models that were not trained on it; NaN where every model was."""
-    count = (~masks).sum(axis=0)
-    total = np.einsum("me,me->e", ~masks, score, dtype=np.float64)
-    return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+    return _rank_correlation(published.values, mean_over_models(given.train_score, ~given.masks))
 
 
 def _check_sizes(published: PublishedPairs, num_train: int, num_test: int) -> None:
@@ -169,10 +164,7 @@ def _check_order(published: PublishedPairs, masks: Any) -> None:
 
 def _labels_of(masks: Any, split: str) -> Int[np.ndarray, " examples"] | None:
     """Labels of an ensemble that knows them; None of anything else."""
-    if not isinstance(masks, Ensemble) or f"{split}_targets" not in masks.attributes["inputs"]:
-        return None
-    targets = masks.train_targets if split == "train" else masks.test_targets
-    return targets if targets.ndim == 1 and targets.dtype.kind in "iu" else None
+    return known_labels(masks, split) if isinstance(masks, Ensemble) else None
 
 
 _OTHER_ORDER = (
@@ -196,4 +188,4 @@ def _rank_correlation(one: ArrayLike, other: ArrayLike) -> float:
     return float(correlate(sides[0][:, None], sides[1][:, None], "spearman").value[0])
 
 
-__all__ = ["PairsComparison", "compare_pairs", "compare_scores", "held_out_mean"]
+__all__ = ["PairsComparison", "compare_pairs", "compare_scores"]

@@ -18,6 +18,7 @@ from jaxinfl.published.datamodels import MARGIN
 from jaxinfl.published.feldman_zhang import FILE
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.store.failures import write_failures
+from jaxinfl.store.scores import known_labels
 
 WrittenLayout = Literal["feldman_zhang", "datamodels", "lira", "dattri", "cleanlab"]
 
@@ -126,9 +127,9 @@ def _write_lira(runs: Ensemble, folder: Path, score: str) -> None:
         (place / "scores").mkdir(parents=True)
         np.save(place / "keep.npy", masks[model])
         np.save(place / "scores" / f"{1:010d}.npy", values[model, :, None].astype(np.float32))
-    labelled = "train_targets" in runs.attributes["inputs"]
-    if labelled and runs.train_targets.ndim == 1 and runs.train_targets.dtype.kind in "iu":
-        np.save(folder / "y_train.npy", runs.train_targets)
+    labels = known_labels(runs, "train")
+    if labels is not None:
+        np.save(folder / "y_train.npy", labels)
 
 
 def _write_dattri(runs: Ensemble, folder: Path, score: str) -> None:

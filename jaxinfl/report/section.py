@@ -16,6 +16,12 @@ class Table:
     note: str = ""
     """Meaning of the table's marks, and the number of repeats on which it rests."""
 
+    def markdown(self) -> str:
+        """The table in Markdown, with its title above and its note below."""
+        rows = [self.columns, ["---"] * len(self.columns), *self.rows]
+        text = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+        return "\n\n".join(part for part in (f"**{self.title}**", text, self.note) if part)
+
 
 @dataclass(frozen=True)
 class Illustration:

@@ -67,15 +67,16 @@ class ModelPlan:
     confidence: float
     """Confidence of the intervals."""
 
+    def rows(self) -> list[tuple[int, float, float, float]]:
+        """Each of `num_models` with the predicted IOU at `threshold` and the ends of its interval."""
+        nearest = [int(np.abs(self.steps - size).argmin()) for size in self.num_models]
+        ends = (values[nearest].tolist() for values in self.at_threshold)
+        return list(zip(self.num_models.tolist(), *ends, strict=True))
+
     def _repr_html_(self) -> str:
-        steps = [int(np.abs(self.steps - size).argmin()) for size in self.num_models]
-        rows = [
-            (int(size), *(float(end[step]) for end in self.at_threshold))
-            for size, step in zip(self.num_models, steps, strict=True)
-        ]
         return html_table(
             ("models", "IOU", "low", "high"),
-            rows,
+            self.rows(),
             title=self.text,
             note=f"Predicted IOU at influence {self.threshold:g} from {self.pilot_models} models, with {self.confidence:.0%} intervals.",
         )

@@ -3,10 +3,9 @@
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
-from scipy.special import ndtri
 
-from jaxinfl.arguments import as_array, check_share
-from jaxinfl.statistics.proportions import Interval, wilson_interval
+from jaxinfl.arguments import as_array
+from jaxinfl.statistics.proportions import Interval, normal_quantile, wilson_interval
 
 
 def newcombe_paired_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -38,7 +37,7 @@ def newcombe_paired_interval(first: ArrayLike, second: ArrayLike, confidence: fl
             f"first has shape {one.shape} and second {two.shape}; they take [models, pairs], one row a model of each pair, "
             "and at least one."
         )
-    number, quantile = len(one), -float(ndtri((1 - check_share(confidence, "confidence")) / 2))
+    number, quantile = len(one), normal_quantile(confidence)
     share, other = one.mean(axis=0), two.mean(axis=0)
     models = np.full(share.shape, float(number))
     low, high = wilson_interval(share, models, quantile)

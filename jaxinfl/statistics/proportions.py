@@ -44,7 +44,7 @@ def newcombe_interval(
     methods", Statistics in Medicine 17, method 10; Wilson (1927), Journal of the American Statistical Association 22.
     """
     share_in, num_in, share_out, num_out = _check_sides(share_in, num_in, share_out, num_out)
-    quantile = _quantile(confidence)
+    quantile = normal_quantile(confidence)
     low_in, high_in = wilson_interval(share_in, num_in, quantile)
     low_out, high_out = wilson_interval(share_out, num_out, quantile)
     difference = share_in - share_out
@@ -85,7 +85,7 @@ def agresti_caffo_interval(
         drawn = np.where(number > 0, (share * number + 1) / (number + 2), np.nan)
         difference = difference + sign * drawn
         square = square + drawn * (1 - drawn) / (number + 2)
-    half = _quantile(confidence) * np.sqrt(square)
+    half = normal_quantile(confidence) * np.sqrt(square)
     return Interval(difference - half, difference + half)
 
 
@@ -101,7 +101,12 @@ def wilson_interval(
     return Interval(np.minimum(np.maximum(centre - half, 0), share), np.maximum(np.minimum(centre + half, 1), share))
 
 
-def _quantile(confidence: float) -> float:
+def normal_quantile(confidence: float) -> float:
+    """Standard errors on either side of the mean within which a normal value lies with this probability, such as 1.96 of 0.95.
+
+    Raises:
+      TypeError, ValueError: a confidence that is not between 0 and 1.
+    """
     # By the lower tail: 1 - (1 - c) / 2 would round to 1 for the far quantiles of many pairs.
     return -float(ndtri((1 - check_share(confidence, "confidence")) / 2))
 

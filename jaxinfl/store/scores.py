@@ -107,13 +107,12 @@ class NamedScores:
         self.score_kind(name)
         if f"{split}_{name}" in self.attributes["row_arrays"]:
             return self._read(f"{split}_{name}")
-        if "scores" in self.attributes:
+        if not has_score(self, split, name):
             other = "test" if split == "train" else "train"
             remedy = f"Give it to Ensemble.from_scores in {split}, too."
             if "layout" in self.attributes:
                 remedy = f"The files in {self._store.path or 'memory'} have none of the {split} examples."
             raise ValueError(f"score is {quote(name)}; this ensemble has it of the {other} examples only. {remedy}")
-        # A run that names no scores predicts classes.
         score, at, epoch = name.partition("@")
         return CLASSIFICATION.derive(
             score, lambda part: self._read(f"{split}_{part}{at}{epoch}"), getattr(self, f"{split}_targets")
@@ -143,7 +142,7 @@ class NamedScores:
         return self._arrays[array]
 
     def _targets(self, split: str) -> np.ndarray:
-        if f"{split}_targets" not in self.attributes["inputs"]:
+        if not _knows_targets(self, split):
             giver = "read_run" if "layout" in self.attributes else "Ensemble.from_scores"
             raise ValueError(
                 f"{split}_targets: this ensemble knows no targets. Give data to {giver}, which keeps those of a Dataset."
@@ -217,4 +216,25 @@ class NamedScores:
         return self._score("test", "probability")
 
 
-__all__ = ["NamedScores"]
+def has_score(runs: NamedScores, split: str, name: str) -> bool:
+    """Whether a score that the runs have is one of these examples, "train" or "test", too."""
+    # A run that names no scores predicts classes, and has theirs of both sets.
+    return "scores" not in runs.attributes or f"{split}_{name}" in runs.attributes["row_arrays"]
+
+
+def known_targets(runs: NamedScores, split: str) -> np.ndarray | None:
+    """The targets of the "train" or "test" examples, [examples, ...]; None where the runs know none."""
+    return getattr(runs, f"{split}_targets") if _knows_targets(runs, split) else None
+
+
+def known_labels(runs: NamedScores, split: str) -> Int[np.ndarray, " examples"] | None:
+    """The targets where they are classes; None of other targets, and where the runs know none."""
+    targets = known_targets(runs, split)
+    return targets if targets is not None and targets.ndim == 1 and targets.dtype.kind in "iu" else None
+
+
+def _knows_targets(runs: NamedScores, split: str) -> bool:
+    return f"{split}_targets" in runs.attributes["inputs"]
+
+
+__all__ = ["NamedScores", "has_score", "known_labels", "known_targets"]
