@@ -113,8 +113,17 @@ function paint(span) {
   span.classList.remove("waiting");
 }
 
+// Pictures of a long list are painted when they come into view: most of their sheets are never decoded.
+const inView = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    inView.unobserve(target);
+    paint(target);
+  }
+});
+
 // A picture of an example at most `size` pixels large, or null where there are no images.
-function picture(split, index, size) {
+function picture(split, index, size, late = false) {
   if (!content.sprites) return null;
   const { width, height, side } = content.sprites;
   const scale = size / Math.max(width, height);
@@ -134,8 +143,12 @@ function picture(split, index, size) {
     backgroundPosition: `${-(at % side) * wide}px ${-Math.floor(at / side) * high}px`,
     imageRendering: scale > 1.5 ? "pixelated" : "auto",
   });
-  paint(span);
+  if (late) inView.observe(span);
+  else paint(span);
   return span;
 }
 
-addEventListener("DOMContentLoaded", () => document.querySelectorAll(".picture.waiting").forEach(paint));
+// The sheets lie behind the scripts in the page: what was shown before is painted when they are there.
+addEventListener("DOMContentLoaded", () =>
+  document.querySelectorAll(".picture.waiting").forEach((span) => inView.observe(span)),
+);

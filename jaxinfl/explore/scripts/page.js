@@ -126,7 +126,7 @@ function listItem(index) {
       "aria-current": current ? "true" : false,
       onclick: () => choose(view.split, index),
     },
-    picture(view.split, index, 56),
+    picture(view.split, index, 56, true),
     element("span", {}, nameOf(view.split, index)),
     element("span", {}, says(index)),
     text ? element("span", { class: "text" }, text) : null,
@@ -228,6 +228,8 @@ function describePlot() {
     .replaceChildren(...legend.map(([name, text]) => element("span", { class: name }, text)));
 }
 
+const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+
 let waiting = 0;
 async function refresh(typed = null) {
   setControls(typed);
@@ -237,10 +239,13 @@ async function refresh(typed = null) {
   const turn = ++waiting;
   const pane = document.getElementById("plot-pane");
   pane.hidden = !height() || view.split !== "train";
-  // What was drawn while it was hidden has no width.
-  if (!pane.hidden) dispatchEvent(new Event("resize"));
   if (!plot.view || pane.hidden) return;
   describePlot();
+  // What was asked for is on the screen before the plot is drawn again, which takes 50 ms of 10,000 points.
+  await painted();
+  if (turn !== waiting) return;
+  // What was drawn while it was hidden has no width, or one that the window no longer has.
+  dispatchEvent(new Event("resize"));
   setScales();
   placePoints(view.brush ? filtered(false) : list.found);
   await placeChosen().runAsync();
@@ -264,7 +269,7 @@ async function start() {
   showList();
   showDetail();
   // The page is painted before the plot is made.
-  await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
+  await painted();
   await makePlot();
   await refresh();
   // Milliseconds from the opening of the page until everything answers.

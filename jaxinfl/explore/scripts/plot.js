@@ -76,7 +76,10 @@ let restoring = false;
 function brushed(_, tuple) {
   if (restoring) return;
   const ends = tuple && tuple.values ? tuple.values.flatMap((pair) => [Math.min(...pair), Math.max(...pair)]) : [];
-  view.brush = ends.length === 4 ? ends.map((end) => +end.toPrecision(5)).join(",") : "";
+  const brush = ends.length === 4 ? ends.map((end) => +end.toPrecision(5)).join(",") : "";
+  // The first click tells of a brush that is still empty; the list would be made again, which takes 150 ms of 10,000 images.
+  if (brush === view.brush) return;
+  view.brush = brush;
   plot.brushed = view.brush !== "";
   if (plot.pending) return;
   plot.pending = true;
