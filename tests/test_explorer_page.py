@@ -353,7 +353,7 @@ def test_12_000_colour_images_are_small_and_fast(open_page, tmp_path):
         """It is in the other set, so that the list and the plot change, too."""
         return answer_to(lambda: page.locator(".partners button").nth(int(rng.integers(8))).click())
 
-    # The first click took 240 ms, because the list was made anew, and a partner 120 ms, because the plot came before its details
-    # (2 cores, November 2026); now the slowest of 30 takes 60 and 90 ms.
+    # The first click took 240 ms, because the list was made anew, and a partner 120 ms, because list and plot came before its details
+    # (2 cores, November 2026); now the slowest of 30 takes 61 and 48 ms.
     for click in (click_point, click_partner):
         assert np.median([click() for _ in range(7)]) < 100 or fastest(click, 100, 10) < 100
