@@ -131,6 +131,31 @@ def test_a_run_that_is_not_in_parts_is_not_divided(tmp_path, reference, monkeypa
         train(reference._store.path, Cluster("local"))
 
 
+def test_a_run_that_was_extended_is_finished_and_jobs_extend_none(tmp_path):
+    """One process adds models to a finished run; jobs say that they cannot, and what does."""
+    whole, run = make_job(epochs=1), tmp_path / "run"
+
+    def train_here(number):
+        job = whole[:number]
+        return jaxinfl.train_ensemble(
+            job.masks, job.keys, data=job.data, model="small_mlp", recipe=job.recipe, run_dir=run, keep_weights=True,
+            tune=False, progress=False,
+        )  # fmt: skip
+
+    train_here(4)
+    with pytest.raises(
+        RunDirectoryError, match=r"holds 4 of these 24 models, and jobs cannot add models .* without a cluster"
+    ):
+        train(run, Cluster("local"), job=whole)
+    extended = train_here(MODELS)
+    assert_same(train(run, Cluster("local"), job=whole), extended)
+    other = dataclasses.replace(whole, masks=np.roll(whole.masks, 1, axis=1))
+    with pytest.raises(RunDirectoryError, match="belongs to another run: it differs in masks"):
+        train(run, Cluster("local"), job=other)
+    with pytest.raises(RunDirectoryError, match="holds a run of 24 models, but masks and keys have 4"):
+        train(run, Cluster("local"), job=whole[:4])
+
+
 @pytest.mark.parametrize("kind", ["local", "ray"])
 def test_another_run_is_not_taken_for_this_one(kind, tmp_path, reference):
     """Finished or in parts: the job is compared with what is there before anything is started."""

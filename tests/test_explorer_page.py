@@ -132,7 +132,7 @@ def test_a_click_leaves_the_list_as_it_is(small, open_page):
 def test_pictures_of_the_list_are_painted_when_they_come_into_view(small, open_page):
     page = open_page(small)
     for place in (0, -1):
-        assert page.evaluate("[...document.querySelectorAll('#list .waiting')].length") > 40
+        assert page.evaluate("[...document.querySelectorAll('#list .waiting')].length") > 20
         page.locator("#list .picture").nth(place).scroll_into_view_if_needed()
         page.wait_for_function(
             f"[...document.querySelectorAll('#list .picture')].at({place}).style.backgroundImage !== ''"

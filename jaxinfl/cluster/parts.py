@@ -21,13 +21,13 @@ from jaxinfl.files import write_atomically
 from jaxinfl.store import ABSENT, RunDirectoryError, RunStore, check_same_run
 from jaxinfl.store.elsewhere import check_trained_here
 from jaxinfl.store.kept import Kept
-from jaxinfl.store.parts import open_rows, part_models, part_path, parts_in
+from jaxinfl.store.parts import extensions_in, open_rows, part_models, part_path, parts_in
 from jaxinfl.store.run import is_run
 from jaxinfl.training.agreement import find_agreement
 from jaxinfl.training.interrupts import StopRequest
 from jaxinfl.training.job import Job
 from jaxinfl.training.progress import TrainingProgress
-from jaxinfl.training.run import RunOptions, TooManyDiverged
+from jaxinfl.training.run import RunOptions, TooManyDiverged, folders
 from jaxinfl.training.tuning import MachineChoice
 
 FOLDER = "cluster"
@@ -118,7 +118,7 @@ class PartsOnCluster:
         return self.folder / "jobs.json"
 
     def _is_finished_whole(self) -> bool:
-        """Whether one process has trained this very run already.
+        """Whether this very run is trained already, by one process or with models that were added later.
 
         Raises:
           RunDirectoryError: the directory holds another run, or one that is not finished and that jobs cannot share.
@@ -127,9 +127,17 @@ class PartsOnCluster:
             return False
         rows = open_rows(self.run_dir)
         check_trained_here(rows.attributes, self.run_dir, "A cluster adds no models to them. Use another run_dir.")
-        check_same_run(rows.attributes["identity"], self.job.identity, self.run_dir)
+        for each in folders(self.run_dir, None, len(self.job)):
+            if is_run(each.path):
+                store = RunStore.open(each.path, writable=False)
+                check_same_run(store.attributes["identity"], self.job.only(each.rows).identity, each.path)
         Kept.of_run(rows.attributes).check_asked(self.job.kept, self.run_dir)
-        if not is_run(self.run_dir):
+        if rows.num_models < len(self.job):
+            raise RunDirectoryError(
+                f"{self.run_dir} holds {rows.num_models} of these {len(self.job)} models, and jobs cannot add models to a run. Go on "
+                "without a cluster or with cluster='ray', or use another run_dir."
+            )
+        if not is_run(self.run_dir) and not extensions_in(self.run_dir):
             return False
         if (rows.status() == ABSENT).any():
             raise RunDirectoryError(

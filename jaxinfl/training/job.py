@@ -103,6 +103,10 @@ class Job:
         given = jax.tree.map(lambda values: values[rows], self.given)
         return replace(self, masks=self.masks[rows], keys=self.keys[rows], given=given)
 
+    def only(self, rows: slice) -> "Job":
+        """The job of some models; this job itself where these are all, because its identity may be known already."""
+        return self if len(range(len(self))[rows]) == len(self) else self[rows]
+
     @property
     def inputs(self) -> InputSpec:
         """What the model sees of one example."""

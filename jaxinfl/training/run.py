@@ -52,7 +52,7 @@ MAX_DIVERGED = 0.05
 
 
 @dataclass(frozen=True)
-class _Place:
+class Folder:
     """A directory for models of a job: the run directory itself, a part of it, or an extension."""
 
     path: Path
@@ -64,7 +64,7 @@ class _Place:
     """The run that an extension goes on from; its models are trained as those were."""
 
 
-def _places(run_dir: Path, part: tuple[int, int] | None, num_models: int) -> list[_Place]:
+def folders(run_dir: Path, part: tuple[int, int] | None, num_models: int) -> list[Folder]:
     """List the directories of a job of so many models: those that are there, and those that are to be made."""
     if part is not None and is_run(run_dir):
         raise RunDirectoryError(f"{run_dir} holds a run that is not in parts. Leave out part, or use another run_dir.")
@@ -87,10 +87,10 @@ def _places(run_dir: Path, part: tuple[int, int] | None, num_models: int) -> lis
     parts = [(number, there[0][1]) for number in range(1, there[0][1] + 1)] if there else []
     parts = parts if part is None else [part]
     whole = slice(0, first)
-    places = [_Place(part_path(run_dir, each), whole, each) for each in parts] or [_Place(run_dir, whole)]
+    found = [Folder(part_path(run_dir, each), whole, each) for each in parts] or [Folder(run_dir, whole)]
     if begun is not None and begun.num_models < num_models:
         extensions.append((begun.num_models, num_models))
-    return places + [_Place(extension_path(run_dir, rows), slice(*rows), extends=begun) for rows in extensions]
+    return found + [Folder(extension_path(run_dir, rows), slice(*rows), extends=begun) for rows in extensions]
 
 
 @dataclass(frozen=True)
@@ -139,15 +139,12 @@ class Run:
 
     def complete(self, run_dir: Path, part: tuple[int, int] | None) -> None:
         """Train the models that are missing in a directory, or in a part of it."""
-        for place in _places(run_dir, part, len(self.job)):
-            rows = range(len(self.job))[place.rows]
-            # The job itself is taken where the directory holds all of its models: its identity is known already.
-            run = self if len(rows) == len(self.job) else replace(self, job=self.job[place.rows])
-            run.train_in(place)
+        for folder in folders(run_dir, part, len(self.job)):
+            replace(self, job=self.job.only(folder.rows)).train_in(folder)
 
-    def train_in(self, place: _Place) -> None:
+    def train_in(self, folder: Folder) -> None:
         """Train the models that are missing in a directory, as its only writer."""
-        path = place.path
+        path = folder.path
         self.stop.leave_if_asked()
         store = self._existing(path)
         if store is not None and self._is_finished(store):
@@ -159,32 +156,32 @@ class Run:
             store = self._existing(path)
             if store is not None:
                 store.tidy()
-            self.train(store, place)
+            self.train(store, folder)
 
-    def train(self, store: RunStore | None, place: _Place | None) -> RunStore:
+    def train(self, store: RunStore | None, folder: Folder | None) -> RunStore:
         """Train the models that the store lacks, or a new run where it is None."""
-        part = place.part if place else None
-        begun = store if store is not None or place is None else place.extends
+        part = folder.part if folder else None
+        begun = store if store is not None or folder is None else folder.extends
         job = self.job if begun is None else go_on_keeping(self.job, begun)
         own = range(*part_models(len(job), part or (1, 1)))
         finished = 0 if store is None else int((store.own_status() != ABSENT).sum())
         agreed = None if begun is None else Agreement.of_run(begun.attributes)
-        assignment = Assignment(job, place.path if place else None, part, agreed, len(own), finished)
+        assignment = Assignment(job, folder.path if folder else None, part, agreed, len(own), finished)
         ready = self.workforce.ready(assignment)
         if self.options.on_cost is not None:
             self.options.on_cost(ready.cost)
-        if place is not None:
-            check_disk(place.path, ready.cost)
+        if folder is not None:
+            check_disk(folder.path, ready.cost)
         if store is None:
             description = describe_run(job, ready.cost, ready.devices)
             if part is not None:
                 description |= {"part": part, "own_models": [own.start, own.stop]}
-            if place is not None and place.extends is not None:
-                description |= {"rows": [place.rows.start, place.rows.stop]}
+            if folder is not None and folder.extends is not None:
+                description |= {"rows": [folder.rows.start, folder.rows.stop]}
             layout = layout_of(job, description, self.options.shard_size or _shard_size(ready.cost))
-            store = RunStore.create(place.path if place else None, layout)
-            if place is not None and part is not None:
-                tidy_agreement(place.path.parent, part[1])
+            store = RunStore.create(folder.path if folder else None, layout)
+            if folder is not None and part is not None:
+                tidy_agreement(folder.path.parent, part[1])
         self._fill(store, ready)
         return store
 
@@ -347,4 +344,4 @@ def check_diverged(status: UInt8[np.ndarray, " models"], most: float, recipe: Re
     )
 
 
-__all__ = ["MAX_DIVERGED", "Run", "RunOptions", "TooManyDiverged", "check_diverged"]
+__all__ = ["MAX_DIVERGED", "Run", "RunOptions", "TooManyDiverged", "check_diverged", "folders"]

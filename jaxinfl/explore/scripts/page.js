@@ -176,12 +176,20 @@ function choose(split, index) {
   writeAddress(true);
   showDetail();
   // The example is on the screen before the list and the plot of the other set are made: they take 100 ms of 12,000 images.
-  if (moved) painted().then(() => refresh());
+  if (moved)
+    painted().then(() => {
+      refresh();
+      scrollToDetail();
+    });
   else {
     markChosen();
     placeChosen()?.runAsync();
+    scrollToDetail();
   }
-  // On a narrow screen the example is below the list.
+}
+
+// On a narrow screen the example is below the list.
+function scrollToDetail() {
   const detail = document.getElementById("detail");
   if (detail.getBoundingClientRect().top > innerHeight * 0.8) detail.scrollIntoView();
 }
