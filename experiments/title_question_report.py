@@ -141,7 +141,7 @@ def describe_section(rows: Sequence[Row], target: float, strongest: int) -> Sect
 
 
 def find_answer(rows: Sequence[Row], target: float) -> Finding:
-    """How far apart the data sets are, what came of the pilots' answers, and what margins save. It is not in the paper."""
+    """How far apart the data sets are, what came of the pilots' answers, and how often the target is reached."""
     first = {row.kind: needed(row.curve, 0, target)[1] for row in rows}
     reached = {kind: number for kind, number in first.items() if np.isfinite(number)}
     influence = f"IOU {target:g} at influence {rows[0].plans[0][0].threshold:g}"

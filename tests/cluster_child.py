@@ -43,7 +43,8 @@ def train_alone(epochs: int = EPOCHS, run_dir: object = None) -> jaxinfl.Ensembl
 def main(run_dir: str, kind: str, *options: str) -> None:
     """Print "called" before the call and "returned" after it; the environment may say EPOCHS.
 
-    Each of four parts is one shard of long models, which has a checkpoint most of the time: they are written between two models.
+    Each of four parts is one shard of long models. On one core it has a checkpoint most of the time: they are written between two
+    groups of models, of which each device trains one.
     """
     print("called", flush=True)
     epochs = int(os.environ.get("EPOCHS", EPOCHS))

@@ -18,7 +18,8 @@ import psutil
 
 COMMANDS = ("sbatch", "srun", "sacct", "scancel", "scontrol", "sinfo")
 PARTITIONS = ("gpu", "cpu")
-TERMINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+ASKED = "asked"
+"""Name of the file that says that sacct was called."""
 
 
 def install(folder: Path) -> dict[str, str]:
@@ -132,11 +133,16 @@ def srun(*arguments: str) -> int:
         for pattern, variable in variables.items():
             path = path.replace(pattern, os.environ.get(variable, ""))
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    # A job has its cores for itself: here one, as far as there are enough.
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")) % len(cores)]})
     os.execvp(command[0], command)
 
 
 def sacct(*arguments: str) -> int:
     wanted = {arguments[place + 1] for place, each in enumerate(arguments) if each == "-j"}
+    (_state() / ASKED).touch()
     print("JobID|State|NodeList")
     for file in sorted(_state().glob("*.state")):
         if file.stem.partition("_")[0] in wanted:

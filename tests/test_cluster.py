@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+import types
+from collections import deque
 
 import jax
 import numpy as np
@@ -15,12 +17,15 @@ from flax import nnx
 
 import jaxinfl
 from jaxinfl import Cluster, ClusterError, Ensemble, RunDirectoryError
+from jaxinfl.cluster import jobs
 from jaxinfl.cluster.options import parse_memory, parse_minutes
 from jaxinfl.cluster.worker import Setting, pack_job, share_cores
 from jaxinfl.store import ABSENT, RunStore
 from jaxinfl.store.damage import find_damage
 from jaxinfl.store.parts import open_rows, part_path
-from jaxinfl.training.agreement import Disagreement
+from jaxinfl.training.agreement import Agreement, Devices, Disagreement
+from jaxinfl.training.run import RunOptions
+from jaxinfl.training.tuning import MachineChoice
 from tests import fake_slurm
 from tests.cluster_child import LONG, MODELS, make_job, train, train_alone
 
@@ -48,13 +53,27 @@ def long_reference():
 
 @pytest.mark.parametrize(
     ("text", "minutes"),
-    [("90m", 90), ("4h", 240), ("2d", 2880), ("30s", 0.5), ("1.5h", 90), ("1-12:00:00", 2160), ("00:20:30", 20.5)],
+    [
+        ("90m", 90),
+        ("4h", 240),
+        ("2d", 2880),
+        ("30s", 0.5),
+        ("1.5h", 90),
+        ("1-12:00:00", 2160),
+        ("00:20:30", 20.5),
+        ("30:00", 30),
+        ("1-06", 1800),
+        ("1-06:30", 1830),
+        ("100:00:00", 6000),
+    ],
 )
 def test_times(text, minutes):
     assert parse_minutes(text) == minutes
 
 
-@pytest.mark.parametrize("text", ["", "0h", "-1h", "4", "four hours", "4 weeks", "nan h", "1:2:3:4"])
+@pytest.mark.parametrize(
+    "text", ["", "0h", "-1h", "4", "four hours", "4 weeks", "nan h", "1:2:3:4", "1-", "30", "1-2:3"]
+)
 def test_what_is_no_time(text):
     with pytest.raises(ValueError, match=r"cluster time is .* it takes a time above 0, such as 90m"):
         Cluster("slurm", time=text)
@@ -121,6 +140,70 @@ def test_workers_with_other_versions_or_another_job_are_refused():
         setting.prepare()
     with pytest.raises(Disagreement, match="the job that arrived here is not the one that was sent"):
         setting.unpack_job(pack_job(make_job(epochs=3)))
+
+
+def test_a_worker_of_a_pool_keeps_to_what_an_older_run_recorded_or_says_why_not():
+    """A run may be a year old: then no worker has its versions, and none may be asked again and again."""
+    pytest.importorskip("ray")
+    from jaxinfl.cluster.ray_worker import ShardWorker
+
+    worker, job, choice = ShardWorker(), make_job(epochs=1), MachineChoice(tune=False)
+    worker._job, models = job, (len(job), 0)
+    decided = worker.begin(None, [], choice, None, *models).agreement
+    other = dataclasses.replace(decided, versions=decided.versions | {"jax": "0.1"})
+    with pytest.raises(Disagreement, match=r"started with jax 0\.1, .* Install jax==0\.1 here"):
+        worker.begin(None, [], choice, other, *models)
+    threads = dataclasses.replace(decided.devices, threads=decided.devices.threads + 1)
+    other = dataclasses.replace(decided, devices=threads)
+    with pytest.raises(Disagreement, match="threads of XLA"):
+        worker.begin(None, [], choice, other, *models)
+    worker.begin(None, [], dataclasses.replace(choice, mixed_devices=True), other, *models)
+    # Runs of the first generation record neither kind nor threads.
+    old = dataclasses.replace(decided, devices=dataclasses.replace(decided.devices, kind=None, threads=None))
+    assert worker.begin(None, [], choice, old, *models).agreement == decided
+
+
+def test_a_worker_is_told_what_to_keep_to_once():
+    """One that decided otherwise gets ready once more, and then gets a shard."""
+    pytest.importorskip("ray")
+    from jaxinfl.cluster import ray_pool
+
+    decided = Agreement(Devices("cpu", "this", 8, 1), 2, "gemm", 1, {"jax": "1"})
+    calls = []
+    actor = types.SimpleNamespace(train=types.SimpleNamespace(remote=lambda *shard: calls.append("train")))
+    prepared = ray_pool.Prepared(dataclasses.replace(decided, width=1), None, None, "here")
+    member = ray_pool._Member(actor, None, None, None, prepared)
+    checkpoint = types.SimpleNamespace(of_shard=lambda shard: types.SimpleNamespace(read=lambda: None))
+    store = types.SimpleNamespace(checkpoint=checkpoint)
+    work = ray_pool._Shards(deque([slice(0, 2)]), lambda *told: calls.append("begin"), decided, store)
+    options = RunOptions(None, 30.0, 0.05, False, None)
+    pool = ray_pool.RayPool(Cluster("ray"), 1, MachineChoice(), None, options)
+    pool._employ(member, work)
+    # Versions that a run records differ from those of its workers for ever.
+    pool._employ(member, work)
+    assert calls == ["begin", "train"] and member.told is decided
+
+
+def test_ctrl_c_while_jobs_are_started_is_answered_afterwards():
+    with pytest.raises(KeyboardInterrupt), jobs._not_interrupted_with_us():
+        os.kill(os.getpid(), signal.SIGINT)
+        started = subprocess.run(["grep", "SigBlk", "/proc/self/status"], capture_output=True, text=True, check=False)
+    if started.returncode == 0:  # on Linux
+        assert int(started.stdout.split()[1], 16) & (1 << (signal.SIGINT - 1))
+
+
+def test_slurm_is_asked_from_time_to_time(tmp_path, monkeypatch):
+    """Without that a job that was killed would count as running for minutes."""
+    submitit = pytest.importorskip("submitit")
+    asked = []
+    monkeypatch.setattr(submitit.SlurmJob.watcher, "update", lambda: asked.append(1))
+    launcher = jobs.SlurmLauncher(Cluster("slurm"), tmp_path, 1)
+    launcher.look()
+    assert not asked
+    launcher._asked -= 20
+    launcher.look()
+    launcher.look()
+    assert len(asked) == 1
 
 
 def test_a_run_that_is_not_in_parts_is_not_divided(tmp_path, reference, monkeypatch):
@@ -272,15 +355,24 @@ def wait_until(condition, seconds=90.0):
         time.sleep(0.05)
 
 
+class Child(subprocess.Popen):
+    """A process whose output goes to files: jobs that it starts and leaves have the same, and would keep a pipe open."""
+
+    def __init__(self, command, folder, **options):
+        place = folder / f"said-{time.monotonic_ns()}"
+        self._files = [place.with_suffix(suffix) for suffix in (".out", ".err")]
+        with self._files[0].open("w") as out, self._files[1].open("w") as err:
+            super().__init__(command, stdout=out, stderr=err, **options)
+
+    def communicate(self, timeout=None):
+        """Wait for this process alone, and return what it has written."""
+        self.wait(timeout)
+        return tuple(file.read_text() for file in self._files)
+
+
 def start_child(run, *arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.cluster_child", str(run), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-        start_new_session=True,
-    )
+    command = [sys.executable, "-m", "tests.cluster_child", str(run), *arguments]
+    return Child(command, run.parent, env={**os.environ, **environment}, start_new_session=True)
 
 
 def test_jobs_of_this_machine_give_the_same_bits_after_kills_and_ctrl_c(tmp_path, reference):
@@ -293,13 +385,19 @@ def test_jobs_of_this_machine_give_the_same_bits_after_kills_and_ctrl_c(tmp_path
     os.killpg(child.pid, signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert child.returncode != 0 and "jobs go on; the same call finds them again" in said
-    # A job dies: it is the one that the next call starts again.
-    for process in workers(run)[:1]:
-        process.kill()
+    # A job dies: it is the one that the next call starts again. It finds the others.
+    assert len(workers(run)) == 4
+    workers(run)[0].kill()
+    copy = list((run / "cluster").glob("job-*.pkl"))
     runs = train(run, Cluster("local"))
     assert_same(runs, reference)
+    assert len(list((run / "cluster").glob("*_submitted.pkl"))) == 5
     assert set(runs.device_kinds) == set(reference.device_kinds)
     assert all(not find_damage(part_path(run, (number, 4))) for number in (1, 2, 3, 4))
-    # Finished: nothing is started again, so that nothing is needed for it either.
+    # Finished: nothing is started again, so that nothing is needed for it either. The copy of the data set goes, too, which is still
+    # there where jobs that were left have finished the run.
+    assert copy and not copy[0].exists()
+    copy[0].touch()
     assert train(run, Cluster("local")).num_models == MODELS
+    assert not copy[0].exists()
     assert isinstance(Ensemble.open(run), Ensemble)

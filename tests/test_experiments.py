@@ -176,9 +176,9 @@ def test_another_recipe_in_the_same_directory_is_refused(demo, monkeypatch, caps
 
 SMALL_SHARDS = f"""
 import runpy
-from jaxinfl.training import ensemble
-ensemble.SHARD_SECONDS = 0.5
-runpy.run_module("{EXPERIMENT}", run_name="__main__")
+from unittest import mock
+with mock.patch("jaxinfl.training.run._shard_size", lambda cost: cost.execution.group):
+    runpy.run_module("{EXPERIMENT}", run_name="__main__")
 """
 
 

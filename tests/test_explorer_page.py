@@ -4,7 +4,6 @@ These tests drive the system's Chromium and are skipped where there is none; no 
 """
 
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -340,9 +339,11 @@ def test_12_000_colour_images_are_small_and_fast(open_page, tmp_path):
             requestAnimationFrame(() => setTimeout(() => (window.answered = performance.now()))); }, {once: true, capture: true})"""
         )
         before = chosen(page)
+        page.evaluate("window.answered = null")
         click()
-        time.sleep(0.3)
+        page.wait_for_function("window.answered !== null")
         assert chosen(page) != before
+        page.wait_for_timeout(300)  # in which the list and the plot are made
         return page.evaluate("window.answered - window.clicked")
 
     def click_point():

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ SLURM_MINUTES = 240.0
 _WITHOUT_LIMIT = 60.0 * 24 * 365
 _REQUEUES = 10_000
 """Number of times that a job may be put back into the queue when its time is over: it always goes on from a checkpoint."""
+_ASK_EVERY = 15.0
+"""Seconds between two questions to Slurm what became of the jobs. submitit by itself lets up to ten minutes pass, in which a job that
+was killed, and left no result, would count as running."""
 _KILL_AFTER = 60
 """Number of requests to stop, one a second, after which a process of this machine is killed."""
 
@@ -100,6 +104,10 @@ class Launcher(Protocol):
         """Find a job that an earlier call started, by what `describe` gave; None where this machine cannot know of it."""
         ...
 
+    def look(self) -> None:
+        """Ask the cluster what became of the jobs, if that was some time ago; called before each look at them."""
+        ...
+
 
 def describe(job: ClusterJob) -> dict[str, Any]:
     """What is needed to find a job again, as JSON values."""
@@ -143,8 +151,11 @@ class LocalLauncher:
             return None
         return LocalJob(record["name"], record["created"], self.folder / f"{record['name']}_0_log.err")
 
+    def look(self) -> None:
+        """Do what `Launcher.look` documents: this machine is asked with every look at a job."""
 
-@dataclass(frozen=True)
+
+@dataclass
 class SlurmLauncher:
     """Submits jobs to Slurm by submitit, as one array."""
 
@@ -152,6 +163,8 @@ class SlurmLauncher:
     folder: Path
     most: int
     """Number of jobs that Slurm may run at the same time."""
+    _asked: float = field(default_factory=time.monotonic)
+    """When Slurm was last asked for all jobs."""
 
     def start(self, parts: Sequence[tuple[TrainPart, int]]) -> list[ClusterJob]:
         """Do what `Launcher.start` documents.
@@ -176,6 +189,12 @@ class SlurmLauncher:
             return None
         job = submitit.SlurmJob(self.folder, record["name"])
         return SlurmJob(record["name"], job.paths.stderr, job)
+
+    def look(self) -> None:
+        """Do what `Launcher.look` documents."""
+        if time.monotonic() - self._asked > _ASK_EVERY:
+            need_extra("submitit", "slurm", "slurm").SlurmJob.watcher.update()
+            self._asked = time.monotonic()
 
     def _parameters(self) -> dict[str, Any]:
         chosen, minutes = self.cluster, parse_minutes(self.cluster.time) or SLURM_MINUTES
@@ -255,11 +274,12 @@ def _not_interrupted_with_us() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Processes inherit what is blocked. What comes to this one meanwhile is not lost: it is answered afterwards.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 __all__ = ["ClusterJob", "Launcher", "describe", "make_launcher", "read_end"]

@@ -14,7 +14,8 @@ Kind = Literal["local", "slurm", "ray"]
 """Kinds of clusters: processes of this machine, jobs of Slurm, or a pool of Ray."""
 _UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0, "d": 1440.0}
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
-_CLOCK = re.compile(r"(?:(\d+)-)?(\d{1,3}):(\d{2})(?::(\d{2}))?")
+_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,3}):(\d{2})")
+_DAYS = re.compile(r"(\d+)-(\d{1,2})(?::(\d{2}))?(?::(\d{2}))?")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|GB|TB|M|G|T)", re.IGNORECASE)
 _ONLY = {
     "partition": ("slurm",),
@@ -62,7 +63,7 @@ class Cluster:
     on_interrupt: Literal["cancel", "leave"] | None = None
     """What Ctrl-C does with the jobs: cancel ends them when their work is saved, leave lets them go on; None leaves those of Slurm and cancels others."""
     retries: int = 3
-    """Number of times in a row that a job may fail without any new finished model before the run ends with its error."""
+    """Number of times in a row that a job may fail without a new finished model or checkpoint before the run ends with its error."""
 
     def __post_init__(self) -> None:
         if self.kind is not None:
@@ -118,7 +119,10 @@ class Cluster:
 
 
 def parse_minutes(time: str | None) -> float | None:
-    """Number of minutes of a time limit, such as 4h or 1-12:00:00; None where there is none.
+    """Number of minutes of a time limit; None where there is none.
+
+    It is a number with a unit, such as 90m or 4h, or what Slurm takes: minutes:seconds, hours:minutes:seconds, days-hours,
+    days-hours:minutes or days-hours:minutes:seconds.
 
     Raises:
       ValueError: it is no time above 0.
@@ -128,12 +132,12 @@ def parse_minutes(time: str | None) -> float | None:
     minutes = 0.0
     if (match := _TIME.fullmatch(time.strip())) is not None:
         minutes = float(match[1]) * _UNITS[match[2]]
-    elif (match := _CLOCK.fullmatch(time.strip())) is not None:
-        days, hours, mins, seconds = (int(part or 0) for part in match.groups())
-        minutes = 1440 * days + 60 * hours + mins + seconds / 60
+    elif (match := _CLOCK.fullmatch(time.strip()) or _DAYS.fullmatch(time.strip())) is not None:
+        *days, hours, mins, seconds = (int(part or 0) for part in match.groups())
+        minutes = 1440 * sum(days) + 60 * hours + mins + seconds / 60
     if not minutes > 0 or not math.isfinite(minutes):
         raise ValueError(
-            f"cluster time is {quote(time)}; it takes a time above 0, such as 90m, 4h, 2d or 1-12:00:00 (days-hours:minutes:seconds)."
+            f"cluster time is {quote(time)}; it takes a time above 0, such as 90m, 4h, 2d, 04:00:00 (hours:minutes:seconds) or 1-12:00:00 (with days)."
         )
     return minutes
 

@@ -50,7 +50,7 @@ class _Part:
     place: int = 0
     """Place of the job among those that run at the same time."""
     failures: int = 0
-    """Number of jobs in a row that ended without any new finished model."""
+    """Number of jobs in a row that ended without a new finished model or checkpoint."""
     finished_before: int = 0
     """Number of its models that were finished when its job started."""
     reached: tuple[str, ...] = ()
@@ -83,6 +83,7 @@ class PartsOnCluster:
           Interrupted, Terminated: a signal came; jobs go on or were ended, as the user asked.
         """
         if self._is_finished_whole():
+            self._clear()
             return
         division = self._division()
         self._parts = [
@@ -90,6 +91,7 @@ class PartsOnCluster:
         ]
         self._look()
         if all(part.complete for part in self._parts):
+            self._clear()
             return
         launcher = make_launcher(self.cluster, self.folder, self.jobs)
         self._prepare()
@@ -99,9 +101,9 @@ class PartsOnCluster:
             try:
                 self._watch(launcher, bar)
             except BaseException:
-                self._part_with_jobs(bar)
+                self._part_with_jobs(launcher, bar)
                 raise
-        self._job_file.unlink(missing_ok=True)  # it holds the data set
+        self._clear()
 
     @property
     def folder(self) -> Path:
@@ -173,6 +175,10 @@ class PartsOnCluster:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._job_file, pack_job(self.job))
 
+    def _clear(self) -> None:
+        """Remove the copy of the job, which holds the data set; jobs may have ended after an earlier call had left them."""
+        self._job_file.unlink(missing_ok=True)
+
     @property
     def _job_file(self) -> Path:
         return self.folder / f"job-{digest_of(self.job)[:16]}.pkl"
@@ -195,6 +201,7 @@ class PartsOnCluster:
             running = sum(part.job is not None for part in self._parts)
             bar.say(f"{running} of {len(self._parts)} parts have a job")
             self._wait()
+            launcher.look()
             before = sum(part.finished for part in self._parts)
             self._look()
             bar.advance(sum(part.finished for part in self._parts) - before)
@@ -300,7 +307,7 @@ class PartsOnCluster:
             self.stop.leave_if_asked()
             time.sleep(0.1)
 
-    def _part_with_jobs(self, bar: TrainingProgress) -> None:
+    def _part_with_jobs(self, launcher: Launcher, bar: TrainingProgress) -> None:
         """End the jobs or leave them, as the user asked."""
         running = [part.job for part in self._parts if part.job is not None and not part.job.ended()]
         if not running:
@@ -313,6 +320,7 @@ class PartsOnCluster:
             for job in running:
                 job.cancel()
             time.sleep(1.0)
+            launcher.look()
 
 
 __all__ = ["FOLDER", "PartsOnCluster"]

@@ -12,7 +12,7 @@ that runs tasks another GPU from task to task, which JAX in that process would n
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -47,6 +47,8 @@ class _Member:
     node: Node
     call: Any
     """Reference to the result of the call that it is busy with; None while it waits for a shard."""
+    told: Agreement | None
+    """What it was told to keep to when it began; None where it decided for itself."""
     begun: Prepared | None = None
     """What it said when it was ready."""
     shard: slice | None = None
@@ -58,13 +60,16 @@ class _Member:
     """Number of the last checkpoint of its shard that arrived."""
 
 
+_Begin = Callable[[Any, Agreement | None], Any]
+"""Has an actor get ready, told what to keep to or nothing, and returns the reference to what it says then."""
+
+
 @dataclass(frozen=True)
 class _Shards:
     """The shards that are to be trained, and what a worker is told before it trains some."""
 
     waiting: deque[slice]
-    begin: tuple[Any, ...]
-    """Arguments of `ShardWorker.begin`."""
+    begin: _Begin
     agreement: Agreement
     store: RunStore
 
@@ -110,26 +115,25 @@ class RayPool:
         setting = Setting.of_job(job, threads, self._nodes.cores)
         sent = [self._ray.put(pack_job(job))]
 
-        def begin(agreement: Agreement | None) -> tuple[Any, ...]:
-            return setting, sent, self.choice, agreement, models, finished
+        def begin(actor: Any, told: Agreement | None) -> Any:
+            return actor.begin.remote(setting, sent, self.choice, told, models, finished)
 
         with TrainingProgress(models, finished, shown=self.options.progress) as bar:
-            first = self._first(begin(agreed), bar)
+            first = self._first(begin, agreed, bar)
 
         def train(
             store: RunStore, shards: Sequence[slice], bar: TrainingProgress, watch: Watch
         ) -> Iterator[TrainedShard]:
-            decided = agreed or first.agreement
-            work = _Shards(deque(shards), begin(decided), decided, store)
+            work = _Shards(deque(shards), begin, agreed or first.agreement, store)
             yield from self._train(work, bar, watch)
             self._dismiss()
 
         return Ready(first.cost, first.devices, train)
 
-    def _first(self, begin: tuple[Any, ...], bar: TrainingProgress) -> Prepared:
+    def _first(self, begin: _Begin, agreed: Agreement | None, bar: TrainingProgress) -> Prepared:
         """Wait for the first worker that is ready. All get ready at the same time: on like devices they decide alike."""
         while True:
-            self._hire(begin, self.most, bar)
+            self._hire(begin, agreed, self.most, bar)
             for member, result in self._results():
                 if isinstance(result, Prepared):
                     member.call, member.begun = None, result
@@ -143,7 +147,7 @@ class RayPool:
         """Have the shards trained, and yield each when it arrives; a shard whose worker is lost is trained by another one."""
         while work.waiting or any(member.shard is not None for member in self._members):
             at_work = sum(member.shard is not None for member in self._members)
-            self._hire(work.begin, min(self.most, at_work + len(work.waiting)), bar)
+            self._hire(work.begin, work.agreement, min(self.most, at_work + len(work.waiting)), bar)
             for member in self._members:
                 if member.call is None:
                     self._employ(member, work)
@@ -168,8 +172,9 @@ class RayPool:
     def _employ(self, member: _Member, work: _Shards) -> None:
         """Give a worker that waits the next shard; one that decided otherwise than the first gets ready once more."""
         assert member.begun is not None
-        if not self.choice.mixed_devices and not member.begun.agreement.gives_bits_of(work.agreement):
-            member.call = member.actor.begin.remote(*work.begin)
+        alike = member.told is not None or member.begun.agreement.gives_bits_of(work.agreement)
+        if not alike and not self.choice.mixed_devices:
+            member.call, member.told = work.begin(member.actor, work.agreement), work.agreement
         elif work.waiting:
             member.shard, member.saved, member.asked = work.waiting.popleft(), 0, None
             member.asked_at = time.monotonic()
@@ -201,7 +206,7 @@ class RayPool:
                 work.checkpoint(member.shard).write(saved.about, saved.leaves)
         self._checkpointing += time.monotonic() - begun
 
-    def _hire(self, begin: tuple[Any, ...], wanted: int, bar: TrainingProgress) -> None:
+    def _hire(self, begin: _Begin, told: Agreement | None, wanted: int, bar: TrainingProgress) -> None:
         """Ask for workers until there are as many as wanted, or as the nodes have devices for."""
         usable = self._nodes.look()
         for node in usable:
@@ -210,7 +215,7 @@ class RayPool:
                 if len(self._members) >= wanted:
                     break
                 actor = self._nodes.start(ShardWorker, node)
-                self._members.append(_Member(actor, node, actor.begin.remote(*begin)))
+                self._members.append(_Member(actor, node, begin(actor, told), told))
         if not self._members:
             self._nodes.check_hope()
         self._nodes.ask_for(wanted)

@@ -83,7 +83,7 @@ class ShardWorker:
           models, finished: numbers of models of the run, and of those that are finished.
 
         Raises:
-          Disagreement: this worker cannot keep to it, or has other versions, or another job arrived than was sent.
+          Disagreement: this worker cannot keep to it, or has other versions or threads, or another job arrived than was sent.
           OutOfMemory: the width that was agreed on does not fit, or not even one model at a time.
         """
         import ray
@@ -92,6 +92,9 @@ class ShardWorker:
             setting.prepare()
             self._job = setting.unpack_job(ray.get(sent[0]))
         job = self._job
+        if agreed is not None:
+            for difference in agreed.differences(None, mixed_devices=choice.mixed_devices):
+                raise difference
         with nan_is_an_answer():
             machine, cost = choice.machine(job, agreed, models, finished, keeps_width=True)
         self._work = Work(job, machine, cost.seconds_per_step, keeps_width=True)

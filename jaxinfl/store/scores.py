@@ -69,8 +69,9 @@ class NamedScores:
 
         Args:
           name: one of `scores`. Models that predict classes have "correct" (bool: whether the prediction is right), "margin"
-            (float32, log(p_y / (1 - p_y)) of the true class y, natural logarithm) and "probability" (float32: that of the true
-            class, 0 to 1). Models trained elsewhere have what `Ensemble.from_scores` was given.
+            (float32, log(p_y / (1 - p_y)) of the true class y, natural logarithm), "probability" (float32: that of the true
+            class, 0 to 1) and "loss" (float32, its negative natural logarithm). Models trained elsewhere have what
+            `Ensemble.from_scores` was given.
           epoch: one of `epochs`, for the score after that epoch; None for that of the trained model. The name "margin@5" says the
             same as the name "margin" with epoch 5.
 

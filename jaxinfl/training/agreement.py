@@ -88,8 +88,13 @@ class Devices:
         )
 
     def other_threads(self, here: "Devices", path: Path | None) -> "Disagreement | None":
-        """Return the error that says that a process has another number of XLA's threads; None where it has as many."""
-        if self.threads == here.threads or (self.threads is None and self.available == here.available):
+        """Return the error that says that a process has another number of XLA's threads.
+
+        None where it has as many, and on another platform, which `check_kind` refuses.
+        """
+        if self.platform != here.platform or self.threads == here.threads:
+            return None
+        if self.threads is None and self.available == here.available:
             return None
         if self.threads is None:
             what, was, now = "JAX_NUM_CPU_DEVICES", f"on {self.available} devices", f"{here.available}"
@@ -145,8 +150,15 @@ class Agreement:
         devices = self.devices
         return devices.platform, devices.kind, devices.threads, self.width, self.kernels, dict(self.versions)
 
-    def other_version(self, path: Path | None) -> Disagreement | None:
-        """Return the error that says that this process has other versions than those that were agreed on; None where it has them."""
+    def differences(self, path: Path | None, *, mixed_devices: bool) -> list[Disagreement]:
+        """Why this process may give a model other last bits, besides another kind of device: its versions, its number of threads.
+
+        With `mixed_devices` the number of threads may differ.
+        """
+        threads = None if mixed_devices else self.devices.other_threads(Devices.here(), path)
+        return [each for each in (self._other_version(path), threads) if each is not None]
+
+    def _other_version(self, path: Path | None) -> Disagreement | None:
         here = own_versions()
         for name, version in self.versions.items():
             if here[name] != version:

@@ -134,13 +134,11 @@ class ThisProcess:
                 agreed = agree(path.parent, proposed)
                 if agreed == proposed:
                     return machine, cost
-        threads = None if self.choice.mixed_devices else agreed.devices.other_threads(Devices.here(), path)
-        for difference in (agreed.other_version(path), threads):
+        for difference in agreed.differences(path, mixed_devices=self.choice.mixed_devices):
             # Nobody watches the parts of a run, and its other parts keep to what was agreed on.
-            if difference is not None and part is not None:
+            if part is not None:
                 raise difference
-            if difference is not None:
-                _log.warning("%s", difference)
+            _log.warning("%s", difference)
         return make(agreed=agreed)
 
 
