@@ -46,7 +46,8 @@ def draw_subsets(
       design: "uniform": independent subsets (the paper, Section 2.3). "balanced": each subset has the same
         distribution, but after any number of models every example has been in equally many, give or take one.
         "complementary": rows 2k and 2k + 1 split the training set, which takes ratio 0.5; where its size is odd, the
-        second half is larger by one. With groups all of this is said of groups.
+        second half is larger by one. With groups all of this is said of groups. Subsets of the last two depend on each other:
+        they are for estimates and membership, and `discoveries`, which tests pairs, refuses them.
       groups: the group of each training example, integers or text [train]: a patient, a source, a set of near-duplicates. A
         subset holds all examples of a group or none. An example that belongs to no group takes a name of its own. Subsets
         of groups of different sizes have different numbers of examples. What groups are called does not change the draw.

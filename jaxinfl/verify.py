@@ -8,6 +8,7 @@ The exit status is 0 where every file is what was written or was repaired. It is
 """
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -194,8 +195,8 @@ def describe(options: Options, found: Sequence[tuple[Path, Damage]]) -> list[str
         )
     else:
         lines.append(
-            f"{len(found)} files are not what was written; {again} models must be trained again. To repair them, run "
-            f"python -m jaxinfl.verify {options.run_dir} --repair"
+            f"{len(found)} files are not what was written; {again} models must be trained again. To repair them, run\n"
+            f"    python -m jaxinfl.verify {shlex.quote(str(options.run_dir))} --repair"
         )
     if absent := count_absent_models(options.run_dir):
         lines.append(f"{absent} models are not trained yet; the command that made the run trains them.")

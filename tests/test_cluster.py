@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
-from collections import deque
 
 import jax
 import numpy as np
@@ -17,15 +15,10 @@ from flax import nnx
 
 import jaxinfl
 from jaxinfl import Cluster, ClusterError, Ensemble, RunDirectoryError
-from jaxinfl.cluster import jobs
-from jaxinfl.cluster.options import parse_memory, parse_minutes
-from jaxinfl.cluster.worker import Setting, pack_job, share_cores
 from jaxinfl.store import ABSENT, RunStore
 from jaxinfl.store.damage import find_damage
+from jaxinfl.store.lock import writing
 from jaxinfl.store.parts import open_rows, part_path
-from jaxinfl.training.agreement import Agreement, Devices, Disagreement
-from jaxinfl.training.run import RunOptions
-from jaxinfl.training.tuning import MachineChoice
 from tests import fake_slurm
 from tests.cluster_child import LONG, MODELS, make_job, train, train_alone
 
@@ -51,60 +44,6 @@ def long_reference():
     return train_alone(LONG)
 
 
-@pytest.mark.parametrize(
-    ("text", "minutes"),
-    [
-        ("90m", 90),
-        ("4h", 240),
-        ("2d", 2880),
-        ("30s", 0.5),
-        ("1.5h", 90),
-        ("1-12:00:00", 2160),
-        ("00:20:30", 20.5),
-        ("30:00", 30),
-        ("1-06", 1800),
-        ("1-06:30", 1830),
-        ("100:00:00", 6000),
-    ],
-)
-def test_times(text, minutes):
-    assert parse_minutes(text) == minutes
-
-
-@pytest.mark.parametrize(
-    "text", ["", "0h", "-1h", "4", "four hours", "4 weeks", "nan h", "1:2:3:4", "1-", "30", "1-2:3"]
-)
-def test_what_is_no_time(text):
-    with pytest.raises(ValueError, match=r"cluster time is .* it takes a time above 0, such as 90m"):
-        Cluster("slurm", time=text)
-
-
-def test_memory():
-    assert [parse_memory(text) for text in ("32GB", "500 MB", "1T", None)] == [32, 0.5, 1000, None]
-    for text in ("32", "0GB", "much"):
-        with pytest.raises(ValueError, match="it takes a size above 0, such as 32GB"):
-            Cluster("slurm", memory=text)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"kind": "pbs"}, "cluster kind is 'pbs'; it takes one of 'local', 'slurm', 'ray'"),
-        ({"kind": "local", "partition": "gpu"}, "which does not belong to local; it belongs to slurm"),
-        ({"partition": "gpu"}, "which is given without a cluster"),
-        ({"kind": "ray", "on_interrupt": "leave"}, "which ray does not take: the driver writes"),
-        ({"kind": "local", "on_interrupt": "ask"}, "it takes one of 'cancel', 'leave'"),
-        ({"kind": "local", "retries": -1}, "cluster retries is -1"),
-        ({"kind": "slurm", "gpus": -1}, "cluster gpus is -1"),
-        ({"kind": "local", "cores": 0}, "cluster cores is 0"),
-        ({"kind": "slurm", "address": "here:1"}, "it belongs to ray"),
-    ],
-)
-def test_options_that_do_not_fit(options, message):
-    with pytest.raises(ValueError, match=message):
-        Cluster(**options)
-
-
 def test_arguments_are_checked_before_anything_is_started(tmp_path):
     job = make_job()
     for arguments, error, message in (
@@ -118,92 +57,6 @@ def test_arguments_are_checked_before_anything_is_started(tmp_path):
         with pytest.raises(error, match=message):
             jaxinfl.train_on_cluster(**{"job": job, "run_dir": tmp_path / "run"} | arguments)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("cores", "workers", "shares"),
-    [
-        (range(8), 2, [(0, 1, 2, 3), (4, 5, 6, 7)]),
-        (range(5), 2, [(0, 1), (2, 3, 4)]),
-        ((0, 3), 4, [(0,), (3,), (0,), (3,)]),
-        ((7,), 1, [(7,)]),
-    ],
-)
-def test_cores_are_shared(cores, workers, shares):
-    assert share_cores(list(cores), workers) == shares
-
-
-def test_workers_with_other_versions_or_another_job_are_refused():
-    setting = Setting.of_job(make_job(), None)
-    setting = dataclasses.replace(setting, versions=setting.versions | {"jax": "0.1"})
-    with pytest.raises(Disagreement, match=r"is driven with jax 0\.1, and this worker has"):
-        setting.prepare()
-    with pytest.raises(Disagreement, match="the job that arrived here is not the one that was sent"):
-        setting.unpack_job(pack_job(make_job(epochs=3)))
-
-
-def test_a_worker_of_a_pool_keeps_to_what_an_older_run_recorded_or_says_why_not():
-    """A run may be a year old: then no worker has its versions, and none may be asked again and again."""
-    pytest.importorskip("ray")
-    from jaxinfl.cluster.ray_worker import ShardWorker
-
-    worker, job, choice = ShardWorker(), make_job(epochs=1), MachineChoice(tune=False)
-    worker._job, models = job, (len(job), 0)
-    decided = worker.begin(None, [], choice, None, *models).agreement
-    other = dataclasses.replace(decided, versions=decided.versions | {"jax": "0.1"})
-    with pytest.raises(Disagreement, match=r"started with jax 0\.1, .* Install jax==0\.1 here"):
-        worker.begin(None, [], choice, other, *models)
-    threads = dataclasses.replace(decided.devices, threads=decided.devices.threads + 1)
-    other = dataclasses.replace(decided, devices=threads)
-    with pytest.raises(Disagreement, match="threads of XLA"):
-        worker.begin(None, [], choice, other, *models)
-    worker.begin(None, [], dataclasses.replace(choice, mixed_devices=True), other, *models)
-    # Runs of the first generation record neither kind nor threads.
-    old = dataclasses.replace(decided, devices=dataclasses.replace(decided.devices, kind=None, threads=None))
-    assert worker.begin(None, [], choice, old, *models).agreement == decided
-
-
-def test_a_worker_is_told_what_to_keep_to_once():
-    """One that decided otherwise gets ready once more, and then gets a shard."""
-    pytest.importorskip("ray")
-    from jaxinfl.cluster import ray_pool
-
-    decided = Agreement(Devices("cpu", "this", 8, 1), 2, "gemm", 1, {"jax": "1"})
-    calls = []
-    actor = types.SimpleNamespace(train=types.SimpleNamespace(remote=lambda *shard: calls.append("train")))
-    prepared = ray_pool.Prepared(dataclasses.replace(decided, width=1), None, None, "here")
-    member = ray_pool._Member(actor, None, None, None, prepared)
-    checkpoint = types.SimpleNamespace(of_shard=lambda shard: types.SimpleNamespace(read=lambda: None))
-    store = types.SimpleNamespace(checkpoint=checkpoint)
-    work = ray_pool._Shards(deque([slice(0, 2)]), lambda *told: calls.append("begin"), decided, store)
-    options = RunOptions(None, 30.0, 0.05, False, None)
-    pool = ray_pool.RayPool(Cluster("ray"), 1, MachineChoice(), None, options)
-    pool._employ(member, work)
-    # Versions that a run records differ from those of its workers for ever.
-    pool._employ(member, work)
-    assert calls == ["begin", "train"] and member.told is decided
-
-
-def test_ctrl_c_while_jobs_are_started_is_answered_afterwards():
-    with pytest.raises(KeyboardInterrupt), jobs._not_interrupted_with_us():
-        os.kill(os.getpid(), signal.SIGINT)
-        started = subprocess.run(["grep", "SigBlk", "/proc/self/status"], capture_output=True, text=True, check=False)
-    if started.returncode == 0:  # on Linux
-        assert int(started.stdout.split()[1], 16) & (1 << (signal.SIGINT - 1))
-
-
-def test_slurm_is_asked_from_time_to_time(tmp_path, monkeypatch):
-    """Without that a job that was killed would count as running for minutes."""
-    submitit = pytest.importorskip("submitit")
-    asked = []
-    monkeypatch.setattr(submitit.SlurmJob.watcher, "update", lambda: asked.append(1))
-    launcher = jobs.SlurmLauncher(Cluster("slurm"), tmp_path, 1)
-    launcher.look()
-    assert not asked
-    launcher._asked -= 20
-    launcher.look()
-    launcher.look()
-    assert len(asked) == 1
 
 
 def test_a_run_that_is_not_in_parts_is_not_divided(tmp_path, reference, monkeypatch):
@@ -301,6 +154,41 @@ def test_jobs_of_slurm_give_the_same_bits(tmp_path, reference, monkeypatch):
         "gpus-per-node=1",
     ):
         assert f"#SBATCH --{line}\n" in script, script
+
+
+def make_diverging(diverged):
+    """A job of eight models, some of which diverge."""
+    job = make_job(epochs=1)[:8]
+    rates = np.where(np.arange(8) < diverged, 1e6, 0.1)
+    return jaxinfl.Job.make(job.masks, job.keys, job.data, "small_mlp", job.recipe, overrides={"learning_rate": rates})
+
+
+def test_diverged_models_are_judged_over_all_parts(tmp_path):
+    """One of two models of a part is half of these, and an eighth of all. Too many are told also where they come last."""
+    pytest.importorskip("submitit")
+    options = {"jobs": 4, "tune": False, "progress": False, "shard_size": 2, "max_diverged": 0.2}
+    with pytest.warns(RuntimeWarning, match="1 of 8 models diverged"):
+        runs = jaxinfl.train_on_cluster(make_diverging(1), tmp_path / "one", cluster="local", **options)
+    assert runs.complete and runs.num_diverged == 1
+    for _ in range(2):  # also where the run is finished
+        with pytest.raises(jaxinfl.TooManyDiverged, match="8 of 8 finished models diverged"):
+            jaxinfl.train_on_cluster(make_diverging(8), tmp_path / "all", cluster="local", **options | {"jobs": 1})
+
+
+def test_a_run_has_one_watching_process_and_a_call_that_starts_nothing_leaves_nothing(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    run = tmp_path / "run"
+    with writing(run / "cluster"), pytest.raises(ClusterError, match=rf"are watched by process {os.getpid()} on"):
+        train(run, Cluster("local"))
+    for name, value in fake_slurm.install(tmp_path / "slurm").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ClusterError, match="no partition"):
+        train(run, Cluster("slurm", partition="none"))
+    job = make_job(epochs=1)[:2]
+    runs = jaxinfl.train_ensemble(job.masks, job.keys, data=job.data, model="small_mlp", recipe=job.recipe, run_dir=run)
+    assert runs.complete
+    with pytest.raises(ValueError, match="takes a path without %"):
+        train(tmp_path / "20%train", Cluster("local"))
 
 
 class Unwilling(nnx.Module):

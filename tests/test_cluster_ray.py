@@ -19,7 +19,9 @@ from flax import nnx
 import jaxinfl
 from jaxinfl import Cluster, ClusterError, Ensemble
 from jaxinfl.cluster import ray_local
+from jaxinfl.store import RunStore
 from jaxinfl.store.damage import find_damage
+from jaxinfl.store.parts import part_path
 from tests.cluster_child import LONG, MODELS, make_job, train
 from tests.ray_nodes import RayNodes
 from tests.test_cluster import assert_same, finished, long_reference, reference, start_child, wait_until
@@ -103,6 +105,21 @@ def test_killed_workers_nodes_and_drivers_change_no_bit(nodes, tmp_path, long_re
     end(child)
     assert_same(Ensemble.open(run), long_reference)
     assert not find_damage(run)
+
+
+def test_a_run_that_was_begun_in_parts_keeps_to_what_was_agreed_there(nodes, tmp_path):
+    """Workers would choose another width by themselves."""
+    run, job = tmp_path / "run", make_job(1)[:8]
+    jaxinfl.train_ensemble(
+        job.masks, job.keys, data=job.data, model="small_mlp", recipe=job.recipe, run_dir=run, part=(1, 2), width=2, tune=False,
+        keep_weights=True, progress=False,
+    )  # fmt: skip
+    nodes.add()
+    command = "import sys; from tests.cluster_child import *; train(sys.argv[1], jaxinfl.Cluster('ray', address=sys.argv[2]), job=make_job(1)[:8])"
+    subprocess.run([sys.executable, "-c", command, str(run), nodes.address], check=True, timeout=120)
+    parts = [RunStore.open(part_path(run, (number, 2)), writable=False) for number in (1, 2)]
+    assert [part.attributes["execution"]["width"] for part in parts] == [2, 2]
+    assert Ensemble.open(run).complete and not (run / "agreement.json").exists()
 
 
 def test_a_long_shard_goes_on_from_its_checkpoint_on_another_worker(nodes, tmp_path, long_reference):

@@ -7,6 +7,7 @@ import scipy.stats
 import jaxinfl
 from jaxinfl import discoveries
 from jaxinfl.influence.blocks import count_blocks
+from jaxinfl.statistics.clusters import dependent_design
 from jaxinfl.statistics.exact_test import fisher_table
 from jaxinfl.statistics.pair_tests import _is_smooth
 from tests import reference
@@ -235,6 +236,34 @@ def test_nothing_to_discover():
     assert len(found) == 0 and found.num_tests == 0 and found.influence.shape == (0,)
     assert len(discoveries(masks, np.ones((6, 2)))) == 0
     assert len(discoveries(np.eye(6, dtype=bool), np.ones((6, 2)))) == 0
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.7])
+@pytest.mark.parametrize("num_train", [20, 61, 300])
+def test_balanced_subsets_are_refused_and_independent_ones_taken(ratio, num_train):
+    """With ratio 1/2 and an odd number of examples there is no complement; the subsets depend on each other all the same."""
+    score = np.random.default_rng(0).normal(size=(60, 3))
+    uniform, balanced = (jaxinfl.draw_subsets(60, num_train, ratio, 0, design) for design in ("uniform", "balanced"))
+    discoveries(uniform, score)
+    with pytest.raises(ValueError, match="drawn independently"):
+        discoveries(balanced, score)
+    with pytest.warns(UserWarning, match="depend on each other"):
+        jaxinfl.pair_uncertainty(balanced, score, np.zeros(1, int), np.zeros(1, int))
+    # Some models diverge, and examples of groups are drawn together.
+    with pytest.raises(ValueError, match="drawn independently"):
+        discoveries(balanced[5:], score[5:])
+    assert dependent_design(np.repeat(uniform, 2, axis=1)) is None
+    assert dependent_design(np.repeat(balanced, 2, axis=1)) is not None
+    assert dependent_design(jaxinfl.leave_one_out(num_train, range(num_train), 3)) is None
+
+
+def test_independent_subsets_are_hardly_ever_taken_for_balanced():
+    taken = [
+        dependent_design(jaxinfl.draw_subsets(models, num_train, ratio, seed))
+        for seed in range(60)
+        for models, num_train, ratio in ((4, 12, 0.5), (10, 20, 0.7), (200, 30, 0.5), (50, 400, 0.9))
+    ]
+    assert not any(taken)
 
 
 def test_complementary_subsets_are_refused():

@@ -306,7 +306,8 @@ def test_digits_are_small_and_fast(open_page, tmp_path):
     assert fastest(lambda: milliseconds_to(open_page(path), "ready"), 1000) < 1000
 
 
-def test_12_000_colour_images_are_small_and_fast(open_page, tmp_path):
+def make_colour_runs():
+    """10,000 + 2,000 colour images and what 100 models say of them."""
     rng = np.random.default_rng(0)
     # As hard to compress as photographs are: noise at several scales.
     images = sum(
@@ -328,6 +329,12 @@ def test_12_000_colour_images_are_small_and_fast(open_page, tmp_path):
         {"correct": rng.random((100, 2000)) < rng.random(2000)},
         data=data,
     )
+    return runs, data
+
+
+def test_12_000_colour_images_are_small_and_fast(open_page, tmp_path):
+    rng = np.random.default_rng(1)
+    runs, data = make_colour_runs()
     path = write_explorer(runs, data, tmp_path / "colour.html")
     assert path.stat().st_size < 20 * MEGABYTE
     assert fastest(lambda: milliseconds_to(open_page(path), "paint"), 2000) < 2000

@@ -17,7 +17,7 @@ class DataOptions:
     data: str
     """Data set: "digits", "breast_cancer", "python_topics", a TFDS name such as cifar100, an .npz file, a folder of images, Parquet or CSV files, or CIFAR's own archive."""
     task: Literal["classification", "regression", "binary", "next_token"] | None = None
-    """Meaning of the targets of .npz, Parquet and CSV files; None takes regression where they are fractions, else classification."""
+    """Meaning of the targets of .npz, Parquet and CSV files; None takes regression where they are floats, also whole ones such as 1.0, else classification."""
     targets: str | None = None
     """Column of Parquet or CSV files that holds the targets; None takes the one called label, target or y."""
     data_dir: str | None = None

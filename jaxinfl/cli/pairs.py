@@ -13,6 +13,7 @@ from jaxinfl.cli.files import check_out, save_csv
 from jaxinfl.cli.run_options import RunOptions, choose_score, describe_score, open_run, pack_scores
 from jaxinfl.influence import Outcomes
 from jaxinfl.report import Table
+from jaxinfl.statistics.clusters import dependent_design
 from jaxinfl.store import Ensemble
 from jaxinfl.store.scores import has_score, known_targets
 
@@ -33,8 +34,8 @@ class Options(RunOptions):
     """Number of pairs that are printed; a file of `--out` has as many, and with `--fdr` all that were found."""
     fdr: float | None = None
     """Expected share of false pairs among those that are reported, between 0 and 1; None takes the highest estimates."""
-    min_memorization: float | None = 0.25
-    """Memorization above which training examples take part, in the unit of the score; None takes all. With `--fdr` all take part."""
+    min_memorization: float | None = None
+    """Memorization above which training examples take part, in the unit of the score; None takes 0.25 for scores from 0 to 1, and every example for others; -1 takes every example. With `--fdr` all take part."""
     confidence: float = 0.95
     """Confidence of the intervals without `--fdr`, between 0 and 1."""
     out: Path | None = None
@@ -88,6 +89,10 @@ def run(options: Options) -> Answer:
         lines.append(_table(pairs[:number]))
     else:
         lines.append("There is no such pair.")
+        if options.fdr is None and (given.masks.all(axis=0) | ~given.masks.any(axis=0)).all():
+            lines.append(
+                "Every training example is in all subsets or in none, so that no influence is defined. Train with a lower --ratio."
+            )
     if found > number:
         lines.append(f"{found - number} more were found; --number {found} prints all.")
     if out is not None:
@@ -97,7 +102,10 @@ def run(options: Options) -> Answer:
 
 def _highest(given: Outcomes, number: int, options: Options) -> tuple[dict[str, np.ndarray], str]:
     """The pairs of highest influence, as columns, and a line about them."""
-    top = jaxinfl.top_pairs(given, k=number, min_memorization=options.min_memorization)
+    bound = options.min_memorization
+    if bound is None and given.kind != "real":
+        bound = 0.25
+    top = jaxinfl.top_pairs(given, k=number, min_memorization=bound)
     spread = jaxinfl.pair_uncertainty(given, None, top.train_index, top.test_index, confidence=options.confidence)
     columns = {
         "train": top.train_index,
@@ -108,16 +116,11 @@ def _highest(given: Outcomes, number: int, options: Options) -> tuple[dict[str, 
         "memorization": top.memorization.astype(np.float64),
         "reason": spread.reason,
     }
-    above = (
-        ""
-        if options.min_memorization is None
-        else f" of training examples memorized above {options.min_memorization:g}"
-    )
-    about = (
-        f"Pairs of highest influence{above}, each with its own {options.confidence:.0%} interval. They were picked because they are high, "
-        "which some are by chance: --fdr 0.05 lists those that are not."
-    )
-    return columns, about
+    above = "" if bound is None else f" of training examples memorized above {bound:g}"
+    about = f"Pairs of highest influence{above}, each with its own {options.confidence:.0%} interval. Some are high by chance alone"
+    if dependent_design(given.masks) is None:
+        return columns, f"{about}; --fdr 0.05 lists only pairs whose influence is not 0."
+    return columns, f"{about}; which ones is told of models on independent subsets (--design uniform)."
 
 
 def _discovered(given: Outcomes, fdr: float) -> tuple[dict[str, np.ndarray], str]:

@@ -42,7 +42,7 @@ class Options(DataOptions):
     ratio: float = 0.7
     """Share of the training examples in each subset, above 0 and at most 1."""
     design: Design = "uniform"
-    """Design of the subsets: uniform draws each by itself, balanced has every example in equally many, complementary splits the examples in pairs of halves."""
+    """Design of the subsets: uniform draws each by itself, balanced has every example in equally many, complementary splits the examples in pairs of halves. Intervals and tests of pairs take uniform."""
     model: str = "small_mlp"
     """Registered name of the network, such as small_mlp, small_cnn, transformer, small_inception or resnet18_cifar."""
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=10))
@@ -83,6 +83,9 @@ def run(options: Options) -> Answer:
     if not 0 <= options.seed < 2**32:
         raise ValueError(f"--seed is {options.seed}; it takes a whole number from 0 to {2**32 - 1}.")
     part, out = parse_part(options.part, options.cluster), expand_home(options.out, "--out")
+    if options.cluster.kind is not None:
+        # The memory of a card is for the processes that train: before anything of JAX takes it.
+        jax.config.update("jax_platforms", "cpu")
     data = choose_examples(load_named(options), options)
     recipe = standardize_floats(options.recipe, data) if options.standardize else options.recipe
     arguments: dict[str, Any] = {
@@ -108,8 +111,6 @@ def _train(arguments: dict[str, Any], part: tuple[int, int] | None, options: Opt
     how: dict[str, Any] = {"max_diverged": options.max_diverged, "mixed_devices": options.mixed_devices}
     if options.cluster.kind is None:
         return train_ensemble(**arguments, **how, part=part, on_cost=_announce)
-    # The memory of a card is for the processes that train.
-    jax.config.update("jax_platforms", "cpu")
     run_dir = arguments.pop("run_dir")
     return train_on_cluster(Job.make(**arguments), run_dir, jobs=options.jobs, cluster=options.cluster, **how)
 
@@ -158,7 +159,7 @@ def _summarize(runs: Ensemble, data: Dataset, out: Path, seconds: float) -> Answ
     values = {"run_dir": str(out), **describe_run(runs), "seconds": seconds, "score": score, "mean_test_score": mean}
     diverged = f", {runs.num_diverged} diverged" if runs.num_diverged else ""
     lines = [
-        f"data       {data.name}: {data.num_train} train, {data.num_test} test",
+        f"data       {data.name}: {data.num_train} train, {data.num_test} test; task: {data.task.name}",
         f"models     {len(runs)} are in {out}{diverged}; this took {format_seconds(seconds)}",
         f"{score:<10} {format_number(mean)} on the test examples, the mean over all models",
     ]

@@ -27,6 +27,22 @@ _REQUEUES = 10_000
 _ASK_EVERY = 15.0
 """Seconds between two questions to Slurm what became of the jobs. submitit by itself lets up to ten minutes pass, in which a job that
 was killed, and left no result, would count as running."""
+_ENDED = (
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "REVOKED",
+    "TIMEOUT",
+)
+"""States in which Slurm has ended a job, and does not put it back into the queue."""
+_UNCLEAR = ("PREEMPTED", "REQUEUED", "UNKNOWN")
+"""States that a job has for a moment before it runs again, or for ever: Slurm's queue tells which."""
+_SAME_MOMENT = 5.0
+"""Seconds by which two readings of the time at which a process was created may differ: it follows the clock, which may be set."""
 _KILL_AFTER = 60
 """Number of requests to stop, one a second, after which a process of this machine is killed."""
 
@@ -63,7 +79,8 @@ class LocalJob:
     def _process(self) -> psutil.Process | None:
         try:
             process = psutil.Process(int(self.name))
-            gone = process.create_time() != self.created or process.status() == psutil.STATUS_ZOMBIE
+            other = abs(process.create_time() - self.created) > _SAME_MOMENT
+            gone = other or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return None
         return None if gone else process
@@ -78,10 +95,19 @@ class SlurmJob:
     log: Path
     submitted: Any = field(repr=False, default=None)
     _cancelled: bool = False
+    _searched: float = field(default_factory=time.monotonic)
+    """When the queue was last searched for it."""
 
     def ended(self) -> bool:
         """Whether Slurm neither runs it nor keeps it in the queue."""
-        return bool(self.submitted.done())
+        if self.submitted.paths.result_pickle.exists():
+            return True
+        # submitit's own answer takes a suspended job for one that has ended, and a pre-empted one never.
+        state = self.submitted.watcher.get_state(self.name).split()[0]
+        if state not in _UNCLEAR or time.monotonic() - self._searched < _ASK_EVERY:
+            return state in _ENDED
+        self._searched = time.monotonic()
+        return _is_gone_from_queue(self.name)
 
     def cancel(self) -> None:
         """Ask Slurm to end it: the job gets SIGTERM, saves its work, and is killed some time later."""
@@ -96,8 +122,8 @@ ClusterJob = LocalJob | SlurmJob
 class Launcher(Protocol):
     """Starts jobs of one kind of cluster."""
 
-    def start(self, parts: Sequence[tuple[TrainPart, int]]) -> list[ClusterJob]:
-        """Start a job for each part, on one of the places 0, 1, ... of those that run at the same time."""
+    def start(self, parts: Sequence[TrainPart]) -> list[ClusterJob]:
+        """Start a job for each part."""
         ...
 
     def find(self, record: dict[str, Any]) -> ClusterJob | None:
@@ -123,19 +149,14 @@ class LocalLauncher:
     cluster: Cluster
     folder: Path
 
-    def start(self, parts: Sequence[tuple[TrainPart, int]]) -> list[ClusterJob]:
+    def start(self, parts: Sequence[TrainPart]) -> list[ClusterJob]:
         """Do what `Launcher.start` documents."""
         submitit = need_extra("submitit", "slurm", "local")
         found: list[ClusterJob] = []
-        for part, place in parts:
+        for part in parts:
             executor = submitit.LocalExecutor(self.folder, max_num_timeout=_REQUEUES)
-            minutes, gpus = parse_minutes(self.cluster.time) or _WITHOUT_LIMIT, self.cluster.gpus or 0
-            executor.update_parameters(
-                timeout_min=minutes,
-                signal_delay_s=_notice(minutes),
-                gpus_per_node=gpus,
-                visible_gpus=tuple(range(place * gpus, (place + 1) * gpus)),
-            )
+            minutes = parse_minutes(self.cluster.time) or _WITHOUT_LIMIT
+            executor.update_parameters(timeout_min=minutes, signal_delay_s=_notice(minutes))
             with _not_interrupted_with_us():
                 submitted = executor.submit(part)
             try:
@@ -166,7 +187,7 @@ class SlurmLauncher:
     _asked: float = field(default_factory=time.monotonic)
     """When Slurm was last asked for all jobs."""
 
-    def start(self, parts: Sequence[tuple[TrainPart, int]]) -> list[ClusterJob]:
+    def start(self, parts: Sequence[TrainPart]) -> list[ClusterJob]:
         """Do what `Launcher.start` documents.
 
         Raises:
@@ -177,7 +198,7 @@ class SlurmLauncher:
         executor.update_parameters(**self._parameters())
         try:
             with executor.batch():
-                submitted = [executor.submit(part) for part, _ in parts]
+                submitted = [executor.submit(part) for part in parts]
         except (subprocess.CalledProcessError, submitit.core.utils.FailedJobError) as error:
             raise ClusterError(self._explain(error)) from error
         return [SlurmJob(each.job_id, each.paths.stderr, each) for each in submitted]
@@ -253,6 +274,17 @@ def read_end(log: Path, lines: int = 20) -> str:
     except OSError:
         return "(there is no log)"
     return "\n".join(text[-lines:]) or "(the log is empty)"
+
+
+def _is_gone_from_queue(name: str) -> bool:
+    """Whether Slurm no longer has a job in its queue; False where it cannot be asked."""
+    try:
+        asked = ["squeue", "--noheader", "--job", name, "--format", "%T"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    # It forgets the numbers of jobs that ended some time ago, and fails then.
+    return not done.stdout.strip() if done.returncode == 0 else "Invalid job id" in done.stderr
 
 
 def _notice(minutes: float) -> int:

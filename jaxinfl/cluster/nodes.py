@@ -25,8 +25,10 @@ class Node:
 class Nodes:
     """The nodes that are there now, and how a worker is started on one of them."""
 
-    def __init__(self, ray: Any, cluster: Cluster):
+    def __init__(self, ray: Any, cluster: Cluster, *, of_ours: bool):
         self._ray, self._cluster = ray, cluster
+        self._of_ours = of_ours
+        """Whether the pool was started for this run, on this machine alone."""
         self._excluded: dict[str, str] = {}
         self._lost: set[str] = set()
         self._found: list[Node] = []
@@ -50,11 +52,16 @@ class Nodes:
         return [node for node in self._found if node.id not in self._excluded]
 
     def check_hope(self) -> None:
-        """Raise where there are nodes, and each of them gave its models back.
+        """Raise where there are nodes, and each of them gave its models back, or where this machine is the pool and has too little.
 
         Raises:
           ClusterError: none can train; the message has the reason of each.
         """
+        if not self._found and self._of_ours:
+            raise ClusterError(
+                f"a worker takes {self.cores} cores and {self.gpus} GPUs, which the pool of Ray on this machine has not. Lower cluster cores "
+                "and gpus, or name the address of a larger pool."
+            )
         if self._found and all(node.id in self._excluded for node in self._found):
             reasons = "\n".join(f"{node.name}: {self._excluded[node.id]}" for node in self._found)
             raise ClusterError(f"No node of the pool can train these models:\n{reasons}")

@@ -4,14 +4,20 @@ Every job writes its part of the run directory, as its only writer, and goes on 
 read from the run directory itself, so that the process that watches may die: the same call finds the jobs that are still there.
 """
 
+import contextlib
 import json
 import os
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
+from jaxinfl.cluster.cards import cards_of, check_cards
 from jaxinfl.cluster.errors import ClusterError
 from jaxinfl.cluster.jobs import ClusterJob, Launcher, describe, make_launcher, read_end
 from jaxinfl.cluster.options import Cluster
@@ -21,19 +27,22 @@ from jaxinfl.files import write_atomically
 from jaxinfl.store import ABSENT, RunDirectoryError, RunStore, check_same_run
 from jaxinfl.store.elsewhere import check_trained_here
 from jaxinfl.store.kept import Kept
+from jaxinfl.store.lock import BeingWritten, holder_of, writing
 from jaxinfl.store.parts import extensions_in, open_rows, part_models, part_path, parts_in
 from jaxinfl.store.run import is_run
 from jaxinfl.training.agreement import find_agreement
 from jaxinfl.training.interrupts import StopRequest
 from jaxinfl.training.job import Job
 from jaxinfl.training.progress import TrainingProgress
-from jaxinfl.training.run import RunOptions, TooManyDiverged, folders
+from jaxinfl.training.run import RunOptions, TooManyDiverged, check_diverged, folders
 from jaxinfl.training.tuning import MachineChoice
 
 FOLDER = "cluster"
 """Name of the folder beside the parts that holds the job, and the logs and outcomes of the jobs."""
 _LOOK_EVERY = {"local": 0.3, "slurm": 5.0}
 """Seconds between two looks at the jobs and at the run directory."""
+_WAIT_FOR_OTHERS = 30.0
+"""Seconds until a job is started again for a part that another process writes."""
 
 
 @dataclass
@@ -43,18 +52,29 @@ class _Part:
     number: int
     own: range
     """Numbers of its models in the run."""
-    finished: int = 0
-    """Number of its finished models."""
+    status: UInt8[np.ndarray, " own"]
+    """What became of each of its models, as far as it was written."""
     job: ClusterJob | None = None
     """The job that trains it, where there is one."""
     place: int = 0
-    """Place of the job among those that run at the same time."""
+    """Place of the job among those that run at the same time, by which it gets cores and GPUs of this machine."""
+    not_before: float = 0.0
+    """Time before which no other job is started for it."""
     failures: int = 0
     """Number of jobs in a row that ended without a new finished model or checkpoint."""
     finished_before: int = 0
     """Number of its models that were finished when its job started."""
     reached: tuple[str, ...] = ()
     """Names of the checkpoint files that were there when its job started."""
+
+    @classmethod
+    def of(cls, number: int, models: tuple[int, int]) -> "_Part":
+        return cls(number, range(*models), np.full(models[1] - models[0], ABSENT, np.uint8))
+
+    @property
+    def finished(self) -> int:
+        """Number of its finished models."""
+        return int((self.status != ABSENT).sum())
 
     @property
     def complete(self) -> bool:
@@ -78,7 +98,8 @@ class PartsOnCluster:
         """Have every part trained.
 
         Raises:
-          ClusterError: jobs fail again and again, or cannot be started.
+          ClusterError: jobs fail again and again, or cannot be started, or another process has jobs train this run.
+          TooManyDiverged: more than the share `max_diverged` of all models.
           RunDirectoryError: the directory holds a run that is not in parts, or another run.
           Interrupted, Terminated: a signal came; jobs go on or were ended, as the user asked.
         """
@@ -86,24 +107,53 @@ class PartsOnCluster:
             self._clear()
             return
         division = self._division()
-        self._parts = [
-            _Part(number, range(*part_models(len(self.job), (number, division)))) for number in range(1, division + 1)
-        ]
+        numbers = range(1, division + 1)
+        self._parts = [_Part.of(number, part_models(len(self.job), (number, division))) for number in numbers]
         self._look()
+        self._check_diverged()
         if all(part.complete for part in self._parts):
             self._clear()
             return
         launcher = make_launcher(self.cluster, self.folder, self.jobs)
-        self._prepare()
+        check_cards(self.cluster, self._places)
+        try:
+            with writing(self.folder):
+                self._train(launcher)
+        except BeingWritten as error:
+            raise ClusterError(
+                f"jobs that train the models of {self.run_dir} are watched by {holder_of(self.folder)}. Wait for it, or end it first."
+            ) from error
+        except BaseException:
+            if not self._record.exists():  # no job was ever started, and nothing is left of this call
+                shutil.rmtree(self.folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    self.run_dir.rmdir()
+            raise
+        self._clear()
+
+    def _train(self, launcher: Launcher) -> None:
+        """Have the missing models trained, as the only process that starts jobs for this run."""
+        write_atomically(self._job_file, pack_job(self.job))
         self._find_jobs(launcher)
         finished = sum(part.finished for part in self._parts)
         with TrainingProgress(len(self.job), finished, shown=self.options.progress) as bar:
             try:
                 self._watch(launcher, bar)
-            except BaseException:
-                self._part_with_jobs(launcher, bar)
+            except BaseException as error:
+                # What is left of a run in which too many models diverged is not worth waiting for.
+                self._part_with_jobs(
+                    launcher, bar, leave=self.cluster.leaves_jobs and not isinstance(error, TooManyDiverged)
+                )
                 raise
-        self._clear()
+
+    def _check_diverged(self) -> None:
+        """Raise where too many models of all parts diverged: of a few models in one part, one alone may be too many.
+
+        Raises:
+          TooManyDiverged: they did.
+        """
+        status = np.concatenate([part.status for part in self._parts])
+        check_diverged(status, self.options.max_diverged, self.job.recipe, self.run_dir)
 
     @property
     def folder(self) -> Path:
@@ -141,6 +191,7 @@ class PartsOnCluster:
             )
         if not is_run(self.run_dir) and not extensions_in(self.run_dir):
             return False
+        check_diverged(rows.status(), self.options.max_diverged, self.job.recipe, self.run_dir)
         if (rows.status() == ABSENT).any():
             raise RunDirectoryError(
                 f"{self.run_dir} holds a run that is not in parts, which jobs cannot share. Go on without a cluster or with "
@@ -167,13 +218,9 @@ class PartsOnCluster:
         return found
 
     def _write_record(self) -> None:
-        jobs = {str(part.number): describe(part.job) for part in self._parts if part.job is not None}
+        jobs = {str(part.number): describe(part.job) | {"place": part.place} for part in self._parts if part.job}
         content = {"identity": digest_of(self.job), "parts": len(self._parts), "jobs": jobs}
         write_atomically(self._record, json.dumps(content, indent=1).encode())
-
-    def _prepare(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._job_file, pack_job(self.job))
 
     def _clear(self) -> None:
         """Remove the copy of the job, which holds the data set; jobs may have ended after an earlier call had left them."""
@@ -188,11 +235,10 @@ class PartsOnCluster:
 
     def _find_jobs(self, launcher: Launcher) -> None:
         """Take up the jobs of an earlier call that are still there."""
-        free = iter(range(self._places))
         for number, record in self._read_record().get("jobs", {}).items():
             part, job = self._parts[int(number) - 1], launcher.find(record)
             if job is not None and not job.ended():
-                part.job, part.place = job, next(free, 0)
+                part.job, part.place = job, record["place"]
                 self._note_start(part)
 
     def _watch(self, launcher: Launcher, bar: TrainingProgress) -> None:
@@ -209,12 +255,14 @@ class PartsOnCluster:
                 if part.job is not None and part.job.ended():
                     self._look_at(part)
                     self._judge(part)
+            self._check_diverged()
 
     def _start_missing(self, launcher: Launcher) -> None:
         """Start a job for each part that needs one, as far as there are places."""
         taken = {part.place for part in self._parts if part.job is not None}
         free = [place for place in range(self._places) if place not in taken]
-        waiting = [part for part in self._parts if part.job is None and not part.complete]
+        due = time.monotonic()
+        waiting = [part for part in self._parts if part.job is None and not part.complete and part.not_before <= due]
         # Slurm has a queue of its own, and its array says how many may run at once.
         pairs = list(zip(waiting, free, strict=False)) if self.cluster.kind == "local" else [(p, 0) for p in waiting]
         if not pairs:
@@ -226,7 +274,7 @@ class PartsOnCluster:
         # Both read files, of every part and of jaxinfl.
         agreed = find_agreement(self.run_dir)
         setting = Setting.of_job(self.job, None if agreed is None else agreed.devices.threads)
-        started = launcher.start([(self._call(part, setting), part.place) for part, _ in pairs])
+        started = launcher.start([self._call(part, setting) for part, _ in pairs])
         for (part, _), job in zip(pairs, started, strict=True):
             part.job = job
         self._write_record()
@@ -235,16 +283,18 @@ class PartsOnCluster:
         part.finished_before, part.reached = part.finished, self._checkpoints(part)
 
     def _call(self, part: _Part, setting: Setting) -> TrainPart:
-        cores = None
+        cores, cards = None, None
+        if self.cluster.kind == "local":
+            cards = cards_of(self.cluster, part.place)
         if self.cluster.kind == "local" and hasattr(os, "sched_getaffinity"):
             own = sorted(os.sched_getaffinity(0))
             shared = share_cores(own, self._places)
-            cores = shared[part.place][: self.cluster.cores]
+            cores = shared[part.place % self._places][: self.cluster.cores]
         return TrainPart(
             job_file=self._job_file.absolute(),
             run_dir=self.run_dir.absolute(),
             part=(part.number, len(self._parts)),
-            setting=replace(setting, cores=cores),
+            setting=replace(setting, cores=cores, cards=cards),
             choice=self.choice,
             options=self.options.of_worker(),
             outcome_file=self._outcome_file(part).absolute(),
@@ -261,6 +311,12 @@ class PartsOnCluster:
         part.job = None
         if part.complete:
             return
+        if outcome is not None and outcome.error == BeingWritten.__name__:
+            # A job of an earlier call, which this one does not know, is at work: that is no failure.
+            part.not_before = time.monotonic() + _WAIT_FOR_OTHERS
+            if self.options.progress:
+                print(f"Part {part.number} waits: {outcome.message}", file=sys.stderr)
+            return
         progressed = part.finished > part.finished_before or self._checkpoints(part) != part.reached
         part.failures = 0 if progressed else part.failures + 1
         hopeless = outcome is not None and outcome.how == "hopeless"
@@ -276,8 +332,6 @@ class PartsOnCluster:
             f"The end of its log, {job.log}:\n{read_end(job.log)}\n"
             f"Finished models stay in {self.run_dir}, and the same call goes on with the others."
         )
-        if outcome is not None and outcome.error == TooManyDiverged.__name__:
-            raise TooManyDiverged(message)
         raise ClusterError(message)
 
     def _look(self) -> None:
@@ -291,7 +345,7 @@ class PartsOnCluster:
         if not is_run(path):
             return
         try:
-            part.finished = int((RunStore.open(path, writable=False).own_status() != ABSENT).sum())
+            part.status = RunStore.open(path, writable=False).own_status()
         except RunDirectoryError:
             if part.job is None:
                 raise
@@ -307,12 +361,13 @@ class PartsOnCluster:
             self.stop.leave_if_asked()
             time.sleep(0.1)
 
-    def _part_with_jobs(self, launcher: Launcher, bar: TrainingProgress) -> None:
-        """End the jobs or leave them, as the user asked."""
+    def _part_with_jobs(self, launcher: Launcher, bar: TrainingProgress, *, leave: bool) -> None:
+        """Leave the jobs to themselves, or end them."""
         running = [part.job for part in self._parts if part.job is not None and not part.job.ended()]
         if not running:
+            self._clear()
             return
-        if self.cluster.leaves_jobs:
+        if leave:
             print(f"\n{len(running)} jobs go on; the same call finds them again.", file=sys.stderr)
             return
         bar.say(f"ending {len(running)} jobs, which save their work")

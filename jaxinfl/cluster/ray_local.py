@@ -32,6 +32,12 @@ ray.shutdown()
 """
 
 
+def is_connected() -> bool:
+    """Whether the user has connected this process to a pool."""
+    imported = sys.modules.get("ray")
+    return imported is not None and bool(imported.is_initialized())
+
+
 @contextmanager
 def connected(address: str | None, cores: int) -> Iterator[Any]:
     """Connect to the pool at an address, or to one that is started on this machine; gives the module `ray`.
@@ -41,14 +47,13 @@ def connected(address: str | None, cores: int) -> Iterator[Any]:
     Raises:
       ClusterError: Ray is not installed, or the address does not answer within `PATIENCE` seconds.
     """
-    imported = sys.modules.get("ray")
-    if imported is not None and imported.is_initialized():
+    if is_connected():
         if address is not None:
             raise ClusterError(
                 f"cluster address is {address}, but this process is connected to a pool of Ray already. Leave it out to use that one, or "
                 "call ray.shutdown() first."
             )
-        yield imported
+        yield sys.modules["ray"]
         return
     with _start_here(cores) if address is None else _as_it_is(address) as found:
         ray = need_extra("ray", "ray", "ray")
@@ -141,7 +146,9 @@ def _pool_process(cores: int) -> Iterator[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+        # Another pool's address in the environment is not asked for.
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        | {"RAY_USAGE_STATS_ENABLED": "0"},
         start_new_session=True,  # a Ctrl-C that asks this process to stop is not meant for the pool
     )
     assert process.stdin and process.stdout and process.stderr
@@ -180,4 +187,4 @@ def _connect(ray: Any, address: str) -> None:
             signal.signal(signal.SIGTERM, ours)
 
 
-__all__ = ["PATIENCE", "check_answers", "connected"]
+__all__ = ["PATIENCE", "check_answers", "connected", "is_connected"]

@@ -21,12 +21,12 @@ from jaxinfl import devices
 from jaxinfl.cluster.errors import ClusterError
 from jaxinfl.cluster.nodes import Node, Nodes
 from jaxinfl.cluster.options import Cluster
-from jaxinfl.cluster.ray_local import connected
+from jaxinfl.cluster.ray_local import connected, is_connected
 from jaxinfl.cluster.ray_worker import Prepared, Saved, ShardWorker
 from jaxinfl.cluster.worker import CANNOT_HERE, Setting, pack_job
 from jaxinfl.store import RunStore
 from jaxinfl.store.checkpoint import CheckpointFile
-from jaxinfl.training.agreement import Agreement
+from jaxinfl.training.agreement import Agreement, agree, find_agreement
 from jaxinfl.training.interrupts import StopRequest, Watch
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.run import RunOptions
@@ -81,7 +81,7 @@ class _Shards:
 
 @dataclass
 class RayPool:
-    """A workforce of Ray's workers; use it in a `with` block, which connects to the pool and leaves it."""
+    """A workforce of Ray's workers; use it in a `with` block, at the end of which the pool is left."""
 
     cluster: Cluster
     most: int
@@ -100,8 +100,6 @@ class RayPool:
     _exit: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
-        self._ray = self._exit.enter_context(connected(self.cluster.address, devices.num_cores()))
-        self._nodes = Nodes(self._ray, self.cluster)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -110,7 +108,14 @@ class RayPool:
 
     def ready(self, assignment: Assignment) -> Ready:
         """Do what `Workforce.ready` documents: the worker that is ready first decides for all."""
-        job, _, _, agreed, models, finished = assignment
+        if self._ray is None:  # a run that is finished needs no pool
+            of_ours = self.cluster.address is None and not is_connected()
+            self._ray = self._exit.enter_context(connected(self.cluster.address, devices.num_cores()))
+            self._nodes = Nodes(self._ray, self.cluster, of_ours=of_ours)
+        job, path, part, agreed, models, finished = assignment
+        beside = path.parent if path is not None and part is not None else None
+        if agreed is None and beside is not None:
+            agreed = find_agreement(beside)
         threads = None if agreed is None else agreed.devices.threads
         setting = Setting.of_job(job, threads, self._nodes.cores)
         sent = [self._ray.put(pack_job(job))]
@@ -120,11 +125,13 @@ class RayPool:
 
         with TrainingProgress(models, finished, shown=self.options.progress) as bar:
             first = self._first(begin, agreed, bar)
+        if agreed is None:
+            agreed = first.agreement if beside is None else agree(beside, first.agreement)
 
         def train(
             store: RunStore, shards: Sequence[slice], bar: TrainingProgress, watch: Watch
         ) -> Iterator[TrainedShard]:
-            work = _Shards(deque(shards), begin, agreed or first.agreement, store)
+            work = _Shards(deque(shards), begin, agreed, store)
             yield from self._train(work, bar, watch)
             self._dismiss()
 

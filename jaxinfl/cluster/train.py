@@ -83,6 +83,11 @@ def train_on_cluster(
     check_switch(tune, "tune")
     check_switch(mixed_devices, "mixed_devices")
     chosen = Cluster.of(cluster)
+    if chosen.kind != "ray" and "%" in str(path.absolute()):
+        raise ValueError(
+            f"run_dir is {path.absolute()}; on a cluster it takes a path without %, by which submitit and Slurm mean the number of a job in "
+            "the names of its logs."
+        )
     if checkpoint_every is None:
         checkpoint_every = POOL_CHECKPOINT_SECONDS if chosen.kind == "ray" else 300.0
     options = RunOptions(shard_size, checkpoint_every, max_diverged, progress, None)

@@ -13,14 +13,14 @@ from jaxinfl.files import write_atomically
 from jaxinfl.store import RunDirectoryError, WriteFailed
 from jaxinfl.store.lock import BeingWritten
 from jaxinfl.training.interrupts import StopRequest, standing_of
-from jaxinfl.training.run import Run, RunOptions, TooManyDiverged
+from jaxinfl.training.run import Run, RunOptions
 from jaxinfl.training.tuning import MachineChoice
 from jaxinfl.training.workforce import ThisProcess
 from jaxinfl.undefined import nan_is_an_answer
 
 GIVEN_BACK = (*CANNOT_HERE, WriteFailed, BeingWritten)
 """Errors after which another machine, or the same one later, may train the part."""
-FINAL = (TooManyDiverged, RunDirectoryError, TypeError, ValueError)
+FINAL = (RunDirectoryError, TypeError, ValueError)
 """Errors that come again wherever the part is trained."""
 
 

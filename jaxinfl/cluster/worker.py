@@ -5,11 +5,11 @@ import itertools
 import json
 import os
 import pickle
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import cloudpickle
 import jax
@@ -17,7 +17,7 @@ import jax
 import jaxinfl
 from jaxinfl import devices, provenance
 from jaxinfl.cluster.errors import ClusterError
-from jaxinfl.compilation_cache import MIN_COMPILE_SECONDS, use_compilation_cache
+from jaxinfl.compilation_cache import MIN_COMPILE_SECONDS, chosen_folder, use_compilation_cache
 from jaxinfl.store.manifest import digests
 from jaxinfl.training.agreement import Disagreement, own_versions
 from jaxinfl.training.job import Job
@@ -43,25 +43,29 @@ class Setting:
     """Command that the user started, which the run records."""
     cache: str | None
     """Folder of compiled programs that the user chose; None takes jaxinfl's own on each machine."""
+    modules: tuple[str, ...]
+    """Folders in which Python finds modules in the process that the user started, such as that of the user's script."""
+    cards: str | None = None
+    """GPUs to run on, as CUDA_VISIBLE_DEVICES names them; None takes those that the process sees."""
 
     @classmethod
     def of_job(cls, job: Job, threads: int | None, cores: tuple[int, ...] | int | None = None) -> "Setting":
         """Tell what this process has; `threads` are those that were agreed on for the run, if it was begun."""
-        settings: Any = jax.config  # JAX 0.10 does not declare them
         return cls(
             versions=versions_with_code(),
             identity=digest_of(job),
             threads=threads or devices.num_threads(),
             cores=cores,
             command=provenance.command(),
-            cache=settings.jax_compilation_cache_dir,
+            cache=chosen_folder(),
+            modules=tuple(dict.fromkeys(os.path.abspath(entry) for entry in sys.path)),
         )
 
     def prepare(self) -> None:
         """Set up this process, before JAX starts its backends.
 
         Raises:
-          Disagreement: it has other versions.
+          Disagreement: it has other versions, or finds no GPU where it was given one.
         """
         here = versions_with_code()
         for name, version in self.versions.items():
@@ -73,12 +77,20 @@ class Setting:
         if isinstance(self.cores, tuple) and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, self.cores)
         provenance.work_for(self.command)
+        sys.path += [entry for entry in self.modules if entry not in sys.path]
+        if self.cards is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.cards
         count = self.cores if isinstance(self.cores, int) else devices.num_cores()
         devices.set_threads(self.threads, count)
         if self.cache is not None:
             jax.config.update("jax_compilation_cache_dir", self.cache)
             jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
         use_compilation_cache()
+        if self.cards is not None and jax.default_backend() == "cpu":
+            raise Disagreement(
+                f"this job was given the GPU {self.cards}, and JAX finds none there. Install jaxinfl[cuda12], or leave cluster gpus out to "
+                "train on the processor."
+            )
 
     def unpack_job(self, content: bytes) -> Job:
         """Make the job of the bytes that `pack_job` gave, after `prepare`.

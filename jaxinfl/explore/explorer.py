@@ -17,6 +17,7 @@ from jaxinfl.explore.page import write_page
 from jaxinfl.explore.partners import find_partners
 from jaxinfl.influence import pack
 from jaxinfl.privacy import Membership
+from jaxinfl.statistics.clusters import dependent_design
 from jaxinfl.statistics.memorization_tests import memorization_q_values
 from jaxinfl.store import Ensemble, RunDirectoryError
 from jaxinfl.store.scores import known_targets
@@ -78,6 +79,12 @@ def write_explorer(
     found, notes = _find_data(healthy, data)
     explored = _explore(healthy, chosen, found, membership, most)
     shown = Shown() if found is None else show_inputs(found)
+    design = dependent_design(healthy.masks)
+    if design is not None:
+        notes.append(
+            f"Subsets of these models depend on each other (design {design}): intervals are too short where single examples matter much, "
+            "and pairs are not tested. Models on independent subsets have both."
+        )
     packed = pack_content(explored, shown, [*notes, *shown.notes])
     write_page(target, packed, explored, shown)
     return target

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from jaxinfl.influence.outcomes import Outcomes
 from jaxinfl.influence.tiles import one_ahead, tile_starts
 from jaxinfl.statistics import Discoveries, discoveries, pair_uncertainty
-from jaxinfl.statistics.clusters import share_of_complements
+from jaxinfl.statistics.clusters import dependent_design
 
 FDR = 0.05
 """False discovery rate up to which q-values are told, and false coverage rate of the intervals."""
@@ -82,8 +82,8 @@ def find_partners(outcomes: Outcomes, number: int) -> AllPartners:
 
 
 def _discover(outcomes: Outcomes) -> Discoveries | None:
-    """The pairs that have an influence; None where the subsets are each other's complements, which `discoveries` refuses."""
-    return None if share_of_complements(outcomes.masks) > 0.5 else discoveries(outcomes, fdr=FDR)
+    """The pairs that have an influence; None where the subsets depend on each other, which `discoveries` refuses."""
+    return None if dependent_design(outcomes.masks) else discoveries(outcomes, fdr=FDR)
 
 
 def _tell(

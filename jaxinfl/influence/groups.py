@@ -32,6 +32,17 @@ def mean_of_groups(
     return means
 
 
+def warn_of_design(design: str | None) -> None:
+    """Warn where subsets are of a design that makes them depend on each other; None is no such design."""
+    if design is not None:
+        warnings.warn(
+            f"masks holds subsets that depend on each other (design {design!r}), so that intervals and standard errors are too short where "
+            'single examples matter much. For these take draw_subsets(..., design="uniform").',
+            UserWarning,
+            stacklevel=3,
+        )
+
+
 def warn_of_groups(subsets: Bool[np.ndarray, "subsets train"], name: str = "masks") -> None:
     """Warn where training examples are always in or out together, and more of them than chance explains.
 
@@ -65,4 +76,4 @@ def warn_of_groups(subsets: Bool[np.ndarray, "subsets train"], name: str = "mask
     )
 
 
-__all__ = ["mean_of_groups", "warn_of_groups"]
+__all__ = ["mean_of_groups", "warn_of_design", "warn_of_groups"]

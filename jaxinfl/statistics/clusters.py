@@ -1,12 +1,18 @@
-"""Models that share a subset: they are less than independent, and count as one cluster.
+"""Models that are less than independent: those that share a subset count as one cluster, and designs may tie subsets together.
 
 Everything that takes models for independent asks here first: tests, standard errors, correlations, cross-validation.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.special import chdtr
+
+_LEAST_SPREAD = 0.5
+"""Share of the variance that independent subsets give the number of subsets of an example, below which they are balanced."""
+_BY_CHANCE = 1e-6
+"""Probability with which independent subsets may be taken for balanced ones."""
 
 
 class Clusters(NamedTuple):
@@ -41,6 +47,34 @@ class Clusters(NamedTuple):
 def share_of_complements(masks: Bool[np.ndarray, "models train"]) -> float:
     """Share of the models whose subset is all that another model's subset leaves out."""
     return float(np.isin(_rows(~masks), _rows(masks)).mean())
+
+
+def dependent_design(masks: Bool[np.ndarray, "models train"]) -> Literal["complementary", "balanced"] | None:
+    """The design by which subsets depend on each other; None of subsets that may be independent.
+
+    Where an example matters, models of such subsets differ by it in ways that the spread within a side does not show. With 200
+    models, and test examples that one training example each moves by 1.5 standard deviations, 11% of the discoveries at 5% were
+    false on balanced subsets, and 4% on independent ones.
+    """
+    if share_of_complements(masks) > 0.5:
+        return "complementary"
+    return "balanced" if _are_balanced(masks[find_clusters(masks).first]) else None
+
+
+def _are_balanced(subsets: Bool[np.ndarray, "models train"]) -> bool:
+    """Whether examples are in more equally many subsets than independent subsets would have them."""
+    # Examples of one group are drawn together, and count once.
+    _, first = np.unique(_rows(np.ascontiguousarray(subsets.T)), return_index=True)
+    units = subsets[:, np.sort(first)]
+    ratio = units.mean(axis=1)
+    expected = float((ratio * (1 - ratio)).sum())
+    # Subsets that leave out one example, or have one alone, have no chance in them, and no other example that they could differ by.
+    single = min((~units).sum(axis=1).max(), units.sum(axis=1).max()) <= 1
+    if units.shape[1] < 3 or single or expected == 0:
+        return False
+    freedom = units.shape[1] - 1
+    spread = float(units.sum(axis=0).var(ddof=1)) / expected
+    return spread < _LEAST_SPREAD and float(chdtr(freedom, freedom * spread)) < _BY_CHANCE
 
 
 def find_clusters(masks: Bool[np.ndarray, "models train"]) -> Clusters:

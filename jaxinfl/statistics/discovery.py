@@ -11,7 +11,7 @@ from jaxinfl.arguments import check_choice, check_share
 from jaxinfl.influence.groups import warn_of_groups
 from jaxinfl.influence.outcomes import Models, Score, take_outcomes
 from jaxinfl.notebook import html_table
-from jaxinfl.statistics.clusters import find_clusters, share_of_complements
+from jaxinfl.statistics.clusters import dependent_design, find_clusters
 from jaxinfl.statistics.exact_test import Alternative
 from jaxinfl.statistics.leaks import find_leaks, p_values_beyond
 from jaxinfl.statistics.multiple import Block, FDRMethod, Rejected, effective_level, step_up
@@ -108,7 +108,7 @@ def discoveries(
     Raises:
       TypeError: `masks` is not bool, `score` neither bool nor float.
       ValueError: shapes do not fit, a score is NaN or inf, `fdr` is not between 0 and 1, an unknown method or alternative,
-        complementary subsets.
+        complementary or balanced subsets.
 
     Source: Fisher (1935); Wilcoxon (1945), Biometrics 1; Benjamini and Hochberg (1995); Benjamini and Yekutieli (2001). Which
     tests count: Gilbert (2005), "A modified false discovery rate multiple-comparisons procedure for discrete data",
@@ -120,11 +120,13 @@ def discoveries(
     limit = check_share(fdr, "fdr")
     check_choice(method, "method", get_args(FDRMethod))
     check_choice(alternative, "alternative", get_args(Alternative))
-    if share_of_complements(checked) > 0.5:
+    design = dependent_design(checked)
+    if design is not None:
+        what = "are each other's complements" if design == "complementary" else "have every example equally often"
         raise ValueError(
-            "masks holds subsets that are each other's complements (design 'complementary'); discoveries takes subsets drawn "
-            "independently. An example that matters makes such models differ, which the tests would take for the influence "
-            'of others: draw_subsets(..., design="uniform").'
+            f"masks holds subsets that {what} (design {design!r}); discoveries takes subsets drawn independently. An example that "
+            "matters makes such models differ, which the tests would take for the influence of others: "
+            'draw_subsets(..., design="uniform").'
         )
     found, num_tests = _discover(checked, scores, limit, method, alternative)
     # The false coverage rate of intervals at this confidence is at most fdr (Benjamini and Yekutieli, 2005).

@@ -366,8 +366,8 @@ def _check_pilot(
         raise ValueError("masks holds the same subset more than once; plan takes models with subsets of their own.")
     if share_of_complements(masks) > 0.5:
         raise ValueError(
-            "masks holds subsets that are each other's complements (design 'complementary'), whose models are not "
-            'independent; plan takes draw_subsets(..., design="uniform") or "balanced".'
+            "masks holds subsets that are each other's complements (design 'complementary', or 'balanced' with ratio 0.5), whose models are "
+            'not independent; plan takes draw_subsets(..., design="uniform").'
         )
     warn_of_groups(masks, "pilot")
     return masks, train, test

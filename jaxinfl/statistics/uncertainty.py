@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import ndtr, stdtrit
 
 from jaxinfl.arguments import check_choice, check_indices, check_masks, check_share, check_values
+from jaxinfl.influence.groups import warn_of_design
 from jaxinfl.influence.outcomes import Models, Score, take_given
-from jaxinfl.statistics.clusters import Clusters, find_clusters, make_each_alone
+from jaxinfl.statistics.clusters import Clusters, dependent_design, find_clusters, make_each_alone
 from jaxinfl.statistics.proportions import Interval, agresti_caffo_interval, newcombe_interval
 from jaxinfl.statistics.welch import FEWEST, TOO_FEW, Sample, welch_interval
 
@@ -79,7 +80,8 @@ def pair_uncertainty(
       would cover less (see `jaxinfl.statistics.welch`): skewed scores of sides of unequal size, and probabilities of which nearly
       all round to 1. Where most pairs of a test example are NaN for that, the few others are no better. What few models do not
       show is not found: of lognormal scores that spread 3 times as widely on one side, 26 models have an interval in half
-      of the cases, and it covers 77%.
+      of the cases, and it covers 77%. On subsets that depend on each other (designs "balanced" and "complementary") 95% intervals
+      covered 87% to 94%, the less the more single examples matter, and a warning says so.
 
     Raises:
       TypeError, ValueError: masks that are not bool [models, train], a score that is neither bool nor finite floats or has
@@ -107,6 +109,8 @@ def pair_uncertainty(
     limit = check_share(confidence, "confidence")
     method = _check_interval(interval, scores.dtype)
     clusters = find_clusters(checked)
+    if clusters.size.size >= FEWEST:
+        warn_of_design(dependent_design(checked))
     step = max(1, _VALUES_AT_ONCE // len(checked))
     parts = []
     for start in range(0, max(len(train_index), 1), step):

@@ -38,7 +38,7 @@ def writing(path: Path) -> Iterator[None]:
             lock.acquire()
         except filelock.Timeout:
             raise BeingWritten(
-                f"{path} is being written by {_holder(path)}. Wait until it is done, or use another run_dir. To share the "
+                f"{path} is being written by {holder_of(path)}. Wait until it is done, or use another run_dir. To share the "
                 "work of a new run, give each process its part: part=(1, 2) and part=(2, 2)."
             ) from None
     try:
@@ -54,7 +54,8 @@ def writing(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _holder(path: Path) -> str:
+def holder_of(path: Path) -> str:
+    """The process that writes into a run directory, in words."""
     try:
         about = json.loads((path / HOLDER).read_text())
         return f"process {about['pid']} on {about['host']}"
@@ -62,4 +63,4 @@ def _holder(path: Path) -> str:
         return "another process"  # which is just beginning or leaving
 
 
-__all__ = ["BeingWritten", "HOLDER", "LOCK", "writing"]
+__all__ = ["BeingWritten", "HOLDER", "LOCK", "holder_of", "writing"]

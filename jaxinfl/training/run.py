@@ -117,8 +117,8 @@ class RunOptions:
             raise TypeError(f"on_cost is {quote(self.on_cost)}; it takes a function of a Cost, or None.")
 
     def of_worker(self) -> "RunOptions":
-        """The options of a process that the user does not see."""
-        return replace(self, progress=False, on_cost=None)
+        """The options of a process that trains a part, and that the user does not see: diverged models are judged over all parts."""
+        return replace(self, progress=False, on_cost=None, max_diverged=1.0)
 
 
 @dataclass(frozen=True)

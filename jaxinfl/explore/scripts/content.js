@@ -58,6 +58,7 @@ const decimal = (value) =>
   Number.isFinite(value)
     ? (isShare ? value.toFixed(2) : String(+value.toPrecision(3))).replace(/^-0\.00$/, "0.00").replace("-", "−")
     : "unknown";
+const probability = (value) => (Number.isFinite(value) ? value.toFixed(2) : "unknown");
 const signed = (value) => (value > 0 ? "+" : "") + decimal(value);
 const between = (low, high, reason = 0, write = decimal) =>
   Number.isFinite(low) && Number.isFinite(high)

@@ -63,7 +63,7 @@ function facts(split, index) {
   if (values.risk)
     found.push([
       "membership risk",
-      `${values.risk[index].toFixed(2)}, 95% interval: ${between(values.risk_low[index], values.risk_high[index], 0, (x) => x.toFixed(2))}; 0.5 is chance`,
+      `${probability(values.risk[index])}, 95% interval: ${between(values.risk_low[index], values.risk_high[index], 0, probability)}; 0.5 is chance`,
     ]);
   if (isSuspect(split, index))
     found.push(["label", element("span", { class: "warning" }, "may be wrong: see the other answers")]);
@@ -74,7 +74,11 @@ function facts(split, index) {
 function sides(train, test, influence) {
   const [all, number] = [content.models, sets.train.values.num_in[train]];
   const mean = sets.test.values.mean[test];
-  return { number, with: mean + (influence * (all - number)) / all, without: mean - (influence * number) / all };
+  const means = [mean + (influence * (all - number)) / all, mean - (influence * number) / all];
+  if (content.score.kind !== "0-1") return { number, with: means[0], without: means[1] };
+  // Influences are kept in steps, and whole numbers of models are right.
+  const [withIt, without] = [number, all - number].map((models, k) => Math.round(means[k] * models) / models);
+  return { number, with: withIt, without };
 }
 
 function pairWords(train, test, influence) {

@@ -55,7 +55,7 @@ function makeOrders(split) {
       falling(values.memorization),
       (i) => `memorization ${decimal(values.memorization[i])}`,
     ],
-    risk: ["membership risk", falling(values.risk), (i) => `risk ${values.risk[i].toFixed(2)}`],
+    risk: ["membership risk", falling(values.risk), (i) => `risk ${probability(values.risk[i])}`],
     suspicion: [
       "votes for another class",
       falling(values.other_share),
