@@ -3,9 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
-from jaxinfl.datasets import Dataset, load_dataset, stratified_mask
+from jaxinfl.datasets import Dataset, load_dataset
+from jaxinfl.datasets.stratified import take_examples
 from jaxinfl.tasks import Regression
 from jaxinfl.training import Recipe
 
@@ -58,19 +57,11 @@ def choose_examples(data: Dataset, options: DataOptions) -> Dataset:
     Raises:
       ValueError: it has fewer.
     """
-    kept = {}
     for split, number in (("train", options.train_examples), ("test", options.test_examples)):
-        labels = getattr(data, f"{split}_targets")
-        if number is None:
-            kept[split] = np.ones(len(labels), bool)
-        elif not 1 <= number <= len(labels):
-            raise ValueError(f"--{split}-examples is {number}; {data.name} has {len(labels)}.")
-        else:
-            classes = labels if data.num_classes else np.zeros(len(labels), np.int32)
-            kept[split] = stratified_mask(classes, number)
-    if all(mask.all() for mask in kept.values()):
-        return data
-    return data.select(kept["train"], kept["test"])
+        there = len(getattr(data, f"{split}_targets"))
+        if number is not None and not 1 <= number <= there:
+            raise ValueError(f"--{split}-examples is {number}; {data.name} has {there}.")
+    return take_examples(data, options.train_examples, options.test_examples)
 
 
 def standardize_floats(recipe: Recipe, data: Dataset) -> Recipe:

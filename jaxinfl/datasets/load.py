@@ -16,6 +16,7 @@ from jaxinfl.datasets.inputs import check_task
 from jaxinfl.datasets.kinds import EMBEDDED, Name, Wanted, check_options, find_kind
 from jaxinfl.datasets.npz import load_npz
 from jaxinfl.datasets.split_files import SplitFiles, as_pair, find_pair, find_split_files
+from jaxinfl.datasets.stratified import take_examples
 from jaxinfl.datasets.tables import load_table
 from jaxinfl.datasets.topics import load_topics
 from jaxinfl.datasets.transparency import check_background
@@ -134,6 +135,31 @@ def load_dataset(
         background=background,
         **{option: _as_json(value) for option, value in columns.items() if value is not None},
     )
+
+
+def load_again(source: Mapping[str, Any]) -> Dataset:
+    """Load a data set by what `Dataset.source` says: the arguments of `load_dataset`, and how many examples were taken of it.
+
+    Raises:
+      ValueError, FileNotFoundError, DatasetUnavailable: as `load_dataset`.
+    """
+    taken = ("train_examples", "test_examples")
+    whole = load_dataset(**{name: value for name, value in source.items() if name not in taken})
+    return take_again(whole, source)
+
+
+def take_again(whole: Dataset, source: Mapping[str, Any]) -> Dataset:
+    """As many examples of a data set as were taken before, by what `Dataset.source` said then.
+
+    Raises:
+      ValueError: it has fewer.
+    """
+    numbers = {split: source.get(f"{split}_examples") for split in ("train", "test")}
+    for split, number in numbers.items():
+        there = len(getattr(whole, f"{split}_targets"))
+        if number is not None and number > there:
+            raise ValueError(f"{number} {split} examples were taken of the data set, and {whole.name} has {there}.")
+    return take_examples(whole, numbers["train"], numbers["test"])
 
 
 def _load_arrays(kind: str, path: Path | tuple[Path, Path], columns: Mapping[str, Any]) -> Dataset:

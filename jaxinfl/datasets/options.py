@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from jaxinfl.datasets.dataset import Dataset
 from jaxinfl.datasets.kinds import COLUMN_OPTIONS
-from jaxinfl.datasets.load import load_dataset
+from jaxinfl.datasets.load import load_dataset, take_again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class ReloadOptions:
     """Colour onto which transparent images were put when the data set was loaded."""
 
     def load(self, recorded: Mapping[str, Any] | None) -> Dataset | None:
-        """Load the data set that the user names, with the columns that the run records; None where none is named.
+        """Load the data set that the user names, with the columns and numbers of examples that the run records; None where none is named.
 
         Raises:
           DatasetUnavailable, ValueError, OSError: it cannot be loaded.
@@ -33,7 +33,7 @@ class ReloadOptions:
         if self.data is None:
             return None
         recorded = recorded or {}
-        return load_dataset(
+        whole = load_dataset(
             self.data,
             self.data_dir,
             image_size=self.image_size,
@@ -41,6 +41,7 @@ class ReloadOptions:
             background=self.background,
             **{name: recorded[name] for name in COLUMN_OPTIONS if name in recorded},
         )
+        return take_again(whole, recorded)
 
 
 __all__ = ["ReloadOptions"]

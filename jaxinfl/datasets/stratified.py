@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Int
 
+from jaxinfl.datasets.dataset import Dataset
+
 
 def stratified_mask(labels: Int[np.ndarray, " n"], number: int) -> Bool[np.ndarray, " n"]:
     """Choose `number` examples such that every class gives its share of them, to within one example.
@@ -21,3 +23,21 @@ def stratified_mask(labels: Int[np.ndarray, " n"], number: int) -> Bool[np.ndarr
         members = np.flatnonzero(labels == k)
         chosen[members[np.argsort(words[members], kind="stable")[:share]]] = True
     return chosen
+
+
+def take_examples(data: Dataset, train: int | None, test: int | None) -> Dataset:
+    """So many examples of a data set, of each class its share, and always the same ones; None takes all.
+
+    Where the data set was loaded by its name, the result knows that and how many examples were taken.
+    """
+    kept = {}
+    for split, number in (("train", train), ("test", test)):
+        labels = getattr(data, f"{split}_targets")
+        classes = labels if data.num_classes else np.zeros(len(labels), np.int32)
+        kept[split] = np.ones(len(labels), bool) if number is None else stratified_mask(classes, number)
+    if all(mask.all() for mask in kept.values()):
+        return data
+    chosen = data.select(kept["train"], kept["test"])
+    if data.source is None:
+        return chosen
+    return chosen.with_source(**{**data.source, "train_examples": train, "test_examples": test})

@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Int
 
 from jaxinfl.arguments import check_choice, quote
-from jaxinfl.datasets import Dataset, DatasetUnavailable, load_dataset
+from jaxinfl.datasets import Dataset, DatasetUnavailable
+from jaxinfl.datasets.load import load_again
 from jaxinfl.models import AnyModel, Model, Variables, build_model, find_factory
 from jaxinfl.models.layers import Kernels
 from jaxinfl.store import Ensemble, RunDirectoryError
@@ -156,7 +157,7 @@ def recall_data(attributes: Mapping[str, Any], given: Dataset | None = None) -> 
     if given is None and source is None:
         raise RunDirectoryError(f"the data set {name!r} of the run was made from arrays. Give it again: data=...")
     try:
-        data = given if source is None or given is not None else load_dataset(**source)
+        data = given if source is None or given is not None else load_again(source)
     except (DatasetUnavailable, ValueError, OSError) as error:
         raise RunDirectoryError(
             f"the data set {name!r} of the run cannot be loaded again ({error}). Give it: data=..."
