@@ -5,8 +5,11 @@ seconds that `jaxinfl --help` would take (2 cores, November 2026).
 """
 
 import importlib
+import inspect
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -71,7 +74,7 @@ def _run(given: list[str]) -> int:
         _any_of({name: modules[name].Options if name in modules else Unread for name in COMMANDS}),
         args=given,
         prog="jaxinfl",
-        description=DESCRIPTION,
+        description=_wrap(DESCRIPTION),
         # Without the first an option that takes a word or numbers becomes a subcommand. With the second a switch has one name.
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
@@ -80,11 +83,30 @@ def _run(given: list[str]) -> int:
     return execute(modules[given[0]].run, options)
 
 
+def _wrap(text: str) -> str:
+    """Prose with lines that fit the terminal, and at most 80 columns.
+
+    tyro joins lines that begin with a letter, and breaks none. So those that follow another one begin with a space of no width.
+    """
+    width = min(80, shutil.get_terminal_size().columns)
+    paragraphs = []
+    for paragraph in text.strip().split("\n\n"):
+        if not paragraph.startswith(" "):
+            paragraph = "\n\u200b".join(textwrap.wrap(paragraph, width, break_on_hyphens=False))
+        paragraphs.append(paragraph)
+    return "\n\n".join(paragraphs)
+
+
 def _any_of(options: dict[str, type]) -> Any:
     """The type of which tyro makes one sub-command for each name."""
     return Union[  # noqa: UP007 - made of a tuple, whose length nothing knows before
         tuple(
-            Annotated[kind, tyro.conf.subcommand(name, description=COMMANDS[name] if kind is Unread else None)]
+            Annotated[
+                kind,
+                tyro.conf.subcommand(
+                    name, description=COMMANDS[name] if kind is Unread else _wrap(inspect.cleandoc(kind.__doc__ or ""))
+                ),
+            ]
             for name, kind in options.items()
         )
     ]
