@@ -18,6 +18,7 @@ import jaxinfl
 from jaxinfl import Ensemble, provenance
 from jaxinfl.cli import execute as execution
 from jaxinfl.cli import train as training
+from jaxinfl.training import recall_data
 from jaxinfl.training.interrupts import Interrupted
 from jaxinfl_command import COMMANDS, main
 from tests.stored_runs import NAMES, STORED
@@ -329,3 +330,17 @@ def test_a_run_records_the_command_as_it_was_typed(monkeypatch):
 
 def test_exit_statuses_are_the_documented_ones():
     assert (execution.MENDABLE, execution.INTERRUPTED) == (2, 130)
+
+
+def test_a_pair_of_csv_files_with_columns_that_are_named(call, tmp_path):
+    """What messages about columns advise can be said on the command line, too; the run finds its data again."""
+    for name, rows in (("train.csv", 20), ("test.csv", 10)):
+        lines = [f"{row / 20},{('Ulm', 'Bern')[row % 2]},{row % 3},{row % 2}" for row in range(rows)]
+        (tmp_path / name).write_text("\n".join(["age,town,number,target", *lines]) + "\n")
+    data = f"{tmp_path / 'train.csv'},{tmp_path / 'test.csv'}"
+    out = tmp_path / "run"
+    options = ("--inputs", "age", "town", "--categories", "town", "--models", "4", "--recipe.epochs", "1", "--out", out)
+    status, _, err = call("train", data, "--model", "mlp", *options)
+    assert status == 0, err
+    recalled = recall_data(Ensemble.open(out).attributes)
+    assert set(recalled.train_inputs) == {"numbers", "town"} and list(recalled.categories) == ["town"]

@@ -1,6 +1,7 @@
 """Options that name a data set, for every command line that takes one, and the data set that they name."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from jaxinfl.datasets import Dataset, load_dataset
@@ -14,11 +15,15 @@ class DataOptions:
     """Options that name a data set and some of its examples."""
 
     data: str
-    """Data set: "digits", "breast_cancer", "python_topics", a TFDS name such as cifar100, an .npz file, a folder of images, Parquet or CSV files, or CIFAR's own archive."""
+    """Data set: "digits", "breast_cancer", "python_topics", a TFDS name such as cifar100, an .npz file, a folder of images, Parquet or CSV files, two such files as train.csv,test.csv, or CIFAR's own archive."""
     task: Literal["classification", "regression", "binary", "next_token"] | None = None
     """Meaning of the targets of .npz, Parquet and CSV files; None takes regression where they are floats, also whole ones such as 1.0, else classification."""
     targets: str | None = None
     """Column of Parquet or CSV files that holds the targets; None takes the one called label, target or y."""
+    inputs: tuple[str, ...] = ()
+    """Columns of Parquet or CSV files that are inputs; none named takes all but the targets."""
+    categories: tuple[str, ...] = ()
+    """Columns of Parquet or CSV files whose integers or texts are categories."""
     data_dir: str | None = None
     """Folder in which TFDS keeps prepared data sets; None takes the one that TFDS takes."""
     image_size: int | None = None
@@ -40,14 +45,19 @@ def load_named(options: DataOptions) -> Dataset:
       DatasetUnavailable: it cannot be had.
       TypeError, ValueError: it cannot be used, or an option does not fit it.
     """
+    # A pair of files; a name with a comma that is one file stays one.
+    files = options.data.split(",")
+    pair = len(files) == 2 and all(Path(file).is_file() for file in files) and not Path(options.data).exists()
     return load_dataset(
-        options.data,
+        (files[0], files[1]) if pair else options.data,
         options.data_dir,
         image_size=options.image_size,
         splits=options.splits,
         background=options.background,
         task=options.task,
         targets=options.targets,
+        inputs=options.inputs or None,
+        categories=options.categories or None,
     )
 
 
