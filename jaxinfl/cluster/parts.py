@@ -238,7 +238,7 @@ class PartsOnCluster:
         for number, record in self._read_record().get("jobs", {}).items():
             part, job = self._parts[int(number) - 1], launcher.find(record)
             if job is not None and not job.ended():
-                part.job, part.place = job, record["place"]
+                part.job, part.place = job, record.get("place", 0)
                 self._note_start(part)
 
     def _watch(self, launcher: Launcher, bar: TrainingProgress) -> None:
