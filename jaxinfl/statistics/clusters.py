@@ -7,12 +7,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.special import chdtr
 
-_LEAST_SPREAD = 0.5
-"""Share of the variance that independent subsets give the number of subsets of an example, below which they are balanced."""
-_BY_CHANCE = 1e-6
-"""Probability with which independent subsets may be taken for balanced ones."""
+_FEWEST_COLUMNS, _MOST_COLUMNS = 12, 500
+"""Examples by which the dependence of subsets is judged, if there are so many."""
+_INFLATION, _NOISE = 1.1, 10.0
+"""Inflation of variances from which subsets count as dependent, and what is added to it for each example fewer: of independent subsets
+its standard deviation is 2 / examples."""
 
 
 class Clusters(NamedTuple):
@@ -58,23 +58,27 @@ def dependent_design(masks: Bool[np.ndarray, "models train"]) -> Literal["comple
     """
     if share_of_complements(masks) > 0.5:
         return "complementary"
-    return "balanced" if _are_balanced(masks[find_clusters(masks).first]) else None
-
-
-def _are_balanced(subsets: Bool[np.ndarray, "models train"]) -> bool:
-    """Whether examples are in more equally many subsets than independent subsets would have them."""
+    subsets = masks[find_clusters(masks).first]
     # Examples of one group are drawn together, and count once.
     _, first = np.unique(_rows(np.ascontiguousarray(subsets.T)), return_index=True)
-    units = subsets[:, np.sort(first)]
-    ratio = units.mean(axis=1)
-    expected = float((ratio * (1 - ratio)).sum())
-    # Subsets that leave out one example, or have one alone, have no chance in them, and no other example that they could differ by.
-    single = min((~units).sum(axis=1).max(), units.sum(axis=1).max()) <= 1
-    if units.shape[1] < 3 or single or expected == 0:
-        return False
-    freedom = units.shape[1] - 1
-    spread = float(units.sum(axis=0).var(ddof=1)) / expected
-    return spread < _LEAST_SPREAD and float(chdtr(freedom, freedom * spread)) < _BY_CHANCE
+    first = np.sort(first)[:: -(-len(first) // _MOST_COLUMNS)]
+    units = subsets[:, first]
+    inflation = _variance_inflation(units[:, units.any(axis=0) & ~units.all(axis=0)].astype(np.float64))
+    return "balanced" if inflation > _INFLATION + _NOISE / len(first) else None
+
+
+def _variance_inflation(units: Float[np.ndarray, "models units"]) -> float:
+    """By how much the variance of an influence is larger, as far as it comes from other examples, than of independent subsets.
+
+    That is the variance of the correlations of two examples over models: of independent subsets 1 / (models - 1), also where every
+    example is in equally many. Subsets dealt from one deck have opposite examples together: 2 of halves, 1.3 of ratio 0.7.
+    """
+    number, columns = units.shape
+    if columns < _FEWEST_COLUMNS:
+        return 1.0
+    scaled = (units - units.mean(axis=0)) / units.std(axis=0)
+    correlation = (scaled.T @ scaled / number)[np.triu_indices(columns, 1)]
+    return float(correlation.var() * (number - 1))
 
 
 def find_clusters(masks: Bool[np.ndarray, "models train"]) -> Clusters:

@@ -122,7 +122,7 @@ def discoveries(
     check_choice(alternative, "alternative", get_args(Alternative))
     design = dependent_design(checked)
     if design is not None:
-        what = "are each other's complements" if design == "complementary" else "have every example equally often"
+        what = "are each other's complements" if design == "complementary" else "depend on each other"
         raise ValueError(
             f"masks holds subsets that {what} (design {design!r}); discoveries takes subsets drawn independently. An example that "
             "matters makes such models differ, which the tests would take for the influence of others: "
