@@ -99,6 +99,8 @@ function element(tag, attributes = {}, ...children) {
 const addresses = new Map();
 function sheetAddress(sheet) {
   if (!addresses.has(sheet)) {
+    // Until the whole page is read, a sheet may be there in part.
+    if (document.readyState === "loading") return null;
     const source = document.getElementById(`sheet${sheet}`);
     if (!source) return null;
     addresses.set(sheet, URL.createObjectURL(new Blob([bytesOf(source.textContent)], { type: content.sprites.mime })));
