@@ -138,6 +138,15 @@ def test_pictures_of_the_list_are_painted_when_they_come_into_view(small, open_p
         )
 
 
+def test_no_sheet_is_read_while_the_page_still_arrives(small, open_page):
+    """A sheet may be there in part then, and half of a picture is no picture."""
+    page = open_page(small)
+    read = "() => { addresses.clear(); return sheetAddress(0); }"
+    assert page.evaluate(read).startswith("blob:")
+    page.evaluate("Object.defineProperty(document, 'readyState', { get: () => 'loading', configurable: true })")
+    assert page.evaluate(read) is None
+
+
 def test_filters_and_search(small, open_page):
     page = open_page(small)
     assert status(page) == f"{TRAIN} of {TRAIN} training examples, by memorization"
