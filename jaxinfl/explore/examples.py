@@ -1,5 +1,8 @@
 """What the models say of every single example: right with and without it, memorization, votes for other classes, risk."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,10 +123,19 @@ def _read(runs: Ensemble, split: str, name: str) -> np.ndarray | None:
     return runs.train_score(name) if split == "train" else runs.test_score(name)
 
 
+@contextmanager
+def told_on_the_page() -> Iterator[None]:
+    """Leave out the warning that subsets depend on each other, which the page itself says."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "masks holds subsets that depend on each other", UserWarning)
+        yield
+
+
 def measure_train(masks: Bool[np.ndarray, "models train"], score: np.ndarray) -> TrainExamples:
     """Memorization of every training example, with its uncertainty."""
     num_in = masks.sum(axis=0)
-    told = memorization_uncertainty(masks, score)
+    with told_on_the_page():
+        told = memorization_uncertainty(masks, score)
     mean_in, mean_out = (mean_over_models(score, members) for members in (masks, ~masks))
     return TrainExamples(
         num_in, mean_out, mean_in - mean_out, told.low, told.high, memorization_q_values(masks, score), told.reason
@@ -195,4 +207,13 @@ def check_membership(membership: object, num_train: int) -> None:
         )
 
 
-__all__ = ["Score", "TrainExamples", "Votes", "check_membership", "count_votes", "measure_train", "read_score"]
+__all__ = [
+    "Score",
+    "TrainExamples",
+    "Votes",
+    "check_membership",
+    "count_votes",
+    "measure_train",
+    "read_score",
+    "told_on_the_page",
+]

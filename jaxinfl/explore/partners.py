@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxinfl.explore.examples import told_on_the_page
 from jaxinfl.influence.outcomes import Outcomes
 from jaxinfl.influence.tiles import one_ahead, tile_starts
 from jaxinfl.statistics import Discoveries, discoveries, pair_uncertainty
@@ -95,7 +96,8 @@ def _tell(
     shown = np.unique(np.concatenate([each.ravel() for each in numbers]))
     shown = shown[shown >= 0]
     confidence = 1 - FDR * max(len(shown), 1) / (outcomes.masks.shape[1] * num_test)
-    told = pair_uncertainty(outcomes, None, *np.divmod(shown, num_test), confidence=confidence)
+    with told_on_the_page():
+        told = pair_uncertainty(outcomes, None, *np.divmod(shown, num_test), confidence=confidence)
     q_value = np.full(len(shown), np.nan)
     if found is not None:
         discovered = found.train_index * num_test + found.test_index
