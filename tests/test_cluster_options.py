@@ -156,7 +156,7 @@ def test_ctrl_c_while_jobs_are_started_is_for_this_process_alone_and_not_lost():
 
 
 def test_slurm_is_asked_from_time_to_time(tmp_path, monkeypatch):
-    """Without that a job that was killed would count as running for minutes."""
+    """A job that was killed would count as running for minutes, if submitit alone decided when to ask."""
     submitit = pytest.importorskip("submitit")
     asked = []
     monkeypatch.setattr(submitit.SlurmJob.watcher, "update", lambda: asked.append(1))
@@ -186,7 +186,7 @@ def test_gpus_are_those_that_the_user_sees(monkeypatch, tmp_path):
 
 
 def test_a_worker_that_finds_no_gpu_says_so_and_has_the_users_modules(tmp_path):
-    """In a process of its own, because a setting is for one whose JAX is not running."""
+    """The worker is a process of its own, because a setting is for one whose JAX is not running."""
     (tmp_path / "of_the_user.py").write_text("there = True\n")
     code = (
         "import dataclasses, json, sys\n"

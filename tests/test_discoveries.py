@@ -240,7 +240,7 @@ def test_nothing_to_discover():
 
 @pytest.mark.parametrize(("num_train", "ratio"), [(20, 0.5), (61, 0.5), (301, 0.5), (300, 0.7), (1437, 0.7)])
 def test_balanced_subsets_are_refused_and_independent_ones_taken(num_train, ratio):
-    """With ratio 1/2 and an odd number of examples there is no complement; the subsets depend on each other all the same."""
+    """Balanced subsets of ratio 1/2 depend on each other also where an odd number of examples leaves none its complement."""
     rng = np.random.default_rng(0)
     score = rng.normal(size=(200, 3))
     uniform, balanced = (jaxinfl.draw_subsets(200, num_train, ratio, 0, design) for design in ("uniform", "balanced"))

@@ -120,7 +120,7 @@ def test_a_click_shows_the_partners_and_a_partner_its_own(small, open_page):
 
 
 def test_a_click_leaves_the_list_as_it_is(small, open_page):
-    """Of many images the list takes longer than the example that was asked for."""
+    """The list of many images takes longer to make than the example that was asked for."""
     page = open_page(small)
     page.evaluate("document.querySelector('#list li').dataset.old = 'yes'")
     page.mouse.click(*point_of(page, WRONG_LABEL))

@@ -79,7 +79,7 @@ def test_mean_logits_against_numpy(views, side, channels):
 
 
 def test_stored_images_are_cropped_at_their_own_corners():
-    """With `resized_crop` nothing is padded: the views are slices of the stored image."""
+    """The views of `resized_crop` are slices of the stored image, without padding."""
     recipe = Recipe(resized_crop=8)
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 11, 12, 3), dtype=np.uint8))
     weights = np.random.default_rng(1).normal(size=(8 * 8 * 3, 4)).astype(np.float32) / 255

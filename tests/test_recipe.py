@@ -135,7 +135,7 @@ def test_way_through_json():
 
 
 def test_recipes_of_older_runs_are_read():
-    """Without the fields that came later."""
+    """The recipes of older runs lack the fields that came later."""
     recipe = Recipe(epochs=3, crop_padding=2)
     older = {name: value for name, value in recipe.to_dict().items() if name not in ("microbatch", "resized_crop")}
     assert Recipe.from_dict(older) == recipe

@@ -12,16 +12,15 @@ _DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
 def cards_of(cluster: Cluster, place: int) -> str | None:
-    """The GPUs of the job on a place, as CUDA_VISIBLE_DEVICES names them; "" for none.
+    """The GPUs of the job on a place, as CUDA_VISIBLE_DEVICES names them; None where jobs are given none.
 
     They are those of the processes that the user started, where that variable is set: a machine may be shared.
     """
-    number = cluster.gpus or 0
-    if not number:
+    if not cluster.gpus:
         return None
     own = _visible()
-    places = range(place * number, (place + 1) * number)
-    return ",".join(str(each) if own is None else own[each] for each in places)
+    numbers = range(place * cluster.gpus, (place + 1) * cluster.gpus)
+    return ",".join(str(number) if own is None else own[number] for number in numbers)
 
 
 def check_cards(cluster: Cluster, jobs: int) -> None:

@@ -149,7 +149,7 @@ def load_again(source: Mapping[str, Any]) -> Dataset:
 
 
 def take_again(whole: Dataset, source: Mapping[str, Any]) -> Dataset:
-    """As many examples of a data set as were taken before, by what `Dataset.source` said then.
+    """Take as many examples of a data set as were taken before, by what `Dataset.source` said then.
 
     Raises:
       ValueError: it has fewer.

@@ -26,7 +26,7 @@ def stratified_mask(labels: Int[np.ndarray, " n"], number: int) -> Bool[np.ndarr
 
 
 def take_examples(data: Dataset, train: int | None, test: int | None) -> Dataset:
-    """So many examples of a data set, of each class its share, and always the same ones; None takes all.
+    """Take some examples of a data set, of each class its share, and always the same ones; None takes all.
 
     Where the data set was loaded by its name, the result knows that and how many examples were taken.
     """

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 _FEWEST_COLUMNS, _MOST_COLUMNS = 12, 500
 """Examples by which the dependence of subsets is judged, if there are so many."""
 _INFLATION, _NOISE = 1.1, 10.0
-"""Inflation of variances from which subsets count as dependent, and what is added to it for each example fewer: of independent subsets
-its standard deviation is 2 / examples."""
+"""Inflation of variances from which subsets count as dependent, and what is added to it, divided by the number of examples: of
+independent subsets its standard deviation is 2 / examples."""
 
 
 class Clusters(NamedTuple):
@@ -68,10 +68,10 @@ def dependent_design(masks: Bool[np.ndarray, "models train"]) -> Literal["comple
 
 
 def _variance_inflation(units: Float[np.ndarray, "models units"]) -> float:
-    """By how much the variance of an influence is larger, as far as it comes from other examples, than of independent subsets.
+    """The factor by which the variance of an influence, as far as it comes from other examples, is above that of independent subsets.
 
-    That is the variance of the correlations of two examples over models: of independent subsets 1 / (models - 1), also where every
-    example is in equally many. Subsets dealt from one deck have opposite examples together: 2 of halves, 1.3 of ratio 0.7.
+    It follows from the variance of the correlations of two examples over models: 1 / (models - 1) of independent subsets, also where
+    every example is in equally many. Subsets dealt from one deck have the factor 2 with halves, and 1.3 with ratio 0.7.
     """
     number, columns = units.shape
     if columns < _FEWEST_COLUMNS:
