@@ -26,7 +26,7 @@ from jaxinfl.cluster.ray_worker import Prepared, Saved, ShardWorker
 from jaxinfl.cluster.worker import CANNOT_HERE, Setting, pack_job
 from jaxinfl.store import RunStore
 from jaxinfl.store.checkpoint import CheckpointFile
-from jaxinfl.training.agreement import Agreement, agree, find_agreement
+from jaxinfl.training.agreement import Agreement, agree
 from jaxinfl.training.interrupts import StopRequest, Watch
 from jaxinfl.training.progress import TrainingProgress
 from jaxinfl.training.run import RunOptions
@@ -113,9 +113,6 @@ class RayPool:
             self._ray = self._exit.enter_context(connected(self.cluster.address, devices.num_cores()))
             self._nodes = Nodes(self._ray, self.cluster, of_ours=of_ours)
         job, path, part, agreed, models, finished = assignment
-        beside = path.parent if path is not None and part is not None else None
-        if agreed is None and beside is not None:
-            agreed = find_agreement(beside)
         threads = None if agreed is None else agreed.devices.threads
         setting = Setting.of_job(job, threads, self._nodes.cores)
         sent = [self._ray.put(pack_job(job))]
@@ -126,7 +123,7 @@ class RayPool:
         with TrainingProgress(models, finished, shown=self.options.progress) as bar:
             first = self._first(begin, agreed, bar)
         if agreed is None:
-            agreed = first.agreement if beside is None else agree(beside, first.agreement)
+            agreed = first.agreement if path is None or part is None else agree(path.parent, first.agreement)
 
         def train(
             store: RunStore, shards: Sequence[slice], bar: TrainingProgress, watch: Watch

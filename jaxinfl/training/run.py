@@ -34,7 +34,7 @@ from jaxinfl.store.parts import Rows, extension_path, extensions_in, open_rows, 
 from jaxinfl.store.run import MANIFEST, UNFINISHED, check_free, is_run
 from jaxinfl.store.weights import CHECKSUM
 from jaxinfl.tasks import BOUNDED, CLASSIFICATION
-from jaxinfl.training.agreement import Agreement, Devices, tidy_agreement
+from jaxinfl.training.agreement import Agreement, Devices, find_agreement, tidy_agreement
 from jaxinfl.training.cost import Cost
 from jaxinfl.training.interrupts import StopRequest, Watch
 from jaxinfl.training.job import Job
@@ -165,7 +165,11 @@ class Run:
         job = self.job if begun is None else go_on_keeping(self.job, begun)
         own = range(*part_models(len(job), part or (1, 1)))
         finished = 0 if store is None else int((store.own_status() != ABSENT).sum())
-        agreed = None if begun is None else Agreement.of_run(begun.attributes)
+        agreed = None
+        if begun is not None:
+            agreed = Agreement.of_run(begun.attributes)
+        elif folder is not None and part is not None:
+            agreed = find_agreement(folder.path.parent)  # another part may have begun
         assignment = Assignment(job, folder.path if folder else None, part, agreed, len(own), finished)
         ready = self.workforce.ready(assignment)
         if self.options.on_cost is not None:

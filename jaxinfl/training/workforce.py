@@ -14,7 +14,7 @@ from jaxinfl.devices import device_kind
 from jaxinfl.store import RunStore
 from jaxinfl.store.array_file import Leaves
 from jaxinfl.store.weights import flatten
-from jaxinfl.training.agreement import Agreement, Devices, agree, find_agreement
+from jaxinfl.training.agreement import Agreement, Devices, agree
 from jaxinfl.training.cost import Cost
 from jaxinfl.training.interrupts import Watch
 from jaxinfl.training.job import Job
@@ -35,7 +35,7 @@ class Assignment(NamedTuple):
     part: tuple[int, int] | None
     """Number of the part and number of all parts, where the directory is a part of a run."""
     agreed: Agreement | None
-    """What was agreed on for the run; None where it is not begun, as far as its directory knows."""
+    """What was agreed on for the run; None where nothing was yet."""
     models: int
     """Number of models that belong into the directory."""
     finished: int
@@ -127,13 +127,11 @@ class ThisProcess:
             return make(agreed=None)
         if agreed is None:
             # Parts may be begun at the same time, by processes that know nothing of each other.
-            agreed = find_agreement(path.parent)
-            if agreed is None:
-                machine, cost = make(agreed=None)
-                proposed = Agreement.on(machine.execution)
-                agreed = agree(path.parent, proposed)
-                if agreed == proposed:
-                    return machine, cost
+            machine, cost = make(agreed=None)
+            proposed = Agreement.on(machine.execution)
+            agreed = agree(path.parent, proposed)
+            if agreed == proposed:
+                return machine, cost
         for difference in agreed.differences(path, mixed_devices=self.choice.mixed_devices):
             # Nobody watches the parts of a run, and its other parts keep to what was agreed on.
             if part is not None:
