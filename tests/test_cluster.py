@@ -164,7 +164,7 @@ def make_diverging(diverged):
 
 
 def test_diverged_models_are_judged_over_all_parts(tmp_path):
-    """One of two models of a part is half of these, and an eighth of all. Too many are told also where they come last."""
+    """One of two models of a part is half of these, and an eighth of all. Too many are told also where the last shard has them."""
     pytest.importorskip("submitit")
     options = {"jobs": 4, "tune": False, "progress": False, "shard_size": 2, "max_diverged": 0.2}
     with pytest.warns(RuntimeWarning, match="1 of 8 models diverged"):
@@ -172,7 +172,9 @@ def test_diverged_models_are_judged_over_all_parts(tmp_path):
     assert runs.complete and runs.num_diverged == 1
     for _ in range(2):  # also where the run is finished
         with pytest.raises(jaxinfl.TooManyDiverged, match="8 of 8 finished models diverged"):
-            jaxinfl.train_on_cluster(make_diverging(8), tmp_path / "all", cluster="local", **options | {"jobs": 1})
+            jaxinfl.train_on_cluster(
+                make_diverging(8), tmp_path / "all", cluster="local", **options | {"jobs": 1, "shard_size": 8}
+            )
 
 
 def test_a_run_has_one_watching_process_and_a_call_that_starts_nothing_leaves_nothing(tmp_path, monkeypatch):
