@@ -1,6 +1,6 @@
 # make demo: influence scores of real images in a few minutes, and a page to explore them in a browser.
 # make test: lint, types and the tests of what a change usually breaks; about 4 minutes on two quiet cores.
-# make test-all: lint, types and every test, and lint and types under the other Python that is promised, where it is installed.
+# make test-all: lint, types, the documentation and every test, those of the wheel with each Python that is installed here.
 # make docs: the documentation as a site in build/site, with warnings as errors; half a minute.
 # make paper: every figure and table of the paper on real digits, in one page, in under 20 minutes.
 # make gpu-program: what XLA compiles for an H100 and an A100, without either; an environment of 6 GB.
@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo docs paper gpu-program test test-all lint lint-other clean
+.PHONY: demo docs paper gpu-program test test-all lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m experiments.cifar100_subsets --preset digits
@@ -37,26 +37,11 @@ test: $(VENV)/installed-test lint
 
 test-all: $(VENV)/installed-all lint docs
 	$(PYTEST)
-	@$(MAKE) --no-print-directory lint-other
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-
-# The oldest Python that is taken and the newest that is tested have other releases of JAX, with other types.
-lint-other:
-	@for version in 3.11 3.13; do \
-		found=; \
-		for python in python$$version $(HOME)/.pyenv/versions/$$version*/bin/python; do \
-			$$python -c '' 2> /dev/null && { found=$$python; break; }; \
-		done; \
-		if [ -z "$$found" ]; then \
-			echo "Python $$version is not installed here, so types are not checked under it."; \
-		elif ! $(BIN)/python --version | grep -q " $$version\."; then \
-			$(MAKE) --no-print-directory lint PYTHON=$$found VENV=.venv-python$$version || exit 1; \
-		fi; \
-	done
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -90,4 +75,4 @@ $(VENV)/installed-cuda: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-cuda .venv-python3.* .venv-wheel build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-cuda build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -15,7 +15,7 @@ if "JAXINFL_TESTS_FOLDER" not in os.environ:
     # tests start inherit these variables.
     os.environ["JAXINFL_TESTS_FOLDER"] = FOLDER = tempfile.mkdtemp(prefix="jaxinfl-tests-")
     atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
-    # pytest keeps the folders of the last three runs, for whoever looks into a failure: they stay where they were.
+    # pytest keeps the folders of tests that failed in the last three runs, for whoever looks into it: they stay where they were.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     # TFDS leaves an empty temporary folder behind for every data set whose description it looks up.
     os.environ["TMPDIR"] = tempfile.tempdir = os.path.join(FOLDER, "temporary")

@@ -1,6 +1,5 @@
 """What is released: one version everywhere, a wheel with every file, which runs in an empty folder on the oldest and the newest Python."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -102,7 +101,7 @@ def committed_files() -> list[str]:
 
 
 def find_python(version: str) -> str | None:
-    """The interpreter of a version of Python, as the Makefile finds it."""
+    """The interpreter of a version of Python, on the path or among those that pyenv installed."""
     places = [f"python{version}", *Path.home().glob(f".pyenv/versions/{version}*/bin/python")]
     for place in places:
         found = shutil.which(str(place))
@@ -119,27 +118,28 @@ def wheel(tmp_path_factory):
         if not name.startswith("tests/"):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, source / name)
-    python = find_python("3.11") or find_python("3.13")
-    if python is None:
-        pytest.skip("neither Python 3.11 nor 3.13 is installed here")
-    folder = environment(python, "3.11" if "3.11" in python else "3.13")
-    run(folder / "bin" / "python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built, source)
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built, source)
     (found,) = built.glob("*.whl")
     return found
 
 
-def environment(python: str, version: str) -> Path:
-    """A virtual environment with the dependencies that pyproject.toml names, kept from one test run to the next."""
-    folder = ROOT / ".venv-wheel" / version
-    wanted = hashlib.sha256((json.dumps(PROJECT["dependencies"]) + (ROOT / "constraints.txt").read_text()).encode())
-    stamp = folder / "installed"
-    if not stamp.is_file() or stamp.read_text() != wanted.hexdigest():
-        shutil.rmtree(folder, ignore_errors=True)
-        run(python, "-m", "venv", folder)
-        pip = (folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        run(*pip, "--constraint", ROOT / "constraints.txt", *PROJECT["dependencies"])
-        stamp.write_text(wanted.hexdigest())
-    return folder
+@pytest.fixture(scope="module", params=["3.11", "3.13"])
+def installed(request, wheel, tmp_path_factory):
+    """A version of Python and the commands of a virtual environment that has it, the wheel, and nothing but what the wheel needs.
+
+    An environment takes 1 GB, so there is one at a time, without the compiled files of modules that nothing imports.
+    """
+    version = request.param
+    python = find_python(version)
+    if python is None:
+        pytest.skip(f"Python {version} is not installed here")
+    folder = tmp_path_factory.mktemp("environment")
+    run(python, "-m", "venv", folder)
+    pip = (folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check")
+    run(*pip, "install", "--no-compile", "--constraint", ROOT / "constraints.txt", wheel)
+    run(*pip, "check")
+    yield version, folder / "bin"
+    shutil.rmtree(folder)
 
 
 @pytest.mark.slow
@@ -151,20 +151,21 @@ def test_the_wheel_has_every_file_of_the_package(wheel):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("version", ["3.11", "3.13"])
-def test_the_wheel_runs_in_an_empty_folder(wheel, version, tmp_path):
-    python = find_python(version)
-    if python is None:
-        pytest.skip(f"Python {version} is not installed here")
-    folder = environment(python, version)
-    pip = (folder / "bin" / "python", "-m", "pip")
-    run(*pip, "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--force-reinstall", wheel)
-    run(*pip, "check")
-    jaxinfl_ = folder / "bin" / "jaxinfl"
+def test_types_hold_with_the_libraries_of_each_python(installed, tmp_path):
+    """The oldest Python that is taken and the newest that is tested have other releases of JAX, with other types."""
+    version, commands = installed
+    of_version = ("--python-version", version, "--python-executable", commands / "python", "--cache-dir", tmp_path)
+    run(sys.executable, "-m", "mypy", *of_version)
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_in_an_empty_folder(installed, tmp_path):
+    _, commands = installed
+    jaxinfl_ = commands / "jaxinfl"
     assert run(jaxinfl_, "--version", cwd=tmp_path) == f"jaxinfl {PROJECT['version']}\n"
     assert "subcommands" in run(jaxinfl_, "--help", cwd=tmp_path)
-    place = run(folder / "bin" / "python", "-c", "import jaxinfl; print(jaxinfl.__file__)", cwd=tmp_path)
-    assert Path(place).is_relative_to(folder)
+    place = run(commands / "python", "-c", "import jaxinfl; print(jaxinfl.__file__)", cwd=tmp_path)
+    assert Path(place).is_relative_to(commands.parent)
     trained = json.loads(run(jaxinfl_, "train", "digits", "--models", "60", "--out", "runs/a", "--json", cwd=tmp_path))
     assert trained["models"] == 60 and trained["mean_test_score"] > 0.9
     answers = {
