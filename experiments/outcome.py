@@ -86,9 +86,7 @@ def write_section(
         raise ValueError(f"the section illustrates {illustrated}; the figures are {sorted(figures)}.")
     made = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": provenance.versions(),
-        "git_commit": provenance.git_commit(),
-        "command": provenance.command(),
+        **provenance.describe(),
         "section": dataclasses.asdict(section),
     }
     files = [write_results(out, {**record, **made})]

@@ -6,8 +6,14 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 _PACKAGES = ("jaxinfl", "jax", "jaxlib", "flax", "optax", "numpy", "zarr")
+
+
+def describe() -> dict[str, Any]:
+    """What computed a result, as JSON values: versions, command line and commit."""
+    return {"versions": versions(), "command": command(), "git_commit": git_commit()}
 
 
 def versions() -> dict[str, str]:

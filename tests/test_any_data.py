@@ -194,24 +194,6 @@ def test_standardized_targets_are_those_of_regression():
         train(KINDS["table"], recipe=Recipe(standardize_targets=True))
 
 
-def test_categories_with_names():
-    words, tokens = ["the", "cat", "sat"], np.array([[0, 1], [1, 2], [0, 2], [2, 2], [1, 1], [0, 0]])
-    data = Dataset(**arrays(train_inputs=tokens, test_inputs=tokens), category_names=words)
-    assert data.categories == {"": 3} and data.spell("", data.train_inputs[1]) == "cat sat"
-    assert data.select(np.arange(6), np.arange(3)).category_names == data.category_names
-    assert data.fingerprint == Dataset(**arrays(train_inputs=tokens, test_inputs=tokens), categories=3).fingerprint
-    for names, error, message in (
-        (["a", "b"], ValueError, "categories is 2, but train_inputs holds 2"),
-        ({"x": words}, ValueError, "names 'x', which is no array of integers"),
-        ("abc", TypeError, "category_names is 'abc'; it takes a sequence of strings"),
-        ([1, 2, 3], TypeError, "category_names holds 1"),
-    ):
-        with pytest.raises(error, match=message):
-            Dataset(**arrays(train_inputs=tokens, test_inputs=tokens), category_names=names)
-    with pytest.raises(ValueError, match="category_names has 3 names, and there are 4 categories"):
-        Dataset(**arrays(train_inputs=tokens, test_inputs=tokens), category_names=words, categories=4)
-
-
 def test_a_declared_vocabulary_holds_the_targets_too():
     tokens = np.arange(12).reshape(6, 2) % 4
     given = arrays(

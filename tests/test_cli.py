@@ -244,6 +244,24 @@ def test_pairs_are_those_of_the_functions(call, tmp_path):
     assert json.loads(call("pairs", run, "--fdr", "0.9", "--json")[1])["found"] == len(found)
 
 
+def test_pairs_have_the_names_of_classes(call, toy, tmp_path):
+    names = ("cat", "dog", "a word of more than twelve letters")
+    fields = {field: getattr(toy, field) for field in ("train_inputs", "train_targets", "test_inputs", "test_targets")}
+    masks, noise = jaxinfl.draw_subsets(60, 40, seed=0), np.random.default_rng(0).normal(size=(60, 52)) / 4
+    scores = {"train": {"bleu": masks + noise[:, :40]}, "test": {"bleu": masks[:, :12] + noise[:, 40:]}}
+    runs = Ensemble.from_scores(masks, **scores, data=jaxinfl.Dataset(**fields, class_names=names))
+    runs.save(tmp_path / "run")
+    assert Ensemble.open(tmp_path / "run").class_names == names
+    pairs = json.loads(call("pairs", tmp_path / "run", "--json")[1])["pairs"]
+    for pair in pairs:
+        for split in ("train", "test"):
+            assert pair[f"{split}_class"] == names[pair[f"{split}_target"]]
+    text = call("pairs", tmp_path / "run", "--fdr", "0.05")[1]
+    assert "train class" in text and "target of train" not in text and "cat" in text and "a word of m…" in text
+    assert Ensemble.open(STORED / "classification_images").class_names == ("0", "1", "2")
+    assert Ensemble.open(STORED / "regression").class_names == ()
+
+
 def test_membership_writes_what_the_function_gives(call, tmp_path):
     run, out = STORED / "classification_images", tmp_path / "m.npz"
     answer = json.loads(call("membership", run, "--method", "rmia", "--out", out, "--json")[1])

@@ -14,6 +14,7 @@ def test_a_folder_and_a_pair(tmp_path, caplog):
     assert (data.num_train, data.num_test, data.name, data.task.name) == (12, 5, "houses", "regression")
     expected = np.stack([np.arange(12), np.round(np.arange(12) / 3, 3)], axis=1).astype(np.float32)
     np.testing.assert_array_equal(data.train_inputs, expected)
+    assert data.feature_names == {"": ("b", "a")} and data.category_names == {}
     np.testing.assert_array_equal(data.train_targets, np.arange(12, dtype=np.float32) * 1.5)
     files = (tmp_path / "houses" / "train.csv", tmp_path / "houses" / "test.csv")
     pair = load_dataset(files, targets="price", inputs=["b", "a"])
@@ -39,6 +40,8 @@ def test_what_pandas_writes(tmp_path):
     np.testing.assert_array_equal(data.train_inputs["numbers"][:, 0], frame["x"].to_numpy(np.float32))
     np.testing.assert_array_equal(data.train_inputs["numbers"][:, 1], frame["ok"].to_numpy(np.float32))
     assert data.train_inputs["name, with comma"][:3].tolist() == [0, 1, 0]
+    assert data.feature_names == {"numbers": ("x", "ok")}
+    assert data.category_names == {"name, with comma": ('a "quoted" one', "two\\nlines")}
     assert data.class_names == ("b", "é") and data.train_targets[:2].tolist() == [1, 0]
     write_csv(tmp_path, frame.to_csv(), frame.to_csv())
     with pytest.raises(ValueError, match=r"has the column '', which pandas writes to number the rows.*index=False"):

@@ -5,6 +5,7 @@ import io
 import json
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 from scipy.stats import false_discovery_control, fisher_exact, mannwhitneyu
@@ -247,6 +248,15 @@ def test_images_that_do_not_fit_lose_quality_then_size(monkeypatch):
     assert smaller.sprites.height < 96
     grey = make_images(channels=1)
     assert Image.open(io.BytesIO(show_inputs(grey).sprites.sheets[0])).mode == "L"
+
+
+def test_columns_have_the_names_of_their_file(tmp_path):
+    table = pandas.DataFrame({HOSTILE: np.arange(6) / 2, "town": ["Aa", HOSTILE] * 3, "price": np.arange(6.0)})
+    for split in ("train", "test"):
+        table.to_csv(tmp_path / f"{split}.csv", index=False)
+    shown = show_inputs(jaxinfl.load_dataset(tmp_path, targets="price", categories=["town"], task="regression"))
+    assert [name for name, _ in shown.columns] == [HOSTILE]
+    assert shown.texts == [("town", ["Aa", HOSTILE] * 6)]
 
 
 def test_tables_and_texts():

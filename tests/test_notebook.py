@@ -83,6 +83,11 @@ def test_data_of_every_kind(kind):
     assert len(data._repr_html_()) < 50_000
 
 
+def test_numbers_have_the_names_of_their_columns():
+    found = read(jaxinfl.load_dataset("iris"))
+    assert any(text.startswith("sepal length (cm) 5.1, sepal width (cm) 3.5, petal length") for text in found.text)
+
+
 def test_names_of_classes_and_data_stay_text():
     targets = np.array([HOSTILE, "b"] * 3)
     data = Dataset(

@@ -114,9 +114,21 @@ CATEGORY_NAMES = Kind(
         "control": constant({"tokens": ["a\x1b[2J", "b", "c", "d", "e"]}),
     }
 )
+FEATURE_NAMES = Kind(
+    {
+        "text": constant("ab"),
+        "number": constant(3),
+        "no strings": constant({"numbers": [1] * numbers.shape[1]}),
+        "too few": constant({"numbers": ["a"]}),
+        "unknown": constant({"nowhere": list("ab")}),
+        "of tokens": constant({"tokens": list("abcde")}),
+        "control": constant({"numbers": ["a\x1b[2J"] * numbers.shape[1]}),
+    }
+)
 _names = {"tokens": list("abcde")}
+_features = {"numbers": [f"number {k}" for k in range(numbers.shape[1])]}
 _dataset = {"train_inputs": mixed, "test_inputs": mixed, "train_targets": numbers[:, 0], "test_targets": numbers[:, 1], "task": "regression",
-            "categories": {"tokens": 5}, "category_names": _names}  # fmt: skip
+            "categories": {"tokens": 5}, "category_names": _names, "feature_names": _features}  # fmt: skip
 _next = {
     "train_inputs": tokens,
     "test_inputs": tokens,
@@ -171,7 +183,7 @@ PAIR = Kind(
 ANY_DATA = [
     Call(jaxinfl.Dataset, _dataset,
          {"train_inputs": INPUTS, "test_inputs": INPUTS, "train_targets": TARGETS, "test_targets": TARGETS, "task": CHOICE,
-          "categories": CATEGORIES, "category_names": CATEGORY_NAMES}),
+          "categories": CATEGORIES, "category_names": CATEGORY_NAMES, "feature_names": FEATURE_NAMES}),
     # Both sets may have longer targets than the inputs, if they agree.
     Call(jaxinfl.Dataset, _next, {"train_targets": TOKEN_TARGETS, "test_targets": TOKEN_TARGETS.but("longer"), "task": CHOICE}),
     Call(jaxinfl.Dataset, _binary, {"train_targets": BITS, "test_targets": BITS, "task": CHOICE}),

@@ -12,6 +12,7 @@ from jaxinfl.cli.answer import Answer, format_number
 from jaxinfl.cli.files import check_out, save_csv
 from jaxinfl.cli.run_options import RunOptions, choose_score, describe_score, open_run, pack_scores
 from jaxinfl.influence import Outcomes
+from jaxinfl.notebook import shorten
 from jaxinfl.report import Table
 from jaxinfl.statistics.clusters import dependent_design
 from jaxinfl.store import Ensemble
@@ -48,7 +49,9 @@ _LABELS = {
     "train": "train",
     "test": "test",
     "train_target": "target of train",
+    "train_class": "train class",
     "test_target": "target of test",
+    "test_class": "test class",
     "influence": "influence",
     "low": "low",
     "high": "high",
@@ -141,19 +144,24 @@ def _discovered(given: Outcomes, fdr: float) -> tuple[dict[str, np.ndarray], str
 
 
 def _with_targets(columns: dict[str, np.ndarray], runs: Ensemble) -> dict[str, np.ndarray]:
-    """The columns with the target of each example, where the run knows targets and each is one number."""
+    """The columns with the target of each example, where the run knows targets and each is one number, and the name of its class."""
     known = {}
+    names = np.array(runs.class_names, object)
     for split in ("train", "test"):
         targets = known_targets(runs, split)
         if targets is not None and targets.ndim == 1:
             known[f"{split}_target"] = targets[columns[split]]
+            if len(names):
+                known[f"{split}_class"] = names[targets[columns[split]]]
     first = {name: columns[name] for name in ("train", "test")}
     return first | known | columns
 
 
 def _table(pairs: list[dict[str, Any]]) -> Table:
     """Pairs as the terminal shows them, with the reasons why intervals are undefined below."""
-    shown = [name for name in _LABELS if name in pairs[0]]
+    # The name of a class says more than its number.
+    numbers = {f"{split}_target" for split in ("train", "test") if f"{split}_class" in pairs[0]}
+    shown = [name for name in _LABELS if name in pairs[0] and name not in numbers]
     reasons = sorted({pair["reason"] for pair in pairs if pair.get("reason")})
     return Table(
         "",
@@ -163,5 +171,5 @@ def _table(pairs: list[dict[str, Any]]) -> Table:
     )
 
 
-def _format(value: float) -> str:
-    return str(value) if isinstance(value, int) else format_number(value)
+def _format(value: float | str) -> str:
+    return shorten(str(value), 12) if isinstance(value, (int, str)) else format_number(value)

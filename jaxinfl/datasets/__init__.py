@@ -1,6 +1,6 @@
 """Data of every kind: a `Dataset`, and `load_dataset` to get one."""
 
-from jaxinfl.datasets.dataset import Dataset
+from jaxinfl.datasets.dataset import Dataset, describe_data
 from jaxinfl.datasets.download import DatasetUnavailable
 from jaxinfl.datasets.inputs import by_name
 from jaxinfl.datasets.load import is_prepared, load_dataset
@@ -12,6 +12,7 @@ __all__ = [
     "DatasetUnavailable",
     "by_name",
     "channel_statistics",
+    "describe_data",
     "is_prepared",
     "load_dataset",
     "stratified_mask",

@@ -172,10 +172,8 @@ def find_image(schema: Schema, choice: Choice) -> str | None:
     return images[0] if images else None
 
 
-def make_inputs(
-    schema: Schema, names: Sequence[str], tables: Sequence[Any], categories: Any
-) -> tuple[Any, Any, int | dict[str, int] | None]:
-    """Inputs of both sets, and how many categories they declare.
+def make_inputs(schema: Schema, names: Sequence[str], tables: Sequence[Any], categories: Any) -> dict[str, Any]:
+    """Inputs of both sets, how many categories they declare, and the names of categories and columns, as arguments of `Dataset`.
 
     Args:
       schema: the columns of the data set.
@@ -184,8 +182,8 @@ def make_inputs(
       categories: as in `load_dataset`.
 
     Returns:
-      One float32 array [n, columns] of columns of numbers; one array [n, length] of one column of lists; else a dict, with the
-      numbers as "numbers", and the categories and lists under the names of their columns.
+      Inputs are one float32 array [n, columns] of columns of numbers; one array [n, length] of one column of lists; else a dict, with
+      the numbers as "numbers", and the categories and lists under the names of their columns.
     """
     declared = _as_categories(schema, names, categories)
     _check_kinds(schema, names, declared)
@@ -196,21 +194,32 @@ def make_inputs(
             f"{schema.root} has a column {JOINT!r}, the name of the array of all numbers. Rename the column."
         )
     made: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = {}, {}
+    spelled: dict[str, list[str]] = {}
     for name in others:
-        pair = [table.column(name) for table in tables]
-        for arrays, array in zip(made, _make_pair(schema, name, pair), strict=True):
+        pair, texts = _make_pair(schema, name, [table.column(name) for table in tables])
+        for arrays, array in zip(made, pair, strict=True):
             arrays[name] = array
+        if texts and declared[name] in (None, len(texts)):
+            spelled[name] = _printable(texts)
     if numbers:
         for arrays, table, split in zip(made, tables, ("train", "test"), strict=True):
             joint = arrays[JOINT] = np.empty((len(table), len(numbers)), np.float32)
             for k, name in enumerate(numbers):
                 joint[:, k] = to_float32(table.column(name), label_of(schema, name, split))
     counts = {name: number for name, number in declared.items() if number is not None}
+    features = {JOINT: _printable(numbers)} if numbers else {}
     single = not others or (len(names) == 1 and schema.kinds[names[0]] in LISTS)
+    found: dict[str, dict[str, Any]] = {"train_inputs": made[0], "test_inputs": made[1]}
+    found |= {"categories": counts, "category_names": spelled, "feature_names": features}
     if not single:
-        return *made, counts or None
+        return {field: of or None for field, of in found.items()}
     (key,) = made[0]
-    return made[0][key], made[1][key], counts.get(key)
+    return {field: of.get(key) for field, of in found.items()}
+
+
+def _printable(names: Sequence[str]) -> list[str]:
+    """Names from a file as a terminal and a page can show them."""
+    return ["".join(c if c.isprintable() else repr(c)[1:-1] for c in name) for name in names]
 
 
 def label_of(schema: Schema, name: str, split: str) -> str:
@@ -266,22 +275,24 @@ def _check_kinds(schema: Schema, names: Sequence[str], declared: Mapping[str, in
             )
 
 
-def _make_pair(schema: Schema, name: str, pair: Sequence[Any]) -> list[np.ndarray]:
-    """A column of categories or of lists, in both sets."""
+def _make_pair(schema: Schema, name: str, pair: Sequence[Any]) -> tuple[list[np.ndarray], Sequence[str]]:
+    """A column of categories or of lists, in both sets, and the names of its categories, if it has any."""
     labels = [label_of(schema, name, split) for split in ("train", "test")]
     if schema.kinds[name] == "text":
         return _code_text([to_text(column, label) for column, label in zip(pair, labels, strict=True)])
     if schema.kinds[name] == "list of numbers":
-        return [to_float32(column, label) for column, label in zip(pair, labels, strict=True)]
+        return [to_float32(column, label) for column, label in zip(pair, labels, strict=True)], ()
     found = [to_array(column, label) for column, label in zip(pair, labels, strict=True)]
-    return [array.astype(np.int32) if array.dtype == np.bool_ and array.ndim == 1 else array for array in found]
+    numbers = [array.astype(np.int32) if array.dtype == np.bool_ and array.ndim == 1 else array for array in found]
+    return numbers, schema.class_names.get(name, ())
 
 
-def _code_text(pair: Sequence[tuple[np.ndarray, list[str]]]) -> list[np.ndarray]:
-    """Number the texts of both sets by their place among the sorted texts of both."""
+def _code_text(pair: Sequence[tuple[np.ndarray, list[str]]]) -> tuple[list[np.ndarray], list[str]]:
+    """Number the texts of both sets by their place among the sorted texts of both; the numbers, and these texts."""
     used = [{texts[k] for k in np.unique(numbers)} for numbers, texts in pair]
-    place = {text: k for k, text in enumerate(sorted(used[0] | used[1]))}
-    return [np.array([place.get(text, -1) for text in texts], np.int32)[numbers] for numbers, texts in pair]
+    names = sorted(used[0] | used[1])
+    place = {text: k for k, text in enumerate(names)}
+    return [np.array([place.get(text, -1) for text in texts], np.int32)[numbers] for numbers, texts in pair], names
 
 
 def make_targets(
@@ -350,22 +361,20 @@ def make_dataset(
     """
     train_targets, test_targets, task, class_names = make_targets(schema, choice.targets, tables, wanted.task)
     if images is None:
-        train, test, categories = make_inputs(schema, choice.inputs, tables, wanted.categories)
+        inputs = make_inputs(schema, choice.inputs, tables, wanted.categories)
     elif wanted.categories is None:
-        (train, test), categories = images, None
+        inputs = {"train_inputs": images[0], "test_inputs": images[1]}
     else:
         raise ValueError(
             f"categories is {quote(wanted.categories)}, but inputs of {schema.root} are images. Leave it out."
         )
     try:
         return Dataset(
-            train_inputs=train,
+            **inputs,
             train_targets=train_targets,
-            test_inputs=test,
             test_targets=test_targets,
             task=task,
             class_names=class_names,
-            categories=categories,
             name=name,
         )
     except (TypeError, ValueError) as error:

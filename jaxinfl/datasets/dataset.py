@@ -18,11 +18,13 @@ from jaxinfl.datasets.inputs import (
     as_inputs,
     as_targets,
     by_name,
-    check_all_named,
+    check_categories_named,
+    check_features_named,
     count_categories,
     declare_categories,
     find_task,
     looks_like_images,
+    names_by_array,
 )
 from jaxinfl.datasets.labels import check_text, code_labels, label_rows
 from jaxinfl.datasets.preview import preview
@@ -73,6 +75,9 @@ class Dataset:
     category_names: Mapping[str, tuple[str, ...]]
     """A name for each category or token of integer arrays, by the array's name; empty by default. Naming them declares their number.
     Not part of `fingerprint`."""
+    feature_names: Mapping[str, tuple[str, ...]]
+    """A name for each number of an example in arrays of floats, by the array's name; empty by default. Tables from files have the names
+    of their columns. Not part of `fingerprint`."""
     name: str
     """What to call the data in tables and plots. Not part of `fingerprint`."""
 
@@ -88,26 +93,17 @@ class Dataset:
         class_names: Sequence[str] | None = None,
         categories: int | Mapping[str, int] | None = None,
         category_names: Any = None,
+        feature_names: Any = None,
         name: str = "arrays",
     ):
         found = find_task(task, train_targets)
-        categories, spelled = declare_categories(categories, category_names)
+        spelled = names_by_array("category_names", category_names)
+        features = names_by_array("feature_names", feature_names)
+        categories = declare_categories(categories, spelled)
         images = categories is None and (looks_like_images(train_inputs) or looks_like_images(test_inputs))
         check: Any = as_images if images else as_inputs
         given = check(train_inputs, test_inputs)
-        names: tuple[str, ...] = ()
-        if found is CLASSIFICATION:
-            labels = label_rows(train_targets, test_targets)
-            _check_lengths("train", given[0], labels["train_targets"])
-            _check_lengths("test", given[1], labels["test_targets"])
-            train, test, names = code_labels(labels, class_names)
-            targets = train.astype(np.int32, copy=False), test.astype(np.int32, copy=False)
-        else:
-            if class_names is not None:
-                raise ValueError(f"class_names is given, which the task {found.name!r} does not take. Leave it out.")
-            targets = as_targets(found, train_targets, test_targets)
-            _check_lengths("train", given[0], targets[0])
-            _check_lengths("test", given[1], targets[1])
+        targets, names = _check_targets(found, given, (train_targets, test_targets), class_names)
         if images:
             check_same_shape(*given)
         if not isinstance(name, str):
@@ -123,9 +119,10 @@ class Dataset:
             object.__setattr__(self, field, _view_read_only(array))
         tokens = targets if found is NEXT_TOKEN else None
         counted = {} if images else count_categories(given[0], given[1], categories, tokens)
-        check_all_named(spelled, counted)
-        about = {"task": found, "class_names": names, "categories": counted, "category_names": spelled, "name": name}
-        for field, value in {**about, "_images": images}.items():
+        check_categories_named(spelled, counted)
+        check_features_named(features, given[0])
+        about = {"task": found, "class_names": names, "categories": counted, "name": name, "_images": images}
+        for field, value in {**about, "category_names": spelled, "feature_names": features}.items():
             object.__setattr__(self, field, value)
 
     def with_source(self, **arguments: Any) -> "Dataset":
@@ -167,6 +164,7 @@ class Dataset:
             class_names=self.class_names or None,
             categories=(self.categories.get("", None) if single else self.categories) if self.categories else None,
             category_names=self.category_names or None,
+            feature_names=self.feature_names or None,
             name=self.name if name is None else name,
         )
 
@@ -278,6 +276,17 @@ class Dataset:
         return preview(self)
 
 
+def describe_data(data: Dataset | None) -> dict[str, Any]:
+    """What a run records of its data beside their content, as JSON values; None each where nothing is known.
+
+    None of this is in the identity of a run: the same content may be found under another path, and have other names.
+    """
+    if data is None:
+        return {"data_name": None, "data_source": None, "class_names": None}
+    source = None if data.source is None else dict(data.source)
+    return {"data_name": data.name, "data_source": source, "class_names": list(data.class_names)}
+
+
 def join_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """`second` behind `first`; no copy where they lie so already, as the images of a cached data set do."""
     adjacent = (
@@ -312,6 +321,24 @@ def _view_read_only(array: Any) -> Any:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def _check_targets(
+    task: Task, inputs: tuple[Inputs, Inputs], given: tuple[Any, Any], class_names: Sequence[str] | None
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[str, ...]]:
+    """The targets of both sets, one for each example, and the names of the classes, if the task has classes."""
+    if task is CLASSIFICATION:
+        labels = label_rows(*given)
+        _check_lengths("train", inputs[0], labels["train_targets"])
+        _check_lengths("test", inputs[1], labels["test_targets"])
+        train, test, names = code_labels(labels, class_names)
+        return (train.astype(np.int32, copy=False), test.astype(np.int32, copy=False)), names
+    if class_names is not None:
+        raise ValueError(f"class_names is given, which the task {task.name!r} does not take. Leave it out.")
+    targets = as_targets(task, *given)
+    _check_lengths("train", inputs[0], targets[0])
+    _check_lengths("test", inputs[1], targets[1])
+    return targets, ()
 
 
 def _check_lengths(split: str, inputs: Inputs, targets: np.ndarray) -> None:

@@ -172,26 +172,22 @@ def _extremes(array: np.ndarray) -> tuple[int, int]:
     return low, high
 
 
-def declare_categories(categories: Any, names: Any) -> tuple[Any, dict[str, tuple[str, ...]]]:
-    """The declared numbers of categories, None where nothing is declared, and their names; names alone declare the numbers.
-
-    Raises:
-      TypeError: `names` is neither a sequence of strings nor a mapping to such sequences.
-    """
+def declare_categories(categories: Any, names: Mapping[str, Sequence[str]]) -> Any:
+    """The declared numbers of categories, None where nothing is declared; names alone declare the numbers."""
     if isinstance(categories, Mapping) and not categories:
         categories = None
-    spelled = _check_category_names(names)
-    if categories is None and spelled:
-        numbers = {name: len(each) for name, each in spelled.items()}
-        return numbers[""] if list(numbers) == [""] else numbers, spelled
-    return categories, spelled
+    if categories is None and names:
+        numbers = {name: len(each) for name, each in names.items()}
+        return numbers[""] if list(numbers) == [""] else numbers
+    return categories
 
 
-def _check_category_names(given: Any) -> dict[str, tuple[str, ...]]:
-    """The names of categories or tokens by the name of their array, "" for a single array; empty where None is given.
+def names_by_array(field: str, given: Any) -> dict[str, tuple[str, ...]]:
+    """Names of categories or of features by the name of their array, "" for a single array; empty where None is given.
 
     Raises:
       TypeError: neither a sequence of strings nor a mapping to such sequences.
+      ValueError: a name that cannot be shown.
     """
     if given is None:
         return {}
@@ -199,17 +195,17 @@ def _check_category_names(given: Any) -> dict[str, tuple[str, ...]]:
     for name, names in (given if isinstance(given, Mapping) else {"": given}).items():
         if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
             raise TypeError(
-                f"category_names is {quote(given)}; it takes a sequence of strings, or one for each array by its name."
+                f"{field} is {quote(given)}; it takes a sequence of strings, or one for each array by its name."
             )
         found[name] = tuple(names)
         for each in found[name]:
             if not isinstance(each, str):
-                raise TypeError(f"category_names holds {quote(each)}; it takes strings.")
-            check_text("category_names", each)
+                raise TypeError(f"{field} holds {quote(each)}; it takes strings.")
+            check_text(field, each)
     return found
 
 
-def check_all_named(names: Mapping[str, Sequence[str]], categories: Mapping[str, int]) -> None:
+def check_categories_named(names: Mapping[str, Sequence[str]], categories: Mapping[str, int]) -> None:
     """Raise `ValueError` unless each named array is one of integers, and has as many names as categories."""
     for name, each in names.items():
         if name not in categories:
@@ -220,6 +216,22 @@ def check_all_named(names: Mapping[str, Sequence[str]], categories: Mapping[str,
             raise ValueError(
                 f"category_names has {len(each)} names{f' for {name!r}' if name else ''}, and there are {categories[name]} categories; "
                 "it takes one name each."
+            )
+
+
+def check_features_named(names: Mapping[str, Sequence[str]], inputs: Inputs) -> None:
+    """Raise `ValueError` unless each named array is one of floats, and has as many names as numbers an example."""
+    floats = {name: array for name, array in by_name(inputs).items() if array.dtype.kind not in "biu"}
+    for name, each in names.items():
+        if name not in floats:
+            raise ValueError(
+                f"feature_names names {name!r}, which is no array of floats; these are {sorted(floats)}. Leave it out."
+            )
+        number = int(np.prod(floats[name].shape[1:], dtype=np.int64))
+        if len(each) != number:
+            raise ValueError(
+                f"feature_names has {len(each)} names{f' for {name!r}' if name else ''}, and an example has {number} numbers; it takes "
+                "one name each, in the order of the last axis."
             )
 
 
@@ -288,11 +300,13 @@ __all__ = [
     "as_inputs",
     "as_targets",
     "by_name",
-    "check_all_named",
+    "check_categories_named",
+    "check_features_named",
     "check_finite",
     "check_task",
     "count_categories",
     "declare_categories",
     "find_task",
     "looks_like_images",
+    "names_by_array",
 ]

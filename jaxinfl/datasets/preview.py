@@ -1,6 +1,6 @@
 """The first examples of a data set as a notebook shows them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,9 @@ def _examples(data: Any) -> str:
 
 def _spell_inputs(data: Any, parts: Mapping[str, np.ndarray], index: int) -> list[Cell]:
     return [
-        shorten(data.spell(name, array[index])) if name in data.categories else _format_values(array[index])
+        shorten(data.spell(name, array[index]))
+        if name in data.categories
+        else _format_values(array[index], data.feature_names.get(name))
         for name, array in parts.items()
     ]
 
@@ -65,10 +67,14 @@ def _spell_target(data: Any, index: int) -> Cell:
     return shorten(data.class_names[target], 40) if data.class_names else _format_values(target)
 
 
-def _format_values(values: Any) -> str:
-    """A number, or the first of an array of numbers, as text."""
+def _format_values(values: Any, names: Sequence[str] | None = None) -> str:
+    """A number, or the first of an array of numbers, as text, each behind its name where there are names."""
     flat = np.ravel(values)
-    shown = ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in flat[:_NUMBERS].tolist())
+    first = flat[:_NUMBERS].tolist()
+    texts = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in first]
+    if names is not None:
+        texts = [f"{shorten(name, 40)} {text}" for name, text in zip(names, texts, strict=False)]
+    shown = ", ".join(texts)
     return shown + (", …" if flat.size > _NUMBERS else "")
 
 

@@ -30,6 +30,7 @@ def load_table(name: str) -> Dataset:
         test_targets=targets[in_test],
         task="classification" if classes else "regression",
         class_names=[str(each) for each in loaded.target_names] if classes else None,
+        feature_names=[str(each) for each in loaded.feature_names],
         name=name,
     )
 

@@ -2,9 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -125,7 +123,7 @@ def _explore(runs: Ensemble, score: Score, data: Dataset | None, membership: Mem
     elif data is not None:
         num_test = data.num_test
     targets = {split: _targets(runs, data, split) for split in ("train", "test")}
-    classes = _class_names(runs, data, targets)
+    classes = runs.class_names if data is None else data.class_names
     number = len(classes)
     every = np.broadcast_to(np.True_, (len(masks), num_test))
     kept = min(most, max(2, _PAIRS // (2 * (masks.shape[1] + num_test))))
@@ -155,14 +153,6 @@ def _targets(runs: Ensemble, data: Dataset | None, split: str) -> np.ndarray | N
         targets: np.ndarray = getattr(data, f"{split}_targets")
         return targets
     return known_targets(runs, split)
-
-
-def _class_names(runs: Ensemble, data: Dataset | None, targets: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the classes, or their numbers where only the run knows them; empty where targets are no classes."""
-    if data is not None:
-        return data.class_names
-    number = runs.attributes["identity"]["data"].get("num_classes") or 0
-    return tuple(map(str, range(number))) if targets["train"] is not None else ()
 
 
 __all__ = ["write_explorer"]

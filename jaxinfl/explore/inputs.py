@@ -74,10 +74,11 @@ def show_inputs(data: Dataset) -> Shown:
         total += number
         both = [each.reshape(len(each), number) for each in (array, test[name])]
         room = _room(data.num_train + data.num_test) - len(columns)
+        label = name or "feature"
+        labels = data.feature_names.get(name, [label] if number == 1 else [f"{label} {k}" for k in range(number)])
         for column in range(min(number, max(room, 0))):
-            label = name or "feature"
             values = np.concatenate([each[:, column] for each in both]).astype(np.float64)
-            columns.append((label if number == 1 else f"{label} {column}", values))
+            columns.append((labels[column], values))
     left = total - len(columns)
     notes = [f"The first {len(columns)} of {total:,} numbers of each example are shown."] if left else []
     return Shown(None, columns, texts, notes)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32
 
 from jaxinfl import provenance
 from jaxinfl.arguments import check_masks, check_score_matrix, check_score_names, quote, score_kind
-from jaxinfl.datasets import Dataset
+from jaxinfl.datasets import Dataset, describe_data
 from jaxinfl.store.errors import TRAINED_ELSEWHERE, RunDirectoryError
 from jaxinfl.store.layout import Layout, RowArray, digest, target_axes
 from jaxinfl.store.run import RunStore
@@ -179,8 +179,7 @@ def _describe(masks: Bool[np.ndarray, "models train"], scores: list[_Score], dat
     }
     return {
         "trained": TRAINED_ELSEWHERE,
-        "data_name": None if data is None else data.name,
-        "data_source": None if data is None or data.source is None else dict(data.source),
+        **describe_data(data),
         # A list, which keeps its order in JSON.
         "scores": [[name, kind] for name, kind in kinds.items()],
         "identity": {
@@ -188,9 +187,7 @@ def _describe(masks: Bool[np.ndarray, "models train"], scores: list[_Score], dat
             "masks": digest(masks),
             "scores": {score.array: digest(score.values) for score in scores},
         },
-        "versions": provenance.versions(),
-        "command": provenance.command(),
-        "git_commit": provenance.git_commit(),
+        **provenance.describe(),
     }
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from jaxinfl import provenance
 from jaxinfl.arguments import ScoreKind, is_mapped, release
-from jaxinfl.datasets import Dataset
+from jaxinfl.datasets import Dataset, describe_data
 from jaxinfl.store.array_file import Leaves
 from jaxinfl.store.errors import TRAINED_ELSEWHERE, RunDirectoryError
 from jaxinfl.store.layout import RowArray, digest, target_axes
@@ -130,8 +130,7 @@ class FilesOfOthers:
         return {
             "trained": TRAINED_ELSEWHERE,
             **about,
-            "data_name": None if data is None else data.name,
-            "data_source": None if data is None or data.source is None else dict(data.source),
+            **describe_data(data),
             "scores": [[name, kind] for name, kind in kinds.items()],
             "inputs": inputs,
             "row_arrays": {name: asdict(spec) for name, spec in self.row_arrays.items()},
@@ -141,9 +140,7 @@ class FilesOfOthers:
                 "masks": inputs["masks"],
                 "scores": {name: _digest(rows.source) for name, rows in self._scores.items()},
             },
-            "versions": provenance.versions(),
-            "command": provenance.command(),
-            "git_commit": provenance.git_commit(),
+            **provenance.describe(),
         }
 
     def status(self) -> UInt8[np.ndarray, " models"]:

@@ -62,6 +62,14 @@ class NamedScores:
         """Epochs after which scores were kept by `train_ensemble(..., keep_epochs=...)`; empty by default."""
         return Kept.of_run(self.attributes).epochs
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each class, by label; its number where the run knows no name, and empty where targets are no classes."""
+        names = self.attributes.get("class_names")
+        if names is None:
+            return tuple(map(str, range(self.attributes["identity"]["data"].get("num_classes") or 0)))
+        return tuple(names)
+
     def train_score(
         self, name: str, *, epoch: int | None = None
     ) -> Bool[np.ndarray, "models train"] | Float[np.ndarray, "models train"]:

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from jaxinfl import provenance
 from jaxinfl.arguments import check_number, check_switch, check_whole, quote
+from jaxinfl.datasets import describe_data
 from jaxinfl.store import (
     ABSENT,
     COMPLETE,
@@ -245,9 +246,7 @@ def _shard_size(cost: Cost) -> int:
 def describe_run(job: Job, cost: Cost, devices: Devices) -> dict[str, Any]:
     """Describe a run on these devices by JSON values, which its directory keeps as attributes."""
     return {
-        # The source is not in the identity: the same content may be found under another path.
-        "data_name": job.data.name,
-        "data_source": None if job.data.source is None else dict(job.data.source),
+        **describe_data(job.data),
         "allow": sorted(job.allow),
         "task": job.data.task.name,
         "identity": job.identity,
@@ -259,9 +258,7 @@ def describe_run(job: Job, cost: Cost, devices: Devices) -> dict[str, Any]:
         **({} if job.data.task is CLASSIFICATION else {"scores": _kinds_of_scores(job)}),
         **job.kept.describe(),
         **({"weights": job.describe_weights()} if job.kept.weights else {}),
-        "versions": provenance.versions(),
-        "command": provenance.command(),
-        "git_commit": provenance.git_commit(),
+        **provenance.describe(),
     }
 
 
