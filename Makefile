@@ -49,23 +49,23 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing jaxinfl and what it needs into $(VENV) (once; some minutes, about 1 GB) ..."
+	@echo "Installing jaxinfl and what it needs into $(VENV) (once; some minutes, about 1.3 GB) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tfds]'
 	@touch $@
 
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing jaxinfl and its test tools into $(VENV) (once; some minutes, about 1 GB) ..."
+	@echo "Installing jaxinfl and its test tools into $(VENV) (once; some minutes, about 1.8 GB) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@ $(VENV)/installed
 
 # Ray takes 240 MB, which only the slow tests of pools need.
 $(VENV)/installed-all: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing jaxinfl, its test tools, Sphinx and Ray into $(VENV) (once; some minutes, about 1.4 GB) ..."
+	@echo "Installing jaxinfl, its test tools, Sphinx and Ray into $(VENV) (once; some minutes, about 2.1 GB) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs,ray,test]'
 	@touch $@ $(VENV)/installed $(VENV)/installed-docs $(VENV)/installed-test
 
 $(VENV)/installed-docs: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing jaxinfl and Sphinx into $(VENV) (once; some minutes, about 1.1 GB) ..."
+	@echo "Installing jaxinfl and Sphinx into $(VENV) (once; some minutes, about 1.3 GB) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $@ $(VENV)/installed
 

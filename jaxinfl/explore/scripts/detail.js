@@ -126,13 +126,13 @@ function rowsTable(title, own, others) {
     "tr",
     {},
     element("th", { scope: "col" }, "example"),
-    ...content.columns.map(([name]) => element("th", { scope: "col" }, name)),
+    ...content.columns.map(([name]) => element("th", { scope: "col" }, element("div", {}, name))),
   );
   const rows = [own, ...others].map(({ split, index }) =>
     element(
       "tr",
       {},
-      element("th", { scope: "row" }, nameOf(split, index)),
+      element("th", { scope: "row" }, element("div", {}, nameOf(split, index))),
       ...content.columns.map((_, k) =>
         element("td", {}, String(+columnValues(k)[placeOf(split, index)].toPrecision(4))),
       ),
