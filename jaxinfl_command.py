@@ -68,19 +68,30 @@ def _run(given: list[str]) -> int:
         return 0
     # The script for completion has the options of all.
     completion = any(argument.startswith("--tyro-") for argument in given)
-    wanted = [name for name in COMMANDS if completion or given[:1] == [name]]
-    modules = {name: importlib.import_module(f"jaxinfl.cli.{name}") for name in wanted}
-    options = tyro.cli(
-        _any_of({name: modules[name].Options if name in modules else Unread for name in COMMANDS}),
+    if completion or not given or given[0] not in COMMANDS:
+        kinds = {name: _module(name).Options if completion else Unread for name in COMMANDS}
+        _parse(_any_of(kinds), given, "jaxinfl", DESCRIPTION)  # prints what was asked for, or what is wrong, and ends
+    module = _module(given[0])
+    options = _parse(module.Options, given[1:], f"jaxinfl {given[0]}", inspect.cleandoc(module.Options.__doc__))
+    from jaxinfl.cli.execute import execute
+
+    return execute(module.run, options)
+
+
+def _module(command: str) -> Any:
+    return importlib.import_module(f"jaxinfl.cli.{command}")
+
+
+def _parse(kind: Any, given: list[str], program: str, description: str) -> Any:
+    """The options of a command line; ends the process where it asks for help or has a mistake."""
+    return tyro.cli(
+        kind,
         args=given,
-        prog="jaxinfl",
-        description=_wrap(DESCRIPTION),
+        prog=program,
+        description=_wrap(description),
         # Without the first an option that takes a word or numbers becomes a subcommand. With the second a switch has one name.
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
-    from jaxinfl.cli.execute import execute
-
-    return execute(modules[given[0]].run, options)
 
 
 def _wrap(text: str) -> str:

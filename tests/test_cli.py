@@ -148,6 +148,13 @@ def test_unknown_options_end_with_2(call, arguments):
     assert status == 2 and "Traceback" not in out
 
 
+@pytest.mark.parametrize("option", ["--recipe.batch-size=0", "--cluster.time=4x"])
+def test_a_group_of_options_is_named_as_on_the_command_line(call, option):
+    status, out, err = call("train", "digits", "--out", "a", option)
+    told = " ".join((out + err).split())
+    assert status == 2 and f"Error parsing {option[2:].partition('.')[0]}: " in told and "jaxinfl train --help" in told
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Interrupted])
 def test_an_interrupt_ends_with_130(call, monkeypatch, error):
     def interrupted(_):
