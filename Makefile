@@ -1,5 +1,5 @@
 # make demo: influence scores of real images in a few minutes, and a page to explore them in a browser.
-# make test: lint, types and the tests of what a change usually breaks; about 4 minutes on two quiet cores.
+# make test: lint, types and the tests of what a change usually breaks; about 9 minutes on two quiet cores.
 # make test-all: lint, types, the documentation and every test, those of the wheel with each Python that is installed here.
 # make docs: the documentation as a site in build/site, with warnings as errors; half a minute.
 # make paper: every figure and table of the paper on real digits, in one page, in under 20 minutes.
