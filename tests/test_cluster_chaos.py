@@ -53,7 +53,7 @@ def test_ten_kills_of_jobs_and_drivers_change_no_bit(tmp_path, long_reference):
                 check(run, long_reference)
                 run = tmp_path / f"after-{time.monotonic_ns()}"
             child = start_long(run, "local")
-    said = child.communicate(timeout=200)
+    said = child.communicate()
     assert child.returncode == 0, said
     check(run, long_reference)
 
@@ -75,7 +75,7 @@ def test_jobs_whose_time_is_over_go_on_from_their_checkpoint(tmp_path, long_refe
         for number in left & set(saved(run)):
             fake_slurm.trainers(state)[f"1000_{number - 1}"].send_signal(signal.SIGUSR2)
             left.remove(number)
-    said = child.communicate(timeout=300)
+    said = child.communicate()
     assert child.returncode == 0, said
     check(run, long_reference)
     logs = [path.read_text() for path in (run / "cluster").glob("*.err")]
@@ -99,7 +99,7 @@ def test_preempted_jobs_go_on_where_slurm_puts_them(tmp_path, long_reference, sl
         if how == "kill":
             process.kill()
         time.sleep(moments.uniform(0, 1))
-    said = child.communicate(timeout=300)
+    said = child.communicate()
     assert child.returncode == 0, said
     check(run, long_reference)
 
@@ -110,14 +110,14 @@ def test_ctrl_c_leaves_jobs_of_slurm_or_cancels_them(tmp_path, slurm):
     child = start_child(run, "slurm", EPOCHS=str(100 * LONG), **slurm)
     wait_until(lambda: len(saved(run)) == 4 or child.poll() is not None)
     os.killpg(child.pid, signal.SIGINT)
-    _, said = child.communicate(timeout=60)
+    _, said = child.communicate()
     assert "4 jobs go on; the same call finds them again" in said and len(fake_slurm.trainers(state)) == 4
     # The same call takes up these jobs, and submits no others. Asked to, it ends them.
     (state / fake_slurm.ASKED).unlink()
     child = start_child(run, "slurm", "on_interrupt=cancel", EPOCHS=str(100 * LONG), **slurm)
     wait_until(lambda: (state / fake_slurm.ASKED).exists() or child.poll() is not None)
     os.killpg(child.pid, signal.SIGINT)
-    _, said = child.communicate(timeout=60)
+    _, said = child.communicate()
     assert child.returncode != 0 and "jobs go on" not in said
     assert [file.stem for file in state.glob("*.job")] == ["1000"] and not fake_slurm.trainers(state)
     assert {file.read_text() for file in state.glob("*.state")} == {"CANCELLED"}

@@ -24,7 +24,7 @@ from jaxinfl.store.damage import find_damage
 from jaxinfl.store.parts import part_path
 from tests.cluster_child import LONG, MODELS, make_job, train
 from tests.ray_nodes import RayNodes
-from tests.test_cluster import assert_same, finished, long_reference, reference, start_child, wait_until
+from tests.test_cluster import PATIENCE, assert_same, finished, long_reference, reference, start_child, wait_until
 
 pytestmark = pytest.mark.slow
 ray = pytest.importorskip("ray")
@@ -66,7 +66,7 @@ def child_on(nodes, run, **environment):
 
 
 def end(child):
-    said = child.communicate(timeout=120)
+    said = child.communicate()
     assert child.returncode == 0, said
     return said
 
@@ -116,7 +116,7 @@ def test_a_run_that_was_begun_in_parts_keeps_to_what_was_agreed_there(nodes, tmp
     )  # fmt: skip
     nodes.add()
     command = "import sys; from tests.cluster_child import *; train(sys.argv[1], jaxinfl.Cluster('ray', address=sys.argv[2]), job=make_job(1)[:8])"
-    subprocess.run([sys.executable, "-c", command, str(run), nodes.address], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", command, str(run), nodes.address], check=True, timeout=PATIENCE)
     parts = [RunStore.open(part_path(run, (number, 2)), writable=False) for number in (1, 2)]
     assert [part.attributes["execution"]["width"] for part in parts] == [2, 2]
     assert Ensemble.open(run).complete and not (run / "agreement.json").exists()
@@ -141,8 +141,8 @@ def test_a_long_shard_goes_on_from_its_checkpoint_on_another_worker(nodes, tmp_p
     wait_until(lambda: newest() > before or child.poll() is not None)
     child.kill()
     child.communicate()
-    wait_until(lambda: not workers(), 20)
-    subprocess.run(start, check=True, timeout=120)
+    wait_until(lambda: not workers())
+    subprocess.run(start, check=True, timeout=PATIENCE)
     assert_same(Ensemble.open(run), long_reference)
     assert not saved.exists() and not find_damage(run)
 
@@ -156,7 +156,7 @@ def test_a_pool_of_this_machine_is_started_without_a_fork_and_ended(tmp_path, re
     said, warned = end(child)
     assert "returned" in said and "fork" not in warned
     assert_same(Ensemble.open(tmp_path / "run"), reference)
-    wait_until(lambda: not workers(), 20)
+    wait_until(lambda: not workers())
 
 
 def test_ctrl_c_ends_the_workers_and_the_same_call_goes_on(nodes, tmp_path, long_reference):
@@ -165,9 +165,9 @@ def test_ctrl_c_ends_the_workers_and_the_same_call_goes_on(nodes, tmp_path, long
     child = child_on(nodes, run, EPOCHS=str(LONG))
     wait_until(lambda: finished(run) > 0)
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=30)
+    _, said = child.communicate()
     assert child.returncode == 1 and "models are finished and kept in" in said and "The same call goes on" in said
-    wait_until(lambda: not workers(), 20)
+    wait_until(lambda: not workers())
     end(child_on(nodes, run, EPOCHS=str(LONG)))
     assert_same(Ensemble.open(run), long_reference)
 
@@ -272,12 +272,12 @@ def test_a_node_of_another_kind_gives_its_models_back_or_is_recorded(nodes, tmp_
     wait_until(lambda: finished(run) > 0)
     nodes.remove(first)  # before the other one is added, which takes seconds
     nodes.add(str(tmp_path / "other"))
-    _, said = child.communicate(timeout=120)
+    _, said = child.communicate()
     assert child.returncode == 1 and "No node of the pool can train these models" in said
     assert "this process has Other" in said and "mixed_devices=True" in said
     before = finished(run)
     assert 0 < before < MODELS
     command = "import sys; from tests.cluster_child import *; train(sys.argv[1], jaxinfl.Cluster('ray', address=sys.argv[2]), job=make_job(LONG), mixed_devices=True)"
-    subprocess.run([sys.executable, "-c", command, str(run), nodes.address], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", command, str(run), nodes.address], check=True, timeout=PATIENCE)
     kinds = Ensemble.open(run).device_kinds
     assert sum(kind == "Other" for kind in kinds) == MODELS - before
