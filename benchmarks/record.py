@@ -39,11 +39,11 @@ def write_json(name: str, record: Mapping[str, Any], out: Path) -> Path:
 
 def origin() -> dict[str, Any]:
     """Where and how numbers were made: machine, versions, commit, command and date."""
+    made = provenance.describe()
     return {
         "machine": machine(),
-        "versions": provenance.versions() | _peers(),
-        "git_commit": provenance.git_commit(),
-        "command": provenance.command(),
+        **made,
+        "versions": made["versions"] | _peers(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -1,4 +1,4 @@
-"""Parquet files, CSV files and CIFAR archives that the tests write, as others serve them."""
+"""A small table, and Parquet files, CSV files and CIFAR archives that the tests write, as others serve them."""
 
 import io
 import json
@@ -9,6 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.example_images import png, random_images
+
+TABLE = np.repeat(np.arange(6, dtype=np.float32)[:, None], 2, axis=1)
+"""Two columns of the numbers from 0 to 5."""
+
+
+def table_arrays(**changes):
+    """Arguments of `Dataset` for `TABLE` with two classes, but for these changes."""
+    labels = np.array([0, 1, 0, 1, 0, 1])
+    return {"train_inputs": TABLE, "train_targets": labels, "test_inputs": TABLE, "test_targets": labels} | changes
 
 
 def hub(table, **class_names):

@@ -11,6 +11,7 @@ import jaxinfl
 from jaxinfl import Dataset, Recipe
 from jaxinfl.store.checkpoint import CheckpointFile
 from jaxinfl.training import loop
+from tests.example_tables import TABLE, table_arrays
 from tests.kinds_of_data import KINDS, TRAIN, linear
 from tests.small_ensembles import stop_after_one_shard
 
@@ -196,7 +197,7 @@ def test_standardized_targets_are_those_of_regression():
 
 def test_a_declared_vocabulary_holds_the_targets_too():
     tokens = np.arange(12).reshape(6, 2) % 4
-    given = arrays(
+    given = table_arrays(
         train_inputs=tokens, test_inputs=tokens, train_targets=tokens + 2, test_targets=tokens, task="next_token"
     )
     data = Dataset(**given)
@@ -219,14 +220,6 @@ def test_padding_of_sequences_counts_nowhere():
     log = outputs - np.log(np.exp(outputs.astype(np.float64)).sum(-1, keepdims=True))
     own = np.take_along_axis(log, np.maximum(targets, 0)[..., None], -1)[..., 0]
     np.testing.assert_allclose(before, -own[:, :4].mean(1), rtol=1e-4)
-
-
-TABLE = np.repeat(np.arange(6, dtype=np.float32)[:, None], 2, axis=1)
-
-
-def arrays(**changes):
-    labels = np.array([0, 1, 0, 1, 0, 1])
-    return {"train_inputs": TABLE, "train_targets": labels, "test_inputs": TABLE, "test_targets": labels} | changes
 
 
 @pytest.mark.parametrize(
@@ -273,7 +266,7 @@ def arrays(**changes):
 )
 def test_refusals(changes, error, message):
     with pytest.raises(error, match=message):
-        Dataset(**arrays(**changes))
+        Dataset(**table_arrays(**changes))
 
 
 @pytest.mark.parametrize(
@@ -286,13 +279,13 @@ def test_refusals(changes, error, message):
 def test_recipes_for_images_are_refused(recipe, message):
     with pytest.raises(ValueError, match=message):
         jaxinfl.train_ensemble(
-            np.ones((1, 6), bool), KEYS[:1], data=Dataset(**arrays()), model="mlp", recipe=Recipe(**recipe)
+            np.ones((1, 6), bool), KEYS[:1], data=Dataset(**table_arrays()), model="mlp", recipe=Recipe(**recipe)
         )
 
 
 def test_networks_for_images_are_refused():
     with pytest.raises(ValueError, match="'small_cnn' takes images"):
-        jaxinfl.train_ensemble(np.ones((1, 6), bool), KEYS[:1], data=Dataset(**arrays()), model="small_cnn")
+        jaxinfl.train_ensemble(np.ones((1, 6), bool), KEYS[:1], data=Dataset(**table_arrays()), model="small_cnn")
     with pytest.raises(ValueError, match="the task takes outputs of the shape"):
         jaxinfl.train_ensemble(MASKS[:1], KEYS[:1], data=KINDS["several numbers"].data, model=linear)
 
@@ -323,8 +316,8 @@ def test_tasks_of_a_users_own_are_checked(task, message):
 
 def test_what_looks_like_an_image_can_be_told_not_to_be_one():
     pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 3)).astype(np.uint8)
-    assert Dataset(**arrays(train_inputs=pixels, test_inputs=pixels)).are_images
-    other = Dataset(**arrays(train_inputs=pixels, test_inputs=pixels), categories=256)
+    assert Dataset(**table_arrays(train_inputs=pixels, test_inputs=pixels)).are_images
+    other = Dataset(**table_arrays(train_inputs=pixels, test_inputs=pixels), categories=256)
     assert not other.are_images and other.categories == {"": 256}
 
 

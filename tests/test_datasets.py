@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxinfl.datasets import Dataset, load_dataset, stratified_mask
 from tests.example_images import CHECKED_BEFORE, arrays, random_images
+from tests.example_tables import TABLE, table_arrays
 
 # Dataset
 
@@ -255,20 +256,14 @@ def test_load_dataset_refuses(arguments, error, message):
         load_dataset(**arguments)
 
 
-TABLE = np.repeat(np.arange(6, dtype=np.float32)[:, None], 2, axis=1)
-
-
-def _rows(**changes):
-    labels = np.array([0, 1, 0, 1, 0, 1])
-    return {"train_inputs": TABLE, "train_targets": labels, "test_inputs": TABLE, "test_targets": labels} | changes
-
-
 def test_categories_with_names():
     words, tokens = ["the", "cat", "sat"], np.array([[0, 1], [1, 2], [0, 2], [2, 2], [1, 1], [0, 0]])
-    data = Dataset(**_rows(train_inputs=tokens, test_inputs=tokens), category_names=words)
+    data = Dataset(**table_arrays(train_inputs=tokens, test_inputs=tokens), category_names=words)
     assert data.categories == {"": 3} and data.spell("", data.train_inputs[1]) == "cat sat"
     assert data.select(np.arange(6), np.arange(3)).category_names == data.category_names
-    assert data.fingerprint == Dataset(**_rows(train_inputs=tokens, test_inputs=tokens), categories=3).fingerprint
+    assert (
+        data.fingerprint == Dataset(**table_arrays(train_inputs=tokens, test_inputs=tokens), categories=3).fingerprint
+    )
     for names, error, message in (
         (["a", "b"], ValueError, "categories is 2, but train_inputs holds 2"),
         ({"x": words}, ValueError, "names 'x', which is no array of integers"),
@@ -276,17 +271,17 @@ def test_categories_with_names():
         ([1, 2, 3], TypeError, "category_names holds 1"),
     ):
         with pytest.raises(error, match=message):
-            Dataset(**_rows(train_inputs=tokens, test_inputs=tokens), category_names=names)
+            Dataset(**table_arrays(train_inputs=tokens, test_inputs=tokens), category_names=names)
     with pytest.raises(ValueError, match="category_names has 3 names, and there are 4 categories"):
-        Dataset(**_rows(train_inputs=tokens, test_inputs=tokens), category_names=words, categories=4)
+        Dataset(**table_arrays(train_inputs=tokens, test_inputs=tokens), category_names=words, categories=4)
 
 
 def test_features_with_names():
-    data = Dataset(**_rows(), feature_names=["width", "height"])
-    assert data.feature_names == {"": ("width", "height")} and data.fingerprint == Dataset(**_rows()).fingerprint
+    data = Dataset(**table_arrays(), feature_names=["width", "height"])
+    assert data.feature_names == {"": ("width", "height")} and data.fingerprint == Dataset(**table_arrays()).fingerprint
     assert data.select(np.arange(6), np.arange(3)).feature_names == data.feature_names
     assert data.with_test(TABLE[:2], [0, 1]).feature_names == data.feature_names
-    assert Dataset(**_rows()).feature_names == {}
+    assert Dataset(**table_arrays()).feature_names == {}
     parts = {"size": TABLE, "age": TABLE[:, 0]}
     for inputs, names, message in (
         (TABLE, ["width"], "feature_names has 1 names, and an example has 2 numbers"),
@@ -295,4 +290,4 @@ def test_features_with_names():
         (TABLE, ["a\n", "b"], "feature_names holds 'a\\\\n', which has control characters"),
     ):
         with pytest.raises(ValueError, match=message):
-            Dataset(**_rows(train_inputs=inputs, test_inputs=inputs), feature_names=names)
+            Dataset(**table_arrays(train_inputs=inputs, test_inputs=inputs), feature_names=names)

@@ -104,7 +104,7 @@ def test_margin_of_certainty_is_finite():
 
 
 def test_the_loss_counts_an_auxiliary_head_with_its_weight_and_no_padding():
-    """By hand it is the sum over counted examples of -log p_y of the logits, and 0.4 times that of the auxiliary logits."""
+    """The loss is the sum over counted examples of -log p_y of the logits, and 0.4 times that sum of the auxiliary logits."""
     rng = np.random.default_rng(0)
     logits, auxiliary = rng.standard_normal((2, 4, 3)).astype(np.float32)
     labels, counted = np.array([0, 2, 1, 1]), np.array([True, True, True, False])

@@ -47,7 +47,7 @@ def test_more_models_continue_the_list(design, ratio):
 
 @pytest.mark.parametrize("design", ["uniform", "balanced"])
 def test_every_pair_of_examples_meets_as_often_as_chance_says(design):
-    """Without replacement: P(i and j in a subset) = m (m - 1) / (n (n - 1))."""
+    """Subsets of m of n examples, drawn without replacement, hold both of a pair with probability m (m - 1) / (n (n - 1))."""
     n, m, models = 12, 6, 6000
     masks = draw_subsets(models, n, m / n, 1, design).astype(float)
     together = (masks.T @ masks)[~np.eye(n, dtype=bool)] / models

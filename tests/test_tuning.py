@@ -127,7 +127,7 @@ def test_the_fastest_recorded_way_is_found_wherever_the_search_begins(case, card
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("kernels", ["gemm", "xla"])
 def test_every_way_is_reached_where_it_is_the_fastest(kernels, width):
-    """From one model at a time by XLA's convolutions, on a card that does not do what the formula says."""
+    """A search that begins with one model at a time by XLA's convolutions finds it, on a card that the formula does not describe."""
 
     def cost(other, number):
         return 1 + abs(math.log2(number / width)) + (10 if other != kernels else 0)

@@ -135,7 +135,7 @@ def test_a_small_side_of_skewed_scores_has_no_interval(num_models, ratio, kind):
     ("with_it", "without", "concentration"), [(0.999, 0.99, 1), (0.999, 0.99, 0.3), (0.98, 0.95, 0.3)]
 )
 def test_saturated_probabilities_have_no_interval_but_a_reason(num_models, with_it, without, concentration):
-    """Of probabilities near 1 few models have shown what the rare low ones are: intervals would cover 23% to 90%."""
+    """Few models show the rare low values of probabilities near 1, so that intervals would cover only 23% to 90%."""
     members, masks = one_example(num_models, 0.7)
     rng, pairs = np.random.default_rng(0), 400
     mean = np.where(members, with_it, without)[:, None] * concentration

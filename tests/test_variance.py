@@ -105,7 +105,7 @@ def test_interval_over_all_examples_covers_on_average_over_probabilities(kind, s
 
 
 def test_scores_that_are_nearly_all_the_same_have_a_reason():
-    """Of one test example with probability 0.98 intervals covered 17% to 75%."""
+    """The intervals of one test example that is right with probability 0.98 covered 17% to 75%, so they are left out with a reason."""
     rng = np.random.default_rng(0)
     same = "0-1 scores of so few models and test examples are too nearly all the same"
     assert subset_share_of_all(rng.random((50, 2, 1)) < 0.98).reason == same

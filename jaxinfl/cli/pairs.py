@@ -150,9 +150,9 @@ def _with_targets(columns: dict[str, np.ndarray], runs: Ensemble) -> dict[str, n
     for split in ("train", "test"):
         targets = known_targets(runs, split)
         if targets is not None and targets.ndim == 1:
-            known[f"{split}_target"] = targets[columns[split]]
+            known[f"{split}_target"] = own = targets[columns[split]]
             if len(names):
-                known[f"{split}_class"] = names[targets[columns[split]]]
+                known[f"{split}_class"] = names[own]
     first = {name: columns[name] for name in ("train", "test")}
     return first | known | columns
 
